@@ -1,0 +1,411 @@
+"""A scale hyperprior in exact integers: table rows for coding, differentiable bits for training.
+
+One network per level says, for every symbol, which row of a table of integer frequencies codes it.
+It reads only integers that the decoder has: the hyper symbols, the coarser level's symbols, the
+previous temporal slice, and the channel groups of this slice that came before. The same code runs
+in training and in coding; there is no exported second version that could differ.
+
+**Why it is exact.** Weights are integers of at most 127, activations integers of at most 127, carried
+in float32. Every operand is therefore exact in any reduced format that a device may choose for a
+matrix product (bfloat16 and TF32 have at least 8 significant bits), and every partial sum stays below
+2^24 (``accumulator_bound``, checked when weights are saved and loaded), so float32 sums are exact in
+any order. Between layers there are shifts by powers of two, floors and clamps.
+
+Units: an activation of 16 stands for 1.0, a weight of 128 for 1.0.
+
+Sources: Balle et al., "Variational image compression with a scale hyperprior", 2018; Balle et al.,
+"Integer networks for data compression with latent-variable models", 2019; Minnen and Singh,
+"Channel-wise autoregressive entropy models", 2020.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mptvc.config import MAX_HALF, ModelConfig
+from mptvc.fsq import FSQ, floor_ste, round_ste
+
+#: Frequencies of a row sum to 2^PRECISION.
+PRECISION = 24
+#: A coded difference lies in [-REACH, REACH].
+REACH = 2 * MAX_HALF + 1
+ALPHABET = 2 * REACH + 1
+#: Rows per scale: the fractional part of the mean in quarters, -2 to 1.
+FRACTIONS = 4
+
+_WEIGHT_ONE = 128.0
+_ACTIVATION_ONE = 16.0
+_LIMIT = 127.0
+_SCALE_STEPS = 4.0  # table scales for an output of 1.0
+_GATE_ONE = 64.0
+
+#: Turns ``(rows uint8 [n], differences int16 [n] or None)`` into the differences: an encoder records
+#: what it is given, a decoder reads what it is asked for.
+SymbolCoder = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+
+
+def _log_magnitudes() -> Tensor:
+    """round(16 log2(1 + n)) for n = 0 .. 9 * 63, at most 127, by integer arithmetic alone."""
+    table = [(((1 + n) ** 32 * 2).bit_length() - 1) // 2 for n in range(9 * MAX_HALF + 1)]
+    return torch.tensor(table, dtype=torch.float32).clamp_max(_LIMIT)
+
+
+class _TableBits(torch.autograd.Function):
+    """Bits of integers under table rows; gradients are differences between table entries."""
+
+    @staticmethod
+    def forward(ctx, bits, q, mean, scale):  # type: ignore[no-untyped-def]
+        whole = torch.floor((mean + 2) / 4)
+        row = scale * FRACTIONS + (mean - 4 * whole + 2)
+        index = (row * ALPHABET + (q - whole + REACH)).to(torch.int32)
+        flat = bits.flatten()
+        ctx.save_for_backward(flat, index, scale)
+        ctx.scales = bits.shape[0] // FRACTIONS
+        return flat[index]
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        flat, index, scale = ctx.saved_tensors
+        slope = (flat[index + 1] - flat[index - 1]) / 2 * grad
+        stride = FRACTIONS * ALPHABET
+        wider = flat[index + stride * (scale < ctx.scales - 1)]
+        narrower = flat[index - stride * (scale > 0)]
+        return None, slope, -slope / 4, (wider - narrower) / 2 * grad
+
+
+class _ClampInward(torch.autograd.Function):
+    """Clamp whose gradient passes where it leads back into the range."""
+
+    @staticmethod
+    def forward(ctx, x, low, high):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(x)
+        ctx.low, ctx.high = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        (x,) = ctx.saved_tensors
+        stuck = ((x < ctx.low) & (grad > 0)) | ((x > ctx.high) & (grad < 0))
+        return grad.masked_fill(stuck, 0.0), None, None
+
+
+class IntegerLinear(nn.Module):
+    """A linear map with integer weights and biases; returns the raw accumulator.
+
+    In training the integers are rounded from ``weight`` and ``bias`` with a straight-through
+    gradient; loaded weights are integers already, in the same units.
+    """
+
+    def __init__(self, n_in: int, n_out: int, gain: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_out, n_in) * (gain / n_in**0.5 * _WEIGHT_ONE))
+        self.bias = nn.Parameter(torch.zeros(n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Integers ``[..., n_in]`` to accumulators ``[..., n_out]`` in units of 1/2048."""
+        return F.linear(x, integer_weight(self.weight)) + round_ste(self.bias)
+
+    def accumulator_bound(self) -> float:
+        """Largest absolute value that any partial sum can reach."""
+        rows = integer_weight(self.weight.detach()).abs().double().sum(1) * _LIMIT
+        return float((rows + self.bias.detach().round().abs().double()).max())
+
+
+def integer_weight(weight: Tensor) -> Tensor:
+    """Weights rounded to integers in [-127, 127], with a straight-through gradient."""
+    return round_ste(weight.clamp(-_LIMIT, _LIMIT))
+
+
+class _Group(nn.Module):
+    """Scale and gate of one channel group from the integer context."""
+
+    def __init__(self, n_in: int, hidden: int, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.inner = IntegerLinear(n_in, hidden, gain=1.0)
+        self.outer = IntegerLinear(hidden, 2 * channels, gain=0.3)
+        # Weights of the channel's own past: its magnitude, and that of its 3 x 3 neighbourhood.
+        self.own = nn.Parameter(torch.tensor([[40.0], [60.0]]).repeat(1, channels))
+        with torch.no_grad():
+            self.outer.bias[:channels] = 2.5 * _WEIGHT_ONE * _ACTIVATION_ONE
+
+    def forward(
+        self, context: Tensor, own: Tensor, around: Tensor, scales: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the scale index and the gate, each ``[..., channels]``, integers in float32."""
+        hidden = floor_ste(self.inner(context) / _WEIGHT_ONE).clamp(0, _LIMIT)
+        scale, gate = self.outer(hidden).split(self.channels, dim=-1)
+        weights = integer_weight(self.own)
+        scale = scale + weights[0] * own + weights[1] * around
+        scale = floor_ste(scale * (_SCALE_STEPS / (_WEIGHT_ONE * _ACTIVATION_ONE)))
+        gate = floor_ste(gate / _WEIGHT_ONE)
+        return _ClampInward.apply(scale, 0, scales - 1), _ClampInward.apply(gate, 0, _GATE_ONE)
+
+    def accumulator_bound(self) -> float:
+        own = float(integer_weight(self.own.detach()).abs().double().sum(0).max()) * _LIMIT
+        return max(self.inner.accumulator_bound(), self.outer.accumulator_bound() + own)
+
+
+class HyperAnalysis(nn.Module):
+    """Hyper-latents of a slice from its symbols; only the encoder runs it, in floating point."""
+
+    def __init__(self, channels: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.stride = config.hyper_stride
+        self.inner = nn.Linear(channels, 64)
+        self.outer = nn.Linear(64, config.hyper_channels)
+
+    def forward(self, magnitudes: Tensor) -> Tensor:
+        """Log magnitudes ``[..., H, W, C]`` to ``[..., ceil(H/s), ceil(W/s), hyper_channels]``."""
+        h = F.silu(self.inner(magnitudes / _ACTIVATION_ONE))
+        *lead, height, width, dim = h.shape
+        s = self.stride
+        h = F.pad(h, (0, 0, 0, -width % s, 0, -height % s))
+        h = h.reshape(*lead, h.shape[-3] // s, s, h.shape[-2] // s, s, dim).mean(dim=(-4, -2))
+        out: Tensor = self.outer(h)
+        return out
+
+
+class EntropyModel(nn.Module):
+    """The entropy model of one level.
+
+    ``q`` below are centred integers as the FSQ gives them, ``[B, T, H, W, C]`` in float32.
+    """
+
+    frequencies: Tensor
+    bits_table: Tensor
+    log_magnitude: Tensor
+    halves: Tensor
+
+    def __init__(self, index: int, config: ModelConfig) -> None:
+        super().__init__()
+        level = config.levels[index]
+        self.config, self.groups = config, level.groups
+        parent = config.levels[index - 1].channels if index else 0
+        self.hyper_analysis = HyperAnalysis(level.channels, config)
+        self.hyper_fsq = FSQ((config.hyper_values // 2,) * config.hyper_channels)
+        self.hyper_scale = nn.Parameter(torch.full((config.hyper_channels,), 14.0))
+        self.hyper_gate = nn.Parameter(torch.full((config.hyper_channels,), 16.0))
+        n_in = level.channels + parent + config.hyper_channels + 1
+        mixers = []
+        for size in level.groups:
+            mixers.append(_Group(n_in, level.hidden, size))
+            n_in += size
+        self.mixers = nn.ModuleList(mixers)
+        rows = config.scales * FRACTIONS
+        self.register_buffer("frequencies", torch.ones(rows, ALPHABET, dtype=torch.int32))
+        self.register_buffer("bits_table", torch.zeros(rows, ALPHABET), persistent=False)
+        self.register_buffer("log_magnitude", _log_magnitudes(), persistent=False)
+        self.register_buffer("halves", torch.tensor(level.halves).float(), persistent=False)
+        self.set_frequencies(logistic_frequencies(config.scales))
+
+    def set_frequencies(self, frequencies: Tensor) -> None:
+        """Use these frequencies, int32 ``[4 scales, ALPHABET]``, each row summing to 2^24."""
+        self.frequencies.copy_(frequencies)
+        self.bits_table.copy_(PRECISION - torch.log2(frequencies.double()))
+
+    def accumulator_bound(self) -> float:
+        """Largest absolute value of any partial sum in the network; must be below 2^24."""
+        return max(mixer.accumulator_bound() for mixer in self.mixers)
+
+    # Training
+
+    def forward(
+        self, q: Tensor, parent: Tensor | None, fresh: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Bits of all symbols, differentiable.
+
+        Args:
+            q: Symbols ``[B, T, H, W, C]``.
+            parent: Symbols of the coarser level ``[B, T, ceil(H/2), ceil(W/2), C']`` or None.
+            fresh: Whether a slice has no predecessor in its shot and clip, bool ``[B, T]``.
+
+        Returns:
+            Bits of the symbols ``[B, T, H, W, C]`` and of the hyper symbols.
+        """
+        with torch.autocast(q.device.type, enabled=False):
+            q = q.float()
+            keep = (~fresh)[:, :, None, None, None]
+            past = F.pad(q, (0, 0, 0, 0, 0, 0, 1, 0))[:, :-1] * keep
+            z = self.hyper_fsq(self.hyper_analysis(self._magnitude(q.detach())))
+            z_past = F.pad(z, (0, 0, 0, 0, 0, 0, 1, 0))[:, :-1] * keep
+            z_bits = self._bits(z, *self._hyper_prediction(z_past))
+            context = self._context(past.detach(), parent, z, fresh, q.shape[3])
+            bits, first = [], 0
+            for index, size in enumerate(self.groups):
+                mine = slice(first, first + size)
+                mean, scale = self._predict(index, context, past[..., mine])
+                bits.append(self._bits(q[..., mine], mean, scale))
+                context = torch.cat([context, self._neighbourhood(q[..., mine].detach())], -1)
+                first += size
+            return torch.cat(bits, -1), z_bits
+
+    def _bits(self, q: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        out: Tensor = _TableBits.apply(self.bits_table, q, mean, scale)
+        return out
+
+    # Coding
+
+    @torch.no_grad()
+    def code(
+        self,
+        coder: SymbolCoder,
+        shape: tuple[int, int, int],
+        parent: Tensor | None,
+        fresh: list[bool],
+        q: Tensor | None = None,
+    ) -> Tensor:
+        """Walk through one clip in coding order: to encode where ``q`` is given, else to decode.
+
+        Args:
+            coder: Records or returns the differences between symbols and their predicted means.
+            shape: Tokens ``(T, H, W)``.
+            parent: Symbols of the coarser level ``[T, ceil(H/2), ceil(W/2), C']`` or None.
+            fresh: For each slice, whether it has no predecessor in its shot and clip.
+            q: Symbols ``[T, H, W, C]`` to encode.
+
+        Returns:
+            The symbols ``[T, H, W, C]``, float32 integers.
+
+        Raises:
+            ValueError: A decoded symbol is outside its channel's range.
+        """
+        with torch.autocast(self.halves.device.type, enabled=False):
+            slices: list[Tensor] = []
+            z_past = past = None
+            for t in range(shape[0]):
+                if fresh[t] or past is None:
+                    past, z_past = self._blank(shape[1:])
+                given = None if q is None else q[t].to(past)
+                parent_t = None if parent is None else parent[t].to(past)
+                past, z_past = self._code_slice(coder, past, z_past, parent_t, fresh[t], given)
+                slices.append(past.to("cpu", torch.int8))
+            return torch.stack(slices).float()
+
+    def _blank(self, grid: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        s, config = self.config.hyper_stride, self.config
+        past = self.halves.new_zeros(*grid, self.halves.numel())
+        z = self.halves.new_zeros(-(-grid[0] // s), -(-grid[1] // s), config.hyper_channels)
+        return past, z
+
+    def _code_slice(
+        self,
+        coder: SymbolCoder,
+        past: Tensor,
+        z_past: Tensor,
+        parent: Tensor | None,
+        fresh: bool,
+        q: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        z = None if q is None else self.hyper_fsq(self.hyper_analysis(self._magnitude(q)))
+        z = self._exchange(coder, z, *self._hyper_prediction(z_past), self.hyper_fsq.halves)
+        flag = torch.tensor(fresh, device=past.device)
+        context = self._context(past, parent, z, flag, past.shape[1])
+        coded, first = [], 0
+        for index, size in enumerate(self.groups):
+            mine = slice(first, first + size)
+            mean, scale = self._predict(index, context, past[..., mine])
+            given = None if q is None else q[..., mine]
+            coded.append(self._exchange(coder, given, mean, scale, self.halves[mine]))
+            if index + 1 < len(self.groups):
+                context = torch.cat([context, self._neighbourhood(coded[-1])], -1)
+            first += size
+        return torch.cat(coded, -1), z
+
+    @staticmethod
+    def _exchange(
+        coder: SymbolCoder, q: Tensor | None, mean: Tensor, scale: Tensor, halves: Tensor
+    ) -> Tensor:
+        """Hand one step's rows to the coder, and return the symbols ``[..., C]``."""
+        whole = torch.floor((mean + 2) / 4)
+        rows = (scale * FRACTIONS + (mean - 4 * whole + 2)).to(torch.uint8).cpu().numpy()
+        given = None
+        if q is not None:
+            given = (q - whole).to(torch.int16).cpu().numpy().reshape(-1)
+        differences = coder(rows.reshape(-1), given)
+        if q is None:
+            read = torch.from_numpy(differences).to(whole.device).reshape(whole.shape)
+            q = read.float() + whole
+            if bool((q.abs() > halves).any()):
+                raise ValueError("a symbol is outside its channel's range")
+        return q
+
+    # The integer network
+
+    def _magnitude(self, q: Tensor) -> Tensor:
+        return self.log_magnitude[q.abs().to(torch.int32)]
+
+    def _neighbourhood(self, q: Tensor) -> Tensor:
+        """Log of the sum of magnitudes over 3 x 3 tokens, ``[..., H, W, C]``."""
+        a = F.pad(q.abs(), (0, 0, 1, 1, 1, 1))
+        a = a[..., :-2, :, :] + a[..., 1:-1, :, :] + a[..., 2:, :, :]
+        a = a[..., :, :-2, :] + a[..., :, 1:-1, :] + a[..., :, 2:, :]
+        return self.log_magnitude[a.to(torch.int32)]
+
+    def _context(
+        self, past: Tensor, parent: Tensor | None, z: Tensor, fresh: Tensor, width: int
+    ) -> Tensor:
+        """Everything known before the first group, integers ``[..., H, W, n]``."""
+        grid = past.shape[-3:-1]
+        parts = [self._neighbourhood(past)]
+        if parent is not None:
+            parts.append(_spread(self._neighbourhood(parent.float()), 2, grid))
+        parts.append(_spread(z * _ACTIVATION_ONE, self.config.hyper_stride, grid))
+        flag = (fresh * _LIMIT)[..., None, None, None].expand(*past.shape[:-1], 1)
+        return torch.cat([*parts, flag], -1)
+
+    def _predict(self, index: int, context: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean in quarters and scale index of a group, ``[..., C_g]``."""
+        known = past.detach()
+        mixer = self.mixers[index]
+        scale, gate = mixer(
+            context, self._magnitude(known), self._neighbourhood(known), self.config.scales
+        )
+        return _gated_mean(gate, past), scale
+
+    def _hyper_prediction(self, z_past: Tensor) -> tuple[Tensor, Tensor]:
+        scale = _ClampInward.apply(round_ste(self.hyper_scale), 0, self.config.scales - 1)
+        gate = _ClampInward.apply(round_ste(self.hyper_gate), 0, _GATE_ONE)
+        return _gated_mean(gate, z_past), scale.expand_as(z_past)
+
+
+def _gated_mean(gate: Tensor, past: Tensor) -> Tensor:
+    """gate * past in quarters, rounded: gate 64 repeats the past, gate 0 predicts zero."""
+    return floor_ste((gate * past + _GATE_ONE / 8) / (_GATE_ONE / 4))
+
+
+def _spread(x: Tensor, factor: int, grid: tuple[int, ...]) -> Tensor:
+    """Repeat tokens ``[..., h, w, C]`` along y and x and crop to ``grid``."""
+    x = x.repeat_interleave(factor, -3)[..., : grid[0], :, :]
+    return x.repeat_interleave(factor, -2)[..., : grid[1], :]
+
+
+def logistic_frequencies(scales: int) -> Tensor:
+    """Tables of the discretised logistic distribution to start from.
+
+    Scale s is 0.05 * 2^(s / 5), in quantization steps; the four rows of a scale have means of -1/2,
+    -1/4, 0 and 1/4.
+
+    Returns:
+        int32 ``[4 scales, ALPHABET]``; every entry is at least 1 and every row sums to 2^24.
+    """
+    widths = 0.05 * 2.0 ** (np.arange(scales) / 5)
+    means = (np.arange(FRACTIONS) - 2) / 4
+    edges = np.arange(ALPHABET + 1) - REACH - 0.5
+    x = (edges[None, None] - means[None, :, None]) / widths[:, None, None]
+    cdf = 0.5 * (1 + np.tanh(x / 2))
+    return integer_frequencies(np.diff(cdf, axis=-1).reshape(-1, ALPHABET))
+
+
+def integer_frequencies(probabilities: np.ndarray) -> Tensor:
+    """Round probabilities ``[rows, ALPHABET]`` to int32 frequencies of at least 1 that sum to 2^24."""
+    free = 2**PRECISION - ALPHABET
+    shares = probabilities / probabilities.sum(1, keepdims=True) * free
+    whole = np.floor(shares).astype(np.int64)
+    whole[np.arange(len(whole)), shares.argmax(1)] += free - whole.sum(1)
+    return torch.from_numpy((whole + 1).astype(np.int32))
+
+

@@ -1,0 +1,91 @@
+"""The exception tree.
+
+    MptError
+    |- FormatError                bytes are not a valid .mpt; carries the offset
+    |  |- NotMptError             wrong magic
+    |  |- UnsupportedVersionError found and supported versions
+    |  '- CorruptPacketError      checksum wrong or words left over; level, clip, offset
+    |- LimitExceededError         larger than a stated limit; names the option that raises it
+    |- WeightsError               missing, damaged or not those the file was made with
+    '- VideoError                 a video cannot be read or written; the original error chained
+
+A caller's wrong argument is a ``ValueError``. Every message says what was found, what was expected
+and what to do.
+"""
+
+
+class MptError(Exception):
+    """Base of every error that mptvc raises about data, weights or video."""
+
+
+class FormatError(MptError):
+    """The bytes are not a valid ``.mpt`` file.
+
+    Attributes:
+        offset: Byte offset in the file at which the fault was found, or None.
+    """
+
+    def __init__(self, message: str, *, offset: int | None = None) -> None:
+        super().__init__(message if offset is None else f"{message} (byte {offset})")
+        self.offset = offset
+
+
+class NotMptError(FormatError):
+    """The first bytes are not those of an ``.mpt`` file."""
+
+
+class UnsupportedVersionError(FormatError):
+    """The file uses a format version that this release cannot read.
+
+    Attributes:
+        found: Version in the file.
+        supported: Versions that this release reads.
+    """
+
+    def __init__(self, found: int, supported: tuple[int, ...]) -> None:
+        known = ", ".join(map(str, supported))
+        super().__init__(
+            f"format version {found} is not supported; this release reads version {known}: "
+            "install a newer mptvc",
+            offset=8,
+        )
+        self.found = found
+        self.supported = supported
+
+
+class CorruptPacketError(FormatError):
+    """The data of one section fails its checks.
+
+    Attributes:
+        level: Level of the section, 0 is the coarsest.
+        clip: Index of the clip.
+    """
+
+    def __init__(self, reason: str, *, level: int, clip: int, offset: int | None = None) -> None:
+        super().__init__(f"level {level}, clip {clip} is damaged: {reason}", offset=offset)
+        self.level = level
+        self.clip = clip
+
+
+class LimitExceededError(MptError):
+    """Dimensions, frames or memory exceed a stated limit."""
+
+
+class WeightsError(MptError):
+    """Weights are missing, damaged, or not those that a file was made with.
+
+    Attributes:
+        expected: Identity that was asked for, or None.
+        found: Identity that was found, or None.
+    """
+
+    def __init__(
+        self, message: str, *, expected: str | None = None, found: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.found = found
+
+
+class VideoError(MptError):
+    """A video cannot be read or written."""

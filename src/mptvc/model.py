@@ -1,0 +1,161 @@
+"""One clip in tensors: pixels to the symbols of every level and back, and the training pass.
+
+Video is ``[B, 3, T, H, W]`` in [-1, 1], T a multiple of ``patch_frames``, H and W multiples of
+``config.multiple``. This module sees whole pictures; `codec` cuts large ones into tiles.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mptvc.config import ModelConfig
+from mptvc.entropy_model import EntropyModel
+from mptvc.fsq import FSQ
+from mptvc.pyramid import expand, reduce
+from mptvc.transforms import Analysis, Synthesis, patchify, unpatchify
+
+
+@dataclass(frozen=True)
+class LevelOutput:
+    """What the training pass knows of one level.
+
+    Attributes:
+        x_hat: Reconstruction of the level's picture ``[B, 3, T, h, w]``.
+        y_hat: Centred symbols ``[B, T, h/p, w/p, C]``.
+        squared_error: Mean squared error against the level's picture, pixels in [-1, 1].
+        bits: Bits of symbols and hyper symbols per pixel of the level's picture.
+    """
+
+    x_hat: Tensor
+    y_hat: Tensor
+    squared_error: Tensor
+    bits: Tensor
+
+
+class Level(nn.Module):
+    """The networks of one pyramid level."""
+
+    def __init__(self, index: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.analysis = Analysis(index, config)
+        self.synthesis = Synthesis(index, config)
+        self.fsq = FSQ(config.levels[index].halves)
+        self.entropy_model = EntropyModel(index, config)
+
+    def analyse(self, x: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
+        """Latents before quantization ``[B, T, H, W, C]``.
+
+        Args:
+            x: The level's picture ``[B, 3, T, h, w]``.
+            base: The expanded coarser reconstruction of the same shape, None at level 0.
+            scenes: Shot number of each slice ``[B, T]``.
+        """
+        residual = x if base is None else x - base
+        base_patches = None if base is None else patchify(base, self.config)
+        latents: Tensor = self.analysis(patchify(residual, self.config), base_patches, scenes)
+        return latents
+
+    def synthesise(self, y_hat: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
+        """Reconstruction ``[B, 3, T, h, w]`` from centred symbols ``[B, T, H, W, C]``."""
+        base_patches = None if base is None else patchify(base, self.config)
+        out = unpatchify(self.synthesis(y_hat, base_patches, scenes), self.config)
+        return out if base is None else base + out
+
+
+class Model(nn.Module):
+    """The codec's networks.
+
+    Args:
+        config: Shapes of everything.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.levels = nn.ModuleList(Level(k, config) for k in range(len(config.levels)))
+
+    def level(self, index: int) -> Level:
+        """The networks of one level, 0 the coarsest."""
+        level = self.levels[index]
+        if not isinstance(level, Level):
+            raise TypeError("levels hold Level modules")
+        return level
+
+    def pyramid(self, x: Tensor) -> list[Tensor]:
+        """Pictures of all levels, coarsest first."""
+        pictures = [x]
+        for _ in self.config.levels[1:]:
+            pictures.insert(0, reduce(pictures[0]))
+        return pictures
+
+    def encode(self, x: Tensor, scenes: Tensor | None = None) -> list[Tensor]:
+        """Video ``[B, 3, T, H, W]`` in [-1, 1] to centred symbols of every level.
+
+        Args:
+            x: Video.
+            scenes: Shot number of each slice ``[B, T / patch_frames]``; one shot by default.
+
+        Returns:
+            For each level ``[B, T/p_t, h/p, w/p, C]``, integers in float32, differentiable by the
+            straight-through estimator.
+        """
+        scenes = self._scenes(x, scenes)
+        latents: list[Tensor] = []
+        base = None
+        for index, picture in enumerate(self.pyramid(x)):
+            level = self.level(index)
+            latents.append(level.fsq(level.analyse(picture, base, scenes)))
+            if index + 1 < len(self.levels):
+                base = expand(level.synthesise(latents[-1], base, scenes))
+        return latents
+
+    def decode(self, latents: list[Tensor], scenes: Tensor | None = None) -> Tensor:
+        """Centred symbols of the first one or more levels to video at the last level's size."""
+        x_hat = None
+        for index, y_hat in enumerate(latents):
+            if scenes is None:
+                scenes = y_hat.new_zeros(y_hat.shape[:2])
+            base = None if x_hat is None else expand(x_hat)
+            x_hat = self.level(index).synthesise(y_hat, base, scenes)
+        if x_hat is None:
+            raise ValueError("decode needs the symbols of at least one level")
+        return x_hat
+
+    def forward(
+        self, x: Tensor, scenes: Tensor | None = None, levels: int | None = None
+    ) -> list[LevelOutput]:
+        """The training pass over the first ``levels`` levels; no gradient crosses levels."""
+        scenes = self._scenes(x, scenes)
+        outputs: list[LevelOutput] = []
+        for index, picture in enumerate(self.pyramid(x)[:levels]):
+            coarser = outputs[-1] if outputs else None
+            outputs.append(self.level_forward(index, picture, coarser, scenes))
+        return outputs
+
+    def level_forward(
+        self, index: int, x: Tensor, coarser: LevelOutput | None, scenes: Tensor
+    ) -> LevelOutput:
+        """The training pass of one level, given what the coarser one made."""
+        level = self.level(index)
+        base = None if coarser is None else expand(coarser.x_hat.detach())
+        parent = None if coarser is None else coarser.y_hat.detach()
+        y_hat = level.fsq(level.analyse(x, base, scenes))
+        x_hat = level.synthesise(y_hat, base, scenes)
+        y_bits, z_bits = level.entropy_model(y_hat, parent, fresh_slices(scenes))
+        pixels = x.numel() / x.shape[1]
+        bits = (y_bits.sum() + z_bits.sum()) / pixels
+        return LevelOutput(x_hat, y_hat, (x_hat - x).square().mean(), bits)
+
+    def _scenes(self, x: Tensor, scenes: Tensor | None) -> Tensor:
+        if scenes is not None:
+            return scenes
+        return x.new_zeros(x.shape[0], x.shape[2] // self.config.patch_frames)
+
+
+def fresh_slices(scenes: Tensor) -> Tensor:
+    """Whether a slice starts the clip or a shot: bool of the shape of ``scenes`` ``[B, T]``."""
+    fresh = torch.ones_like(scenes, dtype=torch.bool)
+    fresh[:, 1:] = scenes[:, 1:] != scenes[:, :-1]
+    return fresh

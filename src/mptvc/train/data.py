@@ -1,0 +1,112 @@
+"""Training crops from array shards: one ``.npy`` of uint8 ``[T, H, W, 3]`` per shot.
+
+Needs numpy and torch only, so that it runs on a machine without a video library; `shards` makes
+the arrays from videos.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mptvc.errors import VideoError
+
+
+@dataclass(frozen=True)
+class CropShape:
+    """Shape of a training batch.
+
+    Attributes:
+        batch: Crops in a batch.
+        frames: Frames of a crop, a multiple of the patch's.
+        size: Height and width of a crop in source pixels.
+    """
+
+    batch: int
+    frames: int
+    size: int
+
+
+class CropSampler:
+    """Random crops of shots, with flips, time reversal, frame skips, halved size and joined shots.
+
+    Args:
+        shots: Arrays uint8 ``[T, H, W, 3]``, memory-mapped.
+        seed: Start of the random stream; a batch depends on it and on its own number alone, so a
+            resumed run draws what an uninterrupted one would.
+        patch_frames: Joined shots meet at a multiple of this many frames.
+    """
+
+    def __init__(self, shots: list[np.ndarray], seed: int, patch_frames: int) -> None:
+        if not shots:
+            raise VideoError("no shots to train on")
+        self.shots, self.patch_frames = shots, patch_frames
+        self.seed, self.rng = seed, np.random.default_rng(seed)
+        lengths = np.array([len(shot) for shot in shots], dtype=np.float64)
+        self.weights = lengths**0.5 / (lengths**0.5).sum()
+
+    def batch(self, shape: CropShape, number: int) -> tuple[Tensor, Tensor]:
+        """Draw batch ``number``.
+
+        Returns:
+            Pixels uint8 ``[B, 3, T, size, size]`` and shot numbers ``[B, T / patch_frames]``.
+        """
+        self.rng = np.random.default_rng((self.seed, number))
+        clips, scenes = zip(*(self._clip(shape) for _ in range(shape.batch)), strict=True)
+        return torch.stack(clips), torch.stack(scenes)
+
+    def _clip(self, shape: CropShape) -> tuple[Tensor, Tensor]:
+        slices = shape.frames // self.patch_frames
+        cut = int(self.rng.integers(1, slices)) if slices > 1 and self.rng.random() < 0.15 else 0
+        scenes = (torch.arange(slices) >= cut).long() if cut else torch.zeros(slices).long()
+        parts = [cut * self.patch_frames, (slices - cut) * self.patch_frames]
+        frames = [self._shot(n, shape.size) for n in parts if n]
+        clip = np.ascontiguousarray(np.concatenate(frames).transpose(3, 0, 1, 2))
+        return torch.from_numpy(clip), scenes
+
+    def _shot(self, frames: int, size: int) -> np.ndarray:
+        """One augmented crop ``[frames, size, size, 3]``."""
+        rng = self.rng
+        shot = self.shots[rng.choice(len(self.shots), p=self.weights)]
+        halve = min(shot.shape[1:3]) >= 2 * size and rng.random() < 0.2
+        window = 2 * size if halve else size
+        skip = 2 if len(shot) >= 2 * frames and rng.random() < 0.15 else 1
+        start = int(rng.integers(0, max(1, len(shot) - frames * skip + 1)))
+        clip = shot[start : start + frames * skip : skip]
+        top, left = (int(rng.integers(0, max(1, s - window + 1))) for s in shot.shape[1:3])
+        clip = np.asarray(clip[:, top : top + window, left : left + window])
+        if halve:
+            t, h, w, c = clip.shape
+            clip = clip.reshape(t, h // 2, 2, w // 2, 2, c).mean((2, 4)).round().astype(np.uint8)
+        clip = _pad_to(clip, frames, size)
+        if rng.random() < 0.5:
+            clip = clip[:, :, ::-1]
+        if rng.random() < 0.3:
+            clip = clip[::-1]
+        return clip
+
+
+def _pad_to(clip: np.ndarray, frames: int, size: int) -> np.ndarray:
+    """Repeat the last frame, row and column up to the wanted shape."""
+    t, h, w, _ = clip.shape
+    pads = ((0, frames - t), (0, size - h), (0, size - w), (0, 0))
+    return np.pad(clip, pads, mode="edge")
+
+
+def open_shards(folder: Path) -> dict[str, np.ndarray]:
+    """Memory-map every shard of a folder, by name.
+
+    Raises:
+        VideoError: The folder holds no shards.
+    """
+    shots = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    if not shots:
+        raise VideoError(f"no .npy shards in {folder}")
+    return shots
+
+
+def to_video(pixels: Tensor) -> Tensor:
+    """Pixels uint8 to float in [-1, 1]."""
+    return pixels.float() / 127.5 - 1

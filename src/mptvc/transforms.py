@@ -1,0 +1,161 @@
+"""Analysis and synthesis of one level: patches of pixels to latents and back, no convolution.
+
+Both networks are a linear map, a few attention blocks, and a linear map. Started from the KLT they
+*are* the KLT of the level's patches (see ``init_klt``); training adds what a linear map cannot do.
+Each also sees the patches of the expanded coarser picture, which the decoder has too.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mptvc.attention import Block, Rotary, rotary_table
+from mptvc.config import LevelConfig, ModelConfig
+
+
+def patchify(x: Tensor, config: ModelConfig) -> Tensor:
+    """Cut video ``[B, 3, T, H, W]`` into patches ``[B, T/p_t, H/p, W/p, 3 p_t p p]``."""
+    p_t, p = config.patch_frames, config.patch_size
+    b, c, t, h, w = x.shape
+    x = x.reshape(b, c, t // p_t, p_t, h // p, p, w // p, p)
+    return x.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)  # [B, T, H, W, 3 p_t p p]
+
+
+def unpatchify(patches: Tensor, config: ModelConfig) -> Tensor:
+    """Join patches ``[B, T, H, W, 3 p_t p p]`` to video ``[B, 3, T p_t, H p, W p]``."""
+    p_t, p = config.patch_frames, config.patch_size
+    b, t, h, w, _ = patches.shape
+    x = patches.reshape(b, t, h, w, 3, p_t, p, p)
+    return x.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(b, 3, t * p_t, h * p, w * p)
+
+
+def temporal_positions(scenes: Tensor, config: ModelConfig) -> Tensor:
+    """Coordinates ``[B, T]`` of slices: their index plus a phase jump for every cut before them.
+
+    Args:
+        scenes: Shot number of each slice ``[B, T]``, integers that grow along T.
+        config: Gives the phase jump.
+    """
+    index = torch.arange(scenes.shape[1], dtype=torch.float64, device=scenes.device)
+    return index + scenes.double() * config.phase_jump
+
+
+class _Trunk(nn.Module):
+    """The attention blocks shared by both directions."""
+
+    def __init__(self, level: LevelConfig, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(Block(level.dim, config) for _ in range(level.blocks))
+
+    def forward(self, h: Tensor, scenes: Tensor) -> Tensor:
+        rotary = self._rotary(h, scenes)
+        for block in self.blocks:
+            h = block(h, rotary)
+        return h
+
+    def _rotary(self, h: Tensor, scenes: Tensor) -> tuple[Rotary, Rotary, Rotary]:
+        def table(positions: Tensor) -> Rotary:
+            return rotary_table(positions, self.config.head_dim, self.config.rope_base)
+
+        _, _, height, width, _ = h.shape
+        return (
+            table(temporal_positions(scenes, self.config)),
+            table(torch.arange(height, device=h.device)),
+            table(torch.arange(width, device=h.device)),
+        )
+
+
+class Analysis(nn.Module):
+    """Patches of a level's residual to latents ``[B, T, H, W, C]``."""
+
+    def __init__(self, index: int, config: ModelConfig) -> None:
+        super().__init__()
+        level = config.levels[index]
+        self.embed = nn.Linear(config.patch_values, level.dim)
+        self.scale = nn.Parameter(torch.ones(level.dim))
+        self.embed_base = _base_embedding(index, config)
+        self.trunk = _Trunk(level, config)
+        self.head = nn.Linear(level.dim, level.channels)
+
+    def forward(self, patches: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
+        """Transform patches ``[B, T, H, W, P]`` in [-2, 2].
+
+        Args:
+            patches: Residual of this level (level 0: the picture itself).
+            base: Patches of the expanded coarser picture, None at level 0.
+            scenes: Shot number of each slice ``[B, T]``.
+
+        Returns:
+            Latents in units of the quantization step.
+        """
+        h = self.embed(patches).float() * self.scale
+        h = self.trunk(_add_base(h, base, self.embed_base), scenes)
+        latents: Tensor = self.head(h).float()
+        return latents
+
+
+class Synthesis(nn.Module):
+    """Quantized latents ``[B, T, H, W, C]`` back to patches of a level's residual."""
+
+    def __init__(self, index: int, config: ModelConfig) -> None:
+        super().__init__()
+        level = config.levels[index]
+        self.embed = nn.Linear(level.channels, level.dim)
+        self.embed_base = _base_embedding(index, config)
+        self.trunk = _Trunk(level, config)
+        self.scale = nn.Parameter(torch.ones(level.dim))
+        self.head = nn.Linear(level.dim, config.patch_values)
+
+    def forward(self, y_hat: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
+        """Reconstruct patches ``[B, T, H, W, P]``; arguments as in ``Analysis.forward``."""
+        h = _add_base(self.embed(y_hat).float(), base, self.embed_base)
+        patches: Tensor = self.head(self.trunk(h, scenes) * self.scale).float()
+        return patches
+
+
+def _add_base(h: Tensor, base: Tensor | None, embed: nn.Linear | None) -> Tensor:
+    """Add what the coarser picture says to the stream, which stays in float32."""
+    if base is None or embed is None:
+        return h
+    return h + embed(base)
+
+
+def _base_embedding(index: int, config: ModelConfig) -> nn.Linear | None:
+    if index == 0:
+        return None
+    embed = nn.Linear(config.patch_values, config.levels[index].dim, bias=False)
+    nn.init.zeros_(embed.weight)
+    return embed
+
+
+def init_klt(
+    analysis: Analysis, synthesis: Synthesis, mean: Tensor, covariance: Tensor, step: float
+) -> None:
+    """Set both networks to the KLT of patches with the given mean and covariance.
+
+    The stream carries whitened components, so that every channel has the same weight in the
+    normalised blocks; ``scale`` keeps their deviations apart from the orthonormal maps, so that one
+    learning rate suits them all.
+
+    Args:
+        analysis: Network to set.
+        synthesis: Network to set.
+        mean: Mean patch ``[P]``.
+        covariance: Covariance ``[P, P]``.
+        step: Quantization step of an orthonormal coefficient, pixels being in [-1, 1].
+    """
+    dim, channels = analysis.embed.out_features, analysis.head.out_features
+    variances, vectors = torch.linalg.eigh(covariance.double())
+    variances, vectors = variances.flip(0)[:dim].clamp_min(1e-6), vectors.flip(1)[:, :dim]
+    sigma = variances.sqrt()
+    with torch.no_grad():
+        analysis.embed.weight.copy_(vectors.T)
+        analysis.embed.bias.copy_(-(vectors.T @ mean.double()))
+        analysis.scale.copy_(1 / sigma)
+        analysis.head.weight.copy_(torch.diag(sigma)[:channels] / step)
+        analysis.head.bias.zero_()
+        synthesis.embed.weight.copy_((torch.diag(step / sigma))[:, :channels])
+        synthesis.embed.bias.zero_()
+        synthesis.scale.copy_(sigma)
+        synthesis.head.weight.copy_(vectors)
+        synthesis.head.bias.copy_(mean)
