@@ -154,6 +154,21 @@ class ModelConfig:
         return config
 
 
+@dataclass(frozen=True)
+class TileGrid:
+    """How a level's token grid is cut into tiles; recorded in the file.
+
+    Attributes:
+        rows: Tiles from top to bottom.
+        columns: Tiles from left to right.
+        margin: Tokens by which a tile reaches over its core to each side.
+    """
+
+    rows: int
+    columns: int
+    margin: int
+
+
 def _check(condition: bool, expected: str, found: object) -> None:
     if not condition:
         raise WeightsError(f"config.json: expected {expected}, found {found}")

@@ -1,0 +1,498 @@
+r"""The ``.mpt`` format, version 1. This text is its specification.
+
+Integers are little-endian and unsigned. A reader MUST refuse what breaks a MUST below, before it
+allocates anything from the number in question.
+
+**File** = header, then sections in level-major order: level 0 of clip 0, 1, ..., then level 1 of clip 0,
+and so on. The file ends with the last section. Any prefix that holds the whole header is a valid file:
+a section is either there, cut, or missing, and only the whole ones count.
+
+**Header**
+
+    offset size  field
+      0     8    magic 89 4D 50 54 0D 0A 1A 0A ("\x89MPT\r\n\x1a\n")
+      8     2    format version, 1; another MUST be refused
+     10     2    reserved, MUST be 0
+     12     4    header length in bytes, this CRC included; at most 2^26
+     16     4    width   } of the source in pixels, 1 to 2^16
+     20     4    height  }
+     24     8    frames, 1 to 2^32 - 1
+     32     8    time base, numerator and denominator, both above 0
+     40     8    frame rate, numerator and denominator, both above 0
+     48     8    pixel aspect ratio, numerator and denominator, both above 0
+     56     2    rotation for display, degrees counter-clockwise: 0, 90, 180 or 270
+     58     4    primaries, transfer, matrix, range: one byte each, as in ITU-T H.273
+                 (range: 0 unspecified, 1 limited, 2 full)
+     62     1    levels, 1 to 8
+     63     1    frames in a patch, 1 to 16
+     64     1    pixels along a patch's side, 2, 4, 8 or 16
+     65     1    reserved, MUST be 0
+     66     2    coded frames in a clip, a multiple of the frames in a patch, 1 to 256
+     68    32    SHA-256 of the weights' entropy-relevant part
+    100    32    SHA-256 of the whole weights
+    132     -    chunks
+    end - 4  4   CRC-32 (as in zlib) of all bytes before it
+
+**Chunk** = type (4 ASCII letters), length of the payload (4 bytes), payload. A chunk of unknown type MUST
+be skipped if its first letter is lower case, and refused if it is upper case. Each known chunk comes
+once, in this order:
+
+    SHOT  frames of each shot, 4 bytes each, all above 0; they sum to ``frames``
+    TILE  for each level: rows, columns, margin of its tile grid, 2 bytes each
+    INDX  for each level, for each clip: length and CRC-32 of the section, 4 bytes each
+    time  (may be missing) for each frame the difference of its time stamp to the one before, in
+          units of the time base, 4 bytes each; without it, frame i is shown at i / frame rate
+
+**Geometry.** Each shot is padded to a multiple of the patch's frames by repeating its last frame; the
+padded shots, one after the other, are the coded frames, which are cut into clips. The last clip may be
+shorter. The number of clips follows, and INDX MUST have that many entries a level. Level k of K
+works on the source scaled by 2^-(K-1-k), padded beforehand to a multiple of ``patch * 2^(K-1)`` pixels by
+repeating the last row and column.
+
+**Section** = one packet of `entropy_coder`. Its symbols follow from the geometry and the weights. A
+reader MUST check its CRC-32 before decoding and MUST report words left over after it.
+"""
+
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from itertools import accumulate
+from typing import BinaryIO
+
+from mptvc.config import TileGrid
+from mptvc.errors import (
+    CorruptPacketError,
+    FormatError,
+    LimitExceededError,
+    NotMptError,
+    UnsupportedVersionError,
+)
+
+MAGIC = b"\x89MPT\r\n\x1a\n"
+VERSION = 1
+#: Bytes needed to learn the header's length.
+PREAMBLE = 16
+MAX_HEADER = 2**26
+MAX_SIDE = 2**16
+#: Default limits of a reader; larger files need the caller's word.
+MAX_PIXELS = 2**27
+MAX_FRAMES = 10_000_000
+
+_FIXED = struct.Struct("<8sHHIIIQIIIIIIHBBBBBBBBH32s32s")
+_CHUNK = struct.Struct("<4sI")
+_TILE = struct.Struct("<HHH")
+_ENTRY = struct.Struct("<II")
+
+
+@dataclass(frozen=True)
+class Colour:
+    """Colour description codes of ITU-T H.273; 2 means unspecified, range 0 likewise."""
+
+    primaries: int = 2
+    transfer: int = 2
+    matrix: int = 2
+    range: int = 0
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file remembers of its source video.
+
+    Attributes:
+        width: Pixels.
+        height: Pixels.
+        frames: Number of frames.
+        frame_rate: Mean frames a second.
+        time_base: Unit of ``time_steps`` in seconds.
+        time_steps: For each frame the difference of its time stamp to the frame before, the first
+            being 0; empty at a constant frame rate.
+        pixel_aspect: Width of a pixel over its height.
+        rotation: Degrees counter-clockwise by which a player turns the picture.
+        colour: Colour description.
+    """
+
+    width: int
+    height: int
+    frames: int
+    frame_rate: Fraction
+    time_base: Fraction
+    time_steps: tuple[int, ...] = ()
+    pixel_aspect: Fraction = Fraction(1)
+    rotation: int = 0
+    colour: Colour = Colour()
+
+
+@dataclass(frozen=True)
+class Section:
+    """Length in bytes and CRC-32 of one level of one clip."""
+
+    length: int
+    crc: int
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """One clip.
+
+    Attributes:
+        scenes: Shot number of each temporal slice.
+        frames: Source frame of each coded frame; repeats are padding.
+    """
+
+    scenes: tuple[int, ...]
+    frames: tuple[int, ...]
+
+    @property
+    def kept(self) -> list[int]:
+        """Positions of the coded frames that are no padding."""
+        previous = (-1, *self.frames)
+        return [i for i, frame in enumerate(self.frames) if frame != previous[i]]
+
+
+@dataclass(frozen=True)
+class Header:
+    """Everything in front of the first section.
+
+    Attributes:
+        video: The source video.
+        shots: Frames of each shot.
+        patch_frames: Frames in a patch.
+        patch_size: Pixels along a patch's side.
+        clip_frames: Coded frames in a clip.
+        tiles: Tile grid of each level.
+        entropy_id: SHA-256 of the weights' entropy-relevant part.
+        weights_id: SHA-256 of the whole weights.
+        index: Sections of each level, by clip.
+    """
+
+    video: VideoInfo
+    shots: tuple[int, ...]
+    patch_frames: int
+    patch_size: int
+    clip_frames: int
+    tiles: tuple[TileGrid, ...]
+    entropy_id: bytes
+    weights_id: bytes
+    index: tuple[tuple[Section, ...], ...]
+
+    @property
+    def levels(self) -> int:
+        """Number of levels."""
+        return len(self.tiles)
+
+    @cached_property
+    def _first_slices(self) -> list[int]:
+        """Temporal slice at which each shot starts, and the number of slices at the end."""
+        return [0, *accumulate(-(-n // self.patch_frames) for n in self.shots)]
+
+    @cached_property
+    def _first_frames(self) -> list[int]:
+        return [0, *accumulate(self.shots)]
+
+    @property
+    def slices(self) -> int:
+        """Temporal slices of the whole video."""
+        return self._first_slices[-1]
+
+    @property
+    def clips(self) -> int:
+        """Number of clips."""
+        return -(-self.slices // (self.clip_frames // self.patch_frames))
+
+    def plan(self, clip: int) -> ClipPlan:
+        """Shots and source frames of one clip."""
+        per_clip = self.clip_frames // self.patch_frames
+        scenes, frames = [], []
+        for index in range(clip * per_clip, min((clip + 1) * per_clip, self.slices)):
+            shot = bisect_right(self._first_slices, index) - 1
+            scenes.append(shot)
+            first = (index - self._first_slices[shot]) * self.patch_frames
+            last = self.shots[shot] - 1
+            frames += [
+                self._first_frames[shot] + min(first + i, last) for i in range(self.patch_frames)
+            ]
+        return ClipPlan(tuple(scenes), tuple(frames))
+
+    def clip_at(self, frame: int) -> int:
+        """The clip that holds a source frame."""
+        shot = bisect_right(self._first_frames, frame) - 1
+        slice_ = self._first_slices[shot] + (frame - self._first_frames[shot]) // self.patch_frames
+        return slice_ * self.patch_frames // self.clip_frames
+
+    def grid(self, level: int) -> tuple[int, int]:
+        """Height and width of a level's token grid."""
+        factor = 2 ** (self.levels - 1 - level)
+        block = self.patch_size * 2 ** (self.levels - 1)
+        height, width = (
+            -(-side // block) * block // factor // self.patch_size
+            for side in (self.video.height, self.video.width)
+        )
+        return height, width
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """Bytes of the header."""
+        return len(write_header(self))
+
+    @cached_property
+    def _offsets(self) -> list[int]:
+        lengths = [section.length for level in self.index for section in level]
+        return list(accumulate(lengths, initial=self.size_bytes))
+
+    def offset(self, level: int, clip: int) -> int:
+        """Byte at which a section starts."""
+        return self._offsets[level * self.clips + clip]
+
+    def prefix_bytes(self, levels: int) -> int:
+        """Bytes of the prefix that holds the first ``levels`` levels."""
+        return self._offsets[levels * self.clips]
+
+
+@dataclass(frozen=True)
+class Availability:
+    """What a possibly cut file holds.
+
+    Attributes:
+        levels: Complete levels.
+        clips: Clips of the next level that are complete.
+        next_share: Share of the next level's bytes that are there, 0 to 1; 1 if none is missing.
+    """
+
+    levels: int
+    clips: int
+    next_share: float
+
+
+def availability(header: Header, size_bytes: int) -> Availability:
+    """What the first ``size_bytes`` bytes of a file hold."""
+    complete = sum(header.prefix_bytes(k + 1) <= size_bytes for k in range(header.levels))
+    if complete == header.levels:
+        return Availability(complete, 0, 1.0)
+    start, end = header.prefix_bytes(complete), header.prefix_bytes(complete + 1)
+    clips = sum(
+        header.offset(complete, i) + section.length <= size_bytes
+        for i, section in enumerate(header.index[complete])
+    )
+    return Availability(complete, clips, max(0, size_bytes - start) / (end - start))
+
+
+def write_header(header: Header) -> bytes:
+    """The header's bytes."""
+    video = header.video
+    chunks = _chunk(b"SHOT", struct.pack(f"<{len(header.shots)}I", *header.shots))
+    chunks += _chunk(
+        b"TILE", b"".join(_TILE.pack(t.rows, t.columns, t.margin) for t in header.tiles)
+    )
+    entries = (_ENTRY.pack(s.length, s.crc) for level in header.index for s in level)
+    chunks += _chunk(b"INDX", b"".join(entries))
+    if video.time_steps:
+        chunks += _chunk(b"time", struct.pack(f"<{video.frames}I", *video.time_steps))
+    fixed = _FIXED.pack(
+        MAGIC,
+        VERSION,
+        0,
+        _FIXED.size + len(chunks) + 4,
+        video.width,
+        video.height,
+        video.frames,
+        *(video.time_base.numerator, video.time_base.denominator),
+        *(video.frame_rate.numerator, video.frame_rate.denominator),
+        *(video.pixel_aspect.numerator, video.pixel_aspect.denominator),
+        video.rotation,
+        *(video.colour.primaries, video.colour.transfer),
+        *(video.colour.matrix, video.colour.range),
+        *(header.levels, header.patch_frames, header.patch_size, 0),
+        header.clip_frames,
+        header.entropy_id,
+        header.weights_id,
+    )
+    data = fixed + chunks
+    return data + struct.pack("<I", zlib.crc32(data))
+
+
+def _chunk(kind: bytes, payload: bytes) -> bytes:
+    return _CHUNK.pack(kind, len(payload)) + payload
+
+
+def header_length(preamble: bytes) -> int:
+    """Length of the header from the first ``PREAMBLE`` bytes of a file.
+
+    Raises:
+        NotMptError: The file does not start as an ``.mpt``.
+        UnsupportedVersionError: It has another format version.
+        FormatError: It is too short, or the length is out of bounds.
+    """
+    if preamble[: len(MAGIC)] != MAGIC[: len(preamble)] or not preamble:
+        raise NotMptError("not an mpt file: it does not start with the mpt signature", offset=0)
+    if len(preamble) < PREAMBLE:
+        raise FormatError("the file ends inside its header", offset=len(preamble))
+    version, reserved, length = struct.unpack_from("<HHI", preamble, len(MAGIC))
+    if version != VERSION:
+        raise UnsupportedVersionError(version, (VERSION,))
+    if reserved:
+        raise FormatError("a reserved field is not zero; install a newer mptvc", offset=10)
+    if not _FIXED.size + 4 <= length <= MAX_HEADER:
+        raise FormatError(f"header length {length} is out of bounds", offset=12)
+    return int(length)
+
+
+def read_header(
+    file: BinaryIO, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRAMES
+) -> Header:
+    """Read and check the header from the start of a file.
+
+    Args:
+        file: Binary file at its first byte; on return it stands after the header.
+        max_pixels: Largest width times height to accept.
+        max_frames: Largest number of frames to accept.
+
+    Raises:
+        NotMptError: The file does not start as an ``.mpt``.
+        UnsupportedVersionError: It has another format version.
+        FormatError: The header is cut, damaged or inconsistent.
+        LimitExceededError: The video is larger than the limits.
+    """
+    preamble = file.read(PREAMBLE)
+    length = header_length(preamble)
+    data = preamble + file.read(length - PREAMBLE)
+    if len(data) < length:
+        raise FormatError(
+            f"the file ends inside its header: {len(data)} of {length} bytes", offset=len(data)
+        )
+    if zlib.crc32(data[:-4]) != struct.unpack_from("<I", data, length - 4)[0]:
+        raise FormatError("the header is damaged: its checksum is wrong", offset=length - 4)
+    header = _parse(data[:-4])
+    pixels = header.video.width * header.video.height
+    if pixels > max_pixels:
+        raise LimitExceededError(
+            f"{pixels} pixels a frame, the limit is {max_pixels}: raise it with --max-pixels"
+        )
+    if header.video.frames > max_frames:
+        raise LimitExceededError(
+            f"{header.video.frames} frames, the limit is {max_frames}: raise it with --max-frames"
+        )
+    return header
+
+
+def _parse(data: bytes) -> Header:
+    (
+        _, _, _, _, width, height, frames, base_n, base_d, rate_n, rate_d, aspect_n, aspect_d,
+        rotation, primaries, transfer, matrix, range_, levels, patch_frames, patch_size, reserved,
+        clip_frames, entropy_id, weights_id,
+    ) = _FIXED.unpack_from(data)  # fmt: skip
+    _require(1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE, f"size {width}x{height}", 16)
+    _require(1 <= frames < 2**32, f"{frames} frames", 24)
+    _require(min(base_n, base_d, rate_n, rate_d, aspect_n, aspect_d) > 0, "a zero ratio", 32)
+    _require(rotation in (0, 90, 180, 270), f"rotation {rotation}", 56)
+    _require(range_ <= 2, f"colour range {range_}", 61)
+    _require(1 <= levels <= 8, f"{levels} levels", 62)
+    _require(1 <= patch_frames <= 16, f"{patch_frames} frames in a patch", 63)
+    _require(patch_size in (2, 4, 8, 16), f"patch size {patch_size}", 64)
+    _require(reserved == 0, "a reserved field", 65)
+    _require(
+        patch_frames <= clip_frames <= 256 and clip_frames % patch_frames == 0,
+        f"{clip_frames} frames in a clip",
+        66,
+    )
+    chunks = dict(_chunks(data))
+    shots = _integers(chunks, b"SHOT")
+    _require(min(shots, default=0) > 0 and sum(shots) == frames, "the shots", _FIXED.size)
+    tiles = _integers(chunks, b"TILE", "H")
+    _require(len(tiles) == 3 * levels, "the tile grids", _FIXED.size)
+    entries = _integers(chunks, b"INDX")
+    steps = _integers(chunks, b"time") if b"time" in chunks else ()
+    _require(len(steps) in (0, frames), "the time stamps", _FIXED.size)
+    slices = sum(-(-n // patch_frames) for n in shots)
+    clips = -(-slices * patch_frames // clip_frames)
+    _require(len(entries) == 2 * levels * clips, "the index", _FIXED.size)
+    sections = [Section(*entries[i : i + 2]) for i in range(0, len(entries), 2)]
+    header = Header(
+        video=VideoInfo(
+            width=width,
+            height=height,
+            frames=frames,
+            frame_rate=Fraction(rate_n, rate_d),
+            time_base=Fraction(base_n, base_d),
+            time_steps=steps,
+            pixel_aspect=Fraction(aspect_n, aspect_d),
+            rotation=rotation,
+            colour=Colour(primaries, transfer, matrix, range_),
+        ),
+        shots=shots,
+        patch_frames=patch_frames,
+        patch_size=patch_size,
+        clip_frames=clip_frames,
+        tiles=tuple(TileGrid(*tiles[i : i + 3]) for i in range(0, len(tiles), 3)),
+        entropy_id=entropy_id,
+        weights_id=weights_id,
+        index=tuple(tuple(sections[k * clips : (k + 1) * clips]) for k in range(levels)),
+    )
+    for level, grid in enumerate(header.tiles):
+        _require_tiles(grid, header.grid(level))
+    # Reduced fractions and skipped optional chunks would move the offsets of what follows.
+    header.__dict__["size_bytes"] = len(data) + 4
+    return header
+
+
+def _require(condition: bool, what: str, offset: int) -> None:
+    if not condition:
+        raise FormatError(f"the header is inconsistent: {what}", offset=offset)
+
+
+def _require_tiles(grid: TileGrid, tokens: tuple[int, int]) -> None:
+    fits = all(
+        count == 1 or (count >= 1 and size // count >= max(1, grid.margin))
+        for count, size in zip((grid.rows, grid.columns), tokens, strict=True)
+    )
+    _require(fits and grid.margin <= 256, f"tile grid {grid.rows}x{grid.columns}", _FIXED.size)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Types and payloads of the known chunks, in order."""
+    known = (b"SHOT", b"TILE", b"INDX", b"time")
+    at, newest = _FIXED.size, -1
+    while at < len(data):
+        _require(at + _CHUNK.size <= len(data), "a chunk is cut", at)
+        kind, length = _CHUNK.unpack_from(data, at)
+        end = at + _CHUNK.size + length
+        _require(kind.isalpha() and end <= len(data), "a chunk is malformed", at)
+        if kind in known:
+            _require(known.index(kind) > newest, "chunks out of order", at)
+            newest = known.index(kind)
+            yield kind, data[at + _CHUNK.size : end]
+        elif kind[:1].isupper():
+            raise FormatError(
+                f"the file needs the feature {kind.decode()}: install a newer mptvc", offset=at
+            )
+        at = end
+
+
+def _integers(chunks: dict[bytes, bytes], kind: bytes, code: str = "I") -> tuple[int, ...]:
+    payload, size = chunks.get(kind), struct.calcsize(code)
+    if payload is None:
+        raise FormatError(f"the header has no {kind.decode()} chunk", offset=_FIXED.size)
+    _require(len(payload) % size == 0, f"length of the {kind.decode()} chunk", _FIXED.size)
+    return struct.unpack(f"<{len(payload) // size}{code}", payload)
+
+
+def read_section(file: BinaryIO, header: Header, level: int, clip: int) -> bytes | None:
+    """Read one section and check its CRC.
+
+    Returns:
+        The packet, or None if the file ends before the section does.
+
+    Raises:
+        CorruptPacketError: The checksum is wrong.
+    """
+    section, offset = header.index[level][clip], header.offset(level, clip)
+    file.seek(offset)
+    data = file.read(section.length)
+    if len(data) < section.length:
+        return None
+    if zlib.crc32(data) != section.crc:
+        raise CorruptPacketError("its checksum is wrong", level=level, clip=clip, offset=offset)
+    return data

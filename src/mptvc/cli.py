@@ -1,0 +1,719 @@
+"""The command line: parse, call the library, show the result, map errors to exit codes.
+
+Data goes to standard output only when asked for; everything else goes to standard error. Imports that
+need torch or PyAV happen inside the commands that need them.
+"""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+import mptvc
+from mptvc.errors import FormatError, LimitExceededError, MptError, WeightsError
+
+if TYPE_CHECKING:
+    from mptvc.codec import Codec
+
+EXIT_FAILED, EXIT_USAGE, EXIT_DAMAGED, EXIT_WEIGHTS, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+
+app = typer.Typer(
+    name="mptvc",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+weights_app = typer.Typer(no_args_is_help=True, help="Show, download and check weights.")
+app.add_typer(weights_app, name="weights")
+console = Console(stderr=True, highlight=False)
+
+
+class ProgressMode(StrEnum):
+    """How a long job shows its progress."""
+
+    AUTO = "auto"
+    JSON = "json"
+    NONE = "none"
+
+
+class SizeMode(StrEnum):
+    """Size of decoded frames."""
+
+    SOURCE = "source"
+    LEVEL = "level"
+
+
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Replace an existing output.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Folder or hf://owner/name[@revision]; default: in the package."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda[:N] or mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+TileSize = Annotated[str, typer.Option("--tile", help="auto, or the largest tile as WxH pixels.")]
+TileBatch = Annotated[
+    int, typer.Option(min=1, help="Tiles at once: speed and memory, never the result.")
+]
+Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0 takes all.")]
+ShowProgress = Annotated[ProgressMode, typer.Option(help="auto, json or none.")]
+Start = Annotated[float, typer.Option(min=0, help="Seconds to skip.")]
+Duration = Annotated[float | None, typer.Option(min=0, help="Seconds to keep.")]
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    verbose = "-v" in sys.argv[1:]
+    arguments = [a for a in sys.argv[1:] if a != "-v"]
+    try:
+        code = app(arguments, standalone_mode=False)
+    except KeyboardInterrupt:
+        _fail(EXIT_INTERRUPTED, "interrupted")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(EXIT_FAILED) from None
+    except typer.Exit as stop:
+        raise SystemExit(stop.exit_code) from None
+    except Exception as error:
+        if verbose:
+            traceback.print_exc()
+        code, message = _explain(error)
+        _fail(code, message)
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(code: int, message: str) -> None:
+    console.print(f"[bold red]error:[/] {_escape(message)}", soft_wrap=True)
+    raise SystemExit(code) from None
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Exit code and one line for an error."""
+    if hasattr(error, "format_message"):  # a usage error of the command line parser
+        return EXIT_USAGE, error.format_message()
+    if type(error).__name__ == "Abort":
+        return EXIT_INTERRUPTED, "interrupted"
+    text = str(error) or type(error).__name__
+    if isinstance(error, WeightsError):
+        return EXIT_WEIGHTS, text
+    if isinstance(error, FormatError | LimitExceededError):
+        return EXIT_DAMAGED, text
+    if isinstance(error, ValueError):
+        return EXIT_USAGE, text
+    if isinstance(error, MptError | OSError):
+        return EXIT_FAILED, text
+    return EXIT_FAILED, f"{type(error).__name__}: {text} (-v shows where)"
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _codec(weights: str | None, device: str, dtype: str, tile: str, batch: int, threads: int) -> "Codec":
+    import torch
+
+    from mptvc.weights import load_codec
+
+    if threads:
+        torch.set_num_threads(threads)
+    return load_codec(
+        weights, device=device, dtype=dtype, tile=_parse_tile(tile), tile_batch=batch
+    )
+
+
+def _parse_tile(text: str) -> tuple[int, int] | None:
+    """``WxH`` to (height, width); auto to None."""
+    if text == "auto":
+        return None
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise ValueError(f"--tile is auto or WIDTHxHEIGHT, found {text}")
+    return int(height), int(width)
+
+
+def _parse_size(text: str, base: int) -> float:
+    """A number with a unit: ``2MiB``, ``500k``, ``1.5M``."""
+    units = {"": 1, "k": base, "m": base**2, "g": base**3}
+    lower = text.strip().lower().removesuffix("b")
+    binary = lower.endswith("i")
+    number = lower.removesuffix("i")
+    unit = number[-1:] if number[-1:] in "kmg" else ""
+    try:
+        factor = 1024 ** "kmg".index(unit) * 1024 if binary and unit else units[unit]
+        return float(number.removesuffix(unit)) * factor
+    except ValueError:
+        raise ValueError(f"cannot read the size {text}; write 2MiB, 500k or 1.5M") from None
+
+
+def _parse_threshold(text: str) -> float | None:
+    from mptvc.video_input import SCENE_THRESHOLD
+
+    if text in ("auto", "off"):
+        return SCENE_THRESHOLD if text == "auto" else None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--scene-detect is auto, off or a number, found {text}") from None
+
+
+@contextmanager
+def _progress(
+    label: str, mode: ProgressMode, quiet: bool
+) -> Iterator[Callable[[int, int], None] | None]:
+    """A callback that shows frames done and expected."""
+    if mode == ProgressMode.JSON:
+        yield lambda done, total: print(
+            json.dumps({"job": label, "done": done, "total": total}), file=sys.stderr, flush=True
+        )
+        return
+    if quiet or mode == ProgressMode.NONE or not sys.stderr.isatty():
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(label, total=None, rate="")
+
+        def show(done: int, total: int) -> None:
+            speed = bar.tasks[0].speed
+            rate = f"{speed:.1f} frames/s" if speed else ""
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield show
+
+
+def _say(quiet: bool, message: str) -> None:
+    if not quiet:
+        console.print(message, soft_wrap=True)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=str))
+
+
+@app.command()
+def encode(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Video file, or - for stdin.")],
+    target: Annotated[
+        str | None, typer.Argument(metavar="[OUT]", help="Default: IN with .mpt; - for stdout.")
+    ] = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    tile: TileSize = "auto",
+    tile_batch: TileBatch = 1,
+    threads: Threads = 0,
+    scene_detect: Annotated[str, typer.Option(help="auto, off, or a threshold to 100.")] = "auto",
+    start: Start = 0.0,
+    duration: Duration = None,
+    force_8bit: Annotated[bool, typer.Option(help="Round deeper video to 8 bits.")] = False,
+    strict: Annotated[bool, typer.Option(help="Refuse what would be a warning.")] = False,
+    force: Force = False,
+    progress: ShowProgress = ProgressMode.AUTO,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Encode a video.
+
+    Example: [bold]mptvc encode in.mp4 out.mpt[/]
+    """
+    from mptvc.api import encode_file
+    from mptvc.files import refuse_existing
+
+    if target is None:
+        if source == "-":
+            raise ValueError("reading from standard input, name the output")
+        target = str(Path(source).with_suffix(".mpt"))
+    if target != "-":
+        refuse_existing(Path(target), force)
+    if source != "-" and not Path(source).exists():
+        raise mptvc.VideoError(f"{source}: no such file")
+    codec = _codec(weights, device, dtype, tile, tile_batch, threads)
+    with _progress("encode", progress, quiet) as show:
+        report = encode_file(
+            sys.stdin.buffer if source == "-" else source,
+            sys.stdout.buffer if target == "-" else target,
+            codec=codec,
+            scene_threshold=_parse_threshold(scene_detect),
+            start=start,
+            duration=duration,
+            force_8bit=force_8bit,
+            strict=strict,
+            force=force,
+            progress=show,
+        )
+    for warning in report.warnings:
+        console.print(f"[yellow]warning:[/] {_escape(warning)}")
+    header = report.header
+    sizes = [header.prefix_bytes(k + 1) for k in range(header.levels)]
+    pixels = header.video.width * header.video.height * header.video.frames
+    if as_json and target != "-":
+        _print_json({"output": target, "frames": header.video.frames, "prefix_bytes": sizes})
+    ladder = ", ".join(f"{k + 1}: {8 * size / pixels:.4f}" for k, size in enumerate(sizes))
+    _say(quiet, f"{target}: {sizes[-1]} bytes, bpp of levels {ladder}")
+
+
+@app.command()
+def decode(
+    source: Annotated[str, typer.Argument(metavar="IN", help=".mpt file, or - for stdin.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="Video, folder, or - for stdout.")],
+    levels: Annotated[int | None, typer.Option(min=1, help="Levels to decode.")] = None,
+    size: Annotated[SizeMode, typer.Option(help="source or level.")] = SizeMode.SOURCE,
+    allow_partial: Annotated[
+        bool, typer.Option(help="Also use the clips of a level that is not complete.")
+    ] = False,
+    format: Annotated[str | None, typer.Option(help="mp4, mkv, y4m, png or npy.")] = None,
+    codec_name: Annotated[
+        str | None, typer.Option("--codec", help="FFmpeg codec, such as libx264 or ffv1.")
+    ] = None,
+    crf: Annotated[int, typer.Option(help="Quality of the codec; lower is better.")] = 12,
+    pix_fmt: Annotated[str | None, typer.Option(help="FFmpeg pixel format.")] = None,
+    start: Start = 0.0,
+    duration: Duration = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    tile_batch: TileBatch = 1,
+    threads: Threads = 0,
+    force: Force = False,
+    progress: ShowProgress = ProgressMode.AUTO,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decode a file, or any prefix of one.
+
+    Example: [bold]mptvc decode out.mpt back.mp4 --levels 2[/]
+    """
+    from mptvc.api import decode_file
+    from mptvc.files import open_source, probe, refuse_existing
+    from mptvc.video_output import OutputOptions, output_format
+
+    options = OutputOptions(format, codec_name, crf, pix_fmt)
+    output_format(target, options)
+    if target != "-":
+        refuse_existing(Path(target), force)
+    with open_source(sys.stdin.buffer if source == "-" else source) as (file, _):
+        probe(file)
+        file.seek(0)
+        codec = _codec(weights, device, dtype, "auto", tile_batch, threads)
+        with _progress("decode", progress, quiet) as show:
+            report = decode_file(
+                file,
+                sys.stdout.buffer if target == "-" else target,
+                codec=codec,
+                levels=levels,
+                allow_partial=allow_partial,
+                source_size=size == SizeMode.SOURCE,
+                start=start,
+                duration=duration,
+                output=options,
+                force=force,
+                progress=show,
+            )
+    video = report.video
+    if as_json and target != "-":
+        _print_json({"output": target, "levels": report.levels, "frames": video.frames})
+    note = "" if report.complete else " (a part of the file's levels)"
+    _say(
+        quiet,
+        f"{target}: {video.frames} frames {video.width}x{video.height}, "
+        f"{report.levels} levels{note}",
+    )
+
+
+@app.command()
+def truncate(
+    source: Annotated[str, typer.Argument(metavar="IN", help=".mpt file, or - for stdin.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help=".mpt file, or - for stdout.")],
+    levels: Annotated[int | None, typer.Option(min=1, help="Levels to keep.")] = None,
+    max_bytes: Annotated[str | None, typer.Option(help="Largest size, such as 2MiB.")] = None,
+    max_bitrate: Annotated[
+        str | None, typer.Option(help="Largest mean bits a second, such as 1.5M.")
+    ] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Keep a prefix: byte for byte the first bytes of the file.
+
+    Example: [bold]mptvc truncate out.mpt small.mpt --levels 1[/]
+    """
+    report = mptvc.truncate(
+        sys.stdin.buffer if source == "-" else source,
+        sys.stdout.buffer if target == "-" else target,
+        levels=levels,
+        max_bytes=None if max_bytes is None else int(_parse_size(max_bytes, 1000)),
+        max_bitrate=None if max_bitrate is None else _parse_size(max_bitrate, 1000),
+        force=force,
+    )
+    kept = report.available.levels
+    if as_json and target != "-":
+        _print_json({"output": target, "levels": kept, "bytes": report.size_bytes})
+    _say(quiet, f"{target}: {report.size_bytes} bytes, {kept} levels")
+
+
+@app.command()
+def info(
+    sources: Annotated[list[str] | None, typer.Argument(metavar="IN...")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Show weights instead: a folder, hf://..., or 'default'."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a file holds: geometry, shots, and the bytes of every prefix.
+
+    Example: [bold]mptvc info out.mpt[/]
+    """
+    if weights is not None:
+        _show_weights(None if weights == "default" else weights, as_json)
+        return
+    if not sources:
+        raise ValueError("name at least one file, or --weights")
+    reports = {name: mptvc.probe(name) for name in sources}
+    if as_json:
+        _print_json([{"file": name, **_describe(report)} for name, report in reports.items()])
+        return
+    out = Console(highlight=False)
+    for name, report in reports.items():
+        _print_report(out, name, report)
+
+
+def _describe(report: "mptvc.FileReport") -> dict[str, Any]:
+    header, video = report.header, report.header.video
+    return {
+        "width": video.width,
+        "height": video.height,
+        "frames": video.frames,
+        "frame_rate": str(video.frame_rate),
+        "variable_frame_rate": bool(video.time_steps),
+        "duration_s": report.duration_s,
+        "pixel_aspect": str(video.pixel_aspect),
+        "rotation": video.rotation,
+        "colour": asdict(video.colour),
+        "shots": list(header.shots),
+        "clips": header.clips,
+        "weights_id": header.weights_id.hex(),
+        "entropy_id": header.entropy_id.hex(),
+        "header_bytes": header.size_bytes,
+        "size_bytes": report.size_bytes,
+        "complete_levels": report.available.levels,
+        "next_level_share": report.available.next_share,
+        "levels": [
+            {
+                "bytes": report.level_bytes(k),
+                "prefix_bytes": header.prefix_bytes(k + 1),
+                "bpp": report.bpp(k + 1),
+                "bitrate": 8 * header.prefix_bytes(k + 1) / report.duration_s,
+                "tokens": list(header.grid(k)),
+                "tiles": asdict(header.tiles[k]),
+            }
+            for k in range(header.levels)
+        ],
+    }
+
+
+def _print_report(out: Console, name: str, report: "mptvc.FileReport") -> None:
+    header, video = report.header, report.header.video
+    timing = "variable, mean " if video.time_steps else ""
+    out.print(
+        f"[bold]{_escape(name)}[/]  {video.width}x{video.height}, {video.frames} frames at "
+        f"{timing}{float(video.frame_rate):g} fps, {report.duration_s:.2f} s, "
+        f"{len(header.shots)} shots, {header.clips} clips"
+    )
+    there = report.available
+    state = "complete" if there.levels == header.levels else (
+        f"cut: levels complete {there.levels}, level {there.levels} {100 * there.next_share:.0f} %"
+    )
+    out.print(f"weights {header.weights_id.hex()[:16]}, {report.size_bytes} bytes, {state}")
+    table = Table("level", "bytes", "head -c N", "bpp", "kbit/s", "tokens", "tiles", box=None)
+    for k in range(header.levels):
+        prefix, grid = header.prefix_bytes(k + 1), header.tiles[k]
+        table.add_row(
+            str(k),
+            str(report.level_bytes(k)),
+            str(prefix),
+            f"{report.bpp(k + 1):.4f}",
+            f"{8 * prefix / report.duration_s / 1000:.0f}",
+            "x".join(map(str, header.grid(k)[::-1])),
+            f"{grid.columns}x{grid.rows}",
+        )
+    out.print(table)
+
+
+@app.command()
+def verify(
+    sources: Annotated[list[str], typer.Argument(metavar="IN...")],
+    deep: Annotated[bool, typer.Option(help="Decode the symbols too, and print a hash.")] = False,
+    weights: Weights = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check the checksums of files; --deep also decodes the symbols.
+
+    Example: [bold]mptvc verify out.mpt --deep[/]
+    """
+    results, failures = [], []
+    codec = _codec(weights, device, dtype, "auto", 1, threads) if deep else None
+    for name in sources:
+        result: dict[str, Any] = {"file": name, "ok": True}
+        try:
+            report = mptvc.verify(name)
+            result["complete_levels"] = report.available.levels
+            if codec is not None:
+                result["sha256"] = mptvc.symbol_digests(name, codec=codec)
+        except MptError as error:
+            if len(sources) == 1 and not as_json:
+                raise
+            result |= {"ok": False, "error": str(error)}
+            failures.append(error)
+        results.append(result)
+        if not as_json:
+            _print_check(result, quiet)
+    if as_json:
+        _print_json(results)
+    if failures:
+        raise typer.Exit(max(_explain(error)[0] for error in failures))
+
+
+def _print_check(result: dict[str, Any], quiet: bool) -> None:
+    if not result["ok"]:
+        console.print(f"[bold red]error:[/] {_escape(result['file'])}: {_escape(result['error'])}")
+        return
+    if not quiet:
+        print(f"{result['file']}: ok, {result['complete_levels']} levels complete")
+    for level, digest in enumerate(result.get("sha256", ())):
+        print(f"  level {level}  {digest}")
+
+
+@app.command()
+def compare(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="The source video.")],
+    sources: Annotated[list[str], typer.Argument(metavar="FILE...", help=".mpt files of it.")],
+    weights: Weights = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    tile_batch: TileBatch = 1,
+    threads: Threads = 0,
+    progress: ShowProgress = ProgressMode.AUTO,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare every prefix of a file with its source: PSNR and bits per pixel.
+
+    Example: [bold]mptvc compare in.mp4 out.mpt[/]
+    """
+    from mptvc.compare import compare_file
+
+    codec = _codec(weights, device, dtype, "auto", tile_batch, threads)
+    table = Table("file", "levels", "bytes", "bpp", "PSNR RGB", "PSNR Y", box=None)
+    results = []
+    for name in sources:
+        with _progress(name, progress, quiet) as show:
+            ladder = compare_file(reference, name, codec=codec, progress=show)
+        results.append({"file": name, "levels": [asdict(quality) for quality in ladder]})
+        for q in ladder:
+            numbers = (f"{q.bpp:.4f}", f"{q.psnr_rgb:.2f}", f"{q.psnr_y:.2f}")
+            table.add_row(name, str(q.levels), str(q.size_bytes), *numbers)
+    if as_json:
+        _print_json(results)
+    else:
+        Console(highlight=False).print(table)
+
+
+@weights_app.command("show")
+def weights_show(
+    weights: Annotated[str | None, typer.Argument(metavar="[WEIGHTS]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show sizes and identity of weights.
+
+    Example: [bold]mptvc weights show[/]
+    """
+    _show_weights(weights, as_json)
+
+
+@weights_app.command("check")
+def weights_check(
+    weights: Annotated[str | None, typer.Argument(metavar="[WEIGHTS]")] = None,
+) -> None:
+    """Check keys, shapes, values and the exactness bound of weights.
+
+    Example: [bold]mptvc weights check folder[/]
+    """
+    from mptvc.weights import build_model, read_weights
+
+    model = build_model(*read_weights(weights))
+    for k in range(len(model.config.levels)):
+        bound = model.level(k).entropy_model.accumulator_bound()
+        print(f"level {k}: sums reach {bound:.0f} of 16777216, exact")
+
+
+@weights_app.command("download")
+def weights_download(
+    name: Annotated[str, typer.Argument(metavar="hf://OWNER/NAME[@REVISION]")],
+) -> None:
+    """Fetch weights from the Hub into its cache, and check them.
+
+    Example: [bold]mptvc weights download hf://owner/name[/]
+    """
+    from mptvc.weights import build_model, digest, read_weights
+
+    config, tensors = read_weights(name)
+    build_model(config, tensors)
+    print(digest(config, tensors).hex())
+
+
+def _show_weights(weights: str | None, as_json: bool) -> None:
+    from mptvc.weights import build_model, digest, is_entropy, read_weights
+
+    config, tensors = read_weights(weights)
+    model = build_model(config, tensors)
+    entropy = {k: v for k, v in tensors.items() if is_entropy(k)}
+    rows = []
+    for k, level in enumerate(config.levels):
+        parts = model.level(k)
+        rows.append(
+            {
+                "level": k,
+                "channels": level.channels,
+                "analysis": _count(parts.analysis),
+                "synthesis": _count(parts.synthesis),
+                "entropy_model": _count(parts.entropy_model),
+            }
+        )
+    networks = sum(row["analysis"] + row["synthesis"] for row in rows)
+    entropy_parameters = sum(row["entropy_model"] for row in rows)
+    summary = {
+        "weights_id": digest(config, tensors).hex(),
+        "entropy_id": digest(config, entropy).hex(),
+        "parameters": {"networks": networks, "entropy_model": entropy_parameters},
+        "levels": rows,
+    }
+    if as_json:
+        _print_json({**summary, "config": json.loads(config.to_json())})
+        return
+    out = Console(highlight=False)
+    out.print(f"weights {summary['weights_id']}\nentropy {summary['entropy_id']}")
+    table = Table("level", "channels", "analysis", "synthesis", "entropy model", box=None)
+    for row in rows:
+        table.add_row(*(f"{value:,}" for value in row.values()))
+    out.print(table)
+    total = networks + entropy_parameters
+    out.print(f"parameters: networks {networks:,}, entropy model {entropy_parameters:,}, {total:,}")
+
+
+def _count(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]")] = Path("mptvc-demo"),
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a sample, encode, truncate, decode each level, and write a contact sheet.
+
+    Example: [bold]mptvc demo[/]
+    """
+    from mptvc.api import encode_file
+    from mptvc.compare import compare_file
+    from mptvc.demo import sample_frames, write_contact_sheet, write_sample
+    from mptvc.files import refuse_existing
+    from mptvc.weights import load_codec
+
+    refuse_existing(folder, force)
+    folder.mkdir(exist_ok=True)
+    source, coded, sheet = folder / "sample.mkv", folder / "sample.mpt", folder / "levels.png"
+    _say(quiet, f"writing {source}")
+    write_sample(source, force=force)
+    codec = load_codec()
+    with _progress("encode", ProgressMode.AUTO, quiet) as show:
+        encode_file(source, coded, codec=codec, force=force, progress=show)
+    shown = [0, 20, 40]
+    rows = [sample_frames()[shown]]
+    for levels in (1, 2, 3):
+        prefix = folder / f"levels_{levels}.mpt"
+        mptvc.truncate(coded, prefix, levels=levels, force=force)
+        rows.append(codec.decompress(prefix.read_bytes()).frames[shown])
+    write_contact_sheet(sheet, rows)
+    table = Table("levels", "file", "bytes", "bpp", "PSNR RGB", "PSNR Y", box=None)
+    for q in compare_file(source, coded, codec=codec):
+        name = str(folder / f"levels_{q.levels}.mpt")
+        numbers = (f"{q.bpp:.4f}", f"{q.psnr_rgb:.2f}", f"{q.psnr_y:.2f}")
+        table.add_row(str(q.levels), name, str(q.size_bytes), *numbers)
+    if not quiet:
+        console.print(table)
+        console.print(f"{sheet}: source, then levels 1 to 3")
+
+
+@app.command()
+def env(as_json: AsJson = False) -> None:
+    """Show versions and devices, for a bug report."""
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    facts: dict[str, Any] = {
+        "mptvc": mptvc.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+    for package in ("torch", "numpy", "av", "constriction", "safetensors", "huggingface-hub"):
+        facts[package] = version(package)
+    if as_json:
+        _print_json(facts)
+    else:
+        for name, value in facts.items():
+            print(f"{name:16} {value}")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
+    ] = False,
+) -> None:
+    """A neural video codec: one small file, any prefix of which plays."""
+    if show_version:
+        print(mptvc.__version__)
+        raise typer.Exit

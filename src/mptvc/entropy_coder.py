@@ -1,0 +1,137 @@
+"""Symbols and table rows to one rANS packet and back.
+
+A packet is a stack of steps. In each step a list of integers is coded, each under the table row that
+its neighbour in a list of rows names; within a step symbols go in the order of their row, equal rows
+in their given order, because one fixed distribution at a time is several times faster than one per
+symbol. The decoder needs the rows of a step only when it gets there, so they may depend on all
+earlier steps.
+
+The coder is constriction's ANS coder: 64 bit state, 32 bit words, 24 bit probabilities. A row is a list
+of integer frequencies, each at least 1, that sum to 2^24; ``frequency - 1`` goes in as a float64, from
+which the coder's formula restores the frequency exactly. ``tests/reference_rans.py`` defines a packet
+in 20 lines of integer arithmetic. Words are stored in the order in which the decoder reads them.
+
+Nothing here detects damage but leftover words: check a packet's CRC first.
+"""
+
+import constriction
+import numpy as np
+
+_PRECISION = 24
+
+
+class Tables:
+    """The distributions of all rows.
+
+    Args:
+        frequencies: Integers ``[rows, alphabet]``, odd alphabet, each at least 1, each row summing
+            to 2^24. Symbol ``i - alphabet // 2`` has frequency ``[row, i]``.
+
+    Raises:
+        ValueError: The frequencies break one of these rules.
+    """
+
+    def __init__(self, frequencies: np.ndarray) -> None:
+        counts = np.ascontiguousarray(frequencies, dtype=np.int64)
+        if counts.ndim != 2 or counts.shape[1] % 2 == 0 or not 1 <= counts.shape[0] <= 256:
+            raise ValueError(f"frequencies need shape [1..256, odd], found {counts.shape}")
+        if counts.min() < 1 or (counts.sum(1) != 2**_PRECISION).any():
+            raise ValueError("every frequency must be at least 1 and every row sum to 2^24")
+        self.reach = counts.shape[1] // 2
+        self.models = [
+            constriction.stream.model.Categorical(row.astype(np.float64), perfect=False)
+            for row in counts - 1
+        ]
+
+
+class PacketWriter:
+    """Collects the steps of a packet; calling it records one."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._steps: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def __call__(self, rows: np.ndarray, symbols: np.ndarray | None) -> np.ndarray:
+        """Record a step.
+
+        Args:
+            rows: Table row of each symbol, uint8 ``[n]``.
+            symbols: Integers ``[n]``.
+
+        Returns:
+            The symbols, unchanged.
+
+        Raises:
+            ValueError: A symbol is outside the table or a row does not exist.
+        """
+        if symbols is None or symbols.shape != rows.shape:
+            raise ValueError("an encoder needs one symbol per row")
+        counts = np.bincount(rows, minlength=len(self._tables.models))
+        if len(counts) > len(self._tables.models) or np.abs(symbols).max(initial=0) > (
+            self._tables.reach
+        ):
+            raise ValueError("a symbol or row is outside the table")
+        order = np.argsort(rows, kind="stable")
+        self._steps.append(((symbols + self._tables.reach)[order].astype(np.uint8), counts))
+        return symbols
+
+    def finish(self) -> bytes:
+        """Return the packet of all recorded steps."""
+        coder = constriction.stream.stack.AnsCoder()
+        for indexes, counts in reversed(self._steps):
+            end = len(indexes)
+            for row in np.flatnonzero(counts)[::-1]:
+                start = end - counts[row]
+                chunk = indexes[start:end].astype(np.int32)
+                coder.encode_reverse(chunk, self._tables.models[row])
+                end = start
+        return coder.get_compressed()[::-1].astype("<u4").tobytes()
+
+
+class PacketReader:
+    """Decodes a packet step by step; calling it decodes one.
+
+    Raises:
+        ValueError: The bytes cannot be a packet.
+    """
+
+    def __init__(self, tables: Tables, packet: bytes) -> None:
+        if len(packet) % 4:
+            raise ValueError(f"a packet is whole 32-bit words, found {len(packet)} bytes")
+        words = np.frombuffer(packet, dtype="<u4")[::-1].astype(np.uint32)
+        if len(words) and words[-1] == 0:
+            raise ValueError("a packet never starts with a zero word")
+        self._tables = tables
+        self._coder = constriction.stream.stack.AnsCoder(words)
+
+    def __call__(self, rows: np.ndarray, symbols: np.ndarray | None = None) -> np.ndarray:
+        """Decode a step.
+
+        Args:
+            rows: Table row of each symbol, uint8 ``[n]``.
+            symbols: Nothing; present so that encoder and decoder share one signature.
+
+        Returns:
+            Integers int16 ``[n]``.
+        """
+        counts = np.bincount(rows, minlength=len(self._tables.models))
+        if len(counts) > len(self._tables.models):
+            raise ValueError("a row is outside the table")
+        ordered = np.empty(len(rows), dtype=np.int16)
+        start = 0
+        for row in np.flatnonzero(counts):
+            end = start + counts[row]
+            ordered[start:end] = self._coder.decode(self._tables.models[row], int(counts[row]))
+            start = end
+        out = np.empty_like(ordered)
+        out[np.argsort(rows, kind="stable")] = ordered - self._tables.reach
+        return out
+
+    def finish(self) -> None:
+        """Check that the packet is used up.
+
+        Raises:
+            ValueError: Words are left over.
+        """
+        if not self._coder.is_empty():
+            raise ValueError("words are left over")

@@ -1,0 +1,292 @@
+"""Files of the format without any network: look inside, check, truncate; and safe output.
+
+Needs neither torch nor PyAV, so these commands start at once.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from mptvc.bitstream import (
+    MAX_FRAMES,
+    MAX_PIXELS,
+    Availability,
+    Header,
+    availability,
+    read_header,
+    read_section,
+)
+from mptvc.errors import FormatError, MptError
+
+Source = str | Path | bytes | BinaryIO
+_COPY_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What a file, or a prefix of one, holds.
+
+    Attributes:
+        header: The header.
+        size_bytes: Bytes that are there.
+        available: Complete levels and the share of the next.
+    """
+
+    header: Header
+    size_bytes: int
+    available: Availability
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the video in seconds, by its frame rate."""
+        return float(self.header.video.frames / self.header.video.frame_rate)
+
+    def level_bytes(self, level: int) -> int:
+        """Bytes of one level's sections."""
+        return sum(section.length for section in self.header.index[level])
+
+    def bpp(self, levels: int) -> float:
+        """Bits per source pixel of the prefix with the first ``levels`` levels, header included."""
+        video = self.header.video
+        pixels = video.width * video.height * video.frames
+        return 8 * self.header.prefix_bytes(levels) / pixels
+
+
+@contextmanager
+def open_source(source: Source) -> Iterator[tuple[BinaryIO, int]]:
+    """A seekable binary file at its start, and its size in bytes.
+
+    Args:
+        source: Path, bytes or a binary file object; one that cannot seek is copied first.
+
+    Raises:
+        MptError: The file cannot be opened.
+    """
+    if isinstance(source, bytes):
+        yield BytesIO(source), len(source)
+        return
+    if not isinstance(source, str | Path):
+        with _seekable(source) as file:
+            yield file, _size_of(file)
+        return
+    try:
+        opened = open(source, "rb")
+    except OSError as error:
+        raise MptError(f"{source}: {error.strerror}") from error
+    with opened as file:
+        yield file, _size_of(file)
+
+
+def probe(
+    source: Source, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRAMES
+) -> FileReport:
+    """Read the header of a file or of a prefix of one.
+
+    Args:
+        source: Path, bytes or a binary file object.
+        max_pixels: Largest width times height to accept.
+        max_frames: Largest number of frames to accept.
+
+    Raises:
+        FormatError: Not an ``.mpt``, or its header is cut or damaged.
+        LimitExceededError: The video is larger than the limits.
+        MptError: The file cannot be opened.
+    """
+    with open_source(source) as (file, size):
+        header = read_header(file, max_pixels=max_pixels, max_frames=max_frames)
+        return FileReport(header, size, availability(header, size))
+
+
+def verify(source: Source) -> FileReport:
+    """Check every checksum of a file or of a prefix of one.
+
+    Raises:
+        FormatError: The first damage that is found; `CorruptPacketError` names level and clip.
+        MptError: The file cannot be opened.
+    """
+    with open_source(source) as (file, size):
+        header = read_header(file)
+        for level in range(header.levels):
+            for clip in range(header.clips):
+                read_section(file, header, level, clip)
+        report = FileReport(header, size, availability(header, size))
+        if size > header.prefix_bytes(header.levels):
+            end = header.prefix_bytes(header.levels)
+            raise FormatError(f"{size - end} bytes follow the last section", offset=end)
+        return report
+
+
+def truncate(
+    source: Source,
+    target: str | Path | BinaryIO,
+    *,
+    levels: int | None = None,
+    max_bytes: int | None = None,
+    max_bitrate: float | None = None,
+    force: bool = False,
+) -> FileReport:
+    """Copy the longest prefix that ends with a whole level and keeps to the limit.
+
+    Args:
+        source: Path, bytes or a binary file object.
+        target: Path or a binary file object.
+        levels: Levels to keep.
+        max_bytes: Largest size of the result.
+        max_bitrate: Largest mean bit rate in bits a second.
+        force: Replace an existing target.
+
+    Returns:
+        What the target holds.
+
+    Raises:
+        FormatError: The source is no ``.mpt``, or lacks the levels.
+        MptError: Not even the first level fits, or the target cannot be written.
+        ValueError: Not exactly one limit, or one out of range.
+    """
+    if sum(limit is not None for limit in (levels, max_bytes, max_bitrate)) != 1:
+        raise ValueError("give exactly one of levels, max_bytes and max_bitrate")
+    with open_source(source) as (file, size):
+        header = read_header(file)
+        report = FileReport(header, size, availability(header, size))
+        if levels is None:
+            levels = _fitting_levels(report, max_bytes, max_bitrate)
+        if not 1 <= levels <= header.levels:
+            raise ValueError(f"levels is 1 to {header.levels}, found {levels}")
+        if levels > report.available.levels:
+            raise FormatError(
+                f"the file is cut: it has {report.available.levels} complete levels", offset=size
+            )
+        length = header.prefix_bytes(levels)
+        file.seek(0)
+        if isinstance(target, str | Path):
+            _refuse_same(source, Path(target))
+            with atomic_output(Path(target), force=force) as out:
+                _copy(file, out, length)
+        else:
+            _copy(file, target, length)
+    return FileReport(header, length, availability(header, length))
+
+
+def _fitting_levels(
+    report: FileReport, max_bytes: int | None, max_bitrate: float | None
+) -> int:
+    limit = max_bytes if max_bytes is not None else int((max_bitrate or 0) * report.duration_s / 8)
+    header = report.header
+    fitting = sum(header.prefix_bytes(k + 1) <= limit for k in range(report.available.levels))
+    if fitting == 0:
+        raise MptError(
+            f"level 0 needs {header.prefix_bytes(1)} bytes, the limit allows {limit}: raise it"
+        )
+    return fitting
+
+
+def _refuse_same(source: Source, target: Path) -> None:
+    if isinstance(source, str | Path) and target.exists() and os.path.samefile(source, target):
+        raise ValueError("input and output are the same file")
+
+
+def _copy(source: BinaryIO, target: BinaryIO, length: int) -> None:
+    while length > 0:
+        chunk = source.read(min(_COPY_BYTES, length))
+        if not chunk:
+            raise FormatError("the file became shorter while it was read")
+        target.write(chunk)
+        length -= len(chunk)
+
+
+def _size_of(file: BinaryIO) -> int:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
+
+
+@contextmanager
+def _seekable(file: BinaryIO) -> Iterator[BinaryIO]:
+    if file.seekable():
+        yield file
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(file, copy, _COPY_BYTES)
+        copy.seek(0)
+        yield copy
+
+
+# Output that appears whole or not at all
+
+
+@contextmanager
+def atomic_output(target: Path, *, force: bool) -> Iterator[BinaryIO]:
+    """A binary file that takes the target's name when the block ends without an error.
+
+    Raises:
+        MptError: The target exists and ``force`` is not set, or its folder cannot be written.
+    """
+    refuse_existing(target, force)
+    part = part_path(target)
+    try:
+        try:
+            with open(part, "wb") as file:
+                yield file
+        except OSError as error:
+            raise MptError(f"cannot write {target}: {error.strerror or error}") from error
+        move_into_place(part, target, force)
+    finally:
+        remove(part)
+
+
+def refuse_existing(target: Path, force: bool) -> None:
+    """Check that a target may be written.
+
+    Raises:
+        MptError: It exists and ``force`` is not set, or its folder does not exist.
+    """
+    if target.exists() and not force:
+        raise MptError(f"{target} exists; -f replaces it")
+    if not target.absolute().parent.is_dir():
+        raise MptError(f"{target.absolute().parent} is not a folder")
+
+
+def part_path(target: Path, *, folder: bool = False) -> Path:
+    """A fresh temporary file or folder beside the target."""
+    prefix, parent = f".{target.name}.", target.absolute().parent
+    try:
+        if folder:
+            return Path(tempfile.mkdtemp(prefix=prefix, suffix=".part", dir=parent))
+        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=parent)
+        os.close(descriptor)
+    except OSError as error:
+        raise MptError(f"cannot write into {parent}: {error.strerror}") from error
+    return Path(name)
+
+
+def move_into_place(part: Path, target: Path, force: bool) -> None:
+    """Rename a finished temporary file or folder to its target.
+
+    Raises:
+        MptError: The target has appeared in the meantime.
+    """
+    refuse_existing(target, force)
+    if part.is_dir():
+        part.chmod(0o755)
+        if target.is_dir():
+            shutil.rmtree(target)
+    else:
+        mask = os.umask(0)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)
+    os.replace(part, target)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

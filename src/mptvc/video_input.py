@@ -1,0 +1,310 @@
+"""Video files read through PyAV: frames, time stamps, colour, rotation, shot cuts.
+
+Frames are uint8 RGB ``[H, W, 3]``. The conversion to RGB uses the matrix and range that the stream
+names; where it names no matrix, BT.601 up to 576 lines and BT.709 above, as players do. `video_output`
+follows the same rule, so a round trip keeps the colours.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Interpolation
+
+from mptvc.bitstream import Colour, VideoInfo
+from mptvc.errors import VideoError
+
+#: Score of FFmpeg's ``scdet`` filter, 0 to 100, from which a frame starts a new shot.
+SCENE_THRESHOLD = 10.0
+
+ACCURATE = (
+    Interpolation.BICUBIC
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+    | Interpolation.ACCURATE_RND
+)
+#: Matrix codes of H.273 that the converter knows, and the converter's own code.
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+LIMITED, FULL = 1, 2
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """One frame of a source.
+
+    Attributes:
+        pixels: uint8 RGB ``[H, W, 3]``.
+        time: Time stamp in units of the source's time base, or None.
+        is_cut: Whether it starts a new shot; the first frame always does.
+    """
+
+    pixels: np.ndarray
+    time: int | None
+    is_cut: bool
+
+
+class VideoSource:
+    """Frames of a video file's first video stream.
+
+    Args:
+        source: Path or binary file.
+        scene_threshold: Score from which a frame starts a shot; None looks for no cuts.
+        start: Seconds to skip.
+        duration: Seconds to read; None reads to the end.
+        force_8bit: Accept video of more than 8 bits and round it.
+        strict: Refuse what otherwise is a warning.
+
+    Attributes:
+        info: What is known so far; the number of frames and the time steps are right once ``frames``
+            is exhausted.
+        warnings: What a user should know, complete once ``frames`` is exhausted.
+
+    Raises:
+        VideoError: The file cannot be read, has no video, or needs an option that is not set.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | BinaryIO,
+        *,
+        scene_threshold: float | None = SCENE_THRESHOLD,
+        start: float = 0.0,
+        duration: float | None = None,
+        force_8bit: bool = False,
+        strict: bool = False,
+    ) -> None:
+        self.name = str(source) if isinstance(source, str | Path) else "standard input"
+        self._threshold, self._strict = scene_threshold, strict
+        self._start, self._duration = start, duration
+        self.warnings: list[str] = []
+        if isinstance(source, str | Path) and not Path(source).exists():
+            raise VideoError(f"{self.name}: no such file")
+        try:
+            self._container = av.open(source if hasattr(source, "read") else str(source))
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise VideoError(f"{self.name}: cannot be read as video: {reason(error)}") from error
+        if not self._container.streams.video:
+            self.close()
+            raise VideoError(f"{self.name}: no video stream")
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self._check_format(force_8bit)
+        self.info = self._describe()
+
+    def _check_format(self, force_8bit: bool) -> None:
+        pixel_format = self._stream.codec_context.format
+        if pixel_format is None:
+            self.close()
+            raise VideoError(f"{self.name}: no decodable video stream")
+        bits = max(component.bits for component in pixel_format.components)
+        if bits > 8 and not force_8bit:
+            self.close()
+            raise VideoError(
+                f"{self.name}: {bits}-bit video; --force-8bit converts it to 8 bits, which loses "
+                "precision and keeps the colour tags"
+            )
+        self._alpha = pixel_format.name.startswith(("yuva", "rgba", "bgra", "argb", "abgr", "gbrap"))
+        if self._alpha:
+            self._warn("the alpha channel is composited on black")
+
+    def _describe(self) -> VideoInfo:
+        stream, context = self._stream, self._stream.codec_context
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        aspect = stream.sample_aspect_ratio
+        full = context.color_range == FULL or (context.pix_fmt or "").startswith("yuvj")
+        return VideoInfo(
+            width=context.width,
+            height=context.height,
+            frames=stream.frames or self._estimate(rate),
+            frame_rate=Fraction(rate).limit_denominator(2**31),
+            time_base=Fraction(stream.time_base or 1 / rate),
+            pixel_aspect=Fraction(aspect) if aspect else Fraction(1),
+            colour=Colour(
+                primaries=int(context.color_primaries),
+                transfer=int(context.color_trc),
+                matrix=int(context.colorspace),
+                range=FULL if full else int(context.color_range),
+            ),
+        )
+
+    def _estimate(self, rate: Fraction) -> int:
+        seconds = float(self._container.duration or 0) / 1e6
+        return max(1, round(seconds * float(rate)))
+
+    def _warn(self, message: str) -> None:
+        if self._strict:
+            self.close()
+            raise VideoError(f"{self.name}: {message}; --strict refuses that")
+        self.warnings.append(message)
+
+    def frames(self) -> Iterator[SourceFrame]:
+        """Yield all frames in the order in which they are shown.
+
+        Raises:
+            VideoError: Nothing can be decoded, or the size changes on the way.
+        """
+        times: list[int | None] = []
+        for frame, is_cut in _detect_cuts(self._selected(), self._stream, self._threshold):
+            if not times:
+                self._learn_from(frame)
+            pixels = self._to_rgb(frame)
+            yield SourceFrame(pixels, frame.pts, is_cut or not times)
+            times.append(frame.pts)
+        if not times:
+            raise VideoError(f"{self.name}: no frame could be decoded")
+        self.info = replace(
+            self.info, frames=len(times), time_steps=_time_steps(times, self.info)
+        )
+
+    def _learn_from(self, frame: VideoFrame) -> None:
+        """Take from the first frame what the container did not say."""
+        if frame.interlaced_frame:
+            self._warn("interlaced video is coded as it is")
+        rotation = frame.rotation % 360
+        if rotation % 90 == 0:
+            self.info = replace(self.info, rotation=rotation)
+
+    def _selected(self) -> Iterator[VideoFrame]:
+        """Decoded frames inside the chosen time, checked for damage and a change of size."""
+        corrupt = 0
+        first_time: float | None = None
+        for index, frame in enumerate(self._decoded()):
+            if (frame.width, frame.height) != (self.info.width, self.info.height):
+                raise VideoError(
+                    f"{self.name}: frame {index} is {frame.width}x{frame.height} after "
+                    f"{self.info.width}x{self.info.height}; split the video there"
+                )
+            at = frame.time if frame.time is not None else index / float(self.info.frame_rate)
+            first_time = at if first_time is None else first_time
+            elapsed = at - first_time
+            if self._duration is not None and elapsed >= self._start + self._duration - 1e-9:
+                break
+            if elapsed < self._start - 1e-9:
+                continue
+            corrupt += bool(frame.is_corrupt)
+            yield frame
+        if corrupt:
+            self._warn(f"{corrupt} frames are damaged in the source")
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        decoded = 0
+        try:
+            for frame in self._container.decode(self._stream):
+                decoded += 1
+                yield frame
+        except (av.FFmpegError, OSError) as error:
+            if decoded == 0:
+                raise VideoError(f"{self.name}: cannot be decoded: {reason(error)}") from error
+            self._warn(f"decoding stopped after {decoded} frames: {reason(error)}")
+            return
+        if self._stream.frames > decoded:
+            self._warn(f"the source promises {self._stream.frames} frames, {decoded} were decoded")
+
+    def _to_rgb(self, frame: VideoFrame) -> np.ndarray:
+        colour = self.info.colour
+        convert = {
+            "src_colorspace": matrix_code(colour, self.info.height),
+            "src_color_range": ColorRange(colour.range or LIMITED),
+            "dst_color_range": ColorRange(FULL),
+            "interpolation": int(ACCURATE),
+        }
+        if not self._alpha:
+            return frame.to_ndarray(format="rgb24", **convert)
+        rgba = frame.to_ndarray(format="rgba", **convert)
+        opaque = rgba[..., :3].astype(np.uint16) * rgba[..., 3:] + 127
+        return (opaque // 255).astype(np.uint8)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def detect_shots(frames: np.ndarray, threshold: float = SCENE_THRESHOLD) -> tuple[int, ...]:
+    """Lengths of the shots in frames uint8 ``[T, H, W, 3]``, found by FFmpeg's ``scdet``."""
+    inputs = (VideoFrame.from_ndarray(frame, format="rgb24") for frame in frames)
+    cuts = [i for i, (_, is_cut) in enumerate(_detect_cuts(inputs, None, threshold)) if is_cut]
+    borders = [0, *(cut for cut in cuts if cut), len(frames)]
+    return tuple(b - a for a, b in zip(borders, borders[1:], strict=False))
+
+
+def _detect_cuts(
+    frames: Iterable[VideoFrame], stream: av.VideoStream | None, threshold: float | None
+) -> Iterator[tuple[VideoFrame, bool]]:
+    """Pair each frame with whether ``scdet`` calls it the first of a shot."""
+    if threshold is None:
+        yield from ((frame, False) for frame in frames)
+        return
+    graph: av.filter.Graph | None = None
+    waiting: deque[VideoFrame] = deque()
+    for frame in frames:
+        if graph is None:
+            graph = _scdet(frame, stream, threshold)
+        waiting.append(frame)
+        graph.push(frame)
+        for is_cut in _results(graph):
+            yield waiting.popleft(), is_cut
+    if graph is not None:
+        graph.push(None)
+        for is_cut in _results(graph):
+            yield waiting.popleft(), is_cut
+    yield from ((frame, False) for frame in waiting)
+
+
+def _scdet(
+    frame: VideoFrame, stream: av.VideoStream | None, threshold: float
+) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width,
+        height=frame.height,
+        format=frame.format,
+        time_base=stream.time_base if stream is not None else Fraction(1, 25),
+    )
+    detector = graph.add("scdet", f"threshold={threshold}")
+    sink = graph.add("buffersink")
+    source.link_to(detector)
+    detector.link_to(sink)
+    graph.configure()
+    return graph
+
+
+def _results(graph: av.filter.Graph) -> Iterator[bool]:
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        yield "lavfi.scd.time" in frame.metadata
+
+
+def _time_steps(times: list[int | None], info: VideoInfo) -> tuple[int, ...]:
+    """Differences between time stamps, or nothing if they are those of a constant rate."""
+    if any(time is None for time in times):
+        return ()
+    stamps = [time for time in times if time is not None]
+    period = 1 / (info.frame_rate * info.time_base)
+    if all(abs(t - stamps[0] - i * period) <= 1 for i, t in enumerate(stamps)):
+        return ()
+    return (0, *(max(0, b - a) for a, b in zip(stamps, stamps[1:], strict=False)))
+
+
+def matrix_code(colour: Colour, height: int) -> int:
+    """The converter's code for the matrix that a stream names, or the usual one for its height."""
+    return _MATRICES.get(colour.matrix, 1 if height > 576 else 5)
+
+
+def reason(error: Exception) -> str:
+    """One line that says what went wrong."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

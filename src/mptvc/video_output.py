@@ -1,0 +1,257 @@
+"""Video files written through PyAV: H.264, FFV1, Y4M, PNG folders; and arrays.
+
+Output goes to a temporary file or folder beside the target and is renamed when it is complete.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
+
+from mptvc.bitstream import VideoInfo
+from mptvc.errors import VideoError
+from mptvc.files import move_into_place, part_path, refuse_existing, remove
+from mptvc.video_input import ACCURATE, FULL, LIMITED, matrix_code, reason
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How to write a video.
+
+    Attributes:
+        format: ``mp4``, ``mkv``, ``y4m``, ``png`` (a folder) or ``npy``; None goes by the name.
+        codec: Video codec of FFmpeg for mp4 and mkv, such as ``libx264`` or ``ffv1``; None chooses.
+        crf: Quality of the codec, lower is better.
+        pix_fmt: Pixel format of FFmpeg; None chooses.
+    """
+
+    format: str | None = None
+    codec: str | None = None
+    crf: int = 12
+    pix_fmt: str | None = None
+
+
+#: Codecs that take a quality in ``crf``.
+_CRF_CODECS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9")
+_FORMATS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mp4",
+    ".mkv": "mkv",
+    ".y4m": "y4m",
+    ".npy": "npy",
+    "": "png",
+}
+
+
+def output_format(target: str, options: OutputOptions) -> str:
+    """The output format that a name and options ask for.
+
+    Raises:
+        ValueError: The name says nothing and no format is given, or the format is unknown.
+    """
+    if options.format is not None:
+        if options.format not in _FORMATS.values():
+            raise ValueError(f"format is one of mp4, mkv, y4m, png, npy; found {options.format}")
+        return options.format
+    if target == "-":
+        raise ValueError("standard output needs --format y4m or mkv")
+    suffix = Path(target).suffix.lower()
+    if suffix not in _FORMATS:
+        raise ValueError(f"cannot tell the format from {suffix}: use --format")
+    return _FORMATS[suffix]
+
+
+class VideoSink:
+    """Writes frames to a file, a folder or a stream; the target appears when all is written.
+
+    Args:
+        target: Path, or a binary file for y4m, mkv and npy.
+        info: Describes the frames; width, height and number are those of what is written.
+        options: Format and codec.
+        force: Replace an existing target.
+
+    Raises:
+        VideoError: The target exists, or the codec cannot be opened.
+    """
+
+    def __init__(
+        self,
+        target: Path | BinaryIO,
+        info: VideoInfo,
+        options: OutputOptions,
+        *,
+        force: bool = False,
+    ) -> None:
+        self._target, self._info, self._force = target, info, force
+        self._kind = output_format(str(target) if isinstance(target, Path) else "-", options)
+        self._stamps = _stamps(info)
+        if isinstance(target, Path):
+            refuse_existing(target, force)
+            self._part: Path | None = part_path(target, folder=self._kind == "png")
+        else:
+            self._part = None
+        try:
+            self._open(options)
+        except BaseException:
+            self._discard()
+            raise
+
+    def _open(self, options: OutputOptions) -> None:
+        self._array: np.memmap | None = None
+        self._container: av.container.OutputContainer | None = None
+        info = self._info
+        where = self._part if self._part is not None else self._target
+        if self._kind == "npy":
+            if not isinstance(where, Path):
+                raise ValueError("npy needs a file name")
+            shape = (info.frames, info.height, info.width, 3)
+            self._array = np.lib.format.open_memmap(where, "w+", np.uint8, shape)
+            self._count = 0
+            return
+        codec, pix_fmt = _codec(self._kind, options, info)
+        container_format = {
+            "mp4": "mp4", "mkv": "matroska", "y4m": "yuv4mpegpipe", "png": "image2",
+        }[self._kind]  # fmt: skip
+        if self._kind == "png":
+            where = f"{where}/frame_%06d.png"
+        name = str(where) if isinstance(where, str | Path) else where
+        extra = {"movflags": "+faststart"} if self._kind == "mp4" else {}
+        try:
+            self._container = av.open(name, "w", format=container_format, options=extra)
+            self._add_stream(codec, pix_fmt, options.crf)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise VideoError(f"cannot write {self._target}: {reason(error)}") from error
+
+    def _add_stream(self, codec: str, pix_fmt: str, crf: int) -> None:
+        if self._container is None:
+            return
+        info = self._info
+        stream = self._container.add_stream(codec, rate=info.frame_rate)
+        context = stream.codec_context
+        stream.width, stream.height, stream.pix_fmt = info.width, info.height, pix_fmt
+        context.time_base = info.time_base if info.time_steps else 1 / info.frame_rate
+        context.sample_aspect_ratio = info.pixel_aspect
+        if codec in _CRF_CODECS:
+            context.options = {"crf": str(crf)}
+        if not _is_rgb(pix_fmt):
+            colour = info.colour
+            context.color_primaries, context.color_trc = colour.primaries, colour.transfer
+            context.colorspace, context.color_range = colour.matrix, colour.range
+        if info.rotation and self._kind in ("mp4", "mkv"):
+            stream.set_display_rotation(info.rotation)
+        self._stream, self._pix_fmt, self._count = stream, pix_fmt, 0
+
+    def write(self, frames: np.ndarray) -> None:
+        """Append frames uint8 ``[T, H, W, 3]``.
+
+        Raises:
+            VideoError: The codec or the disk refuses them.
+        """
+        if self._array is not None:
+            self._array[self._count : self._count + len(frames)] = frames
+            self._count += len(frames)
+            return
+        for pixels in frames:
+            frame = self._to_frame(pixels)
+            frame.pts = self._stamps[self._count] if self._stamps else self._count
+            self._count += 1
+            self._mux(frame)
+
+    def _to_frame(self, pixels: np.ndarray) -> VideoFrame:
+        rgb = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        if self._pix_fmt == "rgb24":
+            return rgb
+        if _is_rgb(self._pix_fmt):
+            return rgb.reformat(format=self._pix_fmt)
+        colour = self._info.colour
+        frame = rgb.reformat(
+            format=self._pix_fmt,
+            dst_colorspace=matrix_code(colour, self._info.height),
+            src_color_range=ColorRange(FULL),
+            dst_color_range=ColorRange(colour.range or LIMITED),
+            interpolation=int(ACCURATE),
+        )
+        frame.colorspace, frame.color_range = colour.matrix, colour.range
+        return frame
+
+    def _mux(self, frame: VideoFrame | None) -> None:
+        if self._container is None:
+            return
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(f"cannot write {self._target}: {reason(error)}") from error
+
+    def commit(self) -> None:
+        """Finish the file and move it to its place.
+
+        Raises:
+            VideoError: The file cannot be finished, or the target has appeared in the meantime.
+        """
+        if self._array is not None:
+            self._array.flush()
+            self._array = None
+        self._mux(None)
+        if self._container is not None:
+            try:
+                self._container.close()
+            except (av.FFmpegError, OSError) as error:
+                raise VideoError(f"cannot write {self._target}: {reason(error)}") from error
+            self._container = None
+        if self._part is not None and isinstance(self._target, Path):
+            move_into_place(self._part, self._target, self._force)
+            self._part = None
+
+    def _discard(self) -> None:
+        self._array = None
+        if self._container is not None:
+            with suppress(av.FFmpegError, OSError):
+                self._container.close()
+            self._container = None
+        if self._part is not None:
+            remove(self._part)
+            self._part = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Commit, or on an error leave nothing behind."""
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            self._discard()
+
+
+def _stamps(info: VideoInfo) -> list[int]:
+    """Time stamp of each frame, empty at a constant rate."""
+    return np.cumsum(info.time_steps).tolist() if info.time_steps else []
+
+
+def _is_rgb(pix_fmt: str) -> bool:
+    return pix_fmt.startswith(("rgb", "bgr", "gbr"))
+
+
+def _codec(kind: str, options: OutputOptions, info: VideoInfo) -> tuple[str, str]:
+    """Codec and pixel format; odd sizes cannot be subsampled, so they keep full chroma."""
+    codec = options.codec or {"y4m": "wrapped_avframe", "png": "png"}.get(kind, "libx264")
+    if options.pix_fmt:
+        return codec, options.pix_fmt
+    if kind == "png":
+        return codec, "rgb24"
+    if codec == "ffv1":
+        return codec, "bgr0"
+    odd = info.width % 2 or info.height % 2
+    return codec, "yuv444p" if odd or kind == "y4m" else "yuv420p"

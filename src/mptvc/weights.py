@@ -1,0 +1,213 @@
+"""Weights: found in the package, in a folder or on the Hub; checked before they are used.
+
+A weights folder holds ``config.json`` and ``model.safetensors``. Networks are stored in half precision, the
+entropy model's integers as integers. Nothing is loaded that does not have exactly the keys, shapes and
+types that the configuration implies.
+"""
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mptvc.codec import Codec
+from mptvc.config import ModelConfig
+from mptvc.entropy_model import PRECISION
+from mptvc.errors import WeightsError
+from mptvc.model import Model
+
+CONFIG_FILE, TENSORS_FILE = "config.json", "model.safetensors"
+_HUB = "hf://"
+
+
+def load_codec(
+    weights: str | Path | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    tile: tuple[int, int] | None = None,
+    tile_batch: int = 1,
+) -> Codec:
+    """Load a codec; public as ``mptvc.load``.
+
+    Args:
+        weights: Folder, or ``hf://owner/name[@revision]``; by default the weights in the package.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        dtype: ``auto``, ``float32`` or ``bfloat16``; auto takes bfloat16 where it is fast.
+        tile: Largest (height, width) of a tile's core in pixels; None chooses.
+        tile_batch: Tiles that the networks see at once.
+
+    Raises:
+        WeightsError: The weights are missing, damaged or not of this format.
+        ValueError: The device or dtype does not exist.
+    """
+    config, tensors = read_weights(weights)
+    model = build_model(config, tensors)
+    target = _device(device)
+    return Codec(
+        model.to(target).eval(),
+        entropy_id=digest(config, {k: v for k, v in tensors.items() if is_entropy(k)}),
+        weights_id=digest(config, tensors),
+        dtype=_dtype(dtype, target),
+        tile=tile,
+        tile_batch=tile_batch,
+    )
+
+
+def read_weights(weights: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Configuration and stored tensors of the packaged weights, a folder or the Hub.
+
+    Raises:
+        WeightsError: They cannot be found or read.
+    """
+    config_path, tensors_path = _locate(weights)
+    try:
+        text, data = config_path.read_text(), tensors_path.read_bytes()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"cannot read the weights: {error}") from error
+    try:
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise WeightsError(f"{tensors_path} is no sound safetensors file: {error}") from error
+    return ModelConfig.from_json(text), tensors
+
+
+def write_weights(model: Model, folder: Path) -> None:
+    """Write a model as a weights folder.
+
+    Raises:
+        WeightsError: The integer network could leave its exact range, or a weight is not finite.
+    """
+    tensors = {name: _stored(name, value) for name, value in model.state_dict().items()}
+    build_model(model.config, tensors)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(model.config.to_json())
+    (folder / TENSORS_FILE).write_bytes(save(tensors))
+
+
+def build_model(config: ModelConfig, tensors: dict[str, Tensor]) -> Model:
+    """A model with the stored tensors, after checking all of them.
+
+    Raises:
+        WeightsError: Keys, shapes, types or values are not those of this configuration.
+    """
+    model = Model(config)
+    expected = {name: _stored(name, value) for name, value in model.state_dict().items()}
+    if missing := sorted(expected.keys() - tensors.keys()):
+        raise WeightsError(f"the weights lack {len(missing)} tensors, the first is {missing[0]}")
+    if extra := sorted(tensors.keys() - expected.keys()):
+        raise WeightsError(f"the weights have {len(extra)} unknown tensors, the first is {extra[0]}")
+    for name, tensor in tensors.items():
+        want = expected[name]
+        if tensor.shape != want.shape or tensor.dtype != want.dtype:
+            raise WeightsError(
+                f"{name} is {tensor.dtype} {list(tensor.shape)}, "
+                f"expected {want.dtype} {list(want.shape)}"
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{name} holds numbers that are not finite")
+    floats = {k: v if k.endswith("frequencies") else v.float() for k, v in tensors.items()}
+    model.load_state_dict(floats)
+    for k in range(len(config.levels)):
+        entropy_model = model.level(k).entropy_model
+        _check_frequencies(k, entropy_model.frequencies)
+        entropy_model.set_frequencies(entropy_model.frequencies.clone())
+        bound = entropy_model.accumulator_bound()
+        if bound >= 2**24:
+            raise WeightsError(
+                f"level {k}: the integer network can reach {bound:.0f}, beyond the exact range 2^24"
+            )
+    return model
+
+
+def digest(config: ModelConfig, tensors: dict[str, Tensor]) -> bytes:
+    """SHA-256 of a configuration and tensors, whatever the file that holds them looks like."""
+    hasher = hashlib.sha256(config.to_json().encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        hasher.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        hasher.update(tensor.view(torch.uint8).numpy().tobytes())
+    return hasher.digest()
+
+
+def is_entropy(name: str) -> bool:
+    """Whether a tensor takes part in entropy decoding."""
+    return ".entropy_model." in name and ".hyper_analysis." not in name
+
+
+def _stored(name: str, value: Tensor) -> Tensor:
+    """A tensor as it is stored: integers of the entropy model exact, the rest in half precision."""
+    value = value.detach().cpu()
+    if not is_entropy(name):
+        return value.to(torch.float16).contiguous()
+    if name.endswith("frequencies"):
+        return value.to(torch.int32).contiguous()
+    if name.endswith("bias"):
+        return value.round().to(torch.int32).contiguous()
+    return value.round().clamp(-127, 127).to(torch.int8).contiguous()
+
+
+def _check_frequencies(level: int, frequencies: Tensor) -> None:
+    if int(frequencies.min()) < 1 or bool((frequencies.long().sum(1) != 2**PRECISION).any()):
+        raise WeightsError(f"level {level}: the frequency tables do not sum to 2^24")
+
+
+def _locate(weights: str | Path | None) -> tuple[Path, Path]:
+    if weights is None:
+        folder = Path(str(files("mptvc") / "default_weights"))
+    elif str(weights).startswith(_HUB):
+        return _from_hub(str(weights))
+    else:
+        folder = Path(weights)
+    if not folder.is_dir():
+        raise WeightsError(
+            f"{folder} is not a folder with {CONFIG_FILE} and {TENSORS_FILE}; "
+            "weights on the Hub are named hf://owner/name[@revision]"
+        )
+    return folder / CONFIG_FILE, folder / TENSORS_FILE
+
+
+def _from_hub(name: str) -> tuple[Path, Path]:
+    repository, _, revision = name.removeprefix(_HUB).partition("@")
+    try:
+        config, tensors = (
+            Path(hf_hub_download(repository, file, revision=revision or None))
+            for file in (CONFIG_FILE, TENSORS_FILE)
+        )
+    except LocalEntryNotFoundError as error:
+        raise WeightsError(f"{name} is not in the cache and the Hub cannot be reached") from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise WeightsError(f"cannot get {name} from the Hub: {first_line}") from error
+    return config, tensors
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name} is not available here") from error
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        if device.type == "cpu":
+            fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        else:
+            fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if name not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype is auto, float32 or bfloat16, found {name}")
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
