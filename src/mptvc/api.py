@@ -8,9 +8,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from mptvc.bitstream import Header, VideoInfo, read_header
-from mptvc.codec import Codec, Compressor, Decompressor, level_size
-from mptvc.files import Source, atomic_output, open_source, refuse_existing
+from mptvc.bitstream import read_header
+from mptvc.clip import level_size
+from mptvc.codec import Codec
+from mptvc.files import Source, atomic_output, open_source, refuse_existing, refuse_same
+from mptvc.header import Header, VideoInfo
+from mptvc.streaming import Compressor, Decompressor
 from mptvc.video_input import SCENE_THRESHOLD, VideoSource
 from mptvc.video_output import OutputOptions, VideoSink
 from mptvc.weights import load_codec
@@ -80,7 +83,7 @@ def encode_file(
         ValueError: Source and target are the same file.
     """
     if isinstance(target, str | Path):
-        _refuse_same(source, target)
+        refuse_same(source, target)
         refuse_existing(Path(target), force)
     with VideoSource(
         source,
@@ -90,7 +93,7 @@ def encode_file(
         force_8bit=force_8bit,
         strict=strict,
     ) as video:
-        compressor = Compressor(codec or load_codec())
+        compressor = Compressor((codec or load_codec()).clips)
         try:
             for count, frame in enumerate(video.frames(), start=1):
                 compressor.add(frame.pixels, is_cut=frame.is_cut)
@@ -143,13 +146,13 @@ def decode_file(
         ValueError: A wrong number of levels, an empty time range, or target equal to source.
     """
     if isinstance(target, str | Path):
-        _refuse_same(source, target)
+        refuse_same(source, target)
         target = Path(target)
         refuse_existing(target, force)
     with open_source(source) as (file, size):
         header = read_header(file)
         reader = Decompressor(
-            codec or load_codec(),
+            (codec or load_codec()).clips,
             file,
             size,
             levels=levels,
@@ -188,12 +191,12 @@ def symbol_digests(source: Source, *, codec: Codec | None = None) -> list[str]:
     """
     codec = codec or load_codec()
     with open_source(source) as (file, size):
-        reader = Decompressor(codec, file, size)
+        reader = Decompressor(codec.clips, file, size)
         hashers = [hashlib.sha256() for _ in range(reader.levels)]
         for clip in range(reader.header.clips):
             for level, symbols in enumerate(reader.symbols(clip)):
                 fsq = codec.model.level(level).fsq
-                counted = fsq.to_symbols(symbols.to(codec.device)).cpu().numpy()
+                counted = fsq.to_symbols(symbols.to(codec.clips.device)).cpu().numpy()
                 hashers[level].update(np.ascontiguousarray(counted).tobytes())
         return [hasher.hexdigest() for hasher in hashers]
 
@@ -216,9 +219,3 @@ def _frame_range(video: VideoInfo, start: float, duration: float | None) -> tupl
     if len(chosen) == 0:
         raise ValueError(f"no frame between {start} s and {end} s; the video has {times[-1]:.3f} s")
     return int(chosen[0]), int(chosen[-1]) + 1
-
-
-def _refuse_same(source: object, target: str | Path) -> None:
-    if isinstance(source, str | Path) and Path(target).exists():
-        if Path(source).exists() and Path(source).samefile(target):
-            raise ValueError("input and output are the same file")

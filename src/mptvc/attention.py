@@ -62,7 +62,7 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     blocks = -(-n // BLOCK)
     tail = blocks * BLOCK - n
     span = BLOCK + 2 * window
-    q = F.pad(q, (0, 0, 0, tail)).unflatten(-2, (blocks, BLOCK))  # [..., nb, BLOCK, d]
+    q = F.pad(q, (0, 0, 0, tail)).reshape(*q.shape[:-2], blocks, BLOCK, q.shape[-1])
     k = F.pad(k, (0, 0, window, window + tail)).unfold(-2, span, BLOCK)  # [..., nb, d, span]
     v = F.pad(v, (0, 0, window, window + tail)).unfold(-2, span, BLOCK)
     scores = q @ k + _band(BLOCK, span, window, window, n, q)  # [..., nb, BLOCK, span]
@@ -134,7 +134,8 @@ class AxialAttention(nn.Module):
             else:
                 out = window_attention(q_axis, k_axis, v_axis, self.window)
             outs.append(out.movedim(-2, axis + 1).flatten(-2))  # [B, T, H, W, head * d]
-        return self.out(torch.cat(outs, dim=-1))
+        mixed: Tensor = self.out(torch.cat(outs, dim=-1))
+        return mixed
 
 
 class Block(nn.Module):
@@ -154,4 +155,5 @@ class Block(nn.Module):
     def forward(self, h: Tensor, rotary: tuple[Rotary, Rotary, Rotary]) -> Tensor:
         """Tokens ``[B, T, H, W, D]`` to tokens of the same shape."""
         h = h + self.attention(self.norm_attention(h), rotary)
-        return h + self.mlp_out(F.silu(self.mlp_in(self.norm_mlp(h))))
+        out: Tensor = h + self.mlp_out(F.silu(self.mlp_in(self.norm_mlp(h))))
+        return out

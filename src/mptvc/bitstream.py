@@ -55,12 +55,9 @@ reader MUST check its CRC-32 before decoding and MUST report words left over aft
 
 import struct
 import zlib
-from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from fractions import Fraction
-from functools import cached_property
-from itertools import accumulate
 from typing import BinaryIO
 
 from mptvc.config import TileGrid
@@ -71,6 +68,7 @@ from mptvc.errors import (
     NotMptError,
     UnsupportedVersionError,
 )
+from mptvc.header import Colour, Header, Section, VideoInfo
 
 MAGIC = b"\x89MPT\r\n\x1a\n"
 VERSION = 1
@@ -88,205 +86,11 @@ _TILE = struct.Struct("<HHH")
 _ENTRY = struct.Struct("<II")
 
 
-@dataclass(frozen=True)
-class Colour:
-    """Colour description codes of ITU-T H.273; 2 means unspecified, range 0 likewise."""
-
-    primaries: int = 2
-    transfer: int = 2
-    matrix: int = 2
-    range: int = 0
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a file remembers of its source video.
-
-    Attributes:
-        width: Pixels.
-        height: Pixels.
-        frames: Number of frames.
-        frame_rate: Mean frames a second.
-        time_base: Unit of ``time_steps`` in seconds.
-        time_steps: For each frame the difference of its time stamp to the frame before, the first
-            being 0; empty at a constant frame rate.
-        pixel_aspect: Width of a pixel over its height.
-        rotation: Degrees counter-clockwise by which a player turns the picture.
-        colour: Colour description.
-    """
-
-    width: int
-    height: int
-    frames: int
-    frame_rate: Fraction
-    time_base: Fraction
-    time_steps: tuple[int, ...] = ()
-    pixel_aspect: Fraction = Fraction(1)
-    rotation: int = 0
-    colour: Colour = Colour()
-
-
-@dataclass(frozen=True)
-class Section:
-    """Length in bytes and CRC-32 of one level of one clip."""
-
-    length: int
-    crc: int
-
-
-@dataclass(frozen=True)
-class ClipPlan:
-    """One clip.
-
-    Attributes:
-        scenes: Shot number of each temporal slice.
-        frames: Source frame of each coded frame; repeats are padding.
-    """
-
-    scenes: tuple[int, ...]
-    frames: tuple[int, ...]
-
-    @property
-    def kept(self) -> list[int]:
-        """Positions of the coded frames that are no padding."""
-        previous = (-1, *self.frames)
-        return [i for i, frame in enumerate(self.frames) if frame != previous[i]]
-
-
-@dataclass(frozen=True)
-class Header:
-    """Everything in front of the first section.
-
-    Attributes:
-        video: The source video.
-        shots: Frames of each shot.
-        patch_frames: Frames in a patch.
-        patch_size: Pixels along a patch's side.
-        clip_frames: Coded frames in a clip.
-        tiles: Tile grid of each level.
-        entropy_id: SHA-256 of the weights' entropy-relevant part.
-        weights_id: SHA-256 of the whole weights.
-        index: Sections of each level, by clip.
-    """
-
-    video: VideoInfo
-    shots: tuple[int, ...]
-    patch_frames: int
-    patch_size: int
-    clip_frames: int
-    tiles: tuple[TileGrid, ...]
-    entropy_id: bytes
-    weights_id: bytes
-    index: tuple[tuple[Section, ...], ...]
-
-    @property
-    def levels(self) -> int:
-        """Number of levels."""
-        return len(self.tiles)
-
-    @cached_property
-    def _first_slices(self) -> list[int]:
-        """Temporal slice at which each shot starts, and the number of slices at the end."""
-        return [0, *accumulate(-(-n // self.patch_frames) for n in self.shots)]
-
-    @cached_property
-    def _first_frames(self) -> list[int]:
-        return [0, *accumulate(self.shots)]
-
-    @property
-    def slices(self) -> int:
-        """Temporal slices of the whole video."""
-        return self._first_slices[-1]
-
-    @property
-    def clips(self) -> int:
-        """Number of clips."""
-        return -(-self.slices // (self.clip_frames // self.patch_frames))
-
-    def plan(self, clip: int) -> ClipPlan:
-        """Shots and source frames of one clip."""
-        per_clip = self.clip_frames // self.patch_frames
-        scenes, frames = [], []
-        for index in range(clip * per_clip, min((clip + 1) * per_clip, self.slices)):
-            shot = bisect_right(self._first_slices, index) - 1
-            scenes.append(shot)
-            first = (index - self._first_slices[shot]) * self.patch_frames
-            last = self.shots[shot] - 1
-            frames += [
-                self._first_frames[shot] + min(first + i, last) for i in range(self.patch_frames)
-            ]
-        return ClipPlan(tuple(scenes), tuple(frames))
-
-    def clip_at(self, frame: int) -> int:
-        """The clip that holds a source frame."""
-        shot = bisect_right(self._first_frames, frame) - 1
-        slice_ = self._first_slices[shot] + (frame - self._first_frames[shot]) // self.patch_frames
-        return slice_ * self.patch_frames // self.clip_frames
-
-    def grid(self, level: int) -> tuple[int, int]:
-        """Height and width of a level's token grid."""
-        factor = 2 ** (self.levels - 1 - level)
-        block = self.patch_size * 2 ** (self.levels - 1)
-        height, width = (
-            -(-side // block) * block // factor // self.patch_size
-            for side in (self.video.height, self.video.width)
-        )
-        return height, width
-
-    @cached_property
-    def size_bytes(self) -> int:
-        """Bytes of the header."""
-        return len(write_header(self))
-
-    @cached_property
-    def _offsets(self) -> list[int]:
-        lengths = [section.length for level in self.index for section in level]
-        return list(accumulate(lengths, initial=self.size_bytes))
-
-    def offset(self, level: int, clip: int) -> int:
-        """Byte at which a section starts."""
-        return self._offsets[level * self.clips + clip]
-
-    def prefix_bytes(self, levels: int) -> int:
-        """Bytes of the prefix that holds the first ``levels`` levels."""
-        return self._offsets[levels * self.clips]
-
-
-@dataclass(frozen=True)
-class Availability:
-    """What a possibly cut file holds.
-
-    Attributes:
-        levels: Complete levels.
-        clips: Clips of the next level that are complete.
-        next_share: Share of the next level's bytes that are there, 0 to 1; 1 if none is missing.
-    """
-
-    levels: int
-    clips: int
-    next_share: float
-
-
-def availability(header: Header, size_bytes: int) -> Availability:
-    """What the first ``size_bytes`` bytes of a file hold."""
-    complete = sum(header.prefix_bytes(k + 1) <= size_bytes for k in range(header.levels))
-    if complete == header.levels:
-        return Availability(complete, 0, 1.0)
-    start, end = header.prefix_bytes(complete), header.prefix_bytes(complete + 1)
-    clips = sum(
-        header.offset(complete, i) + section.length <= size_bytes
-        for i, section in enumerate(header.index[complete])
-    )
-    return Availability(complete, clips, max(0, size_bytes - start) / (end - start))
-
-
 def write_header(header: Header) -> bytes:
     """The header's bytes."""
     video = header.video
     chunks = _chunk(b"SHOT", struct.pack(f"<{len(header.shots)}I", *header.shots))
-    chunks += _chunk(
-        b"TILE", b"".join(_TILE.pack(t.rows, t.columns, t.margin) for t in header.tiles)
-    )
+    chunks += _chunk(b"TILE", b"".join(_TILE.pack(t.rows, t.columns, t.margin) for t in header.tiles))
     entries = (_ENTRY.pack(s.length, s.crc) for level in header.index for s in level)
     chunks += _chunk(b"INDX", b"".join(entries))
     if video.time_steps:
@@ -340,9 +144,7 @@ def header_length(preamble: bytes) -> int:
     return int(length)
 
 
-def read_header(
-    file: BinaryIO, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRAMES
-) -> Header:
+def read_header(file: BinaryIO, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRAMES) -> Header:
     """Read and check the header from the start of a file.
 
     Args:
@@ -360,9 +162,7 @@ def read_header(
     length = header_length(preamble)
     data = preamble + file.read(length - PREAMBLE)
     if len(data) < length:
-        raise FormatError(
-            f"the file ends inside its header: {len(data)} of {length} bytes", offset=len(data)
-        )
+        raise FormatError(f"the file ends inside its header: {len(data)} of {length} bytes", offset=len(data))
     if zlib.crc32(data[:-4]) != struct.unpack_from("<I", data, length - 4)[0]:
         raise FormatError("the header is damaged: its checksum is wrong", offset=length - 4)
     header = _parse(data[:-4])
@@ -433,9 +233,7 @@ def _parse(data: bytes) -> Header:
     )
     for level, grid in enumerate(header.tiles):
         _require_tiles(grid, header.grid(level))
-    # Reduced fractions and skipped optional chunks would move the offsets of what follows.
-    header.__dict__["size_bytes"] = len(data) + 4
-    return header
+    return replace(header, extra_bytes=len(data) + 4 - header.size_bytes)
 
 
 def _require(condition: bool, what: str, offset: int) -> None:
@@ -465,9 +263,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             newest = known.index(kind)
             yield kind, data[at + _CHUNK.size : end]
         elif kind[:1].isupper():
-            raise FormatError(
-                f"the file needs the feature {kind.decode()}: install a newer mptvc", offset=at
-            )
+            raise FormatError(f"the file needs the feature {kind.decode()}: install a newer mptvc", offset=at)
         at = end
 
 

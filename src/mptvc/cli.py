@@ -4,30 +4,49 @@ Data goes to standard output only when asked for; everything else goes to standa
 need torch or PyAV happen inside the commands that need them.
 """
 
-import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 import mptvc
+from mptvc.cli_options import (
+    AsJson,
+    Device,
+    Dtype,
+    Duration,
+    Force,
+    ProgressMode,
+    Quiet,
+    ShowProgress,
+    SizeMode,
+    Start,
+    Threads,
+    TileBatch,
+    TileSize,
+    Weights,
+    parse_size,
+    parse_threshold,
+    parse_tile,
+)
+from mptvc.cli_output import (
+    console,
+    describe,
+    escape,
+    print_check,
+    print_json,
+    print_report,
+    progress_callback,
+    say,
+    show_weights,
+)
 from mptvc.errors import FormatError, LimitExceededError, MptError, WeightsError
 
 if TYPE_CHECKING:
@@ -45,41 +64,6 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(no_args_is_help=True, help="Show, download and check weights.")
 app.add_typer(weights_app, name="weights")
-console = Console(stderr=True, highlight=False)
-
-
-class ProgressMode(StrEnum):
-    """How a long job shows its progress."""
-
-    AUTO = "auto"
-    JSON = "json"
-    NONE = "none"
-
-
-class SizeMode(StrEnum):
-    """Size of decoded frames."""
-
-    SOURCE = "source"
-    LEVEL = "level"
-
-
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")]
-Force = Annotated[bool, typer.Option("-f", "--force", help="Replace an existing output.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Weights = Annotated[
-    str | None,
-    typer.Option(help="Folder or hf://owner/name[@revision]; default: in the package."),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda[:N] or mps.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
-TileSize = Annotated[str, typer.Option("--tile", help="auto, or the largest tile as WxH pixels.")]
-TileBatch = Annotated[
-    int, typer.Option(min=1, help="Tiles at once: speed and memory, never the result.")
-]
-Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0 takes all.")]
-ShowProgress = Annotated[ProgressMode, typer.Option(help="auto, json or none.")]
-Start = Annotated[float, typer.Option(min=0, help="Seconds to skip.")]
-Duration = Annotated[float | None, typer.Option(min=0, help="Seconds to keep.")]
 
 
 def main() -> None:
@@ -109,7 +93,7 @@ def _terminate(*_: object) -> None:
 
 
 def _fail(code: int, message: str) -> None:
-    console.print(f"[bold red]error:[/] {_escape(message)}", soft_wrap=True)
+    console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
     raise SystemExit(code) from None
 
 
@@ -131,10 +115,6 @@ def _explain(error: Exception) -> tuple[int, str]:
     return EXIT_FAILED, f"{type(error).__name__}: {text} (-v shows where)"
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
-
-
 def _codec(weights: str | None, device: str, dtype: str, tile: str, batch: int, threads: int) -> "Codec":
     import torch
 
@@ -142,84 +122,7 @@ def _codec(weights: str | None, device: str, dtype: str, tile: str, batch: int, 
 
     if threads:
         torch.set_num_threads(threads)
-    return load_codec(
-        weights, device=device, dtype=dtype, tile=_parse_tile(tile), tile_batch=batch
-    )
-
-
-def _parse_tile(text: str) -> tuple[int, int] | None:
-    """``WxH`` to (height, width); auto to None."""
-    if text == "auto":
-        return None
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise ValueError(f"--tile is auto or WIDTHxHEIGHT, found {text}")
-    return int(height), int(width)
-
-
-def _parse_size(text: str, base: int) -> float:
-    """A number with a unit: ``2MiB``, ``500k``, ``1.5M``."""
-    units = {"": 1, "k": base, "m": base**2, "g": base**3}
-    lower = text.strip().lower().removesuffix("b")
-    binary = lower.endswith("i")
-    number = lower.removesuffix("i")
-    unit = number[-1:] if number[-1:] in "kmg" else ""
-    try:
-        factor = 1024 ** "kmg".index(unit) * 1024 if binary and unit else units[unit]
-        return float(number.removesuffix(unit)) * factor
-    except ValueError:
-        raise ValueError(f"cannot read the size {text}; write 2MiB, 500k or 1.5M") from None
-
-
-def _parse_threshold(text: str) -> float | None:
-    from mptvc.video_input import SCENE_THRESHOLD
-
-    if text in ("auto", "off"):
-        return SCENE_THRESHOLD if text == "auto" else None
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"--scene-detect is auto, off or a number, found {text}") from None
-
-
-@contextmanager
-def _progress(
-    label: str, mode: ProgressMode, quiet: bool
-) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback that shows frames done and expected."""
-    if mode == ProgressMode.JSON:
-        yield lambda done, total: print(
-            json.dumps({"job": label, "done": done, "total": total}), file=sys.stderr, flush=True
-        )
-        return
-    if quiet or mode == ProgressMode.NONE or not sys.stderr.isatty():
-        yield None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(label, total=None, rate="")
-
-        def show(done: int, total: int) -> None:
-            speed = bar.tasks[0].speed
-            rate = f"{speed:.1f} frames/s" if speed else ""
-            bar.update(task, completed=done, total=total, rate=rate)
-
-        yield show
-
-
-def _say(quiet: bool, message: str) -> None:
-    if not quiet:
-        console.print(message, soft_wrap=True)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str))
+    return load_codec(weights, device=device, dtype=dtype, tile=parse_tile(tile), tile_batch=batch)
 
 
 @app.command()
@@ -260,12 +163,12 @@ def encode(
     if source != "-" and not Path(source).exists():
         raise mptvc.VideoError(f"{source}: no such file")
     codec = _codec(weights, device, dtype, tile, tile_batch, threads)
-    with _progress("encode", progress, quiet) as show:
+    with progress_callback("encode", progress, quiet) as show:
         report = encode_file(
             sys.stdin.buffer if source == "-" else source,
             sys.stdout.buffer if target == "-" else target,
             codec=codec,
-            scene_threshold=_parse_threshold(scene_detect),
+            scene_threshold=parse_threshold(scene_detect),
             start=start,
             duration=duration,
             force_8bit=force_8bit,
@@ -274,14 +177,14 @@ def encode(
             progress=show,
         )
     for warning in report.warnings:
-        console.print(f"[yellow]warning:[/] {_escape(warning)}")
+        console.print(f"[yellow]warning:[/] {escape(warning)}")
     header = report.header
     sizes = [header.prefix_bytes(k + 1) for k in range(header.levels)]
     pixels = header.video.width * header.video.height * header.video.frames
     if as_json and target != "-":
-        _print_json({"output": target, "frames": header.video.frames, "prefix_bytes": sizes})
+        print_json({"output": target, "frames": header.video.frames, "prefix_bytes": sizes})
     ladder = ", ".join(f"{k + 1}: {8 * size / pixels:.4f}" for k, size in enumerate(sizes))
-    _say(quiet, f"{target}: {sizes[-1]} bytes, bpp of levels {ladder}")
+    say(quiet, f"{target}: {sizes[-1]} bytes, bpp of levels {ladder}")
 
 
 @app.command()
@@ -327,7 +230,7 @@ def decode(
         probe(file)
         file.seek(0)
         codec = _codec(weights, device, dtype, "auto", tile_batch, threads)
-        with _progress("decode", progress, quiet) as show:
+        with progress_callback("decode", progress, quiet) as show:
             report = decode_file(
                 file,
                 sys.stdout.buffer if target == "-" else target,
@@ -343,12 +246,11 @@ def decode(
             )
     video = report.video
     if as_json and target != "-":
-        _print_json({"output": target, "levels": report.levels, "frames": video.frames})
+        print_json({"output": target, "levels": report.levels, "frames": video.frames})
     note = "" if report.complete else " (a part of the file's levels)"
-    _say(
+    say(
         quiet,
-        f"{target}: {video.frames} frames {video.width}x{video.height}, "
-        f"{report.levels} levels{note}",
+        f"{target}: {video.frames} frames {video.width}x{video.height}, {report.levels} levels{note}",
     )
 
 
@@ -358,9 +260,7 @@ def truncate(
     target: Annotated[str, typer.Argument(metavar="OUT", help=".mpt file, or - for stdout.")],
     levels: Annotated[int | None, typer.Option(min=1, help="Levels to keep.")] = None,
     max_bytes: Annotated[str | None, typer.Option(help="Largest size, such as 2MiB.")] = None,
-    max_bitrate: Annotated[
-        str | None, typer.Option(help="Largest mean bits a second, such as 1.5M.")
-    ] = None,
+    max_bitrate: Annotated[str | None, typer.Option(help="Largest mean bits a second, such as 1.5M.")] = None,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -373,14 +273,14 @@ def truncate(
         sys.stdin.buffer if source == "-" else source,
         sys.stdout.buffer if target == "-" else target,
         levels=levels,
-        max_bytes=None if max_bytes is None else int(_parse_size(max_bytes, 1000)),
-        max_bitrate=None if max_bitrate is None else _parse_size(max_bitrate, 1000),
+        max_bytes=None if max_bytes is None else int(parse_size(max_bytes, 1000)),
+        max_bitrate=None if max_bitrate is None else parse_size(max_bitrate, 1000),
         force=force,
     )
     kept = report.available.levels
     if as_json and target != "-":
-        _print_json({"output": target, "levels": kept, "bytes": report.size_bytes})
-    _say(quiet, f"{target}: {report.size_bytes} bytes, {kept} levels")
+        print_json({"output": target, "levels": kept, "bytes": report.size_bytes})
+    say(quiet, f"{target}: {report.size_bytes} bytes, {kept} levels")
 
 
 @app.command()
@@ -397,79 +297,17 @@ def info(
     Example: [bold]mptvc info out.mpt[/]
     """
     if weights is not None:
-        _show_weights(None if weights == "default" else weights, as_json)
+        show_weights(None if weights == "default" else weights, as_json)
         return
     if not sources:
         raise ValueError("name at least one file, or --weights")
     reports = {name: mptvc.probe(name) for name in sources}
     if as_json:
-        _print_json([{"file": name, **_describe(report)} for name, report in reports.items()])
+        print_json([{"file": name, **describe(report)} for name, report in reports.items()])
         return
     out = Console(highlight=False)
     for name, report in reports.items():
-        _print_report(out, name, report)
-
-
-def _describe(report: "mptvc.FileReport") -> dict[str, Any]:
-    header, video = report.header, report.header.video
-    return {
-        "width": video.width,
-        "height": video.height,
-        "frames": video.frames,
-        "frame_rate": str(video.frame_rate),
-        "variable_frame_rate": bool(video.time_steps),
-        "duration_s": report.duration_s,
-        "pixel_aspect": str(video.pixel_aspect),
-        "rotation": video.rotation,
-        "colour": asdict(video.colour),
-        "shots": list(header.shots),
-        "clips": header.clips,
-        "weights_id": header.weights_id.hex(),
-        "entropy_id": header.entropy_id.hex(),
-        "header_bytes": header.size_bytes,
-        "size_bytes": report.size_bytes,
-        "complete_levels": report.available.levels,
-        "next_level_share": report.available.next_share,
-        "levels": [
-            {
-                "bytes": report.level_bytes(k),
-                "prefix_bytes": header.prefix_bytes(k + 1),
-                "bpp": report.bpp(k + 1),
-                "bitrate": 8 * header.prefix_bytes(k + 1) / report.duration_s,
-                "tokens": list(header.grid(k)),
-                "tiles": asdict(header.tiles[k]),
-            }
-            for k in range(header.levels)
-        ],
-    }
-
-
-def _print_report(out: Console, name: str, report: "mptvc.FileReport") -> None:
-    header, video = report.header, report.header.video
-    timing = "variable, mean " if video.time_steps else ""
-    out.print(
-        f"[bold]{_escape(name)}[/]  {video.width}x{video.height}, {video.frames} frames at "
-        f"{timing}{float(video.frame_rate):g} fps, {report.duration_s:.2f} s, "
-        f"{len(header.shots)} shots, {header.clips} clips"
-    )
-    there = report.available
-    state = "complete" if there.levels == header.levels else (
-        f"cut: levels complete {there.levels}, level {there.levels} {100 * there.next_share:.0f} %"
-    )
-    out.print(f"weights {header.weights_id.hex()[:16]}, {report.size_bytes} bytes, {state}")
-    table = Table("level", "bytes", "head -c N", "bpp", "kbit/s", "tokens", "tiles", box=None)
-    for k in range(header.levels):
-        prefix, grid = header.prefix_bytes(k + 1), header.tiles[k]
-        table.add_row(
-            str(k),
-            str(report.level_bytes(k)),
-            str(prefix),
-            f"{report.bpp(k + 1):.4f}",
-            f"{8 * prefix / report.duration_s / 1000:.0f}",
-            "x".join(map(str, header.grid(k)[::-1])),
-            f"{grid.columns}x{grid.rows}",
-        )
-    out.print(table)
+        print_report(out, name, report)
 
 
 @app.command()
@@ -503,21 +341,11 @@ def verify(
             failures.append(error)
         results.append(result)
         if not as_json:
-            _print_check(result, quiet)
+            print_check(result, quiet)
     if as_json:
-        _print_json(results)
+        print_json(results)
     if failures:
         raise typer.Exit(max(_explain(error)[0] for error in failures))
-
-
-def _print_check(result: dict[str, Any], quiet: bool) -> None:
-    if not result["ok"]:
-        console.print(f"[bold red]error:[/] {_escape(result['file'])}: {_escape(result['error'])}")
-        return
-    if not quiet:
-        print(f"{result['file']}: ok, {result['complete_levels']} levels complete")
-    for level, digest in enumerate(result.get("sha256", ())):
-        print(f"  level {level}  {digest}")
 
 
 @app.command()
@@ -543,14 +371,14 @@ def compare(
     table = Table("file", "levels", "bytes", "bpp", "PSNR RGB", "PSNR Y", box=None)
     results = []
     for name in sources:
-        with _progress(name, progress, quiet) as show:
+        with progress_callback(name, progress, quiet) as show:
             ladder = compare_file(reference, name, codec=codec, progress=show)
         results.append({"file": name, "levels": [asdict(quality) for quality in ladder]})
         for q in ladder:
             numbers = (f"{q.bpp:.4f}", f"{q.psnr_rgb:.2f}", f"{q.psnr_y:.2f}")
             table.add_row(name, str(q.levels), str(q.size_bytes), *numbers)
     if as_json:
-        _print_json(results)
+        print_json(results)
     else:
         Console(highlight=False).print(table)
 
@@ -564,7 +392,7 @@ def weights_show(
 
     Example: [bold]mptvc weights show[/]
     """
-    _show_weights(weights, as_json)
+    show_weights(weights, as_json)
 
 
 @weights_app.command("check")
@@ -598,49 +426,6 @@ def weights_download(
     print(digest(config, tensors).hex())
 
 
-def _show_weights(weights: str | None, as_json: bool) -> None:
-    from mptvc.weights import build_model, digest, is_entropy, read_weights
-
-    config, tensors = read_weights(weights)
-    model = build_model(config, tensors)
-    entropy = {k: v for k, v in tensors.items() if is_entropy(k)}
-    rows = []
-    for k, level in enumerate(config.levels):
-        parts = model.level(k)
-        rows.append(
-            {
-                "level": k,
-                "channels": level.channels,
-                "analysis": _count(parts.analysis),
-                "synthesis": _count(parts.synthesis),
-                "entropy_model": _count(parts.entropy_model),
-            }
-        )
-    networks = sum(row["analysis"] + row["synthesis"] for row in rows)
-    entropy_parameters = sum(row["entropy_model"] for row in rows)
-    summary = {
-        "weights_id": digest(config, tensors).hex(),
-        "entropy_id": digest(config, entropy).hex(),
-        "parameters": {"networks": networks, "entropy_model": entropy_parameters},
-        "levels": rows,
-    }
-    if as_json:
-        _print_json({**summary, "config": json.loads(config.to_json())})
-        return
-    out = Console(highlight=False)
-    out.print(f"weights {summary['weights_id']}\nentropy {summary['entropy_id']}")
-    table = Table("level", "channels", "analysis", "synthesis", "entropy model", box=None)
-    for row in rows:
-        table.add_row(*(f"{value:,}" for value in row.values()))
-    out.print(table)
-    total = networks + entropy_parameters
-    out.print(f"parameters: networks {networks:,}, entropy model {entropy_parameters:,}, {total:,}")
-
-
-def _count(module: Any) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]")] = Path("mptvc-demo"),
@@ -660,10 +445,10 @@ def demo(
     refuse_existing(folder, force)
     folder.mkdir(exist_ok=True)
     source, coded, sheet = folder / "sample.mkv", folder / "sample.mpt", folder / "levels.png"
-    _say(quiet, f"writing {source}")
+    say(quiet, f"writing {source}")
     write_sample(source, force=force)
     codec = load_codec()
-    with _progress("encode", ProgressMode.AUTO, quiet) as show:
+    with progress_callback("encode", ProgressMode.AUTO, quiet) as show:
         encode_file(source, coded, codec=codec, force=force, progress=show)
     shown = [0, 20, 40]
     rows = [sample_frames()[shown]]
@@ -701,7 +486,7 @@ def env(as_json: AsJson = False) -> None:
     for package in ("torch", "numpy", "av", "constriction", "safetensors", "huggingface-hub"):
         facts[package] = version(package)
     if as_json:
-        _print_json(facts)
+        print_json(facts)
     else:
         for name, value in facts.items():
             print(f"{name:16} {value}")

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from mptvc.bitstream import read_header
-from mptvc.codec import Codec, Decompressor
+from mptvc.codec import Codec
 from mptvc.errors import VideoError
 from mptvc.files import open_source
 from mptvc.metrics import PsnrMeter, bits_per_pixel
+from mptvc.streaming import Decompressor
 from mptvc.video_input import VideoSource
 
 
@@ -53,9 +54,12 @@ def compare_file(
         FormatError: The file is damaged.
         WeightsError: The file was made with other weights.
     """
-    with open_source(file) as (opened, size), VideoSource(reference, scene_threshold=None) as source:
+    with (
+        open_source(file) as (opened, size),
+        VideoSource(reference, scene_threshold=None) as source,
+    ):
         header = read_header(opened)
-        reader = Decompressor(codec, opened, size, header=header)
+        reader = Decompressor(codec.clips, opened, size, header=header)
         video = header.video
         if (source.info.width, source.info.height) != (video.width, video.height):
             raise VideoError(
@@ -68,7 +72,7 @@ def compare_file(
             plan, symbols = header.plan(clip), reader.symbols(clip)
             wanted = _take(frames, len(plan.kept), f"{reference} has fewer frames than {file}")
             for count, meter in enumerate(meters, start=1):
-                coded = codec.decode_clip(symbols[:count], header, plan.scenes)
+                coded = codec.clips.decode_clip(symbols[:count], header, plan.scenes)
                 meter.add(wanted, coded[plan.kept])
             done += len(wanted)
             if progress is not None:
@@ -79,9 +83,7 @@ def compare_file(
             LevelQuality(
                 levels=count,
                 size_bytes=header.prefix_bytes(count),
-                bpp=bits_per_pixel(
-                    header.prefix_bytes(count), video.width, video.height, video.frames
-                ),
+                bpp=bits_per_pixel(header.prefix_bytes(count), video.width, video.height, video.frames),
                 psnr_rgb=meter.rgb,
                 psnr_y=meter.luma,
             )

@@ -98,8 +98,7 @@ class ModelConfig:
         _check(1 <= self.patch_frames <= 16, "patch_frames 1 to 16", self.patch_frames)
         _check(self.patch_size in (2, 4, 8, 16), "patch_size 2, 4, 8 or 16", self.patch_size)
         _check(
-            self.clip_frames % self.patch_frames == 0
-            and self.patch_frames <= self.clip_frames <= 256,
+            self.clip_frames % self.patch_frames == 0 and self.patch_frames <= self.clip_frames <= 256,
             "clip_frames a multiple of patch_frames, at most 256",
             self.clip_frames,
         )
@@ -131,7 +130,7 @@ class ModelConfig:
     @property
     def multiple(self) -> int:
         """Width and height of the source are padded to a multiple of this many pixels."""
-        return int(self.patch_size) * 2 ** (len(self.levels) - 1)
+        return self.patch_size << (len(self.levels) - 1)
 
     def to_json(self) -> str:
         """Return the configuration as JSON text."""

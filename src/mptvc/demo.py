@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from av.video.frame import VideoFrame
 
-from mptvc.bitstream import VideoInfo
+from mptvc.header import VideoInfo
 from mptvc.video_output import OutputOptions, VideoSink
 
 #: Shape of the sample: frames, height, width; its first cut is at frame 28.
@@ -19,13 +19,13 @@ def sample_frames() -> np.ndarray:
     count, height, width = SAMPLE_SHAPE
     rng = np.random.default_rng(7)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    texture = rng.normal(size=(height + 64, width + 192, 1)).astype(np.float32)
-    texture = sum(np.roll(texture, (i, j), (0, 1)) for i in range(4) for j in range(4)) / 4
+    noise = rng.normal(size=(height + 64, width + 192, 1)).astype(np.float32)
+    texture = np.mean([np.roll(noise, (i, j), (0, 1)) for i in range(6) for j in range(6)], axis=0)
     frames = np.empty((*SAMPLE_SHAPE, 3), dtype=np.uint8)
     for t in range(count):
         first = t < SAMPLE_CUT
         shift = 2 * t
-        ground = texture[t // 2 : t // 2 + height, shift : shift + width] * 14
+        ground = texture[t // 2 : t // 2 + height, shift : shift + width] * 40
         tint = (120, 150, 190) if first else (170, 130, 90)
         picture = ground + np.array(tint, np.float32) + 40 * np.sin(x / 90 + y / 70)[..., None]
         for k, colour in enumerate(((230, 60, 50), (250, 210, 70), (60, 190, 120))):

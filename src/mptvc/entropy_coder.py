@@ -39,8 +39,7 @@ class Tables:
             raise ValueError("every frequency must be at least 1 and every row sum to 2^24")
         self.reach = counts.shape[1] // 2
         self.models = [
-            constriction.stream.model.Categorical(row.astype(np.float64), perfect=False)
-            for row in counts - 1
+            constriction.stream.model.Categorical(row.astype(np.float64), perfect=False) for row in counts - 1
         ]
 
 
@@ -67,9 +66,7 @@ class PacketWriter:
         if symbols is None or symbols.shape != rows.shape:
             raise ValueError("an encoder needs one symbol per row")
         counts = np.bincount(rows, minlength=len(self._tables.models))
-        if len(counts) > len(self._tables.models) or np.abs(symbols).max(initial=0) > (
-            self._tables.reach
-        ):
+        if len(counts) > len(self._tables.models) or np.abs(symbols).max(initial=0) > (self._tables.reach):
             raise ValueError("a symbol or row is outside the table")
         order = np.argsort(rows, kind="stable")
         self._steps.append(((symbols + self._tables.reach)[order].astype(np.uint8), counts))
@@ -85,7 +82,8 @@ class PacketWriter:
                 chunk = indexes[start:end].astype(np.int32)
                 coder.encode_reverse(chunk, self._tables.models[row])
                 end = start
-        return coder.get_compressed()[::-1].astype("<u4").tobytes()
+        words: np.ndarray = coder.get_compressed()[::-1]
+        return words.astype("<u4").tobytes()
 
 
 class PacketReader:

@@ -11,8 +11,6 @@ matrix product (bfloat16 and TF32 have at least 8 significant bits), and every p
 2^24 (``accumulator_bound``, checked when weights are saved and loaded), so float32 sums are exact in
 any order. Between layers there are shifts by powers of two, floors and clamps.
 
-Units: an activation of 16 stands for 1.0, a weight of 128 for 1.0.
-
 Sources: Balle et al., "Variational image compression with a scale hyperprior", 2018; Balle et al.,
 "Integer networks for data compression with latent-variable models", 2019; Minnen and Singh,
 "Channel-wise autoregressive entropy models", 2020.
@@ -27,20 +25,18 @@ from torch import Tensor, nn
 
 from mptvc.config import MAX_HALF, ModelConfig
 from mptvc.fsq import FSQ, floor_ste, round_ste
-
-#: Frequencies of a row sum to 2^PRECISION.
-PRECISION = 24
-#: A coded difference lies in [-REACH, REACH].
-REACH = 2 * MAX_HALF + 1
-ALPHABET = 2 * REACH + 1
-#: Rows per scale: the fractional part of the mean in quarters, -2 to 1.
-FRACTIONS = 4
-
-_WEIGHT_ONE = 128.0
-_ACTIVATION_ONE = 16.0
-_LIMIT = 127.0
-_SCALE_STEPS = 4.0  # table scales for an output of 1.0
-_GATE_ONE = 64.0
+from mptvc.integer_network import (
+    ACTIVATION_ONE,
+    ALPHABET,
+    FRACTIONS,
+    GATE_ONE,
+    LIMIT,
+    PRECISION,
+    GroupMixer,
+    TableBits,
+    clamp_inward,
+    logistic_frequencies,
+)
 
 #: Turns ``(rows uint8 [n], differences int16 [n] or None)`` into the differences: an encoder records
 #: what it is given, a decoder reads what it is asked for.
@@ -50,103 +46,7 @@ SymbolCoder = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 def _log_magnitudes() -> Tensor:
     """round(16 log2(1 + n)) for n = 0 .. 9 * 63, at most 127, by integer arithmetic alone."""
     table = [(((1 + n) ** 32 * 2).bit_length() - 1) // 2 for n in range(9 * MAX_HALF + 1)]
-    return torch.tensor(table, dtype=torch.float32).clamp_max(_LIMIT)
-
-
-class _TableBits(torch.autograd.Function):
-    """Bits of integers under table rows; gradients are differences between table entries."""
-
-    @staticmethod
-    def forward(ctx, bits, q, mean, scale):  # type: ignore[no-untyped-def]
-        whole = torch.floor((mean + 2) / 4)
-        row = scale * FRACTIONS + (mean - 4 * whole + 2)
-        index = (row * ALPHABET + (q - whole + REACH)).to(torch.int32)
-        flat = bits.flatten()
-        ctx.save_for_backward(flat, index, scale)
-        ctx.scales = bits.shape[0] // FRACTIONS
-        return flat[index]
-
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        flat, index, scale = ctx.saved_tensors
-        slope = (flat[index + 1] - flat[index - 1]) / 2 * grad
-        stride = FRACTIONS * ALPHABET
-        wider = flat[index + stride * (scale < ctx.scales - 1)]
-        narrower = flat[index - stride * (scale > 0)]
-        return None, slope, -slope / 4, (wider - narrower) / 2 * grad
-
-
-class _ClampInward(torch.autograd.Function):
-    """Clamp whose gradient passes where it leads back into the range."""
-
-    @staticmethod
-    def forward(ctx, x, low, high):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(x)
-        ctx.low, ctx.high = low, high
-        return x.clamp(low, high)
-
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        (x,) = ctx.saved_tensors
-        stuck = ((x < ctx.low) & (grad > 0)) | ((x > ctx.high) & (grad < 0))
-        return grad.masked_fill(stuck, 0.0), None, None
-
-
-class IntegerLinear(nn.Module):
-    """A linear map with integer weights and biases; returns the raw accumulator.
-
-    In training the integers are rounded from ``weight`` and ``bias`` with a straight-through
-    gradient; loaded weights are integers already, in the same units.
-    """
-
-    def __init__(self, n_in: int, n_out: int, gain: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_out, n_in) * (gain / n_in**0.5 * _WEIGHT_ONE))
-        self.bias = nn.Parameter(torch.zeros(n_out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Integers ``[..., n_in]`` to accumulators ``[..., n_out]`` in units of 1/2048."""
-        return F.linear(x, integer_weight(self.weight)) + round_ste(self.bias)
-
-    def accumulator_bound(self) -> float:
-        """Largest absolute value that any partial sum can reach."""
-        rows = integer_weight(self.weight.detach()).abs().double().sum(1) * _LIMIT
-        return float((rows + self.bias.detach().round().abs().double()).max())
-
-
-def integer_weight(weight: Tensor) -> Tensor:
-    """Weights rounded to integers in [-127, 127], with a straight-through gradient."""
-    return round_ste(weight.clamp(-_LIMIT, _LIMIT))
-
-
-class _Group(nn.Module):
-    """Scale and gate of one channel group from the integer context."""
-
-    def __init__(self, n_in: int, hidden: int, channels: int) -> None:
-        super().__init__()
-        self.channels = channels
-        self.inner = IntegerLinear(n_in, hidden, gain=1.0)
-        self.outer = IntegerLinear(hidden, 2 * channels, gain=0.3)
-        # Weights of the channel's own past: its magnitude, and that of its 3 x 3 neighbourhood.
-        self.own = nn.Parameter(torch.tensor([[40.0], [60.0]]).repeat(1, channels))
-        with torch.no_grad():
-            self.outer.bias[:channels] = 2.5 * _WEIGHT_ONE * _ACTIVATION_ONE
-
-    def forward(
-        self, context: Tensor, own: Tensor, around: Tensor, scales: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return the scale index and the gate, each ``[..., channels]``, integers in float32."""
-        hidden = floor_ste(self.inner(context) / _WEIGHT_ONE).clamp(0, _LIMIT)
-        scale, gate = self.outer(hidden).split(self.channels, dim=-1)
-        weights = integer_weight(self.own)
-        scale = scale + weights[0] * own + weights[1] * around
-        scale = floor_ste(scale * (_SCALE_STEPS / (_WEIGHT_ONE * _ACTIVATION_ONE)))
-        gate = floor_ste(gate / _WEIGHT_ONE)
-        return _ClampInward.apply(scale, 0, scales - 1), _ClampInward.apply(gate, 0, _GATE_ONE)
-
-    def accumulator_bound(self) -> float:
-        own = float(integer_weight(self.own.detach()).abs().double().sum(0).max()) * _LIMIT
-        return max(self.inner.accumulator_bound(), self.outer.accumulator_bound() + own)
+    return torch.tensor(table, dtype=torch.float32).clamp_max(LIMIT)
 
 
 class HyperAnalysis(nn.Module):
@@ -160,7 +60,7 @@ class HyperAnalysis(nn.Module):
 
     def forward(self, magnitudes: Tensor) -> Tensor:
         """Log magnitudes ``[..., H, W, C]`` to ``[..., ceil(H/s), ceil(W/s), hyper_channels]``."""
-        h = F.silu(self.inner(magnitudes / _ACTIVATION_ONE))
+        h = F.silu(self.inner(magnitudes / ACTIVATION_ONE))
         *lead, height, width, dim = h.shape
         s = self.stride
         h = F.pad(h, (0, 0, 0, -width % s, 0, -height % s))
@@ -192,7 +92,7 @@ class EntropyModel(nn.Module):
         n_in = level.channels + parent + config.hyper_channels + 1
         mixers = []
         for size in level.groups:
-            mixers.append(_Group(n_in, level.hidden, size))
+            mixers.append(GroupMixer(n_in, level.hidden, size))
             n_in += size
         self.mixers = nn.ModuleList(mixers)
         rows = config.scales * FRACTIONS
@@ -209,13 +109,11 @@ class EntropyModel(nn.Module):
 
     def accumulator_bound(self) -> float:
         """Largest absolute value of any partial sum in the network; must be below 2^24."""
-        return max(mixer.accumulator_bound() for mixer in self.mixers)
+        return max(m.accumulator_bound() for m in self.mixers if isinstance(m, GroupMixer))
 
     # Training
 
-    def forward(
-        self, q: Tensor, parent: Tensor | None, fresh: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, q: Tensor, parent: Tensor | None, fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Bits of all symbols, differentiable.
 
         Args:
@@ -244,7 +142,7 @@ class EntropyModel(nn.Module):
             return torch.cat(bits, -1), z_bits
 
     def _bits(self, q: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-        out: Tensor = _TableBits.apply(self.bits_table, q, mean, scale)
+        out: Tensor = TableBits.apply(self.bits_table, q, mean, scale)  # type: ignore[no-untyped-call]
         return out
 
     # Coding
@@ -275,9 +173,9 @@ class EntropyModel(nn.Module):
         """
         with torch.autocast(self.halves.device.type, enabled=False):
             slices: list[Tensor] = []
-            z_past = past = None
+            past, z_past = self._blank(shape[1:])
             for t in range(shape[0]):
-                if fresh[t] or past is None:
+                if fresh[t]:
                     past, z_past = self._blank(shape[1:])
                 given = None if q is None else q[t].to(past)
                 parent_t = None if parent is None else parent[t].to(past)
@@ -345,67 +243,35 @@ class EntropyModel(nn.Module):
         a = a[..., :, :-2, :] + a[..., :, 1:-1, :] + a[..., :, 2:, :]
         return self.log_magnitude[a.to(torch.int32)]
 
-    def _context(
-        self, past: Tensor, parent: Tensor | None, z: Tensor, fresh: Tensor, width: int
-    ) -> Tensor:
+    def _context(self, past: Tensor, parent: Tensor | None, z: Tensor, fresh: Tensor, width: int) -> Tensor:
         """Everything known before the first group, integers ``[..., H, W, n]``."""
         grid = past.shape[-3:-1]
         parts = [self._neighbourhood(past)]
         if parent is not None:
             parts.append(_spread(self._neighbourhood(parent.float()), 2, grid))
-        parts.append(_spread(z * _ACTIVATION_ONE, self.config.hyper_stride, grid))
-        flag = (fresh * _LIMIT)[..., None, None, None].expand(*past.shape[:-1], 1)
+        parts.append(_spread(z * ACTIVATION_ONE, self.config.hyper_stride, grid))
+        flag = (fresh * LIMIT)[..., None, None, None].expand(*past.shape[:-1], 1)
         return torch.cat([*parts, flag], -1)
 
     def _predict(self, index: int, context: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Mean in quarters and scale index of a group, ``[..., C_g]``."""
         known = past.detach()
         mixer = self.mixers[index]
-        scale, gate = mixer(
-            context, self._magnitude(known), self._neighbourhood(known), self.config.scales
-        )
+        scale, gate = mixer(context, self._magnitude(known), self._neighbourhood(known), self.config.scales)
         return _gated_mean(gate, past), scale
 
     def _hyper_prediction(self, z_past: Tensor) -> tuple[Tensor, Tensor]:
-        scale = _ClampInward.apply(round_ste(self.hyper_scale), 0, self.config.scales - 1)
-        gate = _ClampInward.apply(round_ste(self.hyper_gate), 0, _GATE_ONE)
+        scale = clamp_inward(round_ste(self.hyper_scale), self.config.scales - 1)
+        gate = clamp_inward(round_ste(self.hyper_gate), GATE_ONE)
         return _gated_mean(gate, z_past), scale.expand_as(z_past)
 
 
 def _gated_mean(gate: Tensor, past: Tensor) -> Tensor:
-    """gate * past in quarters, rounded: gate 64 repeats the past, gate 0 predicts zero."""
-    return floor_ste((gate * past + _GATE_ONE / 8) / (_GATE_ONE / 4))
+    """Gate * past in quarters, rounded: gate 64 repeats the past, gate 0 predicts zero."""
+    return floor_ste((gate * past + GATE_ONE / 8) / (GATE_ONE / 4))
 
 
 def _spread(x: Tensor, factor: int, grid: tuple[int, ...]) -> Tensor:
     """Repeat tokens ``[..., h, w, C]`` along y and x and crop to ``grid``."""
     x = x.repeat_interleave(factor, -3)[..., : grid[0], :, :]
     return x.repeat_interleave(factor, -2)[..., : grid[1], :]
-
-
-def logistic_frequencies(scales: int) -> Tensor:
-    """Tables of the discretised logistic distribution to start from.
-
-    Scale s is 0.05 * 2^(s / 5), in quantization steps; the four rows of a scale have means of -1/2,
-    -1/4, 0 and 1/4.
-
-    Returns:
-        int32 ``[4 scales, ALPHABET]``; every entry is at least 1 and every row sums to 2^24.
-    """
-    widths = 0.05 * 2.0 ** (np.arange(scales) / 5)
-    means = (np.arange(FRACTIONS) - 2) / 4
-    edges = np.arange(ALPHABET + 1) - REACH - 0.5
-    x = (edges[None, None] - means[None, :, None]) / widths[:, None, None]
-    cdf = 0.5 * (1 + np.tanh(x / 2))
-    return integer_frequencies(np.diff(cdf, axis=-1).reshape(-1, ALPHABET))
-
-
-def integer_frequencies(probabilities: np.ndarray) -> Tensor:
-    """Round probabilities ``[rows, ALPHABET]`` to int32 frequencies of at least 1 that sum to 2^24."""
-    free = 2**PRECISION - ALPHABET
-    shares = probabilities / probabilities.sum(1, keepdims=True) * free
-    whole = np.floor(shares).astype(np.int64)
-    whole[np.arange(len(whole)), shares.argmax(1)] += free - whole.sum(1)
-    return torch.from_numpy((whole + 1).astype(np.int32))
-
-

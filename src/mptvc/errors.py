@@ -79,9 +79,7 @@ class WeightsError(MptError):
         found: Identity that was found, or None.
     """
 
-    def __init__(
-        self, message: str, *, expected: str | None = None, found: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, expected: str | None = None, found: str | None = None) -> None:
         super().__init__(message)
         self.expected = expected
         self.found = found

@@ -9,21 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from mptvc.bitstream import (
-    MAX_FRAMES,
-    MAX_PIXELS,
-    Availability,
-    Header,
-    availability,
-    read_header,
-    read_section,
-)
+from mptvc.bitstream import MAX_FRAMES, MAX_PIXELS, read_header, read_section
 from mptvc.errors import FormatError, MptError
+from mptvc.header import Availability, Header, availability
 
 Source = str | Path | bytes | BinaryIO
 _COPY_BYTES = 2**20
@@ -77,16 +69,14 @@ def open_source(source: Source) -> Iterator[tuple[BinaryIO, int]]:
             yield file, _size_of(file)
         return
     try:
-        opened = open(source, "rb")
+        opened = open(source, "rb")  # noqa: SIM115 - closed below; only its opening may fail here
     except OSError as error:
         raise MptError(f"{source}: {error.strerror}") from error
     with opened as file:
         yield file, _size_of(file)
 
 
-def probe(
-    source: Source, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRAMES
-) -> FileReport:
+def probe(source: Source, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRAMES) -> FileReport:
     """Read the header of a file or of a prefix of one.
 
     Args:
@@ -166,7 +156,7 @@ def truncate(
         length = header.prefix_bytes(levels)
         file.seek(0)
         if isinstance(target, str | Path):
-            _refuse_same(source, Path(target))
+            refuse_same(source, target)
             with atomic_output(Path(target), force=force) as out:
                 _copy(file, out, length)
         else:
@@ -174,21 +164,24 @@ def truncate(
     return FileReport(header, length, availability(header, length))
 
 
-def _fitting_levels(
-    report: FileReport, max_bytes: int | None, max_bitrate: float | None
-) -> int:
+def _fitting_levels(report: FileReport, max_bytes: int | None, max_bitrate: float | None) -> int:
     limit = max_bytes if max_bytes is not None else int((max_bitrate or 0) * report.duration_s / 8)
     header = report.header
     fitting = sum(header.prefix_bytes(k + 1) <= limit for k in range(report.available.levels))
     if fitting == 0:
-        raise MptError(
-            f"level 0 needs {header.prefix_bytes(1)} bytes, the limit allows {limit}: raise it"
-        )
+        raise MptError(f"level 0 needs {header.prefix_bytes(1)} bytes, the limit allows {limit}: raise it")
     return fitting
 
 
-def _refuse_same(source: Source, target: Path) -> None:
-    if isinstance(source, str | Path) and target.exists() and os.path.samefile(source, target):
+def refuse_same(source: object, target: str | Path) -> None:
+    """Check that a command does not overwrite what it reads.
+
+    Raises:
+        ValueError: Both are paths of one file.
+    """
+    if not isinstance(source, str | Path) or not Path(source).exists():
+        return
+    if Path(target).exists() and Path(source).samefile(target):
         raise ValueError("input and output are the same file")
 
 

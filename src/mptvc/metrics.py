@@ -31,8 +31,9 @@ class PsnrMeter:
         for a, b in zip(reference, other, strict=True):
             difference = a.astype(np.float32) - b
             luma = difference @ _LUMA
-            self._errors += np.square(difference).sum(dtype=np.float64), np.square(luma).sum(
-                dtype=np.float64
+            self._errors += (
+                np.square(difference).sum(dtype=np.float64),
+                np.square(luma).sum(dtype=np.float64),
             )
             self._counts += difference.size, luma.size
 

@@ -32,6 +32,4 @@ def _expand_axis(x: Tensor, axis: int) -> Tensor:
     near = padded.narrow(axis, 3, size) - padded.narrow(axis, 1, size)
     far = padded.narrow(axis, 4, size) - padded.narrow(axis, 0, size)
     half = near.mul_(22 / 128).sub_(far, alpha=3 / 128)
-    return torch.stack([x - half, x + half], x.ndim + axis + 1).flatten(
-        x.ndim + axis, x.ndim + axis + 1
-    )
+    return torch.stack([x - half, x + half], x.ndim + axis + 1).flatten(x.ndim + axis, x.ndim + axis + 1)

@@ -6,6 +6,7 @@ one tile to the other within half of the margin; the outer half is context alone
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -96,5 +97,5 @@ def _spans(size: int, count: int, margin: int) -> list[Span]:
             fade_out=last if last < size else None,
             half=max(1, margin // 2),
         )
-        for first, last in zip(borders, borders[1:], strict=False)
+        for first, last in pairwise(borders)
     ]

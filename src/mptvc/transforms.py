@@ -117,7 +117,8 @@ def _add_base(h: Tensor, base: Tensor | None, embed: nn.Linear | None) -> Tensor
     """Add what the coarser picture says to the stream, which stays in float32."""
     if base is None or embed is None:
         return h
-    return h + embed(base)
+    out: Tensor = h + embed(base)
+    return out
 
 
 def _base_embedding(index: int, config: ModelConfig) -> nn.Linear | None:
@@ -128,9 +129,7 @@ def _base_embedding(index: int, config: ModelConfig) -> nn.Linear | None:
     return embed
 
 
-def init_klt(
-    analysis: Analysis, synthesis: Synthesis, mean: Tensor, covariance: Tensor, step: float
-) -> None:
+def init_klt(analysis: Analysis, synthesis: Synthesis, mean: Tensor, covariance: Tensor, step: float) -> None:
     """Set both networks to the KLT of patches with the given mean and covariance.
 
     The stream carries whitened components, so that every channel has the same weight in the

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -17,8 +18,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 
-from mptvc.bitstream import Colour, VideoInfo
 from mptvc.errors import VideoError
+from mptvc.header import Colour, VideoInfo
 
 #: Score of FFmpeg's ``scdet`` filter, 0 to 100, from which a frame starts a new shot.
 SCENE_THRESHOLD = 10.0
@@ -86,7 +87,7 @@ class VideoSource:
         if isinstance(source, str | Path) and not Path(source).exists():
             raise VideoError(f"{self.name}: no such file")
         try:
-            self._container = av.open(source if hasattr(source, "read") else str(source))
+            self._container = av.open(str(source) if isinstance(source, Path) else source, mode="r")
         except (av.FFmpegError, OSError, ValueError) as error:
             raise VideoError(f"{self.name}: cannot be read as video: {reason(error)}") from error
         if not self._container.streams.video:
@@ -158,9 +159,7 @@ class VideoSource:
             times.append(frame.pts)
         if not times:
             raise VideoError(f"{self.name}: no frame could be decoded")
-        self.info = replace(
-            self.info, frames=len(times), time_steps=_time_steps(times, self.info)
-        )
+        self.info = replace(self.info, frames=len(times), time_steps=_time_steps(times, self.info))
 
     def _learn_from(self, frame: VideoFrame) -> None:
         """Take from the first frame what the container did not say."""
@@ -208,15 +207,16 @@ class VideoSource:
 
     def _to_rgb(self, frame: VideoFrame) -> np.ndarray:
         colour = self.info.colour
-        convert = {
-            "src_colorspace": matrix_code(colour, self.info.height),
-            "src_color_range": ColorRange(colour.range or LIMITED),
-            "dst_color_range": ColorRange(FULL),
-            "interpolation": int(ACCURATE),
-        }
+        rgb = frame.reformat(
+            format="rgba" if self._alpha else "rgb24",
+            src_colorspace=matrix_code(colour, self.info.height),
+            src_color_range=ColorRange(colour.range or LIMITED),
+            dst_color_range=ColorRange(FULL),
+            interpolation=int(ACCURATE),
+        ).to_ndarray()
         if not self._alpha:
-            return frame.to_ndarray(format="rgb24", **convert)
-        rgba = frame.to_ndarray(format="rgba", **convert)
+            return rgb.astype(np.uint8, copy=False)
+        rgba = rgb.astype(np.uint8, copy=False)
         opaque = rgba[..., :3].astype(np.uint16) * rgba[..., 3:] + 127
         return (opaque // 255).astype(np.uint8)
 
@@ -236,7 +236,7 @@ def detect_shots(frames: np.ndarray, threshold: float = SCENE_THRESHOLD) -> tupl
     inputs = (VideoFrame.from_ndarray(frame, format="rgb24") for frame in frames)
     cuts = [i for i, (_, is_cut) in enumerate(_detect_cuts(inputs, None, threshold)) if is_cut]
     borders = [0, *(cut for cut in cuts if cut), len(frames)]
-    return tuple(b - a for a, b in zip(borders, borders[1:], strict=False))
+    return tuple(b - a for a, b in pairwise(borders))
 
 
 def _detect_cuts(
@@ -262,9 +262,7 @@ def _detect_cuts(
     yield from ((frame, False) for frame in waiting)
 
 
-def _scdet(
-    frame: VideoFrame, stream: av.VideoStream | None, threshold: float
-) -> av.filter.Graph:
+def _scdet(frame: VideoFrame, stream: av.VideoStream | None, threshold: float) -> av.filter.Graph:
     graph = av.filter.Graph()
     source = graph.add_buffer(
         width=frame.width,
@@ -297,7 +295,7 @@ def _time_steps(times: list[int | None], info: VideoInfo) -> tuple[int, ...]:
     period = 1 / (info.frame_rate * info.time_base)
     if all(abs(t - stamps[0] - i * period) <= 1 for i, t in enumerate(stamps)):
         return ()
-    return (0, *(max(0, b - a) for a, b in zip(stamps, stamps[1:], strict=False)))
+    return (0, *(max(0, b - a) for a, b in pairwise(stamps)))
 
 
 def matrix_code(colour: Colour, height: int) -> int:

@@ -14,10 +14,11 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
-from mptvc.bitstream import VideoInfo
 from mptvc.errors import VideoError
 from mptvc.files import move_into_place, part_path, refuse_existing, remove
+from mptvc.header import VideoInfo
 from mptvc.video_input import ACCURATE, FULL, LIMITED, matrix_code, reason
+
 
 @dataclass(frozen=True)
 class OutputOptions:
@@ -106,7 +107,7 @@ class VideoSink:
         self._array: np.memmap | None = None
         self._container: av.container.OutputContainer | None = None
         info = self._info
-        where = self._part if self._part is not None else self._target
+        where: str | Path | BinaryIO = self._part if self._part is not None else self._target
         if self._kind == "npy":
             if not isinstance(where, Path):
                 raise ValueError("npy needs a file name")
@@ -133,6 +134,8 @@ class VideoSink:
             return
         info = self._info
         stream = self._container.add_stream(codec, rate=info.frame_rate)
+        if not isinstance(stream, av.VideoStream):
+            raise ValueError(f"{codec} is no video codec")
         context = stream.codec_context
         stream.width, stream.height, stream.pix_fmt = info.width, info.height, pix_fmt
         context.time_base = info.time_base if info.time_steps else 1 / info.frame_rate

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from mptvc.clip import ClipCoder
 from mptvc.codec import Codec
 from mptvc.config import ModelConfig
-from mptvc.entropy_model import PRECISION
 from mptvc.errors import WeightsError
+from mptvc.integer_network import PRECISION
 from mptvc.model import Model
 
 CONFIG_FILE, TENSORS_FILE = "config.json", "model.safetensors"
@@ -50,7 +51,7 @@ def load_codec(
     config, tensors = read_weights(weights)
     model = build_model(config, tensors)
     target = _device(device)
-    return Codec(
+    clips = ClipCoder(
         model.to(target).eval(),
         entropy_id=digest(config, {k: v for k, v in tensors.items() if is_entropy(k)}),
         weights_id=digest(config, tensors),
@@ -58,6 +59,7 @@ def load_codec(
         tile=tile,
         tile_batch=tile_batch,
     )
+    return Codec(clips)
 
 
 def read_weights(weights: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -107,8 +109,7 @@ def build_model(config: ModelConfig, tensors: dict[str, Tensor]) -> Model:
         want = expected[name]
         if tensor.shape != want.shape or tensor.dtype != want.dtype:
             raise WeightsError(
-                f"{name} is {tensor.dtype} {list(tensor.shape)}, "
-                f"expected {want.dtype} {list(want.shape)}"
+                f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {want.dtype} {list(want.shape)}"
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{name} holds numbers that are not finite")

@@ -1,0 +1,1 @@
+"""Training and fine-tuning; nothing else in the package imports it."""

@@ -73,7 +73,11 @@ class LevelTrainer:
         rates = self.config
         linear, integer, other = [], [], []
         for name, parameter in self.level.named_parameters():
-            integers = ("entropy_model.mixers", "entropy_model.hyper_scale", "entropy_model.hyper_gate")
+            integers = (
+                "entropy_model.mixers",
+                "entropy_model.hyper_scale",
+                "entropy_model.hyper_gate",
+            )
             if name.startswith(integers):
                 integer.append(parameter)
             elif name in ("analysis.embed.weight", "synthesis.head.weight"):
@@ -90,7 +94,11 @@ class LevelTrainer:
     def init_klt(self, batches: int) -> None:
         """Start from the KLT of the residual that the coarser levels leave."""
         values = self.model.config.patch_values
-        total, products, count = torch.zeros(values).double(), torch.zeros(values, values).double(), 0
+        total, products, count = (
+            torch.zeros(values).double(),
+            torch.zeros(values, values).double(),
+            0,
+        )
         for number in range(batches):
             picture, coarser, _ = self._batch(10**9 + number)
             residual = picture if coarser is None else picture - expand(coarser.x_hat)
@@ -151,7 +159,7 @@ class LevelTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.level.parameters(), 5.0)
         if torch.isfinite(norm):
             self.optimizer.step()

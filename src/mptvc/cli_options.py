@@ -1,0 +1,74 @@
+"""Options that several commands share, and how their text is read."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class ProgressMode(StrEnum):
+    """How a long job shows its progress."""
+
+    AUTO = "auto"
+    JSON = "json"
+    NONE = "none"
+
+
+class SizeMode(StrEnum):
+    """Size of decoded frames."""
+
+    SOURCE = "source"
+    LEVEL = "level"
+
+
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Replace an existing output.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Folder or hf://owner/name[@revision]; default: in the package."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda[:N] or mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+TileSize = Annotated[str, typer.Option("--tile", help="auto, or the largest tile as WxH pixels.")]
+TileBatch = Annotated[int, typer.Option(min=1, help="Tiles at once: speed and memory, never the result.")]
+Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0 takes all.")]
+ShowProgress = Annotated[ProgressMode, typer.Option(help="auto, json or none.")]
+Start = Annotated[float, typer.Option(min=0, help="Seconds to skip.")]
+Duration = Annotated[float | None, typer.Option(min=0, help="Seconds to keep.")]
+
+
+def parse_tile(text: str) -> tuple[int, int] | None:
+    """``WxH`` to (height, width); auto to None."""
+    if text == "auto":
+        return None
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise ValueError(f"--tile is auto or WIDTHxHEIGHT, found {text}")
+    return int(height), int(width)
+
+
+def parse_size(text: str, base: int) -> float:
+    """A number with a unit: ``2MiB``, ``500k``, ``1.5M``."""
+    units = {"": 1, "k": base, "m": base**2, "g": base**3}
+    lower = text.strip().lower().removesuffix("b")
+    binary = lower.endswith("i")
+    number = lower.removesuffix("i")
+    unit = number[-1:] if number[-1:] in "kmg" else ""
+    try:
+        factor = 1024 ** "kmg".index(unit) * 1024 if binary and unit else units[unit]
+        return float(number.removesuffix(unit)) * factor
+    except ValueError:
+        raise ValueError(f"cannot read the size {text}; write 2MiB, 500k or 1.5M") from None
+
+
+def parse_threshold(text: str) -> float | None:
+    """The score of --scene-detect; None for no cuts."""
+    from mptvc.video_input import SCENE_THRESHOLD
+
+    if text in ("auto", "off"):
+        return SCENE_THRESHOLD if text == "auto" else None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--scene-detect is auto, off or a number, found {text}") from None

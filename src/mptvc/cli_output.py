@@ -1,0 +1,185 @@
+"""What the commands print: progress, reports, tables. Results on standard output, the rest on error."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mptvc.cli_options import ProgressMode
+from mptvc.files import FileReport
+
+console = Console(stderr=True, highlight=False)
+
+
+def escape(text: str) -> str:
+    """Text that rich prints as it is."""
+    return text.replace("[", r"\[")
+
+
+@contextmanager
+def progress_callback(
+    label: str, mode: ProgressMode, quiet: bool
+) -> Iterator[Callable[[int, int], None] | None]:
+    """A callback that shows frames done and expected."""
+    if mode == ProgressMode.JSON:
+        yield lambda done, total: print(
+            json.dumps({"job": label, "done": done, "total": total}), file=sys.stderr, flush=True
+        )
+        return
+    if quiet or mode == ProgressMode.NONE or not sys.stderr.isatty():
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(label, total=None, rate="")
+
+        def show(done: int, total: int) -> None:
+            speed = bar.tasks[0].speed
+            rate = f"{speed:.1f} frames/s" if speed else ""
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield show
+
+
+def say(quiet: bool, message: str) -> None:
+    """Print a line to standard error unless quiet."""
+    if not quiet:
+        console.print(message, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a result as JSON to standard output."""
+    print(json.dumps(value, indent=2, default=str))
+
+
+def describe(report: FileReport) -> dict[str, Any]:
+    """A file's report as plain data."""
+    header, video = report.header, report.header.video
+    return {
+        "width": video.width,
+        "height": video.height,
+        "frames": video.frames,
+        "frame_rate": str(video.frame_rate),
+        "variable_frame_rate": bool(video.time_steps),
+        "duration_s": report.duration_s,
+        "pixel_aspect": str(video.pixel_aspect),
+        "rotation": video.rotation,
+        "colour": asdict(video.colour),
+        "shots": list(header.shots),
+        "clips": header.clips,
+        "weights_id": header.weights_id.hex(),
+        "entropy_id": header.entropy_id.hex(),
+        "header_bytes": header.size_bytes,
+        "size_bytes": report.size_bytes,
+        "complete_levels": report.available.levels,
+        "next_level_share": report.available.next_share,
+        "levels": [
+            {
+                "bytes": report.level_bytes(k),
+                "prefix_bytes": header.prefix_bytes(k + 1),
+                "bpp": report.bpp(k + 1),
+                "bitrate": 8 * header.prefix_bytes(k + 1) / report.duration_s,
+                "tokens": list(header.grid(k)),
+                "tiles": asdict(header.tiles[k]),
+            }
+            for k in range(header.levels)
+        ],
+    }
+
+
+def print_report(out: Console, name: str, report: FileReport) -> None:
+    """Print a file's report for people."""
+    header, video = report.header, report.header.video
+    timing = "variable, mean " if video.time_steps else ""
+    out.print(
+        f"[bold]{escape(name)}[/]  {video.width}x{video.height}, {video.frames} frames at "
+        f"{timing}{float(video.frame_rate):g} fps, {report.duration_s:.2f} s, "
+        f"{len(header.shots)} shots, {header.clips} clips"
+    )
+    there = report.available
+    state = (
+        "complete"
+        if there.levels == header.levels
+        else (f"cut: levels complete {there.levels}, level {there.levels} {100 * there.next_share:.0f} %")
+    )
+    out.print(f"weights {header.weights_id.hex()[:16]}, {report.size_bytes} bytes, {state}")
+    table = Table("level", "bytes", "head -c N", "bpp", "kbit/s", "tokens", "tiles", box=None)
+    for k in range(header.levels):
+        prefix, grid = header.prefix_bytes(k + 1), header.tiles[k]
+        table.add_row(
+            str(k),
+            str(report.level_bytes(k)),
+            str(prefix),
+            f"{report.bpp(k + 1):.4f}",
+            f"{8 * prefix / report.duration_s / 1000:.0f}",
+            "x".join(map(str, header.grid(k)[::-1])),
+            f"{grid.columns}x{grid.rows}",
+        )
+    out.print(table)
+
+
+def print_check(result: dict[str, Any], quiet: bool) -> None:
+    """Print the outcome of ``verify`` for one file."""
+    if not result["ok"]:
+        console.print(f"[bold red]error:[/] {escape(result['file'])}: {escape(result['error'])}")
+        return
+    if not quiet:
+        print(f"{result['file']}: ok, {result['complete_levels']} levels complete")
+    for level, digest in enumerate(result.get("sha256", ())):
+        print(f"  level {level}  {digest}")
+
+
+def show_weights(weights: str | None, as_json: bool) -> None:
+    """Print identity and sizes of weights."""
+    from mptvc.weights import build_model, digest, is_entropy, read_weights
+
+    config, tensors = read_weights(weights)
+    model = build_model(config, tensors)
+    entropy = {k: v for k, v in tensors.items() if is_entropy(k)}
+    rows = []
+    for k, level in enumerate(config.levels):
+        parts = model.level(k)
+        rows.append(
+            {
+                "level": k,
+                "channels": level.channels,
+                "analysis": _count(parts.analysis),
+                "synthesis": _count(parts.synthesis),
+                "entropy_model": _count(parts.entropy_model),
+            }
+        )
+    networks = sum(row["analysis"] + row["synthesis"] for row in rows)
+    entropy_parameters = sum(row["entropy_model"] for row in rows)
+    summary = {
+        "weights_id": digest(config, tensors).hex(),
+        "entropy_id": digest(config, entropy).hex(),
+        "parameters": {"networks": networks, "entropy_model": entropy_parameters},
+        "levels": rows,
+    }
+    if as_json:
+        print_json({**summary, "config": json.loads(config.to_json())})
+        return
+    out = Console(highlight=False)
+    out.print(f"weights {summary['weights_id']}\nentropy {summary['entropy_id']}")
+    table = Table("level", "channels", "analysis", "synthesis", "entropy model", box=None)
+    for row in rows:
+        table.add_row(*(f"{value:,}" for value in row.values()))
+    out.print(table)
+    total = networks + entropy_parameters
+    out.print(f"parameters: networks {networks:,}, entropy model {entropy_parameters:,}, {total:,}")
+
+
+def _count(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,299 @@
+"""One clip: frames to symbols, symbols to packets, and back; large pictures in tiles.
+
+Knows tensors, tiles and packets; knows no file. Memory is bounded by one clip and one batch of tiles.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mptvc.config import TileGrid
+from mptvc.entropy_coder import PacketReader, PacketWriter, Tables
+from mptvc.errors import CorruptPacketError, MptError
+from mptvc.header import Header, VideoInfo
+from mptvc.model import Model, fresh_slices
+from mptvc.pyramid import expand, reduce
+from mptvc.tiling import Tile, choose_grid, tiles
+
+#: Largest core of a tile that is chosen automatically, in tokens (height, width).
+CORE_TOKENS = (144, 256)
+#: Smallest core that may be asked for, in tokens.
+SMALLEST_CORE = 16
+#: Pixels of the coarser level that ``expand`` reads beyond a tile.
+_HALO = 2
+
+
+class ClipCoder:
+    """A model with what is needed to code one clip with it.
+
+    Args:
+        model: Networks, in evaluation mode on their device.
+        entropy_id: SHA-256 of the weights' entropy-relevant part.
+        weights_id: SHA-256 of the whole weights.
+        dtype: Type of the networks' matrix products; the entropy model is exact in any case.
+        tile: Largest (height, width) of a tile's core in pixels of a level; None chooses.
+        tile_batch: Tiles that the networks see at once; more is faster on a GPU and takes memory.
+
+    Raises:
+        ValueError: The tile is too small or the batch is below 1.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        entropy_id: bytes,
+        weights_id: bytes,
+        dtype: torch.dtype = torch.float32,
+        tile: tuple[int, int] | None = None,
+        tile_batch: int = 1,
+    ) -> None:
+        self.model, self.config = model, model.config
+        self.entropy_id, self.weights_id = entropy_id, weights_id
+        self.dtype, self.tile_batch = dtype, tile_batch
+        self.device = next(model.parameters()).device
+        patch = self.config.patch_size
+        self._core = CORE_TOKENS if tile is None else (tile[0] // patch, tile[1] // patch)
+        if min(self._core) < SMALLEST_CORE:
+            raise ValueError(f"a tile is at least {SMALLEST_CORE * patch} pixels wide and high")
+        if tile_batch < 1:
+            raise ValueError("tile_batch is at least 1")
+        self._tables = [
+            Tables(model.level(k).entropy_model.frequencies.cpu().numpy())
+            for k in range(len(self.config.levels))
+        ]
+
+    def header(self, video: VideoInfo, shots: tuple[int, ...]) -> Header:
+        """A header for this model, without sections."""
+        config = self.config
+        none = TileGrid(1, 1, 0)
+        header = Header(
+            video=video,
+            shots=shots,
+            patch_frames=config.patch_frames,
+            patch_size=config.patch_size,
+            clip_frames=config.clip_frames,
+            tiles=(none,) * len(config.levels),
+            entropy_id=self.entropy_id,
+            weights_id=self.weights_id,
+            index=(),
+        )
+        grids = (choose_grid(*header.grid(k), self._core) for k in range(len(config.levels)))
+        return replace(header, tiles=tuple(grids))
+
+    @torch.no_grad()
+    def encode_clip(self, frames: np.ndarray, header: Header, scenes: tuple[int, ...]) -> list[Tensor]:
+        """Coded frames uint8 ``[F, H, W, 3]`` to centred symbols of every level.
+
+        Returns:
+            For each level float32 ``[F / patch_frames, h, w, C]``.
+
+        Raises:
+            MptError: A network returned a number that is not finite.
+        """
+        pictures = self._pyramid(torch.from_numpy(frames).to(self.device), header)
+        shots = torch.tensor([scenes], device=self.device)
+        symbols: list[Tensor] = []
+        x_hat = None
+        for k, picture in enumerate(pictures):
+            symbols.append(self._analyse(k, picture, x_hat, header, shots))
+            if k + 1 < len(pictures):
+                x_hat = self._synthesise(k, symbols[k], x_hat, header, shots)
+        return symbols
+
+    def pack_level(self, level: int, symbols: list[Tensor], scenes: tuple[int, ...]) -> bytes:
+        """The packet of one level of one clip, from the symbols of this level and the coarser ones."""
+        writer = PacketWriter(self._tables[level])
+        self._code(level, writer, symbols[level].shape[:3], symbols[:level], scenes, symbols[level])
+        return writer.finish()
+
+    def unpack_level(
+        self, level: int, packet: bytes, header: Header, coarser: list[Tensor], clip: int
+    ) -> Tensor:
+        """Centred symbols ``[T, h, w, C]`` of one level of one clip.
+
+        Raises:
+            CorruptPacketError: The packet does not fit the geometry.
+        """
+        scenes = header.plan(clip).scenes
+        shape = (len(scenes), *header.grid(level))
+        try:
+            reader = PacketReader(self._tables[level], packet)
+            symbols = self._code(level, reader, shape, coarser, scenes, None)
+            reader.finish()
+        except ValueError as error:
+            offset = header.offset(level, clip)
+            raise CorruptPacketError(str(error), level=level, clip=clip, offset=offset) from error
+        return symbols
+
+    def _code(
+        self,
+        level: int,
+        coder: PacketWriter | PacketReader,
+        shape: Sequence[int],
+        coarser: list[Tensor],
+        scenes: tuple[int, ...],
+        q: Tensor | None,
+    ) -> Tensor:
+        fresh = fresh_slices(torch.tensor([scenes]))[0].tolist()
+        parent = coarser[level - 1] if level else None
+        grid = (shape[0], shape[1], shape[2])
+        return self.model.level(level).entropy_model.code(coder, grid, parent, fresh, q)
+
+    @torch.no_grad()
+    def decode_clip(
+        self,
+        symbols: list[Tensor],
+        header: Header,
+        scenes: tuple[int, ...],
+        *,
+        source_size: bool = True,
+    ) -> np.ndarray:
+        """Centred symbols of the first levels to coded frames.
+
+        Args:
+            symbols: For each decoded level ``[T, h, w, C]``.
+            header: Geometry.
+            scenes: Shot number of each slice.
+            source_size: Enlarge to the source's size; otherwise the last level's own size.
+
+        Returns:
+            uint8 ``[F, H, W, 3]``.
+        """
+        shots = torch.tensor([scenes], device=self.device)
+        x_hat = None
+        for k, level_symbols in enumerate(symbols):
+            x_hat = self._synthesise(k, level_symbols.to(self.device), x_hat, header, shots)
+        if x_hat is None:
+            raise ValueError("at least one level is needed")
+        doublings = header.levels - len(symbols)
+        size = level_size(header, len(symbols) if not source_size else header.levels)
+        frames = np.empty((x_hat.shape[1], *size, 3), dtype=np.uint8)
+        for t in range(x_hat.shape[1]):
+            frame = x_hat[:, t].float()
+            for _ in range(doublings if source_size else 0):
+                frame = expand(frame)
+            frame = ((frame[:, : size[0], : size[1]] + 1) * 127.5).round_().clamp_(0, 255)
+            frames[t] = frame.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return frames
+
+    # Tiles
+
+    def _pyramid(self, source: Tensor, header: Header) -> list[Tensor]:
+        """Pictures of all levels, coarsest first: uint8 at source size, half floats above."""
+        pictures = [source.permute(3, 0, 1, 2)]  # [3, F, H, W]
+        for k in range(header.levels - 1, 0, -1):
+            finer = pictures[0]
+            height, width = (n * header.patch_size for n in header.grid(k))
+            frames = [reduce(_pixels(finer[:, t], height, width)) for t in range(finer.shape[1])]
+            pictures.insert(0, torch.stack([f.half() for f in frames], 1))
+        return pictures
+
+    def _analyse(
+        self, k: int, picture: Tensor, coarser: Tensor | None, header: Header, scenes: Tensor
+    ) -> Tensor:
+        """Symbols ``[T, h, w, C]`` of a level: tiles are blended before they are quantized."""
+        level, patch = self.model.level(k), self.config.patch_size
+        height, width = header.grid(k)
+        shape = (scenes.shape[1], height, width, self.config.levels[k].channels)
+        blended = torch.zeros(shape, device=self.device)
+        for batch in self._batches(header, k):
+            x = torch.stack([_tile_pixels(picture, tile, patch) for tile in batch])
+            base = _tile_bases(coarser, batch, patch)
+            with self._arithmetic():
+                latents = level.analyse(x, base, scenes.expand(len(batch), -1))
+            for tile, tile_latents in zip(batch, latents, strict=True):
+                if not bool(torch.isfinite(tile_latents).all()):
+                    raise MptError(
+                        f"level {k}: the network returned a number that is not finite in the tile "
+                        f"at ({tile.x.start * patch}, {tile.y.start * patch})"
+                    )
+                weights = tile.weights(1).to(self.device)[:, :, None]
+                tile.tokens(blended).add_(tile_latents * weights)
+        symbols: Tensor = level.fsq(blended)
+        return symbols
+
+    def _synthesise(
+        self, k: int, symbols: Tensor, coarser: Tensor | None, header: Header, scenes: Tensor
+    ) -> Tensor:
+        """A level's picture, half floats ``[3, F, h, w]``: tiles are blended as pixels."""
+        level, patch = self.model.level(k), self.config.patch_size
+        height, width = (n * patch for n in header.grid(k))
+        frames = scenes.shape[1] * self.config.patch_frames
+        blended = torch.zeros(3, frames, height, width, dtype=torch.half, device=self.device)
+        for batch in self._batches(header, k):
+            y_hat = torch.stack([tile.tokens(symbols) for tile in batch])
+            base = _tile_bases(coarser, batch, patch)
+            with self._arithmetic():
+                x_hat = level.synthesise(y_hat, base, scenes.expand(len(batch), -1))
+            for tile, pixels in zip(batch, x_hat, strict=True):
+                weights = tile.weights(patch).to(self.device)
+                tile.pixels(blended, patch).add_(pixels.mul_(weights).half())
+        return blended
+
+    def _arithmetic(self) -> torch.autocast:
+        low = self.dtype != torch.float32
+        return torch.autocast(self.device.type, self.dtype if low else None, enabled=low)
+
+    def _batches(self, header: Header, level: int) -> Iterator[list[Tile]]:
+        """Tiles of one shape, ``tile_batch`` at a time; their order does not depend on it."""
+
+        def shape(tile: Tile) -> tuple[int, int]:
+            return tile.y.stop - tile.y.start, tile.x.stop - tile.x.start
+
+        ordered = sorted(tiles(header.tiles[level], *header.grid(level)), key=shape)
+        for _, group in groupby(ordered, key=shape):
+            alike = list(group)
+            for first in range(0, len(alike), self.tile_batch):
+                yield alike[first : first + self.tile_batch]
+
+
+def level_size(header: Header, levels: int) -> tuple[int, int]:
+    """Height and width of the picture of the last of ``levels`` levels."""
+    factor = 2 ** (header.levels - levels)
+    return -(-header.video.height // factor), -(-header.video.width // factor)
+
+
+def _pixels(frame: Tensor, height: int, width: int) -> Tensor:
+    """Pixels ``[..., h, w]`` as float32 in [-1, 1], extended to ``height x width`` at the edges."""
+    rows = torch.arange(height, device=frame.device).clamp_max(frame.shape[-2] - 1)
+    columns = torch.arange(width, device=frame.device).clamp_max(frame.shape[-1] - 1)
+    return _to_float(frame[..., rows[:, None], columns])
+
+
+def _to_float(pixels: Tensor) -> Tensor:
+    if pixels.dtype == torch.uint8:
+        return pixels.float().div_(127.5).sub_(1)
+    return pixels.float()
+
+
+def _tile_pixels(picture: Tensor, tile: Tile, patch: int) -> Tensor:
+    """A tile's pixels ``[3, F, h, w]`` as float32, repeating the picture's last row and column."""
+    inside = _to_float(tile.pixels(picture, patch))
+    height = (tile.y.stop - tile.y.start) * patch
+    width = (tile.x.stop - tile.x.start) * patch
+    missing = (0, width - inside.shape[-1], 0, height - inside.shape[-2])
+    return torch.nn.functional.pad(inside, missing, mode="replicate") if any(missing) else inside
+
+
+def _tile_bases(coarser: Tensor | None, batch: list[Tile], patch: int) -> Tensor | None:
+    """The expanded coarser reconstruction under each tile ``[B, 3, F, h, w]``."""
+    if coarser is None:
+        return None
+    return torch.stack([_tile_base(coarser, tile, patch) for tile in batch])
+
+
+def _tile_base(coarser: Tensor, tile: Tile, patch: int) -> Tensor:
+    spans, lead = [], []
+    for span, size in ((tile.y, coarser.shape[-2]), (tile.x, coarser.shape[-1])):
+        start = max(0, span.start * patch // 2 - _HALO)
+        spans.append(slice(start, min(size, span.stop * patch // 2 + _HALO)))
+        lead.append(span.start * patch - 2 * start)
+    big = expand(coarser[..., spans[0], spans[1]].float())
+    height = (tile.y.stop - tile.y.start) * patch
+    width = (tile.x.stop - tile.x.start) * patch
+    return big[..., lead[0] : lead[0] + height, lead[1] : lead[1] + width]
