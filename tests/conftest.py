@@ -1,0 +1,80 @@
+"""Shared fixtures: one small model with random weights, one codec with the packaged weights."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mptvc
+from mptvc.clip import ClipCoder
+from mptvc.codec import Codec
+from mptvc.config import LevelConfig, ModelConfig
+from mptvc.header import VideoInfo
+from mptvc.model import Model
+
+torch.set_num_threads(2)
+
+CLIPS = Path(__file__).parents[2] / "shared" / "clips"
+
+
+@pytest.fixture(scope="session")
+def small_config() -> ModelConfig:
+    """Three levels with few channels; the real geometry."""
+    levels = tuple(
+        LevelConfig(values=(63,) * 4 + (15,) * 8, dim=16, blocks=2, groups=(4, 8), hidden=16)
+        for _ in range(3)
+    )
+    return ModelConfig(levels=levels, hyper_channels=4, heads=1, head_dim=8)
+
+
+@pytest.fixture(scope="session")
+def small_model(small_config: ModelConfig) -> Model:
+    """A model whose blocks and integer networks all do something."""
+    torch.manual_seed(5)
+    model = Model(small_config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("attention.out.weight", "mlp_out.weight", "embed_base.weight")):
+                parameter.normal_(0, 0.2)
+            if name.endswith("analysis.head.weight"):
+                parameter.mul_(8)
+            if ".entropy_model." in name and ".hyper_analysis." not in name:
+                parameter.copy_(parameter.round())
+    return model
+
+
+@pytest.fixture(scope="session")
+def small_codec(small_model: Model) -> Codec:
+    return Codec(ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32))
+
+
+@pytest.fixture(scope="session")
+def codec() -> Codec:
+    """The packaged weights."""
+    return mptvc.load(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def frames() -> np.ndarray:
+    """11 frames of 50 x 70 pixels with a cut after the sixth."""
+    y, x, t = np.mgrid[0:50, 0:70, 0:11].astype(np.float32)
+    waves = [np.sin((x + 2 * t) / (5 + c)) + np.cos((y - t) / (7 - c)) for c in range(3)]
+    video = (127 + 60 * np.stack(waves, -1)).transpose(2, 0, 1, 3)
+    video[6:] = 255 - 0.7 * video[6:]
+    return video.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def info() -> VideoInfo:
+    rate = Fraction(25)
+    return VideoInfo(70, 50, 11, frame_rate=rate, time_base=1 / rate)
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """Folder of real video beside the checkout."""
+    if not CLIPS.is_dir():
+        pytest.skip("no real video beside the checkout")
+    return CLIPS
