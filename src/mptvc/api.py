@@ -11,7 +11,7 @@ import numpy as np
 from mptvc.bitstream import read_header
 from mptvc.clip import level_size
 from mptvc.codec import Codec
-from mptvc.files import Source, atomic_output, open_source, refuse_existing, refuse_same
+from mptvc.files import Source, open_source, open_target, refuse_existing, refuse_same
 from mptvc.header import Header, VideoInfo
 from mptvc.streaming import Compressor, Decompressor
 from mptvc.video_input import SCENE_THRESHOLD, VideoSource
@@ -93,19 +93,13 @@ def encode_file(
         force_8bit=force_8bit,
         strict=strict,
     ) as video:
-        compressor = Compressor((codec or load_codec()).clips)
-        try:
+        with Compressor((codec or load_codec()).clips) as compressor:
             for count, frame in enumerate(video.frames(), start=1):
                 compressor.add(frame.pixels, is_cut=frame.is_cut)
                 if progress is not None:
                     progress(count, max(count, video.info.frames))
-            if isinstance(target, str | Path):
-                with atomic_output(Path(target), force=force) as out:
-                    header = compressor.finish(video.info, out)
-            else:
-                header = compressor.finish(video.info, target)
-        finally:
-            compressor.close()
+            with open_target(target, force=force) as out:
+                header = compressor.finish(video.info, out)
         return EncodeReport(header, tuple(video.warnings))
 
 

@@ -101,7 +101,7 @@ class AxialAttention(nn.Module):
         Its rotated product is large at small offsets of one shot and out of phase across a phase
         jump, so attention starts inside the shot; training may change it.
         """
-        constant = self.head_dim**-0.25 * 2.0
+        constant = (20.0 / self.head_dim**0.5) ** 0.5  # a logit of 10 at offset zero
         with torch.no_grad():
             bias = self.qkv.bias.view(3, 3, self.heads, self.head_dim)  # [qkv, axis, head, d]
             bias.zero_()

@@ -104,12 +104,12 @@ class Codec:
         shots: Sequence[int] | None = None,
     ) -> bytes:
         """Frames to the bytes of an ``.mpt`` file; arguments as in ``encode``."""
-        compressor = Compressor(self.clips)
+        video, out = describe(frames, frame_rate), BytesIO()
         starts = set(np.cumsum(checked_shots(frames, shots)).tolist())
-        for index, frame in enumerate(frames):
-            compressor.add(frame, is_cut=index in starts)
-        out = BytesIO()
-        compressor.finish(describe(frames, frame_rate), out)
+        with Compressor(self.clips) as compressor:
+            for index, frame in enumerate(frames):
+                compressor.add(frame, is_cut=index in starts)
+            compressor.finish(video, out)
         return out.getvalue()
 
     def decompress(self, data: bytes, *, levels: int | None = None) -> DecodedVideo:

@@ -157,10 +157,8 @@ def truncate(
         file.seek(0)
         if isinstance(target, str | Path):
             refuse_same(source, target)
-            with atomic_output(Path(target), force=force) as out:
-                _copy(file, out, length)
-        else:
-            _copy(file, target, length)
+        with open_target(target, force=force) as out:
+            _copy(file, out, length)
     return FileReport(header, length, availability(header, length))
 
 
@@ -212,6 +210,20 @@ def _seekable(file: BinaryIO) -> Iterator[BinaryIO]:
 
 
 # Output that appears whole or not at all
+
+
+@contextmanager
+def open_target(target: str | Path | BinaryIO, *, force: bool) -> Iterator[BinaryIO]:
+    """A binary file to write: the given one, or one that becomes the path's when all is written.
+
+    Raises:
+        MptError: The path exists and ``force`` is not set, or its folder cannot be written.
+    """
+    if isinstance(target, str | Path):
+        with atomic_output(Path(target), force=force) as file:
+            yield file
+    else:
+        yield target
 
 
 @contextmanager

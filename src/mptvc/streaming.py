@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from tempfile import SpooledTemporaryFile
-from typing import BinaryIO
+from typing import BinaryIO, Self
 from zlib import crc32
 
 import numpy as np
@@ -22,7 +22,7 @@ _SPOOL_BYTES = 2**25
 
 
 class Compressor:
-    """Takes frames one at a time and writes the file at the end.
+    """Takes frames one at a time and writes the file at the end; use it in a ``with`` block.
 
     Packets wait in temporary files, one per level, because the file is level-major.
     """
@@ -35,7 +35,7 @@ class Compressor:
         self._scenes: list[int] = []
         self._sections: list[list[Section]] = [[] for _ in coder.config.levels]
         self._spools = [
-            SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - closed by close()
+            SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - closed by __exit__
             for _ in coder.config.levels
         ]
         self._header: Header | None = None
@@ -109,10 +109,12 @@ class Compressor:
             spool.seek(0)
             while chunk := spool.read(2**20):
                 out.write(chunk)
-        self.close()
         return header
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Drop the temporary files."""
         for spool in self._spools:
             spool.close()

@@ -1,0 +1,210 @@
+import hashlib
+import os
+import subprocess
+import sys
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+
+from mptvc.bitstream import read_header
+from mptvc.clip import ClipCoder
+from mptvc.codec import Codec
+from mptvc.config import TileGrid
+from mptvc.errors import CorruptPacketError, FormatError, MptError, WeightsError
+from mptvc.metrics import PsnrMeter
+from mptvc.model import Model
+
+SHOTS = (6, 5)
+
+
+@pytest.fixture(scope="module")
+def data(small_codec, frames):
+    return small_codec.compress(frames, shots=SHOTS)
+
+
+def test_tokens_are_the_same_with_and_without_the_entropy_stage(small_codec, frames, data):
+    tokens = small_codec.encode(frames, shots=SHOTS)
+    for levels in (1, 2, 3):
+        direct = small_codec.decode(tokens, levels=levels)
+        assert np.array_equal(small_codec.decompress(data, levels=levels).frames, direct)
+
+
+def test_tokens_have_the_documented_layout(small_codec, frames):
+    tokens = small_codec.encode(frames, shots=SHOTS)
+    assert [tuple(level.shape) for level in tokens.levels] == [(4, 2, 3, 12), (4, 4, 6, 12), (4, 8, 12, 12)]
+    for level in tokens.levels:
+        assert level.dtype == torch.uint8
+        assert (level.amax((0, 1, 2)) < torch.tensor([63] * 4 + [15] * 8)).all()
+        assert level.float().std() > 0
+
+
+@pytest.mark.parametrize(
+    ("count", "height", "width"),
+    [(1, 1, 1), (2, 2, 2), (3, 33, 31), (33, 8, 9), (5, 64, 96), (65, 5, 40)],
+)
+def test_any_size_and_count_come_back_exactly(small_codec, count, height, width):
+    rng = np.random.default_rng(count)
+    video = rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    decoded = small_codec.decompress(small_codec.compress(video))
+    assert decoded.frames.shape == video.shape
+    assert decoded.complete
+
+
+def test_cuts_lose_and_double_no_frame(codec):
+    """Each frame is a flat grey of its own, so its number can be read from the picture."""
+    shots = (1, 2, 3, 4, 5, 27, 1)
+    greys = (np.arange(sum(shots)) * 5 + 10).astype(np.uint8)
+    video = np.broadcast_to(greys[:, None, None, None], (len(greys), 32, 32, 3))
+    decoded = codec.decompress(codec.compress(video, shots=shots)).frames
+    found = decoded.mean((1, 2, 3))
+    assert np.abs(found - greys).max() < 2.5
+
+
+def test_every_prefix_decodes_or_says_what_is_missing(small_codec, frames, data):
+    header = read_header(BytesIO(data))
+    ends = [header.prefix_bytes(k) for k in (1, 2, 3)]
+    whole = {k: small_codec.decompress(data, levels=k).frames for k in (1, 2, 3)}
+    for length in range(0, len(data) + 1, 7):
+        complete = sum(end <= length for end in ends)
+        if complete == 0:
+            with pytest.raises(FormatError):
+                small_codec.decompress(data[:length])
+        elif length - ends[complete - 1] < 14:  # decoding at each border is enough
+            decoded = small_codec.decompress(data[:length])
+            assert decoded.levels == complete
+            assert np.array_equal(decoded.frames, whole[complete])
+
+
+def test_more_levels_than_are_there_are_refused(small_codec, data):
+    end = read_header(BytesIO(data)).prefix_bytes(2)
+    with pytest.raises(FormatError, match="2 complete"):
+        small_codec.decompress(data[:end], levels=3)
+    with pytest.raises(ValueError, match="1 to 3"):
+        small_codec.decompress(data, levels=4)
+
+
+def test_flipped_byte_names_level_and_clip(small_codec, data):
+    header = read_header(BytesIO(data))
+    for level in range(3):
+        damaged = bytearray(data)
+        damaged[header.offset(level, 0) + 2] ^= 1
+        with pytest.raises(CorruptPacketError) as error:
+            small_codec.decompress(bytes(damaged))
+        assert (error.value.level, error.value.clip) == (level, 0)
+        assert error.value.offset == header.offset(level, 0)
+
+
+def test_other_weights_are_refused_with_both_names(small_model, data):
+    other = Codec(ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"x" * 32))
+    with pytest.raises(WeightsError) as error:
+        other.decompress(data)
+    assert error.value.expected == (b"w" * 32).hex()
+    assert error.value.found == (b"x" * 32).hex()
+
+
+def test_symbols_do_not_depend_on_the_tiles(small_codec, small_model, frames):
+    """The number of coded symbols is that of the picture, and tiles change a value only rarely."""
+    video = np.tile(frames, (1, 6, 4, 1))
+    whole = small_codec.encode(video)
+    tiled = Codec(ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=(128, 128)))
+    pieces = tiled.encode(video)
+    assert pieces.header.tiles[2] == TileGrid(3, 3, 8)
+    for a, b in zip(whole.levels, pieces.levels, strict=True):
+        assert a.shape == b.shape
+        assert (a != b).float().mean() < 0.02
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tile_batch_never_changes_a_byte(codec, dtype):
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (8, 40, 50, 3), dtype=np.uint8)
+    video = coarse.repeat(10, 1).repeat(10, 2)
+    files = []
+    for batch in (1, 4, 100):
+        coder = ClipCoder(
+            codec.model,
+            entropy_id=b"e" * 32,
+            weights_id=b"w" * 32,
+            dtype=dtype,
+            tile=(128, 128),
+            tile_batch=batch,
+        )
+        files.append(hashlib.sha256(Codec(coder).compress(video)).hexdigest())
+    assert len(set(files)) == 1
+
+
+def test_a_network_that_returns_nan_is_reported_with_its_tile(small_config, frames):
+    model = Model(small_config).eval()
+    with torch.no_grad():
+        model.level(1).analysis.head.bias.fill_(float("nan"))
+    broken = Codec(ClipCoder(model, entropy_id=b"e" * 32, weights_id=b"w" * 32))
+    with pytest.raises(MptError, match=r"level 1: .* not finite in the tile at \(0, 0\)"):
+        broken.compress(frames)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((3, 8, 8), np.uint8), np.zeros((3, 8, 8, 3)), np.zeros((0, 8, 8, 3), np.uint8)],
+)
+def test_wrong_frames_are_refused(small_codec, wrong):
+    with pytest.raises(ValueError, match="frames are uint8"):
+        small_codec.compress(wrong)
+
+
+def test_wrong_shots_are_refused(small_codec, frames):
+    with pytest.raises(ValueError, match="do not add up"):
+        small_codec.encode(frames, shots=(5, 5))
+
+
+def test_levels_improve_the_picture(codec, frames):
+    data = codec.compress(frames, shots=SHOTS)
+    scores = []
+    for levels in (1, 2, 3):
+        meter = PsnrMeter()
+        meter.add(frames, codec.decompress(data, levels=levels).frames)
+        scores.append(meter.rgb)
+    assert scores[0] < scores[1] < scores[2]
+    assert scores[2] > 30
+
+
+DIGESTS = """
+import sys, torch, mptvc
+torch.set_num_threads(int(sys.argv[2]))
+print(*mptvc.symbol_digests(sys.argv[1], codec=mptvc.load(device="cpu", dtype=sys.argv[3])))
+"""
+
+SETTINGS = [
+    ("default", "SSE41", "1", "float32"),
+    ("avx2", "AVX2", "2", "float32"),
+    ("avx512", "AVX512_CORE_BF16", "2", "bfloat16"),
+]
+
+
+def test_one_file_gives_the_same_symbols_on_every_instruction_set(codec, frames, tmp_path):
+    """The forced sets also change the kernels that the networks and the integer sums run on."""
+    path = tmp_path / "a.mpt"
+    path.write_bytes(codec.compress(np.tile(frames, (1, 3, 3, 1)), shots=SHOTS))
+    found = set()
+    for aten, onednn, threads, dtype in SETTINGS:
+        env = os.environ | {
+            "ATEN_CPU_CAPABILITY": aten,
+            "ONEDNN_MAX_CPU_ISA": onednn,
+            "MKL_ENABLE_INSTRUCTIONS": {"default": "SSE4_2", "avx2": "AVX2", "avx512": "AVX512"}[aten],
+        }
+        command = [sys.executable, "-c", DIGESTS, str(path), threads, dtype]
+        found.add(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
+    assert len(found) == 1
+
+
+def test_tiles_of_the_file_are_used_whatever_the_decoder_prefers(codec, frames):
+    video = np.tile(frames, (1, 5, 4, 1))
+    tiled = ClipCoder(
+        codec.model, entropy_id=codec.clips.entropy_id, weights_id=codec.clips.weights_id, tile=(128, 128)
+    )
+    data = Codec(tiled).compress(video)
+    plain = ClipCoder(codec.model, entropy_id=codec.clips.entropy_id, weights_id=codec.clips.weights_id)
+    assert np.array_equal(Codec(tiled).decompress(data).frames, Codec(plain).decompress(data).frames)
+    header = read_header(BytesIO(data))
+    assert header.tiles[2].rows == 2

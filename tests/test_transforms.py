@@ -1,0 +1,29 @@
+import torch
+
+from mptvc.model import Level
+from mptvc.transforms import init_klt, patchify, unpatchify
+
+
+def test_unpatchify_inverts_patchify(small_config):
+    x = torch.randn(2, 3, 8, 16, 24)
+    patches = patchify(x, small_config)
+    assert patches.shape == (2, 2, 2, 3, 768)
+    assert torch.equal(unpatchify(patches, small_config), x)
+
+
+def test_untrained_networks_are_the_klt(small_config):
+    """With as many channels as the data has dimensions, the reconstruction is exact up to the step."""
+    torch.manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(768, 8))[0]
+    patches = (torch.randn(1, 4, 10, 10, 8) * torch.arange(8, 0, -1)) @ basis.T
+    flat = patches.flatten(0, 3)
+    level = Level(0, small_config)
+    init_klt(level.analysis, level.synthesis, flat.mean(0), flat.T.cov(), step=0.05)
+    scenes = torch.zeros(1, 4)
+    with torch.no_grad():
+        y = level.analysis(patches, None, scenes)
+        y_hat = y.round()
+        x_hat = level.synthesis(y_hat, None, scenes)
+    error = (x_hat - patches).square().sum(-1).mean()
+    assert error < 12 * 0.05**2 / 12 * 1.1
+    assert y[..., 0].std() > y[..., 3].std()
