@@ -12,7 +12,7 @@ from mptvc.bitstream import read_header
 from mptvc.clip import level_size
 from mptvc.codec import Codec
 from mptvc.files import Source, open_source, open_target, refuse_existing, refuse_same
-from mptvc.header import Header, VideoInfo
+from mptvc.header import Header, VideoInfo, availability
 from mptvc.streaming import Compressor, Decompressor
 from mptvc.video_input import SCENE_THRESHOLD, VideoSource
 from mptvc.video_output import OutputOptions, VideoSink
@@ -42,7 +42,7 @@ class DecodeReport:
     Attributes:
         video: The video as written.
         levels: Levels that were decoded.
-        complete: Whether these are all levels of the file.
+        complete: Whether these are all levels of the file, for all of its clips.
     """
 
     video: VideoInfo
@@ -75,7 +75,7 @@ def encode_file(
         force_8bit: Round video of more than 8 bits instead of refusing it.
         strict: Refuse what otherwise is a warning.
         force: Replace an existing target.
-        progress: Called after each frame.
+        progress: Called after each frame, and at the end with the true number of frames.
 
     Raises:
         VideoError: The source cannot be read.
@@ -100,6 +100,8 @@ def encode_file(
                     progress(count, max(count, video.info.frames))
             with open_target(target, force=force) as out:
                 header = compressor.finish(video.info, out)
+        if progress is not None:
+            progress(header.video.frames, header.video.frames)
         return EncodeReport(header, tuple(video.warnings))
 
 
@@ -124,7 +126,8 @@ def decode_file(
         target: Path, or a binary file object for y4m and mkv.
         codec: Codec with the file's weights; by default one with the packaged weights.
         levels: Levels to decode; by default all that are complete.
-        allow_partial: Also use the clips of the next level that are there.
+        allow_partial: Also use the clips of the next level that are there; where not even the first
+            level is complete, the video ends with the last clip that is.
         source_size: Enlarge to the source's size; otherwise the last level's own size.
         start: Seconds to skip, rounded to a frame by the frame rate.
         duration: Seconds to write; None for all.
@@ -153,7 +156,9 @@ def decode_file(
             allow_partial=allow_partial,
             header=header,
         )
-        first, last = _frame_range(header.video, start, duration)
+        there = availability(header, size)
+        arrived = header.video.frames if there.levels else header.plan(there.clips).frames[0]
+        first, last = _frame_range(header.video, arrived, start, duration)
         height, width = level_size(header, header.levels if source_size else reader.levels)
         steps = header.video.time_steps[first:last]
         info = replace(
@@ -170,7 +175,7 @@ def decode_file(
                 sink.write(_enlarged(frames, height, width)[max(0, first - at) : last - at])
                 if progress is not None:
                     progress(min(last, at + len(frames)) - first, last - first)
-    return DecodeReport(info, reader.levels, reader.levels == header.levels)
+    return DecodeReport(info, reader.levels, min(reader.levels, there.levels) == header.levels)
 
 
 def symbol_digests(source: Source, *, codec: Codec | None = None) -> list[str]:
@@ -204,12 +209,14 @@ def _enlarged(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     return frames[:, rows[:, None], columns]
 
 
-def _frame_range(video: VideoInfo, start: float, duration: float | None) -> tuple[int, int]:
+def _frame_range(video: VideoInfo, arrived: int, start: float, duration: float | None) -> tuple[int, int]:
+    """First frame and the frame after the last that are shown in the chosen time, of those arrived."""
     times = np.cumsum(video.time_steps) * float(video.time_base) if video.time_steps else None
     if times is None:
         times = np.arange(video.frames) / float(video.frame_rate)
+    times = times[:arrived]
     end = float("inf") if duration is None else start + duration
     chosen = np.flatnonzero((times >= start - 1e-6) & (times < end - 1e-6))
     if len(chosen) == 0:
-        raise ValueError(f"no frame between {start} s and {end} s; the video has {times[-1]:.3f} s")
+        raise ValueError(f"no frame between {start} s and {end} s; the last is at {times[-1]:.3f} s")
     return int(chosen[0]), int(chosen[-1]) + 1

@@ -18,6 +18,7 @@ from mptvc.header import Header, VideoInfo
 from mptvc.model import Model, fresh_slices
 from mptvc.pyramid import expand, reduce
 from mptvc.tiling import Tile, choose_grid, tiles
+from mptvc.transforms import patchify, unpatchify
 
 #: Largest core of a tile that is chosen automatically, in tokens (height, width).
 CORE_TOKENS = (144, 256)
@@ -198,22 +199,19 @@ class ClipCoder:
     ) -> Tensor:
         """Symbols ``[T, h, w, C]`` of a level: tiles are blended before they are quantized."""
         level, patch = self.model.level(k), self.config.patch_size
-        height, width = header.grid(k)
-        shape = (scenes.shape[1], height, width, self.config.levels[k].channels)
+        shape = (scenes.shape[1], *header.grid(k), self.config.levels[k].channels)
         blended = torch.zeros(shape, device=self.device)
         for batch in self._batches(header, k):
-            x = torch.stack([_tile_pixels(picture, tile, patch) for tile in batch])
-            base = _tile_bases(coarser, batch, patch)
+            x = torch.stack([self._residual_patches(picture, coarser, tile) for tile in batch])
+            base = self._base_patches(coarser, batch)
             with self._arithmetic():
-                latents = level.analyse(x, base, scenes.expand(len(batch), -1))
+                latents = level.analysis(x, base, scenes.expand(len(batch), -1))
             for tile, tile_latents in zip(batch, latents, strict=True):
                 if not bool(torch.isfinite(tile_latents).all()):
-                    raise MptError(
-                        f"level {k}: the network returned a number that is not finite in the tile "
-                        f"at ({tile.x.start * patch}, {tile.y.start * patch})"
-                    )
+                    at = (tile.x.start * patch, tile.y.start * patch)
+                    raise MptError(f"level {k}: a network result is not finite in the tile at {at}")
                 weights = tile.weights(1).to(self.device)[:, :, None]
-                tile.tokens(blended).add_(tile_latents * weights)
+                tile.tokens(blended).add_(tile_latents.mul_(weights))
         symbols: Tensor = level.fsq(blended)
         return symbols
 
@@ -227,13 +225,58 @@ class ClipCoder:
         blended = torch.zeros(3, frames, height, width, dtype=torch.half, device=self.device)
         for batch in self._batches(header, k):
             y_hat = torch.stack([tile.tokens(symbols) for tile in batch])
-            base = _tile_bases(coarser, batch, patch)
+            base = self._base_patches(coarser, batch)
             with self._arithmetic():
-                x_hat = level.synthesise(y_hat, base, scenes.expand(len(batch), -1))
-            for tile, pixels in zip(batch, x_hat, strict=True):
-                weights = tile.weights(patch).to(self.device)
-                tile.pixels(blended, patch).add_(pixels.mul_(weights).half())
+                patches = level.synthesis(y_hat, base, scenes.expand(len(batch), -1))
+            for tile, tile_patches in zip(batch, patches, strict=True):
+                self._blend(blended, tile, tile_patches, coarser)
         return blended
+
+    def _blend(self, picture: Tensor, tile: Tile, patches: Tensor, coarser: Tensor | None) -> None:
+        """Add a tile's weighted reconstruction to a picture ``[3, F, h, w]``, slice by slice."""
+        weights = tile.weights(self.config.patch_size).to(self.device)
+        for t in range(len(patches)):
+            pixels = unpatchify(patches[None, t : t + 1], self.config)[0].float()
+            if coarser is not None:
+                pixels += self._base(coarser, tile, t)
+            frames = self._frames(picture, t)
+            tile.pixels(frames, self.config.patch_size).add_(pixels.mul_(weights).half())
+
+    def _residual_patches(self, picture: Tensor, coarser: Tensor | None, tile: Tile) -> Tensor:
+        """What the coarser level leaves of a tile ``[T, h, w, P]``, slice by slice."""
+        slices = []
+        for t in range(picture.shape[1] // self.config.patch_frames):
+            pixels = _tile_pixels(self._frames(picture, t), tile, self.config.patch_size)
+            if coarser is not None:
+                pixels -= self._base(coarser, tile, t)
+            slices.append(patchify(pixels[None].to(self.dtype), self.config)[0, 0])
+        return torch.stack(slices)
+
+    def _base_patches(self, coarser: Tensor | None, batch: list[Tile]) -> Tensor | None:
+        """The expanded coarser reconstruction under each tile ``[B, T, h, w, P]``."""
+        if coarser is None:
+            return None
+        slices = range(coarser.shape[1] // self.config.patch_frames)
+        return torch.stack(
+            [
+                torch.cat(
+                    [
+                        patchify(self._base(coarser, tile, t)[None].to(self.dtype), self.config)[0]
+                        for t in slices
+                    ]
+                )
+                for tile in batch
+            ]
+        )
+
+    def _base(self, coarser: Tensor, tile: Tile, t: int) -> Tensor:
+        """The expanded coarser reconstruction under one slice of a tile ``[3, p_t, h, w]``."""
+        return _expanded(self._frames(coarser, t), tile, self.config.patch_size)
+
+    def _frames(self, picture: Tensor, t: int) -> Tensor:
+        """The frames ``[3, p_t, h, w]`` of one slice."""
+        p_t = self.config.patch_frames
+        return picture[:, t * p_t : (t + 1) * p_t]
 
     def _arithmetic(self) -> torch.autocast:
         low = self.dtype != torch.float32
@@ -280,14 +323,7 @@ def _tile_pixels(picture: Tensor, tile: Tile, patch: int) -> Tensor:
     return torch.nn.functional.pad(inside, missing, mode="replicate") if any(missing) else inside
 
 
-def _tile_bases(coarser: Tensor | None, batch: list[Tile], patch: int) -> Tensor | None:
-    """The expanded coarser reconstruction under each tile ``[B, 3, F, h, w]``."""
-    if coarser is None:
-        return None
-    return torch.stack([_tile_base(coarser, tile, patch) for tile in batch])
-
-
-def _tile_base(coarser: Tensor, tile: Tile, patch: int) -> Tensor:
+def _expanded(coarser: Tensor, tile: Tile, patch: int) -> Tensor:
     spans, lead = [], []
     for span, size in ((tile.y, coarser.shape[-2]), (tile.x, coarser.shape[-1])):
         start = max(0, span.start * patch // 2 - _HALO)

@@ -56,7 +56,7 @@ def compare_file(
     """
     with (
         open_source(file) as (opened, size),
-        VideoSource(reference, scene_threshold=None) as source,
+        VideoSource(reference, scene_threshold=None, force_8bit=True) as source,
     ):
         header = read_header(opened)
         reader = Decompressor(codec.clips, opened, size, header=header)

@@ -60,7 +60,7 @@ class Level(nn.Module):
     def synthesise(self, y_hat: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
         """Reconstruction ``[B, 3, T, h, w]`` from centred symbols ``[B, T, H, W, C]``."""
         base_patches = None if base is None else patchify(base, self.config)
-        out = unpatchify(self.synthesis(y_hat, base_patches, scenes), self.config)
+        out = unpatchify(self.synthesis(y_hat, base_patches, scenes), self.config).float()
         return out if base is None else base + out
 
 

@@ -109,7 +109,7 @@ class Synthesis(nn.Module):
     def forward(self, y_hat: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
         """Reconstruct patches ``[B, T, H, W, P]``; arguments as in ``Analysis.forward``."""
         h = _add_base(self.embed(y_hat).float(), base, self.embed_base)
-        patches: Tensor = self.head(self.trunk(h, scenes) * self.scale).float()
+        patches: Tensor = self.head(self.trunk(h, scenes) * self.scale)
         return patches
 
 

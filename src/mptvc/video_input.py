@@ -5,6 +5,7 @@ names; where it names no matrix, BT.601 up to 576 lines and BT.709 above, as pla
 follows the same rule, so a round trip keeps the colours.
 """
 
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -31,8 +32,12 @@ ACCURATE = (
     | Interpolation.ACCURATE_RND
 )
 #: Matrix codes of H.273 that the converter knows, and the converter's own code.
-_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 LIMITED, FULL = 1, 2
+#: Seconds by which rounded time stamps are off; Matroska's are whole milliseconds.
+_ROUNDING_S = 6e-4
+#: Seconds that may be missing at the end of a stream before that is worth a word.
+_MISSING_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class VideoSource:
 
     Raises:
         VideoError: The file cannot be read, has no video, or needs an option that is not set.
+        ValueError: A threshold, start or duration out of range.
     """
 
     def __init__(
@@ -81,13 +87,16 @@ class VideoSource:
         strict: bool = False,
     ) -> None:
         self.name = str(source) if isinstance(source, str | Path) else "standard input"
-        self._threshold, self._strict = scene_threshold, strict
+        if not start >= 0 or not (duration is None or duration > 0):
+            raise ValueError(f"start is 0 or more and duration above 0, found {start} and {duration}")
+        self._threshold, self._strict = _checked_threshold(scene_threshold), strict
         self._start, self._duration = start, duration
         self.warnings: list[str] = []
         if isinstance(source, str | Path) and not Path(source).exists():
             raise VideoError(f"{self.name}: no such file")
         try:
-            self._container = av.open(str(source) if isinstance(source, Path) else source, mode="r")
+            opened = str(source) if isinstance(source, Path) else source
+            self._container = av.open(opened, mode="r", metadata_errors="replace")
         except (av.FFmpegError, OSError, ValueError) as error:
             raise VideoError(f"{self.name}: cannot be read as video: {reason(error)}") from error
         if not self._container.streams.video:
@@ -110,9 +119,12 @@ class VideoSource:
                 f"{self.name}: {bits}-bit video; --force-8bit converts it to 8 bits, which loses "
                 "precision and keeps the colour tags"
             )
-        self._alpha = pixel_format.name.startswith(("yuva", "rgba", "bgra", "argb", "abgr", "gbrap"))
+        self._alpha = any(component.is_alpha for component in pixel_format.components)
         if self._alpha:
             self._warn("the alpha channel is composited on black")
+        matrix = int(self._stream.codec_context.colorspace)
+        if not pixel_format.is_rgb and matrix not in (0, 2, *MATRICES):
+            self._warn(f"the colour matrix {matrix} is unknown, the usual one is taken")
 
     def _describe(self) -> VideoInfo:
         stream, context = self._stream, self._stream.codec_context
@@ -127,9 +139,9 @@ class VideoSource:
             time_base=Fraction(stream.time_base or 1 / rate),
             pixel_aspect=Fraction(aspect) if aspect else Fraction(1),
             colour=Colour(
-                primaries=int(context.color_primaries),
-                transfer=int(context.color_trc),
-                matrix=int(context.colorspace),
+                primaries=_tag(context.color_primaries),
+                transfer=_tag(context.color_trc),
+                matrix=_tag(context.colorspace),
                 range=FULL if full else int(context.color_range),
             ),
         )
@@ -158,8 +170,11 @@ class VideoSource:
             yield SourceFrame(pixels, frame.pts, is_cut or not times)
             times.append(frame.pts)
         if not times:
-            raise VideoError(f"{self.name}: no frame could be decoded")
-        self.info = replace(self.info, frames=len(times), time_steps=_time_steps(times, self.info))
+            late = f" after {self._start} s" if self._start else ""
+            raise VideoError(f"{self.name}: no frame could be decoded{late}")
+        steps = _time_steps(times, self.info)
+        rate = _mean_rate(steps, self.info)
+        self.info = replace(self.info, frames=len(times), frame_rate=rate, time_steps=steps)
 
     def _learn_from(self, frame: VideoFrame) -> None:
         """Take from the first frame what the container did not say."""
@@ -182,9 +197,9 @@ class VideoSource:
             at = frame.time if frame.time is not None else index / float(self.info.frame_rate)
             first_time = at if first_time is None else first_time
             elapsed = at - first_time
-            if self._duration is not None and elapsed >= self._start + self._duration - 1e-9:
+            if self._duration is not None and elapsed >= self._start + self._duration - _ROUNDING_S:
                 break
-            if elapsed < self._start - 1e-9:
+            if elapsed < self._start - _ROUNDING_S:
                 continue
             corrupt += bool(frame.is_corrupt)
             yield frame
@@ -192,10 +207,11 @@ class VideoSource:
             self._warn(f"{corrupt} frames are damaged in the source")
 
     def _decoded(self) -> Iterator[VideoFrame]:
-        decoded = 0
+        decoded, end = 0, 0.0
         try:
             for frame in self._container.decode(self._stream):
                 decoded += 1
+                end = max(end, self._end_of(frame))
                 yield frame
         except (av.FFmpegError, OSError) as error:
             if decoded == 0:
@@ -204,6 +220,20 @@ class VideoSource:
             return
         if self._stream.frames > decoded:
             self._warn(f"the source promises {self._stream.frames} frames, {decoded} were decoded")
+        elif decoded and self._promised_s() > end + _MISSING_S:
+            self._warn(f"the source promises {self._promised_s():.2f} s, it ends at {end:.2f} s")
+
+    def _end_of(self, frame: VideoFrame) -> float:
+        shown = float((frame.duration or 0) * self.info.time_base)
+        return (frame.time or 0.0) + max(shown, 1 / float(self.info.frame_rate))
+
+    def _promised_s(self) -> float:
+        """Length that Matroska states of the stream, in seconds; 0 if it does not."""
+        match = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", self._stream.metadata.get("DURATION", ""))
+        if match is None:
+            return 0.0
+        hours, minutes, seconds = map(float, match.groups())
+        return 3600 * hours + 60 * minutes + seconds
 
     def _to_rgb(self, frame: VideoFrame) -> np.ndarray:
         colour = self.info.colour
@@ -232,11 +262,22 @@ class VideoSource:
 
 
 def detect_shots(frames: np.ndarray, threshold: float = SCENE_THRESHOLD) -> tuple[int, ...]:
-    """Lengths of the shots in frames uint8 ``[T, H, W, 3]``, found by FFmpeg's ``scdet``."""
+    """Lengths of the shots in frames uint8 ``[T, H, W, 3]``, found by FFmpeg's ``scdet``.
+
+    Raises:
+        ValueError: The threshold is not between 0 and 100.
+    """
+    _checked_threshold(threshold)
     inputs = (VideoFrame.from_ndarray(frame, format="rgb24") for frame in frames)
     cuts = [i for i, (_, is_cut) in enumerate(_detect_cuts(inputs, None, threshold)) if is_cut]
     borders = [0, *(cut for cut in cuts if cut), len(frames)]
     return tuple(b - a for a, b in pairwise(borders))
+
+
+def _checked_threshold(threshold: float | None) -> float | None:
+    if threshold is not None and not 0 <= threshold <= 100:
+        raise ValueError(f"the threshold of a cut is 0 to 100, found {threshold}")
+    return threshold
 
 
 def _detect_cuts(
@@ -293,14 +334,28 @@ def _time_steps(times: list[int | None], info: VideoInfo) -> tuple[int, ...]:
         return ()
     stamps = [time for time in times if time is not None]
     period = 1 / (info.frame_rate * info.time_base)
-    if all(abs(t - stamps[0] - i * period) <= 1 for i, t in enumerate(stamps)):
+    rounding = min(Fraction(1), period / 2)
+    if all(abs(t - stamps[0] - i * period) <= rounding for i, t in enumerate(stamps)):
         return ()
-    return (0, *(max(0, b - a) for a, b in pairwise(stamps)))
+    return (0, *(min(max(0, b - a), 2**32 - 1) for a, b in pairwise(stamps)))
+
+
+def _mean_rate(steps: tuple[int, ...], info: VideoInfo) -> Fraction:
+    """Frames a second; containers do not state the mean of an uneven rate reliably."""
+    if sum(steps) == 0:
+        return info.frame_rate
+    mean = (len(steps) - 1) / (sum(steps) * info.time_base)
+    return mean.limit_denominator(10**6) or info.frame_rate
+
+
+def _tag(code: int) -> int:
+    """A colour code as one byte; FFmpeg's own codes beyond H.273 are unspecified."""
+    return int(code) if code < 256 else 2
 
 
 def matrix_code(colour: Colour, height: int) -> int:
     """The converter's code for the matrix that a stream names, or the usual one for its height."""
-    return _MATRICES.get(colour.matrix, 1 if height > 576 else 5)
+    return MATRICES.get(colour.matrix, 1 if height > 576 else 5)
 
 
 def reason(error: Exception) -> str:

@@ -1,10 +1,12 @@
 """Video files written through PyAV: H.264, FFV1, Y4M, PNG folders; and arrays.
 
-Output goes to a temporary file or folder beside the target and is renamed when it is complete.
+Output goes to a temporary file or folder beside the target and is renamed when it is complete. MP4 and
+MKV keep uneven time stamps, rotation and colour tags; the pixel aspect is kept by H.264 and its like,
+which store it themselves. Y4M keeps the colour range alone, so it is written with the usual matrix.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -16,8 +18,8 @@ from av.video.reformatter import ColorRange
 
 from mptvc.errors import VideoError
 from mptvc.files import move_into_place, part_path, refuse_existing, remove
-from mptvc.header import VideoInfo
-from mptvc.video_input import ACCURATE, FULL, LIMITED, matrix_code, reason
+from mptvc.header import Colour, VideoInfo
+from mptvc.video_input import ACCURATE, FULL, LIMITED, MATRICES, matrix_code, reason
 
 
 @dataclass(frozen=True)
@@ -48,20 +50,25 @@ _FORMATS = {
     ".npy": "npy",
     "": "png",
 }
+_STREAMED = ("y4m", "mkv")
+_TAGGED = ("mp4", "mkv")
+#: What FFmpeg raises for values that a codec or container cannot take.
+_REFUSALS = (av.FFmpegError, OSError, ValueError, OverflowError)
 
 
 def output_format(target: str, options: OutputOptions) -> str:
     """The output format that a name and options ask for.
 
     Raises:
-        ValueError: The name says nothing and no format is given, or the format is unknown.
+        ValueError: The name says nothing and no format is given, or the format is unknown or cannot
+            be written to standard output.
     """
+    if target == "-" and options.format not in _STREAMED:
+        raise ValueError("standard output needs --format y4m or mkv")
     if options.format is not None:
         if options.format not in _FORMATS.values():
             raise ValueError(f"format is one of mp4, mkv, y4m, png, npy; found {options.format}")
         return options.format
-    if target == "-":
-        raise ValueError("standard output needs --format y4m or mkv")
     suffix = Path(target).suffix.lower()
     if suffix not in _FORMATS:
         raise ValueError(f"cannot tell the format from {suffix}: use --format")
@@ -72,13 +79,15 @@ class VideoSink:
     """Writes frames to a file, a folder or a stream; the target appears when all is written.
 
     Args:
-        target: Path, or a binary file for y4m, mkv and npy.
+        target: Path, or a binary file for y4m and mkv.
         info: Describes the frames; width, height and number are those of what is written.
         options: Format and codec.
         force: Replace an existing target.
 
     Raises:
-        VideoError: The target exists, or the codec cannot be opened.
+        MptError: The target exists.
+        VideoError: The codec does not exist or cannot be opened.
+        ValueError: The format does not follow from the name, or cannot be streamed.
     """
 
     def __init__(
@@ -90,8 +99,9 @@ class VideoSink:
         force: bool = False,
     ) -> None:
         self._target, self._info, self._force = target, info, force
+        self._name = str(target) if isinstance(target, Path) else "standard output"
         self._kind = output_format(str(target) if isinstance(target, Path) else "-", options)
-        self._stamps = _stamps(info)
+        self._stamps = _stamps(info) if self._kind in _TAGGED else []
         if isinstance(target, Path):
             refuse_existing(target, force)
             self._part: Path | None = part_path(target, folder=self._kind == "png")
@@ -108,14 +118,13 @@ class VideoSink:
         self._container: av.container.OutputContainer | None = None
         info = self._info
         where: str | Path | BinaryIO = self._part if self._part is not None else self._target
-        if self._kind == "npy":
-            if not isinstance(where, Path):
-                raise ValueError("npy needs a file name")
+        if self._kind == "npy" and isinstance(where, Path):
             shape = (info.frames, info.height, info.width, 3)
             self._array = np.lib.format.open_memmap(where, "w+", np.uint8, shape)
             self._count = 0
             return
         codec, pix_fmt = _codec(self._kind, options, info)
+        self._colour = _carried_colour(self._kind, info.colour, pix_fmt)
         container_format = {
             "mp4": "mp4", "mkv": "matroska", "y4m": "yuv4mpegpipe", "png": "image2",
         }[self._kind]  # fmt: skip
@@ -126,8 +135,8 @@ class VideoSink:
         try:
             self._container = av.open(name, "w", format=container_format, options=extra)
             self._add_stream(codec, pix_fmt, options.crf)
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise VideoError(f"cannot write {self._target}: {reason(error)}") from error
+        except _REFUSALS as error:
+            raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
 
     def _add_stream(self, codec: str, pix_fmt: str, crf: int) -> None:
         if self._container is None:
@@ -138,15 +147,16 @@ class VideoSink:
             raise ValueError(f"{codec} is no video codec")
         context = stream.codec_context
         stream.width, stream.height, stream.pix_fmt = info.width, info.height, pix_fmt
-        context.time_base = info.time_base if info.time_steps else 1 / info.frame_rate
+        context.time_base = info.time_base if self._stamps else 1 / info.frame_rate
         context.sample_aspect_ratio = info.pixel_aspect
         if codec in _CRF_CODECS:
             context.options = {"crf": str(crf)}
-        if not _is_rgb(pix_fmt):
-            colour = info.colour
-            context.color_primaries, context.color_trc = colour.primaries, colour.transfer
-            context.colorspace, context.color_range = colour.matrix, colour.range
-        if info.rotation and self._kind in ("mp4", "mkv"):
+        if codec == "libx265":
+            context.options |= {"x265-params": "log-level=error"}
+        colour = self._colour
+        context.color_primaries, context.color_trc = colour.primaries, colour.transfer
+        context.colorspace, context.color_range = colour.matrix, colour.range
+        if info.rotation and self._kind in _TAGGED:
             stream.set_display_rotation(info.rotation)
         self._stream, self._pix_fmt, self._count = stream, pix_fmt, 0
 
@@ -154,8 +164,11 @@ class VideoSink:
         """Append frames uint8 ``[T, H, W, 3]``.
 
         Raises:
+            ValueError: They have another size than the sink.
             VideoError: The codec or the disk refuses them.
         """
+        if frames.shape[1:] != (self._info.height, self._info.width, 3):
+            raise ValueError(f"frames of {frames.shape[1:]} in a video of another size")
         if self._array is not None:
             self._array[self._count : self._count + len(frames)] = frames
             self._count += len(frames)
@@ -172,7 +185,7 @@ class VideoSink:
             return rgb
         if _is_rgb(self._pix_fmt):
             return rgb.reformat(format=self._pix_fmt)
-        colour = self._info.colour
+        colour = self._colour
         frame = rgb.reformat(
             format=self._pix_fmt,
             dst_colorspace=matrix_code(colour, self._info.height),
@@ -188,8 +201,8 @@ class VideoSink:
             return
         try:
             self._container.mux(self._stream.encode(frame))
-        except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"cannot write {self._target}: {reason(error)}") from error
+        except _REFUSALS as error:
+            raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
 
     def commit(self) -> None:
         """Finish the file and move it to its place.
@@ -204,8 +217,8 @@ class VideoSink:
         if self._container is not None:
             try:
                 self._container.close()
-            except (av.FFmpegError, OSError) as error:
-                raise VideoError(f"cannot write {self._target}: {reason(error)}") from error
+            except _REFUSALS as error:
+                raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
             self._container = None
         if self._part is not None and isinstance(self._target, Path):
             move_into_place(self._part, self._target, self._force)
@@ -239,8 +252,23 @@ class VideoSink:
 
 
 def _stamps(info: VideoInfo) -> list[int]:
-    """Time stamp of each frame, empty at a constant rate."""
-    return np.cumsum(info.time_steps).tolist() if info.time_steps else []
+    """Time stamp of each frame, empty at a constant rate; no two are equal, containers refuse that."""
+    if not info.time_steps:
+        return []
+    order = np.arange(info.frames)
+    rising: list[int] = (np.maximum.accumulate(np.cumsum(info.time_steps) - order) + order).tolist()
+    return rising
+
+
+def _carried_colour(kind: str, colour: Colour, pix_fmt: str) -> Colour:
+    """The tags that a file can carry and that say how its pixels were converted."""
+    if kind == "png":
+        return Colour()
+    if kind == "y4m":
+        return Colour(range=colour.range)
+    if _is_rgb(pix_fmt):
+        return replace(colour, matrix=2, range=0)
+    return colour if colour.matrix in MATRICES else replace(colour, matrix=2)
 
 
 def _is_rgb(pix_fmt: str) -> bool:
@@ -250,6 +278,7 @@ def _is_rgb(pix_fmt: str) -> bool:
 def _codec(kind: str, options: OutputOptions, info: VideoInfo) -> tuple[str, str]:
     """Codec and pixel format; odd sizes cannot be subsampled, so they keep full chroma."""
     codec = options.codec or {"y4m": "wrapped_avframe", "png": "png"}.get(kind, "libx264")
+    _require_encoder(codec)
     if options.pix_fmt:
         return codec, options.pix_fmt
     if kind == "png":
@@ -258,3 +287,12 @@ def _codec(kind: str, options: OutputOptions, info: VideoInfo) -> tuple[str, str
         return codec, "bgr0"
     odd = info.width % 2 or info.height % 2
     return codec, "yuv444p" if odd or kind == "y4m" else "yuv420p"
+
+
+def _require_encoder(name: str) -> None:
+    try:
+        is_video = av.Codec(name, "w").type == "video"
+    except ValueError:
+        is_video = False
+    if not is_video:
+        raise VideoError(f"{name} is no video codec that FFmpeg writes here; libx264 and ffv1 are")

@@ -6,12 +6,19 @@ types that the configuration implies.
 """
 
 import hashlib
+import re
 from importlib.resources import files
+from os.path import isdir
 from pathlib import Path
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -25,6 +32,7 @@ from mptvc.model import Model
 
 CONFIG_FILE, TENSORS_FILE = "config.json", "model.safetensors"
 _HUB = "hf://"
+_HUB_NAME = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./+-]+))?", re.ASCII)
 
 
 def load_codec(
@@ -99,20 +107,21 @@ def build_model(config: ModelConfig, tensors: dict[str, Tensor]) -> Model:
     Raises:
         WeightsError: Keys, shapes, types or values are not those of this configuration.
     """
-    model = Model(config)
-    expected = {name: _stored(name, value) for name, value in model.state_dict().items()}
+    with torch.device("meta"):  # shapes alone: nothing is allocated before the tensors are known to fit
+        expected = Model(config).state_dict()
     if missing := sorted(expected.keys() - tensors.keys()):
         raise WeightsError(f"the weights lack {len(missing)} tensors, the first is {missing[0]}")
     if extra := sorted(tensors.keys() - expected.keys()):
         raise WeightsError(f"the weights have {len(extra)} unknown tensors, the first is {extra[0]}")
     for name, tensor in tensors.items():
-        want = expected[name]
-        if tensor.shape != want.shape or tensor.dtype != want.dtype:
+        shape, dtype = expected[name].shape, _stored_type(name)
+        if tensor.shape != shape or tensor.dtype != dtype:
             raise WeightsError(
-                f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {want.dtype} {list(want.shape)}"
+                f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {dtype} {list(shape)}"
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{name} holds numbers that are not finite")
+    model = Model(config)
     floats = {k: v if k.endswith("frequencies") else v.float() for k, v in tensors.items()}
     model.load_state_dict(floats)
     for k in range(len(config.levels)):
@@ -142,16 +151,22 @@ def is_entropy(name: str) -> bool:
     return ".entropy_model." in name and ".hyper_analysis." not in name
 
 
+def _stored_type(name: str) -> torch.dtype:
+    if not is_entropy(name):
+        return torch.float16
+    return torch.int32 if name.endswith(("frequencies", "bias")) else torch.int8
+
+
 def _stored(name: str, value: Tensor) -> Tensor:
     """A tensor as it is stored: integers of the entropy model exact, the rest in half precision."""
-    value = value.detach().cpu()
-    if not is_entropy(name):
-        return value.to(torch.float16).contiguous()
-    if name.endswith("frequencies"):
-        return value.to(torch.int32).contiguous()
-    if name.endswith("bias"):
-        return value.round().to(torch.int32).contiguous()
-    return value.round().clamp(-127, 127).to(torch.int8).contiguous()
+    value, dtype = value.detach().cpu(), _stored_type(name)
+    if not bool(torch.isfinite(value).all()):
+        raise WeightsError(f"{name} holds numbers that are not finite")
+    if dtype == torch.int8:
+        value = value.round().clamp(-127, 127)
+    elif dtype == torch.int32:
+        value = value.round()
+    return value.to(dtype).contiguous()
 
 
 def _check_frequencies(level: int, frequencies: Tensor) -> None:
@@ -166,7 +181,7 @@ def _locate(weights: str | Path | None) -> tuple[Path, Path]:
         return _from_hub(str(weights))
     else:
         folder = Path(weights)
-    if not folder.is_dir():
+    if not isdir(folder):
         raise WeightsError(
             f"{folder} is not a folder with {CONFIG_FILE} and {TENSORS_FILE}; "
             "weights on the Hub are named hf://owner/name[@revision]"
@@ -175,18 +190,30 @@ def _locate(weights: str | Path | None) -> tuple[Path, Path]:
 
 
 def _from_hub(name: str) -> tuple[Path, Path]:
-    repository, _, revision = name.removeprefix(_HUB).partition("@")
+    match = _HUB_NAME.fullmatch(name)
+    if match is None:
+        raise WeightsError(f"weights on the Hub are named hf://owner/name[@revision], found {name!r}")
+    repository, revision = match.groups()
+    return _download(repository, revision, CONFIG_FILE), _download(repository, revision, TENSORS_FILE)
+
+
+def _download(repository: str, revision: str | None, file: str) -> Path:
+    name = f"{_HUB}{repository}" + (f"@{revision}" if revision else "")
     try:
-        config, tensors = (
-            Path(hf_hub_download(repository, file, revision=revision or None))
-            for file in (CONFIG_FILE, TENSORS_FILE)
-        )
+        return Path(hf_hub_download(repository, file, revision=revision))
     except LocalEntryNotFoundError as error:
         raise WeightsError(f"{name} is not in the cache and the Hub cannot be reached") from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except RepositoryNotFoundError as error:
+        raise WeightsError(
+            f"{name}: the Hub shows no such repository; a private or gated one needs a token in HF_TOKEN"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise WeightsError(f"{name}: the repository has no such revision") from error
+    except EntryNotFoundError as error:
+        raise WeightsError(f"{name} has no {file}: it holds no weights of mptvc") from error
+    except Exception as error:  # the client's transports raise errors of their own, with no common base
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise WeightsError(f"cannot get {name} from the Hub: {first_line}") from error
-    return config, tensors
 
 
 def _device(name: str) -> torch.device:

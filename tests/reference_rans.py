@@ -1,0 +1,34 @@
+"""What a packet of `entropy_coder` is: a decoder in plain integer arithmetic."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from struct import unpack
+
+
+def read_packet(
+    packet: bytes, frequencies: Sequence[Sequence[int]], steps: Iterable[Sequence[int]]
+) -> Iterator[list[int]]:
+    """Yield the symbols of each step.
+
+    Args:
+        packet: The bytes.
+        frequencies: Table rows; each sums to 2^24.
+        steps: Rows of each step's symbols; asked for one by one, so they may depend on what was yielded.
+    """
+    words = list(reversed(unpack(f"<{len(packet) // 4}I", packet)))
+    if words and words[-1] == 0:
+        raise ValueError("a packet never starts with a zero word")
+    state = 0
+    for rows in steps:
+        symbols = [0] * len(rows)
+        for position in sorted(range(len(rows)), key=lambda i: rows[i]):
+            while state < 2**32 and words:
+                state = state << 32 | words.pop()
+            row, quantile, index = frequencies[rows[position]], state % 2**24, 0
+            while quantile >= row[index]:
+                quantile -= row[index]
+                index += 1
+            state = row[index] * (state >> 24) + quantile
+            symbols[position] = index - len(row) // 2
+        yield symbols
+    if state or words:
+        raise ValueError("words are left over")
