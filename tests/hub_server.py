@@ -90,7 +90,6 @@ def _handler(hub: HubServer) -> Callable[..., BaseHTTPRequestHandler]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
     server_hub: HubServer
 
     def do_HEAD(self) -> None:
@@ -150,8 +149,6 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = content[first:]
         self.wfile.write(body[: len(body) // 2] if fault else body)
-        if fault:
-            self.close_connection = True
         if fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.rfile.close()

@@ -145,7 +145,9 @@ def test_grid_covers_the_padded_picture(size: tuple[int, int], grids: list[tuple
     assert [header.grid(level) for level in range(3)] == grids
 
 
-@pytest.mark.parametrize(("size", "grid"), [((1, 1), (1, 1)), ((863, 479), (60, 108)), ((865, 481), (61, 109))])
+@pytest.mark.parametrize(
+    ("size", "grid"), [((1, 1), (1, 1)), ((863, 479), (60, 108)), ((865, 481), (61, 109))]
+)
 def test_single_level_pads_to_whole_patches(size: tuple[int, int], grid: tuple[int, int]) -> None:
     assert make(size=size, levels=1).grid(0) == grid
 

@@ -11,11 +11,41 @@ Example:
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mptvc.api import DecodeReport as DecodeReport
+    from mptvc.api import EncodeReport as EncodeReport
+    from mptvc.api import decode_file as decode_file
+    from mptvc.api import encode_file as encode_file
+    from mptvc.api import symbol_digests as symbol_digests
+    from mptvc.codec import Codec as Codec
+    from mptvc.codec import DecodedVideo as DecodedVideo
+    from mptvc.codec import Tokens as Tokens
+    from mptvc.errors import CorruptPacketError as CorruptPacketError
+    from mptvc.errors import FormatError as FormatError
+    from mptvc.errors import LimitExceededError as LimitExceededError
+    from mptvc.errors import MptError as MptError
+    from mptvc.errors import NotMptError as NotMptError
+    from mptvc.errors import UnsupportedVersionError as UnsupportedVersionError
+    from mptvc.errors import VideoError as VideoError
+    from mptvc.errors import WeightsError as WeightsError
+    from mptvc.files import FileReport as FileReport
+    from mptvc.files import probe as probe
+    from mptvc.files import truncate as truncate
+    from mptvc.files import verify as verify
+    from mptvc.header import Availability as Availability
+    from mptvc.header import Colour as Colour
+    from mptvc.header import Header as Header
+    from mptvc.header import VideoInfo as VideoInfo
+    from mptvc.video_input import detect_shots as detect_shots
+    from mptvc.video_output import OutputOptions as OutputOptions
+    from mptvc.weights import load_codec as load  # noqa: F401 - public under the shorter name
 
 __version__ = version("mptvc")
 
-# Names are looked up on first use, so that `probe` and `truncate` do not wait for torch.
+# Names are looked up on first use, so that `probe` and `truncate` do not wait for torch; a test holds
+# this table against the imports above.
 _HOMES = {
     "load": ("weights", "load_codec"),
     "Codec": ("codec", "Codec"),

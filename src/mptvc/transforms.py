@@ -145,7 +145,8 @@ def init_klt(analysis: Analysis, synthesis: Synthesis, mean: Tensor, covariance:
     """
     dim, channels = analysis.embed.out_features, analysis.head.out_features
     variances, vectors = torch.linalg.eigh(covariance.double())
-    variances, vectors = variances.flip(0)[:dim].clamp_min(1e-6), vectors.flip(1)[:, :dim]
+    # A component far below the step is never coded; whitening it fully would only amplify noise.
+    variances, vectors = variances.flip(0)[:dim].clamp_min((step / 8) ** 2), vectors.flip(1)[:, :dim]
     sigma = variances.sqrt()
     with torch.no_grad():
         analysis.embed.weight.copy_(vectors.T)

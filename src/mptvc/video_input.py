@@ -108,7 +108,8 @@ class VideoSource:
         self.info = self._describe()
 
     def _check_format(self, force_8bit: bool) -> None:
-        pixel_format = self._stream.codec_context.format
+        context = self._stream.codec_context
+        pixel_format = context.format if context else None  # there is none for an unknown codec
         if pixel_format is None:
             self.close()
             raise VideoError(f"{self.name}: no decodable video stream")
@@ -122,7 +123,7 @@ class VideoSource:
         self._alpha = any(component.is_alpha for component in pixel_format.components)
         if self._alpha:
             self._warn("the alpha channel is composited on black")
-        matrix = int(self._stream.codec_context.colorspace)
+        matrix = int(context.colorspace)
         if not pixel_format.is_rgb and matrix not in (0, 2, *MATRICES):
             self._warn(f"the colour matrix {matrix} is unknown, the usual one is taken")
 
@@ -213,7 +214,7 @@ class VideoSource:
                 decoded += 1
                 end = max(end, self._end_of(frame))
                 yield frame
-        except (av.FFmpegError, OSError) as error:
+        except (av.FFmpegError, OSError, IndexError) as error:
             if decoded == 0:
                 raise VideoError(f"{self.name}: cannot be decoded: {reason(error)}") from error
             self._warn(f"decoding stopped after {decoded} frames: {reason(error)}")
@@ -337,7 +338,10 @@ def _time_steps(times: list[int | None], info: VideoInfo) -> tuple[int, ...]:
     rounding = min(Fraction(1), period / 2)
     if all(abs(t - stamps[0] - i * period) <= rounding for i, t in enumerate(stamps)):
         return ()
-    return (0, *(min(max(0, b - a), 2**32 - 1) for a, b in pairwise(stamps)))
+    steps = [b - a for a, b in pairwise(stamps)]
+    if min(steps) < 0:  # AVI stores no display times: what FFmpeg guesses for reordered frames is no use
+        return ()
+    return (0, *(min(step, 2**32 - 1) for step in steps))
 
 
 def _mean_rate(steps: tuple[int, ...], info: VideoInfo) -> Fraction:
@@ -360,4 +364,6 @@ def matrix_code(colour: Colour, height: int) -> int:
 
 def reason(error: Exception) -> str:
     """One line that says what went wrong."""
+    if isinstance(error, IndexError):  # how PyAV fails where a stream appears that it has not announced
+        return "a new stream starts"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

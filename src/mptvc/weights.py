@@ -31,6 +31,8 @@ from mptvc.integer_network import PRECISION
 from mptvc.model import Model
 
 CONFIG_FILE, TENSORS_FILE = "config.json", "model.safetensors"
+#: Names the weights in the package.
+DEFAULT = "default"
 _HUB = "hf://"
 _HUB_NAME = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./+-]+))?", re.ASCII)
 
@@ -46,7 +48,7 @@ def load_codec(
     """Load a codec; public as ``mptvc.load``.
 
     Args:
-        weights: Folder, or ``hf://owner/name[@revision]``; by default the weights in the package.
+        weights: Folder, ``hf://owner/name[@revision]``, or ``default`` for those in the package.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``auto``, ``float32`` or ``bfloat16``; auto takes bfloat16 where it is fast.
         tile: Largest (height, width) of a tile's core in pixels; None chooses.
@@ -107,8 +109,9 @@ def build_model(config: ModelConfig, tensors: dict[str, Tensor]) -> Model:
     Raises:
         WeightsError: Keys, shapes, types or values are not those of this configuration.
     """
-    with torch.device("meta"):  # shapes alone: nothing is allocated before the tensors are known to fit
-        expected = Model(config).state_dict()
+    _check_size(config, tensors)
+    model = Model(config)
+    expected = model.state_dict()
     if missing := sorted(expected.keys() - tensors.keys()):
         raise WeightsError(f"the weights lack {len(missing)} tensors, the first is {missing[0]}")
     if extra := sorted(tensors.keys() - expected.keys()):
@@ -121,7 +124,6 @@ def build_model(config: ModelConfig, tensors: dict[str, Tensor]) -> Model:
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{name} holds numbers that are not finite")
-    model = Model(config)
     floats = {k: v if k.endswith("frequencies") else v.float() for k, v in tensors.items()}
     model.load_state_dict(floats)
     for k in range(len(config.levels)):
@@ -169,13 +171,26 @@ def _stored(name: str, value: Tensor) -> Tensor:
     return value.to(dtype).contiguous()
 
 
+def _check_size(config: ModelConfig, tensors: dict[str, Tensor]) -> None:
+    """Refuse a configuration of far more numbers than are stored, before memory is taken for them."""
+    inner = config.heads * config.head_dim
+    implied = 0
+    for level in config.levels:
+        block = 12 * inner + 2 * config.mlp_ratio * level.dim
+        implied += 2 * level.dim * (config.patch_values + level.blocks * block)
+        implied += len(level.groups) * level.hidden * level.channels
+    stored = sum(tensor.numel() for tensor in tensors.values())
+    if implied > 2 * stored + 2**24:
+        raise WeightsError(f"{CONFIG_FILE} implies over {implied} weights, {TENSORS_FILE} holds {stored}")
+
+
 def _check_frequencies(level: int, frequencies: Tensor) -> None:
     if int(frequencies.min()) < 1 or bool((frequencies.long().sum(1) != 2**PRECISION).any()):
         raise WeightsError(f"level {level}: the frequency tables do not sum to 2^24")
 
 
 def _locate(weights: str | Path | None) -> tuple[Path, Path]:
-    if weights is None:
+    if weights is None or weights == DEFAULT:
         folder = Path(str(files("mptvc") / "default_weights"))
     elif str(weights).startswith(_HUB):
         return _from_hub(str(weights))

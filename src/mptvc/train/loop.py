@@ -5,9 +5,8 @@ Imports torch, numpy and safetensors only, so that it runs on a machine without 
 
 import json
 import math
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from mptvc.model import LevelOutput, Model
 from mptvc.pyramid import expand
 from mptvc.train.data import CropSampler, CropShape, to_video
+from mptvc.train.tables import TableCounter, estimated_bits
 from mptvc.transforms import init_klt, patchify
 
 
@@ -34,6 +34,10 @@ class TrainConfig:
         rate_linear: Peak learning rate of the orthonormal maps.
         rate_integer: Peak learning rate of integer weights, in their own units.
         blank_share: Share of steps in which a level is trained to predict without its symbols.
+        ema: Decay of the moving average that becomes the result.
+        warmup_steps: Steps in which the learning rates rise to their peak.
+        klt_batches: Batches that the KLT start is computed from.
+        table_batches: Batches that the frequency tables are fitted to.
         seed: Seed of crops and initial weights.
     """
 
@@ -45,6 +49,9 @@ class TrainConfig:
     rate_integer: float = 0.3
     blank_share: float = 0.1
     ema: float = 0.998
+    warmup_steps: int = 100
+    klt_batches: int = 24
+    table_batches: int = 24
     seed: int = 0
 
 
@@ -56,18 +63,15 @@ def trade_off(step: float) -> float:
 class LevelTrainer:
     """Trains one level while the coarser ones stay fixed."""
 
-    def __init__(
-        self, model: Model, index: int, config: TrainConfig, sampler: CropSampler, folder: Path
-    ) -> None:
+    def __init__(self, model: Model, index: int, config: TrainConfig, sampler: CropSampler) -> None:
         self.model, self.index, self.config, self.sampler = model, index, config, sampler
-        self.folder = folder
         self.level = model.level(index)
         self.lmbda = 3 * trade_off(config.steps_of_level[index])
         self.optimizer = torch.optim.AdamW(
             list(self._groups()), betas=(0.9, 0.98), weight_decay=0.0, fused=True
         )
         self.average = {k: v.detach().clone() for k, v in self.level.named_parameters()}
-        self.step, self.seconds = 0, 0.0
+        self.step = 0
 
     def _groups(self) -> Iterator[dict[str, object]]:
         rates = self.config
@@ -91,7 +95,7 @@ class LevelTrainer:
         ):
             yield {"params": parameters, "lr": rate, "peak": rate}
 
-    def init_klt(self, batches: int) -> None:
+    def init_klt(self) -> None:
         """Start from the KLT of the residual that the coarser levels leave."""
         values = self.model.config.patch_values
         total, products, count = (
@@ -99,7 +103,7 @@ class LevelTrainer:
             torch.zeros(values, values).double(),
             0,
         )
-        for number in range(batches):
+        for number in range(self.config.klt_batches):
             picture, coarser, _ = self._batch(10**9 + number)
             residual = picture if coarser is None else picture - expand(coarser.x_hat)
             patches = patchify(residual, self.model.config).flatten(0, 3).double()
@@ -129,7 +133,6 @@ class LevelTrainer:
 
     def train_step(self, progress: float) -> dict[str, float]:
         """One optimiser step at ``progress`` in [0, 1] of the schedule."""
-        started = time.perf_counter()
         picture, coarser, scenes = self._batch(self.step)
         blank = self.index > 0 and np.random.default_rng((self.config.seed, 1, self.step)).random()
         is_blank = self.index > 0 and blank < self.config.blank_share
@@ -141,7 +144,6 @@ class LevelTrainer:
                 loss = out.bits + self.lmbda * out.squared_error
                 log = {"mse": out.squared_error.item(), "bits": out.bits.item()}
         self._update(loss, progress)
-        self.seconds += time.perf_counter() - started
         return {**log, "loss": loss.item()}
 
     def _blank_loss(
@@ -154,7 +156,7 @@ class LevelTrainer:
         return self.lmbda * error, {"blank_mse": error.item()}
 
     def _update(self, loss: Tensor, progress: float) -> None:
-        warm = min(1.0, (self.step + 1) / 100)
+        warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
         factor = warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
@@ -168,6 +170,21 @@ class LevelTrainer:
         with torch.no_grad():
             for name, parameter in self.level.named_parameters():
                 self.average[name].lerp_(parameter, 1 - decay)
+
+    @torch.no_grad()
+    def fit_tables(self) -> float:
+        """Fit the level's frequency tables to what it codes; returns the share of bits saved."""
+        entropy_model = self.level.entropy_model
+        counter = TableCounter(entropy_model)
+        for number in range(self.config.table_batches):
+            picture, coarser, scenes = self._batch(2 * 10**9 + number)
+            base = None if coarser is None else expand(coarser.x_hat)
+            with torch.autocast("cpu", torch.bfloat16):
+                y_hat = self.level.fsq(self.level.analyse(picture, base, scenes))
+            counter.add(y_hat, None if coarser is None else coarser.y_hat, scenes)
+        before = estimated_bits(counter.counts, entropy_model.frequencies)
+        entropy_model.set_frequencies(counter.frequencies())
+        return 1 - estimated_bits(counter.counts, entropy_model.frequencies) / before
 
     def use_average(self) -> None:
         """Replace the level's parameters by their moving average."""
@@ -207,6 +224,9 @@ def save_state(model: Model, path: Path) -> None:
 def load_state(model: Model, path: Path) -> None:
     """Read what ``save_state`` wrote."""
     model.load_state_dict(load_file(path))
+    for k in range(len(model.config.levels)):
+        entropy_model = model.level(k).entropy_model
+        entropy_model.set_frequencies(entropy_model.frequencies.clone())
 
 
 def write_log(folder: Path, record: dict[str, object]) -> None:
@@ -214,8 +234,3 @@ def write_log(folder: Path, record: dict[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log.jsonl", "a") as log:
         log.write(json.dumps(record) + "\n")
-
-
-def config_record(config: TrainConfig) -> dict[str, object]:
-    """The configuration as plain data."""
-    return asdict(config)

@@ -1,0 +1,34 @@
+"""The README's Python runs as it stands there, and its commands exist."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mptvc.cli import app
+from mptvc.demo import write_sample
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_python_block_runs(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_sample(tmp_path / "sample.mkv")
+    (tmp_path / "sample.mkv").rename(tmp_path / "in.mp4")
+    frames = np.random.default_rng(0).integers(0, 255, (9, 64, 96, 3), dtype=np.uint8)
+    exec(block, {"frames": frames})
+
+
+def test_there_are_python_blocks():
+    assert BLOCKS
+
+
+def test_commands_of_the_readme_exist():
+    names = {command.name or command.callback.__name__ for command in app.registered_commands}
+    names |= {group.name for group in app.registered_groups}
+    used = set(re.findall(r"^\s*mptvc (\w+)", README, re.MULTILINE))
+    assert used
+    assert used <= names
