@@ -155,7 +155,6 @@ def runs(small_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     }
     names = [
         str(folder / "new"),
-        "hf://team/weights",
         "hf://team/weights@main",
         "hf://team/weights@v1",
         f"hf://team/weights@{OLD}",
@@ -166,12 +165,14 @@ def runs(small_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     ]
     again = ["hf://team/weights", "hf://team/weights@v1", f"hf://team/weights@{OLD}", "hf://team/unseen"]
     cache = folder / "cache"
-    with HubServer({**public, **closed}) as hub:
-        online = Loader(hub.endpoint, cache)
-        offline = Loader(hub.endpoint, cache, HF_HUB_OFFLINE="1")
-        with_hub = {name: online.load(name) for name in names}
-        with_token = {f"hf://{name}": online.load(f"hf://{name}", TOKEN) for name in closed}
-    with online, offline:
+    hub = HubServer({**public, **closed})
+    with (
+        Loader(hub.endpoint, cache) as online,
+        Loader(hub.endpoint, cache, HF_HUB_OFFLINE="1") as offline,
+    ):
+        with hub:
+            with_hub = {name: online.load(name) for name in names}
+            with_token = {f"hf://{name}": online.load(f"hf://{name}", TOKEN) for name in closed}
         without_hub = {name: online.load(name) for name in again}
         forbidden = {name: offline.load(name) for name in again}
     return Runs(names[0], with_hub, with_token, without_hub, forbidden, hub.requests)

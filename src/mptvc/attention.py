@@ -2,7 +2,9 @@
 
 Layout everywhere: tokens ``[B, T, H, W, D]``. Heads are split over the three axes, so one block
 mixes time, height and width with a single projection. Along y and x a token sees the tokens at
-most ``window`` away; along t it sees the whole clip. Cost is linear in the number of tokens.
+most ``window`` away; along t it sees the whole clip, and the coherence of the rotary phases is part of
+every score, so that a phase jump at a cut keeps attention inside the shot without a mask. Cost is
+linear in the number of tokens.
 
 Sources: Ho et al., "Axial Attention in Multidimensional Transformers", 2019; Su et al.,
 "RoFormer", 2021 (rotary embedding); Beltagy et al., "Longformer", 2020 (sliding window).
@@ -43,9 +45,19 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
-def full_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention over all of axis N of ``[..., N, d]``."""
-    scores = q @ k.transpose(-1, -2)  # [..., N, N]
+def phase_coherence(rotary: Rotary) -> Tensor:
+    """How well the phases of two positions agree, ``[..., N, N]``: 1 when they are the same.
+
+    It is the product of a rotated constant query and key. Neighbours in a shot are nearly in phase;
+    across a phase jump all frequencies disagree.
+    """
+    cos, sin = rotary
+    return (cos @ cos.transpose(-1, -2) + sin @ sin.transpose(-1, -2)) / cos.shape[-1]
+
+
+def full_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attention over all of axis N of ``[..., N, d]``, with ``bias`` added to the scores."""
+    scores = q @ k.transpose(-1, -2) + bias.to(q.dtype)  # [..., N, N]
     return torch.softmax(scores, dim=-1) @ v
 
 
@@ -91,21 +103,10 @@ class AxialAttention(nn.Module):
         super().__init__()
         self.heads, self.head_dim, self.window = config.heads, config.head_dim, config.window
         inner = 3 * config.heads * config.head_dim
+        self.phase_gain = config.phase_gain
         self.qkv = nn.Linear(dim, 3 * inner)
         self.out = nn.Linear(inner, dim)
-        self._start_inside_the_shot()
-
-    def _start_inside_the_shot(self) -> None:
-        """Give temporal queries and keys a common constant.
-
-        Its rotated product is large at small offsets of one shot and out of phase across a phase
-        jump, so attention starts inside the shot; training may change it.
-        """
-        constant = (20.0 / self.head_dim**0.5) ** 0.5  # a logit of 10 at offset zero
-        with torch.no_grad():
-            bias = self.qkv.bias.view(3, 3, self.heads, self.head_dim)  # [qkv, axis, head, d]
-            bias.zero_()
-            bias[:2, 0, :, : self.head_dim // 2] = constant
+        nn.init.zeros_(self.qkv.bias)
 
     def forward(self, h: Tensor, rotary: tuple[Rotary, Rotary, Rotary]) -> Tensor:
         """Mix tokens ``[B, T, H, W, D]``.
@@ -120,6 +121,7 @@ class AxialAttention(nn.Module):
         scale = self.head_dim**-0.5
         cos, sin = rotary[0]
         time = (cos[:, None, None, None], sin[:, None, None, None])
+        coherence = self.phase_gain * phase_coherence(time)  # [B, 1, 1, 1, T, T]
 
         def to_axis(x: Tensor, axis: int) -> Tensor:
             return x[:, :, :, :, axis].movedim(axis + 1, -2)  # [B, .., .., head, N, d]
@@ -130,7 +132,7 @@ class AxialAttention(nn.Module):
             k_axis = rotate(to_axis(k, axis), table)
             v_axis = to_axis(v, axis)
             if axis == 0:
-                out = full_attention(q_axis, k_axis, v_axis)
+                out = full_attention(q_axis, k_axis, v_axis, coherence)
             else:
                 out = window_attention(q_axis, k_axis, v_axis, self.window)
             outs.append(out.movedim(-2, axis + 1).flatten(-2))  # [B, T, H, W, head * d]

@@ -58,6 +58,7 @@ class ModelConfig:
         mlp_ratio: Hidden width of the MLP over ``dim``.
         rope_base: Base of the rotary embedding's geometric frequencies.
         phase_jump: Temporal phase added at every shot cut.
+        phase_gain: Score of two temporal positions that are in phase.
         hyper_channels: Channels of the hyper-latent.
         hyper_values: FSQ values of a hyper channel, odd.
         hyper_stride: Tokens along y and x that share one hyper token.
@@ -74,6 +75,7 @@ class ModelConfig:
     mlp_ratio: int = 4
     rope_base: float = 10000.0
     phase_jump: float = 10000.0
+    phase_gain: float = 10.0
     hyper_channels: int = 32
     hyper_values: int = 15
     hyper_stride: int = 4
@@ -108,6 +110,7 @@ class ModelConfig:
         _check(1 <= self.mlp_ratio <= 8, "mlp_ratio 1 to 8", self.mlp_ratio)
         _check(1.0 < self.rope_base <= 1e6, "rope_base above 1", self.rope_base)
         _check(0.0 <= self.phase_jump <= 1e6, "phase_jump from 0", self.phase_jump)
+        _check(0.0 <= self.phase_gain <= 100.0, "phase_gain 0 to 100", self.phase_gain)
         _check(1 <= self.hyper_channels <= 256, "hyper_channels 1 to 256", self.hyper_channels)
         _check(
             self.hyper_values % 2 == 1 and 3 <= self.hyper_values <= 2 * MAX_HALF + 1,
