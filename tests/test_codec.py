@@ -2,6 +2,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from io import BytesIO
 
 import numpy as np
@@ -208,3 +209,19 @@ def test_tiles_of_the_file_are_used_whatever_the_decoder_prefers(codec, frames):
     assert np.array_equal(Codec(tiled).decompress(data).frames, Codec(plain).decompress(data).frames)
     header = read_header(BytesIO(data))
     assert header.tiles[2].rows == 2
+
+
+@pytest.mark.parametrize("rate", [0, -25])
+def test_frame_rate_above_zero_is_needed(small_codec, frames, rate):
+    with pytest.raises(ValueError, match="frame_rate"):
+        small_codec.compress(frames, frame_rate=Fraction(rate))
+
+
+def test_frame_rate_of_a_float_is_kept_closely(small_codec, frames):
+    data = small_codec.compress(frames, frame_rate=Fraction(29.97))
+    assert abs(read_header(BytesIO(data)).video.frame_rate - Fraction(2997, 100)) < 1e-9
+
+
+def test_frames_larger_than_the_format_are_refused(small_codec):
+    with pytest.raises(ValueError, match="larger than"):
+        small_codec.compress(np.zeros((1, 1, 65537, 3), np.uint8))

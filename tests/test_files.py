@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-from mptvc.bitstream import write_header
+from mptvc.bitstream import Limits, write_header
 from mptvc.codec import Codec
 from mptvc.errors import CorruptPacketError, FormatError, LimitExceededError, MptError, NotMptError
 from mptvc.files import FileReport, Source, atomic_output, open_source, probe, truncate, verify
@@ -118,12 +118,12 @@ def test_named_pipe_is_read(read: Callable[[Source], FileReport], data: bytes, t
         with suppress(BrokenPipeError):
             fifo.write_bytes(data)
 
-    writer = threading.Thread(target=fill)
+    writer = threading.Thread(target=fill, daemon=True)
     writer.start()
     try:
         assert read(fifo).size_bytes == len(data)
     finally:
-        writer.join()
+        writer.join(timeout=10)
 
 
 @pytest.mark.parametrize("read", [probe, verify])
@@ -153,11 +153,11 @@ def test_report_gives_duration_and_rates(data: bytes, header: Header) -> None:
 
 
 def test_limits_of_probe_are_the_callers(data: bytes) -> None:
-    assert probe(data, max_pixels=3500, max_frames=11).size_bytes == len(data)
+    assert probe(data, limits=Limits(3500, 11)).size_bytes == len(data)
     with pytest.raises(LimitExceededError):
-        probe(data, max_pixels=3499)
+        probe(data, limits=Limits(max_pixels=3499))
     with pytest.raises(LimitExceededError):
-        probe(data, max_frames=10)
+        probe(data, limits=Limits(max_frames=10))
 
 
 # Verify

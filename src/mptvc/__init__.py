@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mptvc.api import decode_file as decode_file
     from mptvc.api import encode_file as encode_file
     from mptvc.api import symbol_digests as symbol_digests
+    from mptvc.bitstream import Limits as Limits
     from mptvc.codec import Codec as Codec
     from mptvc.codec import DecodedVideo as DecodedVideo
     from mptvc.codec import Tokens as Tokens
@@ -66,6 +67,7 @@ _HOMES = {
     "VideoInfo": ("header", "VideoInfo"),
     "Colour": ("header", "Colour"),
     "Availability": ("header", "Availability"),
+    "Limits": ("bitstream", "Limits"),
     "MptError": ("errors", "MptError"),
     "FormatError": ("errors", "FormatError"),
     "NotMptError": ("errors", "NotMptError"),

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from mptvc.bitstream import read_header
+from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header
 from mptvc.clip import level_size
 from mptvc.codec import Codec
 from mptvc.files import Source, open_source, open_target, refuse_existing, refuse_same
@@ -117,6 +117,7 @@ def decode_file(
     duration: float | None = None,
     output: OutputOptions | None = None,
     force: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> DecodeReport:
     """Decode an ``.mpt`` file, or a prefix of one, to a video file.
@@ -133,6 +134,7 @@ def decode_file(
         duration: Seconds to write; None for all.
         output: Format and codec of the target.
         force: Replace an existing target.
+        limits: What to accept.
         progress: Called after each clip.
 
     Raises:
@@ -147,7 +149,7 @@ def decode_file(
         target = Path(target)
         refuse_existing(target, force)
     with open_source(source) as (file, size):
-        header = read_header(file)
+        header = read_header(file, limits)
         reader = Decompressor(
             (codec or load_codec()).clips,
             file,
@@ -178,7 +180,9 @@ def decode_file(
     return DecodeReport(info, reader.levels, min(reader.levels, there.levels) == header.levels)
 
 
-def symbol_digests(source: Source, *, codec: Codec | None = None) -> list[str]:
+def symbol_digests(
+    source: Source, *, codec: Codec | None = None, limits: Limits = DEFAULT_LIMITS
+) -> list[str]:
     """Decode all symbols of a file or prefix, and return a SHA-256 for each complete level.
 
     The digest is over the symbols as uint8 in the order clip, slice, row, column, channel; it is the
@@ -190,7 +194,7 @@ def symbol_digests(source: Source, *, codec: Codec | None = None) -> list[str]:
     """
     codec = codec or load_codec()
     with open_source(source) as (file, size):
-        reader = Decompressor(codec.clips, file, size)
+        reader = Decompressor(codec.clips, file, size, header=read_header(file, limits))
         hashers = [hashlib.sha256() for _ in range(reader.levels)]
         for clip in range(reader.header.clips):
             for level, symbols in enumerate(reader.symbols(clip)):

@@ -53,10 +53,11 @@ repeating the last row and column.
 reader MUST check its CRC-32 before decoding and MUST report words left over after it.
 """
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import BinaryIO
 
@@ -76,9 +77,38 @@ VERSION = 1
 PREAMBLE = 16
 MAX_HEADER = 2**26
 MAX_SIDE = 2**16
-#: Default limits of a reader; larger files need the caller's word.
-MAX_PIXELS = 2**27
-MAX_FRAMES = 10_000_000
+MAX_RATIO = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a reader accepts; larger files need the caller's word.
+
+    Attributes:
+        max_pixels: Largest width times height.
+        max_frames: Largest number of frames.
+    """
+
+    max_pixels: int = 2**27
+    max_frames: int = 10_000_000
+
+    def check(self, pixels: int, frames: int) -> None:
+        """Refuse a video that is too large.
+
+        Raises:
+            LimitExceededError: It exceeds a limit.
+        """
+        if pixels > self.max_pixels:
+            raise LimitExceededError(
+                f"{pixels} pixels a frame, the limit is {self.max_pixels}: raise it with --max-pixels"
+            )
+        if frames > self.max_frames:
+            raise LimitExceededError(
+                f"{frames} frames, the limit is {self.max_frames}: raise it with --max-frames"
+            )
+
+
+DEFAULT_LIMITS = Limits()
 
 _FIXED = struct.Struct("<8sHHIIIQIIIIIIHBBBBBBBBH32s32s")
 _CHUNK = struct.Struct("<4sI")
@@ -144,13 +174,12 @@ def header_length(preamble: bytes) -> int:
     return int(length)
 
 
-def read_header(file: BinaryIO, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRAMES) -> Header:
+def read_header(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Header:
     """Read and check the header from the start of a file.
 
     Args:
         file: Binary file at its first byte; on return it stands after the header.
-        max_pixels: Largest width times height to accept.
-        max_frames: Largest number of frames to accept.
+        limits: What to accept.
 
     Raises:
         NotMptError: The file does not start as an ``.mpt``.
@@ -165,20 +194,10 @@ def read_header(file: BinaryIO, *, max_pixels: int = MAX_PIXELS, max_frames: int
         raise FormatError(f"the file ends inside its header: {len(data)} of {length} bytes", offset=len(data))
     if zlib.crc32(data[:-4]) != struct.unpack_from("<I", data, length - 4)[0]:
         raise FormatError("the header is damaged: its checksum is wrong", offset=length - 4)
-    header = _parse(data[:-4])
-    pixels = header.video.width * header.video.height
-    if pixels > max_pixels:
-        raise LimitExceededError(
-            f"{pixels} pixels a frame, the limit is {max_pixels}: raise it with --max-pixels"
-        )
-    if header.video.frames > max_frames:
-        raise LimitExceededError(
-            f"{header.video.frames} frames, the limit is {max_frames}: raise it with --max-frames"
-        )
-    return header
+    return _parse(data[:-4], limits)
 
 
-def _parse(data: bytes) -> Header:
+def _parse(data: bytes, limits: Limits) -> Header:
     (
         _, _, _, _, width, height, frames, base_n, base_d, rate_n, rate_d, aspect_n, aspect_d,
         rotation, primaries, transfer, matrix, range_, levels, patch_frames, patch_size, reserved,
@@ -186,6 +205,7 @@ def _parse(data: bytes) -> Header:
     ) = _FIXED.unpack_from(data)  # fmt: skip
     _require(1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE, f"size {width}x{height}", 16)
     _require(1 <= frames < 2**32, f"{frames} frames", 24)
+    limits.check(width * height, frames)
     _require(min(base_n, base_d, rate_n, rate_d, aspect_n, aspect_d) > 0, "a zero ratio", 32)
     _require(rotation in (0, 90, 180, 270), f"rotation {rotation}", 56)
     _require(range_ <= 2, f"colour range {range_}", 61)
@@ -205,7 +225,7 @@ def _parse(data: bytes) -> Header:
     _require(len(tiles) == 3 * levels, "the tile grids", _FIXED.size)
     entries = _integers(chunks, b"INDX")
     steps = _integers(chunks, b"time") if b"time" in chunks else ()
-    _require(len(steps) in (0, frames), "the time stamps", _FIXED.size)
+    _require(b"time" not in chunks or len(steps) == frames, "the time stamps", _FIXED.size)
     slices = sum(-(-n // patch_frames) for n in shots)
     clips = -(-slices * patch_frames // clip_frames)
     _require(len(entries) == 2 * levels * clips, "the index", _FIXED.size)
@@ -285,10 +305,10 @@ def read_section(file: BinaryIO, header: Header, level: int, clip: int) -> bytes
         CorruptPacketError: The checksum is wrong.
     """
     section, offset = header.index[level][clip], header.offset(level, clip)
+    if file.seek(0, os.SEEK_END) < offset + section.length:
+        return None
     file.seek(offset)
     data = file.read(section.length)
-    if len(data) < section.length:
-        return None
     if zlib.crc32(data) != section.crc:
         raise CorruptPacketError("its checksum is wrong", level=level, clip=clip, offset=offset)
     return data

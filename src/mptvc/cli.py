@@ -17,12 +17,17 @@ from rich.console import Console
 from rich.table import Table
 
 import mptvc
+from mptvc.bitstream import Limits
 from mptvc.cli_options import (
+    FRAMES,
+    PIXELS,
     AsJson,
     Device,
     Dtype,
     Duration,
     Force,
+    MaxFrames,
+    MaxPixels,
     ProgressMode,
     Quiet,
     ShowProgress,
@@ -209,6 +214,8 @@ def decode(
     dtype: Dtype = "auto",
     tile_batch: TileBatch = 1,
     threads: Threads = 0,
+    max_pixels: MaxPixels = PIXELS,
+    max_frames: MaxFrames = FRAMES,
     force: Force = False,
     progress: ShowProgress = ProgressMode.AUTO,
     as_json: AsJson = False,
@@ -222,12 +229,12 @@ def decode(
     from mptvc.files import open_source, probe, refuse_existing
     from mptvc.video_output import OutputOptions, output_format
 
-    options = OutputOptions(format, codec_name, crf, pix_fmt)
+    options, limits = OutputOptions(format, codec_name, crf, pix_fmt), Limits(max_pixels, max_frames)
     output_format(target, options)
     if target != "-":
         refuse_existing(Path(target), force)
     with open_source(sys.stdin.buffer if source == "-" else source) as (file, _):
-        probe(file)
+        probe(file, limits=limits)
         file.seek(0)
         codec = _codec(weights, device, dtype, "auto", tile_batch, threads)
         with progress_callback("decode", progress, quiet) as show:
@@ -242,6 +249,7 @@ def decode(
                 duration=duration,
                 output=options,
                 force=force,
+                limits=limits,
                 progress=show,
             )
     video = report.video
@@ -261,6 +269,8 @@ def truncate(
     levels: Annotated[int | None, typer.Option(min=1, help="Levels to keep.")] = None,
     max_bytes: Annotated[str | None, typer.Option(help="Largest size, such as 2MiB.")] = None,
     max_bitrate: Annotated[str | None, typer.Option(help="Largest mean bits a second, such as 1.5M.")] = None,
+    max_pixels: MaxPixels = PIXELS,
+    max_frames: MaxFrames = FRAMES,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -276,6 +286,7 @@ def truncate(
         max_bytes=None if max_bytes is None else int(parse_size(max_bytes, 1000)),
         max_bitrate=None if max_bitrate is None else parse_size(max_bitrate, 1000),
         force=force,
+        limits=Limits(max_pixels, max_frames),
     )
     kept = report.available.levels
     if as_json and target != "-":
@@ -290,6 +301,8 @@ def info(
         str | None,
         typer.Option(help="Show weights instead: a folder, hf://..., or 'default'."),
     ] = None,
+    max_pixels: MaxPixels = PIXELS,
+    max_frames: MaxFrames = FRAMES,
     as_json: AsJson = False,
 ) -> None:
     """Show what a file holds: geometry, shots, and the bytes of every prefix.
@@ -301,7 +314,7 @@ def info(
         return
     if not sources:
         raise ValueError("name at least one file, or --weights")
-    reports = {name: mptvc.probe(name) for name in sources}
+    reports = {name: mptvc.probe(name, limits=Limits(max_pixels, max_frames)) for name in sources}
     if as_json:
         print_json([{"file": name, **describe(report)} for name, report in reports.items()])
         return
@@ -318,6 +331,8 @@ def verify(
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Threads = 0,
+    max_pixels: MaxPixels = PIXELS,
+    max_frames: MaxFrames = FRAMES,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -325,15 +340,15 @@ def verify(
 
     Example: [bold]mptvc verify out.mpt --deep[/]
     """
-    results, failures = [], []
+    results, failures, limits = [], [], Limits(max_pixels, max_frames)
     codec = _codec(weights, device, dtype, "auto", 1, threads) if deep else None
     for name in sources:
         result: dict[str, Any] = {"file": name, "ok": True}
         try:
-            report = mptvc.verify(name)
+            report = mptvc.verify(name, limits=limits)
             result["complete_levels"] = report.available.levels
             if codec is not None:
-                result["sha256"] = mptvc.symbol_digests(name, codec=codec)
+                result["sha256"] = mptvc.symbol_digests(name, codec=codec, limits=limits)
         except MptError as error:
             if len(sources) == 1 and not as_json:
                 raise

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mptvc.bitstream import DEFAULT_LIMITS
+
 
 class ProgressMode(StrEnum):
     """How a long job shows its progress."""
@@ -33,6 +35,9 @@ Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 TileSize = Annotated[str, typer.Option("--tile", help="auto, or the largest tile as WxH pixels.")]
 TileBatch = Annotated[int, typer.Option(min=1, help="Tiles at once: speed and memory, never the result.")]
 Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0 takes all.")]
+MaxPixels = Annotated[int, typer.Option(help="Largest width times height to accept.")]
+MaxFrames = Annotated[int, typer.Option(help="Largest number of frames to accept.")]
+PIXELS, FRAMES = DEFAULT_LIMITS.max_pixels, DEFAULT_LIMITS.max_frames
 ShowProgress = Annotated[ProgressMode, typer.Option(help="auto, json or none.")]
 Start = Annotated[float, typer.Option(min=0, help="Seconds to skip.")]
 Duration = Annotated[float | None, typer.Option(min=0, help="Seconds to keep.")]

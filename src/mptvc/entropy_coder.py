@@ -33,8 +33,8 @@ class Tables:
 
     def __init__(self, frequencies: np.ndarray) -> None:
         counts = np.ascontiguousarray(frequencies, dtype=np.int64)
-        if counts.ndim != 2 or counts.shape[1] % 2 == 0 or not 1 <= counts.shape[0] <= 256:
-            raise ValueError(f"frequencies need shape [1..256, odd], found {counts.shape}")
+        if counts.ndim != 2 or counts.shape[1] not in range(3, 256, 2) or not 1 <= counts.shape[0] <= 256:
+            raise ValueError(f"frequencies need shape [1..256, odd 3..255], found {counts.shape}")
         if counts.min() < 1 or (counts.sum(1) != 2**_PRECISION).any():
             raise ValueError("every frequency must be at least 1 and every row sum to 2^24")
         self.reach = counts.shape[1] // 2

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from math import isfinite
 from pathlib import Path
 from typing import BinaryIO
 
-from mptvc.bitstream import MAX_FRAMES, MAX_PIXELS, read_header, read_section
+from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header, read_section
 from mptvc.errors import FormatError, MptError
 from mptvc.header import Availability, Header, availability
 
@@ -72,17 +73,16 @@ def open_source(source: Source) -> Iterator[tuple[BinaryIO, int]]:
         opened = open(source, "rb")  # noqa: SIM115 - closed below; only its opening may fail here
     except OSError as error:
         raise MptError(f"{source}: {error.strerror}") from error
-    with opened as file:
+    with opened, _seekable(opened) as file:
         yield file, _size_of(file)
 
 
-def probe(source: Source, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX_FRAMES) -> FileReport:
+def probe(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
     """Read the header of a file or of a prefix of one.
 
     Args:
         source: Path, bytes or a binary file object.
-        max_pixels: Largest width times height to accept.
-        max_frames: Largest number of frames to accept.
+        limits: What to accept.
 
     Raises:
         FormatError: Not an ``.mpt``, or its header is cut or damaged.
@@ -90,19 +90,23 @@ def probe(source: Source, *, max_pixels: int = MAX_PIXELS, max_frames: int = MAX
         MptError: The file cannot be opened.
     """
     with open_source(source) as (file, size):
-        header = read_header(file, max_pixels=max_pixels, max_frames=max_frames)
+        header = read_header(file, limits)
         return FileReport(header, size, availability(header, size))
 
 
-def verify(source: Source) -> FileReport:
+def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
     """Check every checksum of a file or of a prefix of one.
+
+    Args:
+        source: Path, bytes or a binary file object.
+        limits: What to accept.
 
     Raises:
         FormatError: The first damage that is found; `CorruptPacketError` names level and clip.
         MptError: The file cannot be opened.
     """
     with open_source(source) as (file, size):
-        header = read_header(file)
+        header = read_header(file, limits)
         for level in range(header.levels):
             for clip in range(header.clips):
                 read_section(file, header, level, clip)
@@ -121,6 +125,7 @@ def truncate(
     max_bytes: int | None = None,
     max_bitrate: float | None = None,
     force: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> FileReport:
     """Copy the longest prefix that ends with a whole level and keeps to the limit.
 
@@ -131,6 +136,7 @@ def truncate(
         max_bytes: Largest size of the result.
         max_bitrate: Largest mean bit rate in bits a second.
         force: Replace an existing target.
+        limits: What to accept.
 
     Returns:
         What the target holds.
@@ -142,8 +148,10 @@ def truncate(
     """
     if sum(limit is not None for limit in (levels, max_bytes, max_bitrate)) != 1:
         raise ValueError("give exactly one of levels, max_bytes and max_bitrate")
+    if max_bitrate is not None and not isfinite(max_bitrate):
+        raise ValueError(f"max_bitrate is a finite number, found {max_bitrate}")
     with open_source(source) as (file, size):
-        header = read_header(file)
+        header = read_header(file, limits)
         report = FileReport(header, size, availability(header, size))
         if levels is None:
             levels = _fitting_levels(report, max_bytes, max_bitrate)
@@ -166,6 +174,8 @@ def _fitting_levels(report: FileReport, max_bytes: int | None, max_bitrate: floa
     limit = max_bytes if max_bytes is not None else int((max_bitrate or 0) * report.duration_s / 8)
     header = report.header
     fitting = sum(header.prefix_bytes(k + 1) <= limit for k in range(report.available.levels))
+    if report.available.levels == 0:
+        raise FormatError("the file is cut: it has no complete level", offset=report.size_bytes)
     if fitting == 0:
         raise MptError(f"level 0 needs {header.prefix_bytes(1)} bytes, the limit allows {limit}: raise it")
     return fitting
@@ -239,9 +249,9 @@ def atomic_output(target: Path, *, force: bool) -> Iterator[BinaryIO]:
         try:
             with open(part, "wb") as file:
                 yield file
+            move_into_place(part, target, force)
         except OSError as error:
             raise MptError(f"cannot write {target}: {error.strerror or error}") from error
-        move_into_place(part, target, force)
     finally:
         remove(part)
 

@@ -53,7 +53,7 @@ class VideoInfo:
     colour: Colour = Colour()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Section:
     """Length in bytes and CRC-32 of one level of one clip."""
 

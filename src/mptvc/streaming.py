@@ -13,7 +13,7 @@ from zlib import crc32
 import numpy as np
 from torch import Tensor
 
-from mptvc.bitstream import read_header, read_section, write_header
+from mptvc.bitstream import MAX_RATIO, MAX_SIDE, read_header, read_section, write_header
 from mptvc.clip import ClipCoder
 from mptvc.errors import FormatError, WeightsError
 from mptvc.header import Availability, Header, Section, VideoInfo, availability
@@ -201,11 +201,16 @@ def describe(frames: np.ndarray, frame_rate: Fraction) -> VideoInfo:
     """Describe frames uint8 ``[T, H, W, 3]``.
 
     Raises:
-        ValueError: They have another shape or dtype, or are empty.
+        ValueError: They have another shape or dtype, are empty or too large, or the rate is not above zero.
     """
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or frames.size == 0:
         raise ValueError(f"frames are uint8 [T, H, W, 3], found {frames.dtype} {frames.shape}")
     count, height, width, _ = frames.shape
+    if max(height, width) > MAX_SIDE:
+        raise ValueError(f"{width}x{height} is larger than {MAX_SIDE} pixels a side")
+    frame_rate = Fraction(frame_rate).limit_denominator(10**6)
+    if not 0 < frame_rate <= MAX_RATIO:
+        raise ValueError(f"frame_rate is above zero, found {frame_rate}")
     return VideoInfo(width, height, count, frame_rate=frame_rate, time_base=1 / frame_rate)
 
 
