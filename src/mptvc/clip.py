@@ -5,7 +5,7 @@ Knows tensors, tiles and packets; knows no file. Memory is bounded by one clip a
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, product
 
 import numpy as np
 import torch
@@ -202,8 +202,7 @@ class ClipCoder:
         shape = (scenes.shape[1], *header.grid(k), self.config.levels[k].channels)
         blended = torch.zeros(shape, device=self.device)
         for batch in self._batches(header, k):
-            x = torch.stack([self._residual_patches(picture, coarser, tile) for tile in batch])
-            base = self._base_patches(coarser, batch)
+            x, base = self._residual_patches(picture, coarser, batch)
             with self._arithmetic():
                 latents = level.analysis(x, base, scenes.expand(len(batch), -1))
             for tile, tile_latents in zip(batch, latents, strict=True):
@@ -242,32 +241,33 @@ class ClipCoder:
             frames = self._frames(picture, t)
             tile.pixels(frames, self.config.patch_size).add_(pixels.mul_(weights).half())
 
-    def _residual_patches(self, picture: Tensor, coarser: Tensor | None, tile: Tile) -> Tensor:
-        """What the coarser level leaves of a tile ``[T, h, w, P]``, slice by slice."""
-        slices = []
-        for t in range(picture.shape[1] // self.config.patch_frames):
+    def _residual_patches(
+        self, picture: Tensor, coarser: Tensor | None, batch: list[Tile]
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the coarser level leaves of each tile, and its expansion: ``[B, T, h, w, P]`` each."""
+        residuals, bases = [], []
+        for tile, t in self._slices(picture, batch):
             pixels = _tile_pixels(self._frames(picture, t), tile, self.config.patch_size)
             if coarser is not None:
-                pixels -= self._base(coarser, tile, t)
-            slices.append(patchify(pixels[None].to(self.dtype), self.config)[0, 0])
-        return torch.stack(slices)
+                base = self._base(coarser, tile, t)
+                bases.append(self._to_patches(base))
+                pixels -= base
+            residuals.append(self._to_patches(pixels))
+        return _stacked(residuals, len(batch)), _stacked(bases, len(batch)) if bases else None
 
     def _base_patches(self, coarser: Tensor | None, batch: list[Tile]) -> Tensor | None:
         """The expanded coarser reconstruction under each tile ``[B, T, h, w, P]``."""
         if coarser is None:
             return None
-        slices = range(coarser.shape[1] // self.config.patch_frames)
-        return torch.stack(
-            [
-                torch.cat(
-                    [
-                        patchify(self._base(coarser, tile, t)[None].to(self.dtype), self.config)[0]
-                        for t in slices
-                    ]
-                )
-                for tile in batch
-            ]
-        )
+        slices = self._slices(coarser, batch)
+        return _stacked([self._to_patches(self._base(coarser, tile, t)) for tile, t in slices], len(batch))
+
+    def _slices(self, picture: Tensor, batch: list[Tile]) -> Iterator[tuple[Tile, int]]:
+        return product(batch, range(picture.shape[1] // self.config.patch_frames))
+
+    def _to_patches(self, pixels: Tensor) -> Tensor:
+        """One slice ``[3, p_t, h, w]`` to patches ``[h/p, w/p, P]`` in the networks' type."""
+        return patchify(pixels[None].to(self.dtype), self.config)[0, 0]
 
     def _base(self, coarser: Tensor, tile: Tile, t: int) -> Tensor:
         """The expanded coarser reconstruction under one slice of a tile ``[3, p_t, h, w]``."""
@@ -333,3 +333,8 @@ def _expanded(coarser: Tensor, tile: Tile, patch: int) -> Tensor:
     height = (tile.y.stop - tile.y.start) * patch
     width = (tile.x.stop - tile.x.start) * patch
     return big[..., lead[0] : lead[0] + height, lead[1] : lead[1] + width]
+
+
+def _stacked(slices: list[Tensor], batch: int) -> Tensor:
+    """Slices ``[h, w, P]`` of all tiles, tile by tile, as ``[B, T, h, w, P]``."""
+    return torch.stack(slices).reshape(batch, -1, *slices[0].shape)
