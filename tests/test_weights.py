@@ -46,6 +46,11 @@ def folder(small_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.fixture(scope="module")
+def folder_ids(folder: Path) -> tuple[str, str]:
+    return ids(folder)
+
+
 @pytest.fixture
 def tensors(folder: Path) -> Tensors:
     """The stored tensors, free to be changed."""
@@ -83,7 +88,7 @@ def refusal(weights: Path | str) -> str:
     return message
 
 
-def ids(weights: Path) -> tuple[str, str]:
+def ids(weights: Path | str) -> tuple[str, str]:
     """Identity of the entropy models and of the whole weights."""
     clips = mptvc.load(weights, device="cpu").clips
     return clips.entropy_id.hex(), clips.weights_id.hex()
@@ -144,8 +149,8 @@ def test_fractional_weights_are_written_as_training_used_them(small_model: Model
     assert loaded.mixers[0].inner.bias[:2].tolist() == [-70000, 70001]
 
 
-def test_any_path_type_names_a_folder(folder: Path) -> None:
-    assert ids(folder) == ids(str(folder))  # type: ignore[arg-type]
+def test_text_names_a_folder_as_a_path_does(folder: Path, folder_ids: tuple[str, str]) -> None:
+    assert ids(str(folder)) == folder_ids
 
 
 # Packaged weights
@@ -171,58 +176,62 @@ def test_packaged_weights_load_the_same_every_time(codec: Codec) -> None:
 # Identities
 
 
-def test_loading_twice_gives_equal_ids(folder: Path) -> None:
-    assert ids(folder) == ids(folder)
+def test_loading_twice_gives_equal_ids(folder: Path, folder_ids: tuple[str, str]) -> None:
+    assert ids(folder) == folder_ids
 
 
 @pytest.mark.parametrize("name", [MIXER_WEIGHT, MIXER_BIAS, "levels.0.entropy_model.hyper_gate"])
 def test_an_entropy_tensor_changes_both_ids(
-    folder: Path, tensors: Tensors, store: Callable[..., Path], name: str
+    folder_ids: tuple[str, str], tensors: Tensors, store: Callable[..., Path], name: str
 ) -> None:
     tensors[name].view(-1)[0] += 1
-    before, after = ids(folder), ids(store(data=save(tensors)))
-    assert before[0] != after[0]
-    assert before[1] != after[1]
+    after = ids(store(data=save(tensors)))
+    assert folder_ids[0] != after[0]
+    assert folder_ids[1] != after[1]
 
 
 def test_a_frequency_table_changes_both_ids(
-    folder: Path, tensors: Tensors, store: Callable[..., Path]
+    folder_ids: tuple[str, str], tensors: Tensors, store: Callable[..., Path]
 ) -> None:
     row = tensors[FREQUENCIES][0]
     row[int(row.argmax())] -= 1
     row[0] += 1
-    before, after = ids(folder), ids(store(data=save(tensors)))
-    assert before[0] != after[0]
-    assert before[1] != after[1]
+    after = ids(store(data=save(tensors)))
+    assert folder_ids[0] != after[0]
+    assert folder_ids[1] != after[1]
 
 
 @pytest.mark.parametrize("name", [SYNTHESIS, ANALYSIS, HYPER_ANALYSIS])
 def test_a_network_weight_changes_only_the_weights_id(
-    folder: Path, tensors: Tensors, store: Callable[..., Path], name: str
+    folder_ids: tuple[str, str], tensors: Tensors, store: Callable[..., Path], name: str
 ) -> None:
     tensors[name].view(-1)[0] += 1
-    before, after = ids(folder), ids(store(data=save(tensors)))
-    assert before[0] == after[0]
-    assert before[1] != after[1]
+    after = ids(store(data=save(tensors)))
+    assert folder_ids[0] == after[0]
+    assert folder_ids[1] != after[1]
 
 
 def test_the_configuration_changes_both_ids(
-    folder: Path, raw_config: dict[str, Any], store: Callable[..., Path]
+    folder_ids: tuple[str, str], raw_config: dict[str, Any], store: Callable[..., Path]
 ) -> None:
     raw_config["phase_jump"] = 20000.0
-    before, after = ids(folder), ids(store(config=json.dumps(raw_config)))
-    assert before[0] != after[0]
-    assert before[1] != after[1]
+    after = ids(store(config=json.dumps(raw_config)))
+    assert folder_ids[0] != after[0]
+    assert folder_ids[1] != after[1]
 
 
 def test_the_layout_of_the_files_changes_no_id(
-    folder: Path, tensors: Tensors, raw_config: dict[str, Any], store: Callable[..., Path]
+    folder: Path,
+    folder_ids: tuple[str, str],
+    tensors: Tensors,
+    raw_config: dict[str, Any],
+    store: Callable[..., Path],
 ) -> None:
     data = save(dict(reversed(tensors.items())), metadata={"made": "elsewhere"})
     config = json.dumps(dict(reversed(raw_config.items())))
     changed = store(config=config, data=data)
     assert (changed / TENSORS_FILE).read_bytes() != (folder / TENSORS_FILE).read_bytes()
-    assert ids(changed) == ids(folder)
+    assert ids(changed) == folder_ids
 
 
 def test_a_file_of_other_weights_is_refused_with_both_ids(
@@ -310,7 +319,7 @@ def test_frequencies_that_are_no_distribution_name_their_level(
     assert "level 1: the frequency tables" in refusal(store(data=save(tensors)))
 
 
-@pytest.mark.parametrize("value", [2**24, -(2**24), 2**31 - 1, -(2**31)])
+@pytest.mark.parametrize("value", [-(2**24), 2**31 - 1, -(2**31)])
 def test_a_bias_beyond_the_exact_range_names_its_level(
     tensors: Tensors, store: Callable[..., Path], value: int
 ) -> None:
@@ -320,11 +329,13 @@ def test_a_bias_beyond_the_exact_range_names_its_level(
     assert "2^24" in message
 
 
-def wide_model(weight: int) -> Model:
-    """One level whose first integer layer has 1057 inputs, all of its weights alike."""
+def wide_model(weight: int, bias: int = 0) -> Model:
+    """One level whose first integer layer has 1057 inputs, all of its weights alike, and one output."""
     level = LevelConfig(values=(3,) * 1024, dim=1024, blocks=0, groups=(1024,), hidden=1)
     model = Model(ModelConfig((level,), patch_size=2, patch_frames=1))
-    torch.nn.init.constant_(model.level(0).entropy_model.mixers[0].inner.weight, weight)
+    layer = model.level(0).entropy_model.mixers[0].inner
+    torch.nn.init.constant_(layer.weight, weight)
+    torch.nn.init.constant_(layer.bias, bias)
     return model
 
 
@@ -336,14 +347,26 @@ def test_too_many_inputs_for_exact_sums_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "wide").exists()
 
 
-def test_as_many_inputs_with_smaller_weights_are_accepted(tmp_path: Path) -> None:
-    write_weights(wide_model(124), tmp_path / "wide")
-    model = build_model(*read_weights(tmp_path / "wide"))
-    assert model.level(0).entropy_model.accumulator_bound() == 1057 * 124 * 127
+def test_sums_may_come_as_close_as_one_to_the_exact_range(tmp_path: Path) -> None:
+    rest = 2**24 - 1057 * 124 * 127
+    assert rest > 0
+    with pytest.raises(WeightsError, match="level 0"):
+        write_weights(wide_model(124, -rest), tmp_path / "at")
+    write_weights(wide_model(124, 1 - rest), tmp_path / "below")
+    model = build_model(*read_weights(tmp_path / "below"))
+    assert model.level(0).entropy_model.accumulator_bound() == 2**24 - 1
 
 
-@pytest.mark.parametrize("name", [MIXER_WEIGHT, MIXER_BIAS, SYNTHESIS, HYPER_ANALYSIS])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (MIXER_WEIGHT, float("nan")),
+        (MIXER_WEIGHT, float("inf")),
+        (MIXER_BIAS, float("nan")),
+        (SYNTHESIS, float("nan")),
+        (HYPER_ANALYSIS, float("-inf")),
+    ],
+)
 def test_a_model_with_a_number_that_is_not_finite_is_not_written(
     small_model: Model, tmp_path: Path, name: str, value: float
 ) -> None:
@@ -366,8 +389,6 @@ def test_a_weight_beyond_half_precision_is_not_written(small_model: Model, tmp_p
 
 # Configurations that are refused
 
-ESCAPES = pytest.mark.xfail(strict=True, reason="ModelConfig.from_json lets Python's own errors escape")
-
 
 @pytest.mark.parametrize(
     "text",
@@ -376,7 +397,7 @@ ESCAPES = pytest.mark.xfail(strict=True, reason="ModelConfig.from_json lets Pyth
         "levels",
         "{",
         '{"levels": [',
-        pytest.param("[" * 100_000, marks=ESCAPES, id="nested"),
+        pytest.param("[" * 100_000, id="nested"),
         pytest.param(b"\x80\x02}q\x00.", id="pickle"),
         pytest.param(b"\xff\xfe{\x00}\x00", id="UTF-16"),
     ],
@@ -450,9 +471,9 @@ INFINITY = float("inf")
         ("hyper_stride", 0),
         ("scales", 1),
         ("scales", 10**9),
-        pytest.param("heads", INFINITY, marks=ESCAPES),
-        pytest.param("heads", float("nan"), marks=ESCAPES),
-        pytest.param("rope_base", 10**400, marks=ESCAPES, id="rope_base-10^400"),
+        ("heads", INFINITY),
+        ("heads", float("nan")),
+        pytest.param("rope_base", 10**400, id="rope_base-10^400"),
     ],
 )
 def test_a_field_out_of_range_is_named(

@@ -5,6 +5,7 @@ This module validates; it knows nothing of tensors, files or the entropy coder.
 
 import json
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from typing import Any
 
 from mptvc.errors import WeightsError
@@ -92,7 +93,7 @@ class ModelConfig:
             _check(1 <= level.channels <= 1024, "1 to 1024 channels", level.channels)
             for value in level.values:
                 _check(value % 2 == 1 and 3 <= value <= 2 * MAX_HALF + 1, "odd values", value)
-            _check(sum(level.groups) == level.channels, "groups that cover the channels", level)
+            _check(sum(level.groups) == level.channels, "groups that cover the channels", sum(level.groups))
             _check(all(g > 0 for g in level.groups), "groups above zero", level.groups)
             _check(level.channels <= level.dim <= 2048, "dim from channels to 2048", level.dim)
             _check(0 <= level.blocks <= 32, "0 to 32 blocks", level.blocks)
@@ -148,7 +149,7 @@ class ModelConfig:
         """
         try:
             raw = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise WeightsError(f"config.json is not JSON: {error}") from error
         _check(isinstance(raw, dict) and isinstance(raw.get("levels"), list), "levels", type(raw))
         levels = tuple(_build(LevelConfig, level) for level in raw["levels"])
@@ -179,21 +180,29 @@ def _check(condition: bool, expected: str, found: object) -> None:
 def _build(kind: type, raw: Any) -> Any:
     """Make a dataclass from a mapping with exactly its fields, lists turned into tuples."""
     _check(isinstance(raw, dict), f"an object for {kind.__name__}", type(raw).__name__)
-    names = {field.name: field.type for field in fields(kind)}
-    _check(set(raw) == set(names), f"the fields {sorted(names)}", sorted(map(str, raw)))
-    values = {}
-    for name, value in raw.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if names[name] is int:
-            _check(is_number and int(value) == value, f"an integer for {name}", value)
-            value = int(value)
-        elif names[name] is float:
-            _check(is_number, f"a number for {name}", value)
-            value = float(value)
-        else:
-            _check(isinstance(value, list | tuple), f"a list for {name}", value)
-            value = tuple(value)
-            if name in ("values", "groups"):
-                _check(all(type(v) is int for v in value), f"integers for {name}", value)
-        values[name] = value
-    return kind(**values)
+    kinds = {field.name: field.type for field in fields(kind)}
+    _check(
+        not kinds.keys() - raw.keys(), f"the fields of {kind.__name__}", f"none named {_first(kinds, raw)}"
+    )
+    _check(not raw.keys() - kinds.keys(), f"the fields of {kind.__name__}", f"one named {_first(raw, kinds)}")
+    return kind(**{name: _field(name, kinds[name], value) for name, value in raw.items()})
+
+
+def _first(some: dict[str, Any], others: dict[str, Any]) -> str:
+    """A name that only the first mapping has, for a message."""
+    return next((repr(name)[:40] for name in some if name not in others), "")
+
+
+def _field(name: str, kind: Any, value: Any) -> Any:
+    """One field's value in its own type."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        _check(is_number and isfinite(value) and int(value) == value, f"an integer for {name}", value)
+        return int(value)
+    if kind is float:
+        _check(is_number and abs(value) < 1e300, f"a number for {name}", str(value)[:40])
+        return float(value)
+    _check(isinstance(value, list | tuple), f"a list for {name}", value)
+    if name in ("values", "groups"):
+        _check(all(type(v) is int for v in value), f"integers for {name}", value)
+    return tuple(value)

@@ -209,11 +209,12 @@ def _from_hub(name: str) -> tuple[Path, Path]:
     if match is None:
         raise WeightsError(f"weights on the Hub are named hf://owner/name[@revision], found {name!r}")
     repository, revision = match.groups()
-    return _download(repository, revision, CONFIG_FILE), _download(repository, revision, TENSORS_FILE)
+    config = _download(name, repository, revision, CONFIG_FILE)
+    commit = config.parent.name  # so that a branch that moves in between cannot mix two commits
+    return config, _download(name, repository, commit, TENSORS_FILE)
 
 
-def _download(repository: str, revision: str | None, file: str) -> Path:
-    name = f"{_HUB}{repository}" + (f"@{revision}" if revision else "")
+def _download(name: str, repository: str, revision: str | None, file: str) -> Path:
     try:
         return Path(hf_hub_download(repository, file, revision=revision))
     except LocalEntryNotFoundError as error:
