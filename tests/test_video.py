@@ -587,8 +587,25 @@ def test_target_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "moved.mp4").read_text() == "mine"
 
 
-@pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.y4m", "a.npy", "pictures"])
+@pytest.mark.parametrize("name", ["a.mp4", "pictures"])
+def test_folders_and_files_never_replace_each_other(tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+    if name == "pictures":
+        target.write_text("mine")
+    else:
+        target.mkdir()
+    with pytest.raises(VideoError, match=f"{name} is .* folder and cannot be replaced"):
+        VideoSink(target, describe(moving(1)), OutputOptions(), force=True)
+    assert names(tmp_path) == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "force"),
+    [
+        *((name, force) for name in ("a.mp4", "a.mkv", "a.y4m", "a.npy") for force in (False, True)),
+        ("pictures", False),
+    ],
+)
 def test_failure_inside_the_block_leaves_nothing(tmp_path: Path, name: str, force: bool) -> None:
     def fail() -> None:
         with VideoSink(tmp_path / name, describe(moving(3)), OutputOptions(), force=force) as sink:
