@@ -14,7 +14,7 @@ from mptvc.config import LevelConfig, ModelConfig
 from mptvc.header import VideoInfo
 from mptvc.model import Model
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 

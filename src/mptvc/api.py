@@ -147,7 +147,6 @@ def decode_file(
     if isinstance(target, str | Path):
         refuse_same(source, target)
         target = Path(target)
-        refuse_existing(target, force)
     with open_source(source) as (file, size):
         header = read_header(file, limits)
         reader = Decompressor(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import mptvc
 from mptvc.bitstream import Limits
@@ -77,7 +77,7 @@ def main() -> None:
     verbose = "-v" in sys.argv[1:]
     arguments = [a for a in sys.argv[1:] if a != "-v"]
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments or ["--help"], prog_name="mptvc", standalone_mode=False)
     except KeyboardInterrupt:
         _fail(EXIT_INTERRUPTED, "interrupted")
     except BrokenPipeError:
@@ -90,6 +90,8 @@ def main() -> None:
             traceback.print_exc()
         code, message = _explain(error)
         _fail(code, message)
+    if code == EXIT_INTERRUPTED:  # how the parser reports Ctrl-C
+        _fail(EXIT_INTERRUPTED, "interrupted")
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
@@ -98,7 +100,8 @@ def _terminate(*_: object) -> None:
 
 
 def _fail(code: int, message: str) -> None:
-    console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    if message:  # a command without arguments has shown its help instead
+        console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
     raise SystemExit(code) from None
 
 
@@ -118,6 +121,11 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, MptError | OSError):
         return EXIT_FAILED, text
     return EXIT_FAILED, f"{type(error).__name__}: {text} (-v shows where)"
+
+
+def _input(name: str) -> str | bytes:
+    """A path, or all of standard input."""
+    return sys.stdin.buffer.read() if name == "-" else name
 
 
 def _codec(weights: str | None, device: str, dtype: str, tile: str, batch: int, threads: int) -> "Codec":
@@ -182,7 +190,7 @@ def encode(
             progress=show,
         )
     for warning in report.warnings:
-        console.print(f"[yellow]warning:[/] {escape(warning)}")
+        console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
     header = report.header
     sizes = [header.prefix_bytes(k + 1) for k in range(header.levels)]
     pixels = header.video.width * header.video.height * header.video.frames
@@ -230,9 +238,9 @@ def decode(
     from mptvc.video_output import OutputOptions, output_format
 
     options, limits = OutputOptions(format, codec_name, crf, pix_fmt), Limits(max_pixels, max_frames)
-    output_format(target, options)
+    kind = output_format(target, options)
     if target != "-":
-        refuse_existing(Path(target), force)
+        refuse_existing(Path(target), force, folder=kind == "png")
     with open_source(sys.stdin.buffer if source == "-" else source) as (file, _):
         probe(file, limits=limits)
         file.seek(0)
@@ -314,11 +322,11 @@ def info(
         return
     if not sources:
         raise ValueError("name at least one file, or --weights")
-    reports = {name: mptvc.probe(name, limits=Limits(max_pixels, max_frames)) for name in sources}
+    reports = {name: mptvc.probe(_input(name), limits=Limits(max_pixels, max_frames)) for name in sources}
     if as_json:
         print_json([{"file": name, **describe(report)} for name, report in reports.items()])
         return
-    out = Console(highlight=False)
+    out = Console(highlight=False, emoji=False)
     for name, report in reports.items():
         print_report(out, name, report)
 
@@ -345,10 +353,11 @@ def verify(
     for name in sources:
         result: dict[str, Any] = {"file": name, "ok": True}
         try:
-            report = mptvc.verify(name, limits=limits)
+            data = _input(name)
+            report = mptvc.verify(data, limits=limits)
             result["complete_levels"] = report.available.levels
             if codec is not None:
-                result["sha256"] = mptvc.symbol_digests(name, codec=codec, limits=limits)
+                result["sha256"] = mptvc.symbol_digests(data, codec=codec, limits=limits)
         except MptError as error:
             if len(sources) == 1 and not as_json:
                 raise
@@ -372,6 +381,8 @@ def compare(
     dtype: Dtype = "auto",
     tile_batch: TileBatch = 1,
     threads: Threads = 0,
+    max_pixels: MaxPixels = PIXELS,
+    max_frames: MaxFrames = FRAMES,
     progress: ShowProgress = ProgressMode.AUTO,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -383,19 +394,21 @@ def compare(
     from mptvc.compare import compare_file
 
     codec = _codec(weights, device, dtype, "auto", tile_batch, threads)
-    table = Table("file", "levels", "bytes", "bpp", "PSNR RGB", "PSNR Y", box=None)
+    table = Table(Column("file", overflow="fold"), "levels", "bytes", "bpp", "PSNR RGB", "PSNR Y", box=None)
     results = []
     for name in sources:
         with progress_callback(name, progress, quiet) as show:
-            ladder = compare_file(reference, name, codec=codec, progress=show)
+            ladder = compare_file(
+                reference, name, codec=codec, limits=Limits(max_pixels, max_frames), progress=show
+            )
         results.append({"file": name, "levels": [asdict(quality) for quality in ladder]})
         for q in ladder:
             numbers = (f"{q.bpp:.4f}", f"{q.psnr_rgb:.2f}", f"{q.psnr_y:.2f}")
-            table.add_row(name, str(q.levels), str(q.size_bytes), *numbers)
+            table.add_row(escape(name), str(q.levels), str(q.size_bytes), *numbers)
     if as_json:
         print_json(results)
     else:
-        Console(highlight=False).print(table)
+        Console(highlight=False, emoji=False).print(table)
 
 
 @app.command()
@@ -505,7 +518,7 @@ def demo(
     from mptvc.files import refuse_existing
     from mptvc.weights import load_codec
 
-    refuse_existing(folder, force)
+    refuse_existing(folder, force, folder=True)
     folder.mkdir(exist_ok=True)
     source, coded, sheet = folder / "sample.mkv", folder / "sample.mpt", folder / "levels.png"
     say(quiet, f"writing {source}")
@@ -522,7 +535,7 @@ def demo(
     write_contact_sheet(sheet, rows)
     table = Table("levels", "file", "bytes", "bpp", "PSNR RGB", "PSNR Y", box=None)
     for q in compare_file(source, coded, codec=codec):
-        name = str(folder / f"levels_{q.levels}.mpt")
+        name = escape(str(folder / f"levels_{q.levels}.mpt"))
         numbers = (f"{q.bpp:.4f}", f"{q.psnr_rgb:.2f}", f"{q.psnr_y:.2f}")
         table.add_row(str(q.levels), name, str(q.size_bytes), *numbers)
     if not quiet:
@@ -532,7 +545,10 @@ def demo(
 
 @app.command()
 def env(as_json: AsJson = False) -> None:
-    """Show versions and devices, for a bug report."""
+    """Show versions and devices, for a bug report.
+
+    Example: [bold]mptvc env[/]
+    """
     import platform
     from importlib.metadata import version
 

@@ -8,18 +8,19 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape as rich_escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mptvc.cli_options import ProgressMode
 from mptvc.files import FileReport
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
 
 
 def escape(text: str) -> str:
-    """Text that rich prints as it is."""
-    return text.replace("[", r"\[")
+    """Text in which rich finds no markup."""
+    return rich_escape(text)
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def progress_callback(
 def say(quiet: bool, message: str) -> None:
     """Print a line to standard error unless quiet."""
     if not quiet:
-        console.print(message, soft_wrap=True)
+        console.print(message, soft_wrap=True, markup=False)
 
 
 def print_json(value: Any) -> None:
@@ -133,7 +134,7 @@ def print_report(out: Console, name: str, report: FileReport) -> None:
 def print_check(result: dict[str, Any], quiet: bool) -> None:
     """Print the outcome of ``verify`` for one file."""
     if not result["ok"]:
-        console.print(f"[bold red]error:[/] {escape(result['file'])}: {escape(result['error'])}")
+        console.print(f"[bold red]error:[/] {escape(result['error'])}", soft_wrap=True)
         return
     if not quiet:
         print(f"{result['file']}: ok, {result['complete_levels']} levels complete")
@@ -171,7 +172,7 @@ def show_weights(weights: str | None, as_json: bool) -> None:
     if as_json:
         print_json({**summary, "config": json.loads(config.to_json())})
         return
-    out = Console(highlight=False)
+    out = Console(highlight=False, emoji=False)
     out.print(f"weights {summary['weights_id']}\nentropy {summary['entropy_id']}")
     table = Table("level", "channels", "analysis", "synthesis", "entropy model", box=None)
     for row in rows:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mptvc.bitstream import read_header
+from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header
 from mptvc.codec import Codec
 from mptvc.errors import VideoError
 from mptvc.files import open_source
@@ -39,6 +39,7 @@ def compare_file(
     file: str | Path,
     *,
     codec: Codec,
+    limits: Limits = DEFAULT_LIMITS,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[LevelQuality]:
     """Compare every complete prefix of an ``.mpt`` file with its source.
@@ -47,6 +48,7 @@ def compare_file(
         reference: The source video.
         file: The ``.mpt`` file.
         codec: Codec with the file's weights.
+        limits: What to accept.
         progress: Called after each clip with frames done and expected.
 
     Raises:
@@ -58,7 +60,7 @@ def compare_file(
         open_source(file) as (opened, size),
         VideoSource(reference, scene_threshold=None, force_8bit=True) as source,
     ):
-        header = read_header(opened)
+        header = read_header(opened, limits)
         reader = Decompressor(codec.clips, opened, size, header=header)
         video = header.video
         if (source.info.width, source.info.height) != (video.width, video.height):

@@ -23,11 +23,17 @@ class FormatError(MptError):
 
     Attributes:
         offset: Byte offset in the file at which the fault was found, or None.
+        file: Path of the file, where it is known.
     """
 
     def __init__(self, message: str, *, offset: int | None = None) -> None:
         super().__init__(message if offset is None else f"{message} (byte {offset})")
         self.offset = offset
+        self.file: str | None = None
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return message if self.file is None else f"{self.file}: {message}"
 
 
 class NotMptError(FormatError):

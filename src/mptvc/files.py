@@ -74,7 +74,11 @@ def open_source(source: Source) -> Iterator[tuple[BinaryIO, int]]:
     except OSError as error:
         raise MptError(f"{source}: {error.strerror}") from error
     with opened, _seekable(opened) as file:
-        yield file, _size_of(file)
+        try:
+            yield file, _size_of(file)
+        except FormatError as error:
+            error.file = error.file or str(source)
+            raise
 
 
 def probe(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
@@ -256,14 +260,17 @@ def atomic_output(target: Path, *, force: bool) -> Iterator[BinaryIO]:
         remove(part)
 
 
-def refuse_existing(target: Path, force: bool) -> None:
+def refuse_existing(target: Path, force: bool, *, folder: bool = False) -> None:
     """Check that a target may be written.
 
     Raises:
-        MptError: It exists and ``force`` is not set, or its folder does not exist.
+        MptError: It exists and ``force`` is not set, it is a folder where a file is to be written or the
+            reverse, or the folder around it does not exist.
     """
     if target.exists() and not force:
         raise MptError(f"{target} exists; -f replaces it")
+    if target.exists() and target.is_dir() != folder:
+        raise MptError(f"{target} is {'no' if folder else 'a'} folder; name another output")
     if not target.absolute().parent.is_dir():
         raise MptError(f"{target.absolute().parent} is not a folder")
 
@@ -287,7 +294,7 @@ def move_into_place(part: Path, target: Path, force: bool) -> None:
     Raises:
         MptError: The target has appeared in the meantime.
     """
-    refuse_existing(target, force)
+    refuse_existing(target, force, folder=part.is_dir())
     if part.is_dir():
         part.chmod(0o755)
         if target.is_dir():

@@ -75,12 +75,6 @@ def output_format(target: str, options: OutputOptions) -> str:
     return _FORMATS[suffix]
 
 
-def _refuse_other_kind(target: Path, kind: str) -> None:
-    if target.exists() and target.is_dir() != (kind == "png"):
-        found = "a folder" if target.is_dir() else "no folder"
-        raise VideoError(f"{target} is {found} and cannot be replaced with {kind}; name another output")
-
-
 class VideoSink:
     """Writes frames to a file, a folder or a stream; the target appears when all is written.
 
@@ -110,8 +104,7 @@ class VideoSink:
         self._kind = output_format(str(target) if isinstance(target, Path) else "-", options)
         self._stamps = _stamps(info) if self._kind in _TAGGED else []
         if isinstance(target, Path):
-            refuse_existing(target, force)
-            _refuse_other_kind(target, self._kind)
+            refuse_existing(target, force, folder=self._kind == "png")
             self._part: Path | None = part_path(target, folder=self._kind == "png")
         else:
             self._part = None
