@@ -28,6 +28,7 @@ LAYERS = [
     ["api", "compare", "demo"],
     ["cli_options"],
     ["cli_output"],
+    ["cli_tools"],
     ["cli"],
     ["__main__"],
 ]
@@ -57,7 +58,7 @@ MATHS_MAY_IMPORT = {
     "torch",
     "typing",
 }
-CLI = ["cli", "cli_options", "cli_output"]
+CLI = ["cli", "cli_options", "cli_output", "cli_tools"]
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")}
 TRAIN = [name for name in MODULES if name.split(".")[0] == "train"]
 

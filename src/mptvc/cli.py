@@ -52,6 +52,7 @@ from mptvc.cli_output import (
     say,
     show_weights,
 )
+from mptvc.cli_tools import demo, env, train, weights_app
 from mptvc.errors import FormatError, LimitExceededError, MptError, WeightsError
 
 if TYPE_CHECKING:
@@ -67,8 +68,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-weights_app = typer.Typer(no_args_is_help=True, help="Show, download and check weights.")
-app.add_typer(weights_app, name="weights")
 
 
 def main() -> None:
@@ -411,164 +410,9 @@ def compare(
         Console(highlight=False, emoji=False).print(table)
 
 
-@app.command()
-def train(
-    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Videos, or folders of them.")],
-    out: Annotated[Path, typer.Option(help="Folder for the weights, the log and the shards.")],
-    minutes: Annotated[
-        tuple[float, float, float], typer.Option(help="Minutes for each of the three levels.")
-    ] = (20.0, 40.0, 60.0),
-    init: Annotated[
-        str | None, typer.Option(help="Weights to start from: a folder, hf://..., or 'default'.")
-    ] = None,
-    threads: Threads = 0,
-    progress: ShowProgress = ProgressMode.AUTO,
-    quiet: Quiet = False,
-) -> None:
-    """Train or fine-tune weights on your own videos, on the processor; every eighth shot is held out.
-
-    Example: [bold]mptvc train videos --out mine --minutes 5 10 20[/]
-    """
-    import torch
-
-    from mptvc.train.data import open_shards
-    from mptvc.train.run import default_train_config
-    from mptvc.train.run import train as run_training
-    from mptvc.train.shards import find_videos, prepare_shards
-
-    if threads:
-        torch.set_num_threads(threads)
-    with progress_callback("prepare", progress, quiet) as show:
-        for failure in prepare_shards(find_videos(data), out / "shards", show):
-            console.print(f"[yellow]warning:[/] {escape(failure)}")
-    names = sorted(open_shards(out / "shards"))
-
-    def report(level: int, share: float, losses: dict[str, float]) -> None:
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
-        say(quiet, f"level {level} {100 * share:3.0f} %: {numbers}")
-
-    ladder = run_training(
-        out / "shards",
-        out,
-        default_train_config(minutes),
-        init=init,
-        held_out=frozenset(names[7::8]),
-        report=report,
-    )
-    for k, row in enumerate(ladder, start=1):
-        say(quiet, f"held out, levels {k}: {row['psnr']:.2f} dB at {row['bpp']:.4f} bpp")
-
-
-@weights_app.command("show")
-def weights_show(
-    weights: Annotated[str | None, typer.Argument(metavar="[WEIGHTS]")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show sizes and identity of weights.
-
-    Example: [bold]mptvc weights show[/]
-    """
-    show_weights(weights, as_json)
-
-
-@weights_app.command("check")
-def weights_check(
-    weights: Annotated[str | None, typer.Argument(metavar="[WEIGHTS]")] = None,
-) -> None:
-    """Check keys, shapes, values and the exactness bound of weights.
-
-    Example: [bold]mptvc weights check folder[/]
-    """
-    from mptvc.weights import build_model, read_weights
-
-    model = build_model(*read_weights(weights))
-    for k in range(len(model.config.levels)):
-        bound = model.level(k).entropy_model.accumulator_bound()
-        print(f"level {k}: sums reach {bound:.0f} of 16777216, exact")
-
-
-@weights_app.command("download")
-def weights_download(
-    name: Annotated[str, typer.Argument(metavar="hf://OWNER/NAME[@REVISION]")],
-) -> None:
-    """Fetch weights from the Hub into its cache, and check them.
-
-    Example: [bold]mptvc weights download hf://owner/name[/]
-    """
-    from mptvc.weights import build_model, digest, read_weights
-
-    config, tensors = read_weights(name)
-    build_model(config, tensors)
-    print(digest(config, tensors).hex())
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]")] = Path("mptvc-demo"),
-    force: Force = False,
-    quiet: Quiet = False,
-) -> None:
-    """Make a sample, encode, truncate, decode each level, and write a contact sheet.
-
-    Example: [bold]mptvc demo[/]
-    """
-    from mptvc.api import encode_file
-    from mptvc.compare import compare_file
-    from mptvc.demo import sample_frames, write_contact_sheet, write_sample
-    from mptvc.files import refuse_existing
-    from mptvc.weights import load_codec
-
-    refuse_existing(folder, force, folder=True)
-    folder.mkdir(exist_ok=True)
-    source, coded, sheet = folder / "sample.mkv", folder / "sample.mpt", folder / "levels.png"
-    say(quiet, f"writing {source}")
-    write_sample(source, force=force)
-    codec = load_codec()
-    with progress_callback("encode", ProgressMode.AUTO, quiet) as show:
-        encode_file(source, coded, codec=codec, force=force, progress=show)
-    shown = [0, 20, 40]
-    rows = [sample_frames()[shown]]
-    for levels in (1, 2, 3):
-        prefix = folder / f"levels_{levels}.mpt"
-        mptvc.truncate(coded, prefix, levels=levels, force=force)
-        rows.append(codec.decompress(prefix.read_bytes()).frames[shown])
-    write_contact_sheet(sheet, rows)
-    table = Table("levels", "file", "bytes", "bpp", "PSNR RGB", "PSNR Y", box=None)
-    for q in compare_file(source, coded, codec=codec):
-        name = escape(str(folder / f"levels_{q.levels}.mpt"))
-        numbers = (f"{q.bpp:.4f}", f"{q.psnr_rgb:.2f}", f"{q.psnr_y:.2f}")
-        table.add_row(str(q.levels), name, str(q.size_bytes), *numbers)
-    if not quiet:
-        console.print(table)
-        console.print(f"{sheet}: source, then levels 1 to 3")
-
-
-@app.command()
-def env(as_json: AsJson = False) -> None:
-    """Show versions and devices, for a bug report.
-
-    Example: [bold]mptvc env[/]
-    """
-    import platform
-    from importlib.metadata import version
-
-    import torch
-
-    facts: dict[str, Any] = {
-        "mptvc": mptvc.__version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "processor": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-    for package in ("torch", "numpy", "av", "constriction", "safetensors", "huggingface-hub"):
-        facts[package] = version(package)
-    if as_json:
-        print_json(facts)
-    else:
-        for name, value in facts.items():
-            print(f"{name:16} {value}")
+for _command in (train, demo, env):
+    app.command()(_command)
+app.add_typer(weights_app, name="weights")
 
 
 @app.callback(invoke_without_command=True)

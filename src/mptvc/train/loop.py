@@ -33,7 +33,6 @@ class TrainConfig:
         rate_attention: Peak learning rate of blocks and hyper-networks.
         rate_linear: Peak learning rate of the orthonormal maps.
         rate_integer: Peak learning rate of integer weights, in their own units.
-        blank_share: Share of steps in which a level is trained to predict without its symbols.
         ema: Decay of the moving average that becomes the result.
         warmup_steps: Steps in which the learning rates rise to their peak.
         klt_batches: Batches that the KLT start is computed from.
@@ -47,7 +46,6 @@ class TrainConfig:
     rate_attention: float = 1.5e-3
     rate_linear: float = 1e-4
     rate_integer: float = 0.3
-    blank_share: float = 0.1
     ema: float = 0.998
     warmup_steps: int = 100
     klt_batches: int = 24
@@ -134,26 +132,11 @@ class LevelTrainer:
     def train_step(self, progress: float) -> dict[str, float]:
         """One optimiser step at ``progress`` in [0, 1] of the schedule."""
         picture, coarser, scenes = self._batch(self.step)
-        blank = self.index > 0 and np.random.default_rng((self.config.seed, 1, self.step)).random()
-        is_blank = self.index > 0 and blank < self.config.blank_share
         with torch.autocast("cpu", torch.bfloat16):
-            if is_blank and coarser is not None:
-                loss, log = self._blank_loss(picture, coarser, scenes)
-            else:
-                out = self.model.level_forward(self.index, picture, coarser, scenes)
-                loss = out.bits + self.lmbda * out.squared_error
-                log = {"mse": out.squared_error.item(), "bits": out.bits.item()}
+            out = self.model.level_forward(self.index, picture, coarser, scenes)
+            loss = out.bits + self.lmbda * out.squared_error
         self._update(loss, progress)
-        return {**log, "loss": loss.item()}
-
-    def _blank_loss(
-        self, picture: Tensor, coarser: LevelOutput, scenes: Tensor
-    ) -> tuple[Tensor, dict[str, float]]:
-        base = expand(coarser.x_hat)
-        grid = (*scenes.shape, *(s // self.model.config.patch_size for s in picture.shape[-2:]))
-        y_hat = picture.new_zeros(*grid, self.model.config.levels[self.index].channels)
-        error = (self.level.synthesise(y_hat, base, scenes) - picture).square().mean()
-        return self.lmbda * error, {"blank_mse": error.item()}
+        return {"loss": loss.item(), "bits": out.bits.item(), "mse": out.squared_error.item()}
 
     def _update(self, loss: Tensor, progress: float) -> None:
         warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
