@@ -1,7 +1,7 @@
 import torch
 
 from mptvc.model import Level
-from mptvc.transforms import init_klt, patchify, unpatchify
+from mptvc.transforms import frame_into_patches, frame_of_patches, init_klt, patchify, unpatchify
 
 
 def test_unpatchify_inverts_patchify(small_config):
@@ -9,6 +9,16 @@ def test_unpatchify_inverts_patchify(small_config):
     patches = patchify(x, small_config)
     assert patches.shape == (2, 2, 2, 3, 768)
     assert torch.equal(unpatchify(patches, small_config), x)
+
+
+def test_frames_and_whole_slices_make_the_same_patches(small_config):
+    x = torch.randn(3, 4, 16, 24)
+    expected = patchify(x[None], small_config)[0, 0]
+    patches = torch.empty_like(expected)
+    for f in range(4):
+        frame_into_patches(x[:, f], f, patches, small_config)
+        assert torch.equal(frame_of_patches(expected, f, small_config), x[:, f])
+    assert torch.equal(patches, expected)
 
 
 def test_untrained_networks_are_the_klt(small_config):

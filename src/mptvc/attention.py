@@ -19,7 +19,21 @@ from mptvc.config import ModelConfig
 #: Queries that share one block of keys; wide enough for an efficient matrix product.
 BLOCK = 8
 
+#: Tokens that are worked on at once. Larger temporaries cost more in fresh memory than they save in calls.
+PIECE = 2**14
+
 Rotary = tuple[Tensor, Tensor]
+
+
+def pieces(x: Tensor, axis: int) -> tuple[Tensor, ...]:
+    """Cut tokens ``[B, T, H, W, D]`` along an axis into pieces of about ``PIECE`` tokens."""
+    others = x.shape[:-1].numel() // x.shape[axis]
+    return torch.split(x, max(1, PIECE // others), axis)
+
+
+def join(parts: list[Tensor], axis: int) -> Tensor:
+    """Undo ``pieces``."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
 
 
 def rotary_table(positions: Tensor, head_dim: int, base: float) -> Rotary:
@@ -115,29 +129,32 @@ class AxialAttention(nn.Module):
             h: Normalised tokens.
             rotary: Tables of t ``[B, T, d/2]``, y ``[H, d/2]`` and x ``[W, d/2]``.
         """
-        b, t, height, width, _ = h.shape
-        qkv = self.qkv(h).view(b, t, height, width, 3, 3, self.heads, self.head_dim)
-        q, k, v = qkv.unbind(4)  # [B, T, H, W, axis, head, d]
-        scale = self.head_dim**-0.5
-        cos, sin = rotary[0]
-        time = (cos[:, None, None, None], sin[:, None, None, None])
-        coherence = self.phase_gain * phase_coherence(time)  # [B, 1, 1, 1, T, T]
-
-        def to_axis(x: Tensor, axis: int) -> Tensor:
-            return x[:, :, :, :, axis].movedim(axis + 1, -2)  # [B, .., .., head, N, d]
-
+        along_t = join([self._along_t(rows, rotary[0]) for rows in pieces(h, 2)], 2)
         outs = []
-        for axis, table in enumerate((time, rotary[1], rotary[2])):
-            q_axis = rotate(to_axis(q, axis) * scale, table)
-            k_axis = rotate(to_axis(k, axis), table)
-            v_axis = to_axis(v, axis)
-            if axis == 0:
-                out = full_attention(q_axis, k_axis, v_axis, coherence)
-            else:
-                out = window_attention(q_axis, k_axis, v_axis, self.window)
-            outs.append(out.movedim(-2, axis + 1).flatten(-2))  # [B, T, H, W, head * d]
-        mixed: Tensor = self.out(torch.cat(outs, dim=-1))
-        return mixed
+        for slices, mixed_t in zip(pieces(h, 1), pieces(along_t, 1), strict=True):
+            mixed = [mixed_t, *(self._along(axis, slices, rotary[axis]) for axis in (1, 2))]
+            outs.append(self.out(torch.cat(mixed, dim=-1)))
+        return join(outs, 1)
+
+    def _along_t(self, h: Tensor, rotary: Rotary) -> Tensor:
+        cos, sin = rotary
+        table = (cos[:, None, None, None], sin[:, None, None, None])
+        coherence = self.phase_gain * phase_coherence(table)  # [B, 1, 1, 1, T, T]
+        q, k, v = self._project(0, h, table)
+        return full_attention(q, k, v, coherence).movedim(-2, 1).flatten(-2)
+
+    def _along(self, axis: int, h: Tensor, rotary: Rotary) -> Tensor:
+        q, k, v = self._project(axis, h, rotary)
+        return window_attention(q, k, v, self.window).movedim(-2, axis + 1).flatten(-2)
+
+    def _project(self, axis: int, h: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries and keys, and values, of one axis' heads ``[B, .., .., head, N, d]``."""
+        width = self.heads * self.head_dim
+        weight = self.qkv.weight.view(3, 3, width, -1)[:, axis].flatten(0, 1)
+        bias = self.qkv.bias.view(3, 3, width)[:, axis].flatten()
+        qkv = F.linear(h, weight, bias).unflatten(-1, (3, self.heads, self.head_dim))  # type: ignore[no-untyped-call]
+        q, k, v = (x.movedim(axis + 1, -2) for x in qkv.unbind(-3))
+        return rotate(q * self.head_dim**-0.5, rotary), rotate(k, rotary), v
 
 
 class Block(nn.Module):
@@ -157,5 +174,8 @@ class Block(nn.Module):
     def forward(self, h: Tensor, rotary: tuple[Rotary, Rotary, Rotary]) -> Tensor:
         """Tokens ``[B, T, H, W, D]`` to tokens of the same shape."""
         h = h + self.attention(self.norm_attention(h), rotary)
-        out: Tensor = h + self.mlp_out(F.silu(self.mlp_in(self.norm_mlp(h))))
+        return join([x + self._mlp(x) for x in pieces(h, 1)], 1)
+
+    def _mlp(self, h: Tensor) -> Tensor:
+        out: Tensor = self.mlp_out(F.silu(self.mlp_in(self.norm_mlp(h))))
         return out

@@ -5,10 +5,11 @@ Knows tensors, tiles and packets; knows no file. Memory is bounded by one clip a
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby, product
+from itertools import groupby
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mptvc.config import TileGrid
@@ -18,7 +19,7 @@ from mptvc.header import Header, VideoInfo
 from mptvc.model import Model, fresh_slices
 from mptvc.pyramid import expand, reduce
 from mptvc.tiling import Tile, choose_grid, tiles
-from mptvc.transforms import patchify, unpatchify
+from mptvc.transforms import Analysis, Synthesis, frame_into_patches, frame_of_patches
 
 #: Largest core of a tile that is chosen automatically, in tokens (height, width).
 CORE_TOKENS = (144, 256)
@@ -202,17 +203,18 @@ class ClipCoder:
         shape = (scenes.shape[1], *header.grid(k), self.config.levels[k].channels)
         blended = torch.zeros(shape, device=self.device)
         for batch in self._batches(header, k):
-            x, base = self._residual_patches(picture, coarser, batch)
             with self._arithmetic():
-                latents = level.analysis(x, base, scenes.expand(len(batch), -1))
+                h = torch.stack(
+                    [self._residual_tokens(level.analysis, picture, coarser, tile) for tile in batch]
+                )
+                latents = level.analysis.latents(h, scenes.expand(len(batch), -1))
             for tile, tile_latents in zip(batch, latents, strict=True):
                 if not bool(torch.isfinite(tile_latents).all()):
                     at = (tile.x.start * patch, tile.y.start * patch)
                     raise MptError(f"level {k}: a network result is not finite in the tile at {at}")
                 weights = tile.weights(1).to(self.device)[:, :, None]
                 tile.tokens(blended).add_(tile_latents.mul_(weights))
-        symbols: Tensor = level.fsq(blended)
-        return symbols
+        return torch.stack([level.fsq(latents) for latents in blended])
 
     def _synthesise(
         self, k: int, symbols: Tensor, coarser: Tensor | None, header: Header, scenes: Tensor
@@ -223,60 +225,72 @@ class ClipCoder:
         frames = scenes.shape[1] * self.config.patch_frames
         blended = torch.zeros(3, frames, height, width, dtype=torch.half, device=self.device)
         for batch in self._batches(header, k):
-            y_hat = torch.stack([tile.tokens(symbols) for tile in batch])
-            base = self._base_patches(coarser, batch)
             with self._arithmetic():
-                patches = level.synthesis(y_hat, base, scenes.expand(len(batch), -1))
-            for tile, tile_patches in zip(batch, patches, strict=True):
-                self._blend(blended, tile, tile_patches, coarser)
+                h = torch.stack(
+                    [self._symbol_tokens(level.synthesis, symbols, coarser, tile) for tile in batch]
+                )
+                h = level.synthesis.trunk(h, scenes.expand(len(batch), -1))
+                for tile, tile_tokens in zip(batch, h, strict=True):
+                    self._blend(blended, tile, level.synthesis, tile_tokens, coarser)
         return blended
 
-    def _blend(self, picture: Tensor, tile: Tile, patches: Tensor, coarser: Tensor | None) -> None:
-        """Add a tile's weighted reconstruction to a picture ``[3, F, h, w]``, slice by slice."""
+    def _blend(
+        self, picture: Tensor, tile: Tile, synthesis: Synthesis, h: Tensor, coarser: Tensor | None
+    ) -> None:
+        """Add a tile's weighted reconstruction to a picture ``[3, F, h, w]``, frame by frame."""
         weights = tile.weights(self.config.patch_size).to(self.device)
-        for t in range(len(patches)):
-            pixels = unpatchify(patches[None, t : t + 1], self.config)[0].float()
+        for t in range(len(h)):
+            patches = synthesis.patches(h[t])
+            for f in range(self.config.patch_frames):
+                at = t * self.config.patch_frames + f
+                pixels = frame_of_patches(patches, f, self.config).float()
+                if coarser is not None:
+                    pixels += self._base(coarser, tile, at)
+                tile.pixels(picture[:, at], self.config.patch_size).add_(pixels.mul_(weights).half())
+
+    def _residual_tokens(
+        self, analysis: Analysis, picture: Tensor, coarser: Tensor | None, tile: Tile
+    ) -> Tensor:
+        """The stream ``[T, h, w, D]`` of what the coarser level leaves of a tile, slice by slice."""
+        residual, base = self._patch_buffer(tile), self._patch_buffer(tile)
+        slices = []
+        for first in range(0, picture.shape[1], self.config.patch_frames):
+            for f in range(self.config.patch_frames):
+                pixels = _tile_pixels(picture[:, first + f], tile, self.config.patch_size)
+                if coarser is not None:
+                    below = self._base(coarser, tile, first + f)
+                    frame_into_patches(below, f, base, self.config)
+                    pixels -= below
+                frame_into_patches(pixels, f, residual, self.config)
+            slices.append(analysis.tokens(residual, None if coarser is None else base))
+        return torch.stack(slices)
+
+    def _symbol_tokens(
+        self, synthesis: Synthesis, symbols: Tensor, coarser: Tensor | None, tile: Tile
+    ) -> Tensor:
+        """The stream ``[T, h, w, D]`` of a tile's symbols, slice by slice."""
+        base = self._patch_buffer(tile)
+        slices = []
+        for t, y_hat in enumerate(tile.tokens(symbols)):
             if coarser is not None:
-                pixels += self._base(coarser, tile, t)
-            frames = self._frames(picture, t)
-            tile.pixels(frames, self.config.patch_size).add_(pixels.mul_(weights).half())
+                for f in range(self.config.patch_frames):
+                    below = self._base(coarser, tile, t * self.config.patch_frames + f)
+                    frame_into_patches(below, f, base, self.config)
+            slices.append(synthesis.tokens(y_hat, None if coarser is None else base))
+        return torch.stack(slices)
 
-    def _residual_patches(
-        self, picture: Tensor, coarser: Tensor | None, batch: list[Tile]
-    ) -> tuple[Tensor, Tensor | None]:
-        """What the coarser level leaves of each tile, and its expansion: ``[B, T, h, w, P]`` each."""
-        residuals, bases = [], []
-        for tile, t in self._slices(picture, batch):
-            pixels = _tile_pixels(self._frames(picture, t), tile, self.config.patch_size)
-            if coarser is not None:
-                base = self._base(coarser, tile, t)
-                bases.append(self._to_patches(base))
-                pixels -= base
-            residuals.append(self._to_patches(pixels))
-        return _stacked(residuals, len(batch)), _stacked(bases, len(batch)) if bases else None
+    def _patch_buffer(self, tile: Tile) -> Tensor:
+        """Room for one slice of a tile as patches ``[h, w, P]``, in the networks' type.
 
-    def _base_patches(self, coarser: Tensor | None, batch: list[Tile]) -> Tensor | None:
-        """The expanded coarser reconstruction under each tile ``[B, T, h, w, P]``."""
-        if coarser is None:
-            return None
-        slices = self._slices(coarser, batch)
-        return _stacked([self._to_patches(self._base(coarser, tile, t)) for tile, t in slices], len(batch))
+        It is filled frame by frame and used for every slice: fresh memory of this size costs more
+        than the arithmetic on it.
+        """
+        height, width = tile.y.stop - tile.y.start, tile.x.stop - tile.x.start
+        return torch.empty(height, width, self.config.patch_values, dtype=self.dtype, device=self.device)
 
-    def _slices(self, picture: Tensor, batch: list[Tile]) -> Iterator[tuple[Tile, int]]:
-        return product(batch, range(picture.shape[1] // self.config.patch_frames))
-
-    def _to_patches(self, pixels: Tensor) -> Tensor:
-        """One slice ``[3, p_t, h, w]`` to patches ``[h/p, w/p, P]`` in the networks' type."""
-        return patchify(pixels[None].to(self.dtype), self.config)[0, 0]
-
-    def _base(self, coarser: Tensor, tile: Tile, t: int) -> Tensor:
-        """The expanded coarser reconstruction under one slice of a tile ``[3, p_t, h, w]``."""
-        return _expanded(self._frames(coarser, t), tile, self.config.patch_size)
-
-    def _frames(self, picture: Tensor, t: int) -> Tensor:
-        """The frames ``[3, p_t, h, w]`` of one slice."""
-        p_t = self.config.patch_frames
-        return picture[:, t * p_t : (t + 1) * p_t]
+    def _base(self, coarser: Tensor, tile: Tile, frame: int) -> Tensor:
+        """The expanded coarser reconstruction under one frame of a tile ``[3, h, w]``."""
+        return _expanded(coarser[:, frame], tile, self.config.patch_size)
 
     def _arithmetic(self) -> torch.autocast:
         low = self.dtype != torch.float32
@@ -315,12 +329,12 @@ def _to_float(pixels: Tensor) -> Tensor:
 
 
 def _tile_pixels(picture: Tensor, tile: Tile, patch: int) -> Tensor:
-    """A tile's pixels ``[3, F, h, w]`` as float32, repeating the picture's last row and column."""
+    """A tile's pixels ``[3, h, w]`` as float32, repeating the picture's last row and column."""
     inside = _to_float(tile.pixels(picture, patch))
     height = (tile.y.stop - tile.y.start) * patch
     width = (tile.x.stop - tile.x.start) * patch
     missing = (0, width - inside.shape[-1], 0, height - inside.shape[-2])
-    return torch.nn.functional.pad(inside, missing, mode="replicate") if any(missing) else inside
+    return F.pad(inside, missing, mode="replicate") if any(missing) else inside
 
 
 def _expanded(coarser: Tensor, tile: Tile, patch: int) -> Tensor:
@@ -333,8 +347,3 @@ def _expanded(coarser: Tensor, tile: Tile, patch: int) -> Tensor:
     height = (tile.y.stop - tile.y.start) * patch
     width = (tile.x.stop - tile.x.start) * patch
     return big[..., lead[0] : lead[0] + height, lead[1] : lead[1] + width]
-
-
-def _stacked(slices: list[Tensor], batch: int) -> Tensor:
-    """Slices ``[h, w, P]`` of all tiles, tile by tile, as ``[B, T, h, w, P]``."""
-    return torch.stack(slices).reshape(batch, -1, *slices[0].shape)

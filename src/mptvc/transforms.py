@@ -28,6 +28,22 @@ def unpatchify(patches: Tensor, config: ModelConfig) -> Tensor:
     return x.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(b, 3, t * p_t, h * p, w * p)
 
 
+def frame_into_patches(frame: Tensor, index: int, patches: Tensor, config: ModelConfig) -> None:
+    """Write frame ``[3, h, w]`` as the frame ``index`` of one slice's patches ``[h/p, w/p, P]``."""
+    p = config.patch_size
+    height, width, _ = patches.shape
+    cells = patches.view(height, width, 3, config.patch_frames, p, p)[:, :, :, index]
+    cells.copy_(frame.view(3, height, p, width, p).permute(1, 3, 0, 2, 4))
+
+
+def frame_of_patches(patches: Tensor, index: int, config: ModelConfig) -> Tensor:
+    """Frame ``index`` ``[3, h, w]`` of one slice's patches ``[h/p, w/p, P]``."""
+    p = config.patch_size
+    height, width, _ = patches.shape
+    cells = patches.view(height, width, 3, config.patch_frames, p, p)[:, :, :, index]
+    return cells.permute(2, 0, 3, 1, 4).reshape(3, height * p, width * p)
+
+
 def temporal_positions(scenes: Tensor, config: ModelConfig) -> Tensor:
     """Coordinates ``[B, T]`` of slices: their index plus a phase jump for every cut before them.
 
@@ -88,9 +104,15 @@ class Analysis(nn.Module):
         Returns:
             Latents in units of the quantization step.
         """
-        h = self.embed(patches).float() * self.scale
-        h = self.trunk(_add_base(h, base, self.embed_base), scenes)
-        latents: Tensor = self.head(h).float()
+        return self.latents(self.tokens(patches, base), scenes)
+
+    def tokens(self, patches: Tensor, base: Tensor | None) -> Tensor:
+        """The stream ``[..., D]`` of patches ``[..., P]``, before attention."""
+        return _add_base(self.embed(patches).float() * self.scale, base, self.embed_base)
+
+    def latents(self, h: Tensor, scenes: Tensor) -> Tensor:
+        """Attention over the stream ``[B, T, H, W, D]``, and the latents ``[B, T, H, W, C]``."""
+        latents: Tensor = self.head(self.trunk(h, scenes)).float()
         return latents
 
 
@@ -108,8 +130,15 @@ class Synthesis(nn.Module):
 
     def forward(self, y_hat: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
         """Reconstruct patches ``[B, T, H, W, P]``; arguments as in ``Analysis.forward``."""
-        h = _add_base(self.embed(y_hat).float(), base, self.embed_base)
-        patches: Tensor = self.head(self.trunk(h, scenes) * self.scale)
+        return self.patches(self.trunk(self.tokens(y_hat, base), scenes))
+
+    def tokens(self, y_hat: Tensor, base: Tensor | None) -> Tensor:
+        """The stream ``[..., D]`` of latents ``[..., C]``, before attention."""
+        return _add_base(self.embed(y_hat).float(), base, self.embed_base)
+
+    def patches(self, h: Tensor) -> Tensor:
+        """Patches ``[..., P]`` from the stream after attention ``[..., D]``."""
+        patches: Tensor = self.head(h * self.scale)
         return patches
 
 
