@@ -1,6 +1,5 @@
 """Shared fixtures: one small model with random weights, one codec with the packaged weights."""
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import mptvc
 from mptvc.clip import ClipCoder
 from mptvc.codec import Codec
 from mptvc.config import LevelConfig, ModelConfig
-from mptvc.header import VideoInfo
 from mptvc.model import Model
 
 torch.set_num_threads(1)
@@ -64,12 +62,6 @@ def frames() -> np.ndarray:
     video = (127 + 60 * np.stack(waves, -1)).transpose(2, 0, 1, 3)
     video[6:] = 255 - 0.7 * video[6:]
     return video.clip(0, 255).astype(np.uint8)
-
-
-@pytest.fixture
-def info() -> VideoInfo:
-    rate = Fraction(25)
-    return VideoInfo(70, 50, 11, frame_rate=rate, time_base=1 / rate)
 
 
 @pytest.fixture(scope="session")
