@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from mptvc.entropy_coder import PacketReader, PacketWriter, Tables
+from mptvc.entropy_model import ERROR_BITS
 from mptvc.integer_network import ALPHABET, PRECISION, integer_frequencies, logistic_frequencies
 from mptvc.model import fresh_slices
 
@@ -58,6 +59,35 @@ def test_estimated_bits_match_the_packet(small_model):
     with torch.no_grad():
         bits, z_bits = model(q[None], None, fresh_slices(torch.zeros(1, 4)))
     assert abs(len(writer.finish()) * 8 / float(bits.sum() + z_bits.sum()) - 1) < 0.001
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_chosen_symbols_cost_less_than_nearest_ones(small_model, level):
+    model, q, parent = entropy_model(small_model, level)
+    noise = torch.rand(q.shape, generator=torch.Generator().manual_seed(5)) - 0.5
+    y = torch.minimum(torch.maximum(q + 0.98 * noise, -model.halves), model.halves)
+    above = None if parent is None else parent[None]
+    fresh = torch.tensor([[True, False, True, False]])
+    chosen = model.choose(y[None], above, fresh)
+    costs = []
+    for symbols in (chosen, y.round()[None]):
+        with torch.no_grad():
+            bits, z_bits = model(symbols, above, fresh, y.round()[None])
+        costs.append(float(bits.sum() + z_bits.sum()) + ERROR_BITS * float((symbols - y).square().sum()))
+    assert costs[0] < costs[1]
+    assert float((chosen - y).abs().max()) < 1.5
+    written = model.code(lambda _, symbols: symbols, q.shape[:3], parent, fresh[0].tolist(), y, choose=True)
+    assert torch.equal(written, chosen[0])
+
+
+def test_chosen_symbols_decode(small_model):
+    model, q, _ = entropy_model(small_model, 0)
+    fresh, tables = [True, False, False, False], Tables(model.frequencies.numpy())
+    writer = PacketWriter(tables)
+    chosen = model.code(writer, q.shape[:3], None, fresh, q * 1.3 + 0.2, choose=True)
+    reader = PacketReader(tables, writer.finish())
+    assert torch.equal(model.code(reader, q.shape[:3], None, fresh), chosen)
+    reader.finish()
 
 
 def test_activations_are_integers_within_the_proven_bound(small_model):

@@ -1,21 +1,26 @@
 """The trainer: crops, KLT start, tables, and a whole short run."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import mptvc
-from mptvc.errors import VideoError
+from mptvc.errors import VideoError, WeightsError
 from mptvc.integer_network import logistic_frequencies
 from mptvc.metrics import PsnrMeter
 from mptvc.model import Model
-from mptvc.train.data import CropSampler, CropShape, open_shards, to_video
-from mptvc.train.loop import LevelTrainer, TrainConfig, trade_off
+from mptvc.train.card import model_card
+from mptvc.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from mptvc.train.config import CropShape, TrainConfig
+from mptvc.train.data import CropSampler, open_shards, to_video
+from mptvc.train.loop import LevelTrainer, trade_off
 from mptvc.train.run import default_model_config, train
 from mptvc.train.shards import find_videos, prepare_shards
 from mptvc.train.tables import TableCounter, estimated_bits
+from mptvc.weights import build_model, read_weights, write_weights
 
 SHAPE = CropShape(2, 8, 64)
 
@@ -36,13 +41,15 @@ def shards(tmp_path_factory):
     return folder
 
 
-def quick_config(minutes):
+def quick_config(**budget):
     return TrainConfig(
-        steps_of_level=(0.6, 0.4, 0.3),
-        minutes_of_level=minutes,
+        quantization_steps=(0.6, 0.4, 0.3),
         crops=(SHAPE,) * 3,
+        warmup_steps=3,
         klt_batches=4,
         table_batches=2,
+        validations=2,
+        **budget,
     )
 
 
@@ -57,6 +64,8 @@ def test_batch_depends_on_seed_and_number_alone():
     first.batch(SHAPE, 0)
     for a, b in zip(first.batch(SHAPE, 5), again.batch(SHAPE, 5), strict=True):
         assert torch.equal(a, b)
+    for number, batch in zip((4, 5), first.batches(SHAPE, 4), strict=False):
+        assert torch.equal(batch[0], again.batch(SHAPE, number)[0])
     assert not torch.equal(first.batch(SHAPE, 6)[0], again.batch(SHAPE, 5)[0])
 
 
@@ -84,7 +93,8 @@ def test_training_lowers_the_loss(shards):
     torch.manual_seed(0)
     model = Model(default_model_config())
     sampler = CropSampler(list(open_shards(shards).values()), 0, 4)
-    trainer = LevelTrainer(model, 0, quick_config((1, 0, 0)), sampler)
+    config = replace(quick_config(minutes=(1, 0, 0)), warmup_steps=100)
+    trainer = LevelTrainer(model, 0, config, sampler, torch.bfloat16)
     trainer.init_klt()
     pixels, scenes = sampler.batch(CropShape(8, 8, 64), 999)
 
@@ -94,8 +104,8 @@ def test_training_lowers_the_loss(shards):
         return float(out.bits + trainer.lmbda * out.squared_error)
 
     before = loss()
-    for _ in range(40):
-        trainer.train_step(0.0)
+    for _, batch in zip(range(40), trainer.batches(), strict=False):
+        trainer.train_step(*batch, 0.0)
     assert loss() < 0.95 * before
 
 
@@ -120,20 +130,101 @@ def test_fitted_tables_spend_fewer_bits(small_model):
     assert estimated_bits(counter.counts, fitted) < estimated_bits(counter.counts, logistic_frequencies(48))
 
 
-def test_whole_run_writes_weights_that_code_video(shards, tmp_path):
-    ladder = train(shards, tmp_path, quick_config((0.01,) * 3), held_out=frozenset({"clip1.00"}))
-    assert [row["bpp"] for row in ladder] == sorted(row["bpp"] for row in ladder)
+def test_whole_run_makes_weights_that_code_video(shards, tmp_path):
+    records = []
+    result = train(shards, tmp_path, quick_config(minutes=(0.01,) * 3), held_out=frozenset({"clip1.00"}),
+                   report=records.append)  # fmt: skip
+    assert result.finished
+    assert [row["bpp"] for row in result.held_out] == sorted(row["bpp"] for row in result.held_out)
+    write_weights(result.model, tmp_path)
     codec = mptvc.load(tmp_path, device="cpu")
     video = moving_video(8, seed=1)
     decoded = codec.decompress(codec.compress(video))
     meter = PsnrMeter()
     meter.add(video, decoded.frames)
     assert meter.rgb > 20
-    log = (tmp_path / "log.jsonl").read_text().splitlines()
-    assert {json.loads(line)["level"] for line in log} == {0, 1, 2}
-    again = train(shards, tmp_path / "more", quick_config((0.005, 0, 0)), init=tmp_path)
-    assert again == []
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert log == records
+    assert {record["level"] for record in log if "level" in record} == {0, 1, 2}
+    more = train(shards, tmp_path / "more", quick_config(minutes=(0.005, 0, 0)),
+                 init=build_model(*read_weights(tmp_path)))  # fmt: skip
+    assert more.held_out == []
+    write_weights(more.model, tmp_path / "more")
     assert mptvc.load(tmp_path / "more").clips.weights_id != codec.clips.weights_id
+
+
+def test_stopped_and_continued_run_equals_an_uninterrupted_one(shards, tmp_path):
+    config = quick_config(steps=(5, 4, 0))
+    whole = train(shards, tmp_path / "whole", config)
+    for stop in (2, 4, 2):  # in level 0, in level 1, in level 1 again
+        left = iter(range(stop))
+        part = train(
+            shards, tmp_path / "parts", config, should_stop=lambda left=left: next(left, None) is None
+        )
+    assert not part.finished
+    last = train(shards, tmp_path / "parts", config)
+    assert last.finished
+    for (name, a), b in zip(whole.model.state_dict().items(), last.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_other_settings_do_not_go_on_with_a_run(shards, tmp_path):
+    train(shards, tmp_path, quick_config(steps=(1, 0, 0)))
+    with pytest.raises(ValueError, match="other settings"):
+        train(shards, tmp_path, quick_config(steps=(2, 0, 0)))
+
+
+def test_checkpoint_comes_back_in_small_files(tmp_path):
+    tensors = {f"t{k}": torch.randn(2**20) for k in range(7)} | {"step": torch.tensor(3.0)}
+    for name in ("a", "b", "c"):
+        path = save_checkpoint(tmp_path, name, tensors, {"level": 1})
+    assert [p.name for p in checkpoints(tmp_path)] == ["b", "c"]
+    sizes = [file.stat().st_size for file in path.glob("*.safetensors")]
+    assert len(sizes) == 4
+    assert max(sizes) < 12 * 2**20
+    loaded, state = load_checkpoint(path)
+    assert state["level"] == 1
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("file", ["state.json", "tensors-000.safetensors"])
+def test_damaged_checkpoint_is_named(tmp_path, file):
+    path = save_checkpoint(tmp_path, "a", {"t": torch.zeros(9)}, {})
+    (path / file).write_bytes(b"{")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_checkpoint(path)
+
+
+def test_unfinished_checkpoint_is_not_found(tmp_path):
+    save_checkpoint(tmp_path, "a", {"t": torch.zeros(9)}, {}).rename(tmp_path / ".b.part")
+    assert checkpoints(tmp_path) == []
+
+
+def test_settings_come_back_from_json():
+    config = quick_config(minutes=(1.0, 2.0, 3.0))
+    assert TrainConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"minutes": [1, 1]}', "{}", '{"minutes": [1, 1, 1], "foo": 1}',
+                                  '{"minutes": [-1, 1, 1]}', '{"minutes": 3}',
+                                  '{"minutes": [1, 1, 1], "crops": [{"batch": 1}]}'])  # fmt: skip
+def test_wrong_settings_are_refused(text):
+    with pytest.raises(ValueError):  # noqa: PT011 - the messages differ
+        TrainConfig.from_json(text)
+
+
+def test_model_card_lists_data_with_licences(shards, tmp_path):
+    (tmp_path / "MANIFEST.tsv").write_text(
+        "file\tsource_repo\tpath\tlicence\nx/a.mp4\tsome/repo\tv/a.mp4\tCC0\n"
+    )
+    config = quick_config(steps=(1, 0, 0))
+    result = train(shards, tmp_path / "run", config, held_out=frozenset({"clip0.00"}))
+    videos = [tmp_path / "x" / "a.mp4", tmp_path / "b.mp4"]
+    card = model_card(result, config, videos, frozenset({"clip0.00"}), "cpu", "default")
+    assert "| a.mp4 | some/repo v/a.mp4 | CC0 |" in card
+    assert "| b.mp4 |  | not stated |" in card
+    assert f"| 3 | {result.held_out[2]['bpp']:.4f} | {result.held_out[2]['psnr']:.2f} |" in card
+    assert str(tmp_path) not in card
 
 
 def test_videos_become_one_shard_per_shot(tmp_path):

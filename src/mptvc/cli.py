@@ -52,7 +52,8 @@ from mptvc.cli_output import (
     say,
     show_weights,
 )
-from mptvc.cli_tools import demo, env, train, weights_app
+from mptvc.cli_tools import demo, env, weights_app
+from mptvc.cli_train import train
 from mptvc.errors import FormatError, LimitExceededError, MptError, WeightsError
 
 if TYPE_CHECKING:

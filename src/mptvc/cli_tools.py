@@ -1,4 +1,4 @@
-"""The commands around the codec: train, weights, demo, env. `cli` adds them to the command line."""
+"""The commands around the codec: weights, demo, env. `cli` adds them to the command line."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,57 +7,10 @@ import typer
 from rich.table import Table
 
 import mptvc
-from mptvc.cli_options import AsJson, Force, ProgressMode, Quiet, ShowProgress, Threads
+from mptvc.cli_options import AsJson, Force, ProgressMode, Quiet
 from mptvc.cli_output import console, escape, print_json, progress_callback, say, show_weights
 
 weights_app = typer.Typer(no_args_is_help=True, help="Show, download and check weights.")
-
-
-def train(
-    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Videos, or folders of them.")],
-    out: Annotated[Path, typer.Option(help="Folder for the weights, the log and the shards.")],
-    minutes: Annotated[
-        tuple[float, float, float], typer.Option(help="Minutes for each of the three levels.")
-    ] = (20.0, 40.0, 60.0),
-    init: Annotated[
-        str | None, typer.Option(help="Weights to start from: a folder, hf://..., or 'default'.")
-    ] = None,
-    threads: Threads = 0,
-    progress: ShowProgress = ProgressMode.AUTO,
-    quiet: Quiet = False,
-) -> None:
-    """Train or fine-tune weights on your own videos, on the processor; every eighth shot is held out.
-
-    Example: [bold]mptvc train videos --out mine --minutes 5 10 20[/]
-    """
-    import torch
-
-    from mptvc.train.data import open_shards
-    from mptvc.train.run import default_train_config
-    from mptvc.train.run import train as run_training
-    from mptvc.train.shards import find_videos, prepare_shards
-
-    if threads:
-        torch.set_num_threads(threads)
-    with progress_callback("prepare", progress, quiet) as show:
-        for failure in prepare_shards(find_videos(data), out / "shards", show):
-            console.print(f"[yellow]warning:[/] {escape(failure)}")
-    names = sorted(open_shards(out / "shards"))
-
-    def report(level: int, share: float, losses: dict[str, float]) -> None:
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
-        say(quiet, f"level {level} {100 * share:3.0f} %: {numbers}")
-
-    ladder = run_training(
-        out / "shards",
-        out,
-        default_train_config(minutes),
-        init=init,
-        held_out=frozenset(names[7::8]),
-        report=report,
-    )
-    for k, row in enumerate(ladder, start=1):
-        say(quiet, f"held out, levels {k}: {row['psnr']:.2f} dB at {row['bpp']:.4f} bpp")
 
 
 @weights_app.command("show")

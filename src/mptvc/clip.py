@@ -88,11 +88,13 @@ class ClipCoder:
         return replace(header, tiles=tuple(grids))
 
     @torch.no_grad()
-    def encode_clip(self, frames: np.ndarray, header: Header, scenes: tuple[int, ...]) -> list[Tensor]:
-        """Coded frames uint8 ``[F, H, W, 3]`` to centred symbols of every level.
+    def encode_clip(
+        self, frames: np.ndarray, header: Header, scenes: tuple[int, ...]
+    ) -> tuple[list[Tensor], list[bytes]]:
+        """Coded frames uint8 ``[F, H, W, 3]`` to centred symbols and packets of every level.
 
         Returns:
-            For each level float32 ``[F / patch_frames, h, w, C]``.
+            For each level float32 ``[F / patch_frames, h, w, C]``, and the packet that holds them.
 
         Raises:
             MptError: A network returned a number that is not finite.
@@ -100,18 +102,16 @@ class ClipCoder:
         pictures = self._pyramid(torch.from_numpy(frames).to(self.device), header)
         shots = torch.tensor([scenes], device=self.device)
         symbols: list[Tensor] = []
+        packets: list[bytes] = []
         x_hat = None
         for k, picture in enumerate(pictures):
-            symbols.append(self._analyse(k, picture, x_hat, header, shots))
+            latents = self._analyse(k, picture, x_hat, header, shots)
+            writer = PacketWriter(self._tables[k])
+            symbols.append(self._code(k, writer, latents.shape[:3], symbols, scenes, latents))
+            packets.append(writer.finish())
             if k + 1 < len(pictures):
-                x_hat = self._synthesise(k, symbols[k], x_hat, header, shots)
-        return symbols
-
-    def pack_level(self, level: int, symbols: list[Tensor], scenes: tuple[int, ...]) -> bytes:
-        """The packet of one level of one clip, from the symbols of this level and the coarser ones."""
-        writer = PacketWriter(self._tables[level])
-        self._code(level, writer, symbols[level].shape[:3], symbols[:level], scenes, symbols[level])
-        return writer.finish()
+                x_hat = self._synthesise(k, symbols[k].to(self.device), x_hat, header, shots)
+        return symbols, packets
 
     def unpack_level(
         self, level: int, packet: bytes, header: Header, coarser: list[Tensor], clip: int
@@ -139,12 +139,12 @@ class ClipCoder:
         shape: Sequence[int],
         coarser: list[Tensor],
         scenes: tuple[int, ...],
-        q: Tensor | None,
+        latents: Tensor | None,
     ) -> Tensor:
         fresh = fresh_slices(torch.tensor([scenes]))[0].tolist()
         parent = coarser[level - 1] if level else None
         grid = (shape[0], shape[1], shape[2])
-        return self.model.level(level).entropy_model.code(coder, grid, parent, fresh, q)
+        return self.model.level(level).entropy_model.code(coder, grid, parent, fresh, latents, choose=True)
 
     @torch.no_grad()
     def decode_clip(
@@ -198,7 +198,7 @@ class ClipCoder:
     def _analyse(
         self, k: int, picture: Tensor, coarser: Tensor | None, header: Header, scenes: Tensor
     ) -> Tensor:
-        """Symbols ``[T, h, w, C]`` of a level: tiles are blended before they are quantized."""
+        """Latents ``[T, h, w, C]`` of a level: tiles are blended before they are quantized."""
         level, patch = self.model.level(k), self.config.patch_size
         shape = (scenes.shape[1], *header.grid(k), self.config.levels[k].channels)
         blended = torch.zeros(shape, device=self.device)
@@ -214,7 +214,7 @@ class ClipCoder:
                     raise MptError(f"level {k}: a network result is not finite in the tile at {at}")
                 weights = tile.weights(1).to(self.device)[:, :, None]
                 tile.tokens(blended).add_(tile_latents.mul_(weights))
-        return torch.stack([level.fsq(latents) for latents in blended])
+        return blended
 
     def _synthesise(
         self, k: int, symbols: Tensor, coarser: Tensor | None, header: Header, scenes: Tensor

@@ -72,7 +72,7 @@ class Codec:
             ValueError: Wrong shape or dtype, or shots that do not sum to T.
         """
         header = self.clips.header(describe(frames, Fraction(25)), checked_shots(frames, shots))
-        clips = [self.clips.encode_clip(frames[list(plan.frames)], header, plan.scenes)
+        clips = [self.clips.encode_clip(frames[list(plan.frames)], header, plan.scenes)[0]
                  for plan in map(header.plan, range(header.clips))]  # fmt: skip
         levels = tuple(
             self.model.level(k).fsq.to_symbols(torch.cat(parts).to(self.clips.device)).cpu()

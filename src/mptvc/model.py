@@ -57,6 +57,21 @@ class Level(nn.Module):
         latents: Tensor = self.analysis(patchify(residual, self.config), base_patches, scenes)
         return latents
 
+    def quantize(self, y: Tensor, parent: Tensor | None, scenes: Tensor) -> tuple[Tensor, Tensor]:
+        """Centred symbols for latents ``[B, T, H, W, C]``, with a straight-through gradient.
+
+        Args:
+            y: Latents.
+            parent: Symbols of the coarser level or None.
+            scenes: Shot number of each slice ``[B, T]``.
+
+        Returns:
+            The symbols that an encoder chooses, and the nearest ones.
+        """
+        rounded = self.fsq(y)
+        chosen = self.entropy_model.choose(y.detach(), parent, fresh_slices(scenes))
+        return rounded + (chosen - rounded).detach(), rounded.detach()
+
     def synthesise(self, y_hat: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
         """Reconstruction ``[B, 3, T, h, w]`` from centred symbols ``[B, T, H, W, C]``."""
         base_patches = None if base is None else patchify(base, self.config)
@@ -106,7 +121,8 @@ class Model(nn.Module):
         base = None
         for index, picture in enumerate(self.pyramid(x)):
             level = self.level(index)
-            latents.append(level.fsq(level.analyse(picture, base, scenes)))
+            parent = latents[-1] if latents else None
+            latents.append(level.quantize(level.analyse(picture, base, scenes), parent, scenes)[0])
             if index + 1 < len(self.levels):
                 base = expand(level.synthesise(latents[-1], base, scenes))
         return latents
@@ -141,9 +157,9 @@ class Model(nn.Module):
         level = self.level(index)
         base = None if coarser is None else expand(coarser.x_hat.detach())
         parent = None if coarser is None else coarser.y_hat.detach()
-        y_hat = level.fsq(level.analyse(x, base, scenes))
+        y_hat, rounded = level.quantize(level.analyse(x, base, scenes), parent, scenes)
         x_hat = level.synthesise(y_hat, base, scenes)
-        y_bits, z_bits = level.entropy_model(y_hat, parent, fresh_slices(scenes))
+        y_bits, z_bits = level.entropy_model(y_hat, parent, fresh_slices(scenes), rounded)
         pixels = x.numel() / x.shape[1]
         bits = (y_bits.sum() + z_bits.sum()) / pixels
         return LevelOutput(x_hat, y_hat, (x_hat - x).square().mean(), bits)

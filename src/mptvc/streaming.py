@@ -77,9 +77,8 @@ class Compressor:
         if self._buffer is None or self._header is None:
             return
         scenes = tuple(self._scenes)
-        symbols = self._coder.encode_clip(self._buffer[: self._filled], self._header, scenes)
-        for k, (sections, spool) in enumerate(zip(self._sections, self._spools, strict=True)):
-            packet = self._coder.pack_level(k, symbols, scenes)
+        _, packets = self._coder.encode_clip(self._buffer[: self._filled], self._header, scenes)
+        for packet, sections, spool in zip(packets, self._sections, self._spools, strict=True):
             sections.append(Section(len(packet), crc32(packet)))
             spool.write(packet)
         self._filled, self._scenes = 0, []

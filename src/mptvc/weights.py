@@ -27,6 +27,7 @@ from mptvc.clip import ClipCoder
 from mptvc.codec import Codec
 from mptvc.config import ModelConfig
 from mptvc.errors import WeightsError
+from mptvc.files import atomic_output
 from mptvc.integer_network import PRECISION
 from mptvc.model import Model
 
@@ -60,12 +61,12 @@ def load_codec(
     """
     config, tensors = read_weights(weights)
     model = build_model(config, tensors)
-    target = _device(device)
+    target = resolve_device(device)
     clips = ClipCoder(
         model.to(target).eval(),
         entropy_id=digest(config, {k: v for k, v in tensors.items() if is_entropy(k)}),
         weights_id=digest(config, tensors),
-        dtype=_dtype(dtype, target),
+        dtype=resolve_dtype(dtype, target),
         tile=tile,
         tile_batch=tile_batch,
     )
@@ -99,8 +100,9 @@ def write_weights(model: Model, folder: Path) -> None:
     tensors = {name: _stored(name, value) for name, value in model.state_dict().items()}
     build_model(model.config, tensors)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(model.config.to_json())
-    (folder / TENSORS_FILE).write_bytes(save(tensors))
+    for name, data in ((CONFIG_FILE, model.config.to_json().encode()), (TENSORS_FILE, save(tensors))):
+        with atomic_output(folder / name, force=True) as file:
+            file.write(data)
 
 
 def build_model(config: ModelConfig, tensors: dict[str, Tensor]) -> Model:
@@ -232,7 +234,12 @@ def _download(name: str, repository: str, revision: str | None, file: str) -> Pa
         raise WeightsError(f"cannot get {name} from the Hub: {first_line}") from error
 
 
-def _device(name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
+    """The device of a name as ``load_codec`` takes it.
+
+    Raises:
+        ValueError: It does not exist here.
+    """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -245,7 +252,12 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The type of the networks' matrix products of a name as ``load_codec`` takes it.
+
+    Raises:
+        ValueError: The name is none of those.
+    """
     if name == "auto":
         if device.type == "cpu":
             fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()

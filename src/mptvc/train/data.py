@@ -4,7 +4,8 @@ Needs numpy and torch only, so that it runs on a machine without a video library
 the arrays from videos.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +13,7 @@ import torch
 from torch import Tensor
 
 from mptvc.errors import VideoError
-
-
-@dataclass(frozen=True)
-class CropShape:
-    """Shape of a training batch.
-
-    Attributes:
-        batch: Crops in a batch.
-        frames: Frames of a crop, a multiple of the patch's.
-        size: Height and width of a crop in source pixels.
-    """
-
-    batch: int
-    frames: int
-    size: int
+from mptvc.train.config import CropShape
 
 
 class CropSampler:
@@ -42,8 +29,7 @@ class CropSampler:
     def __init__(self, shots: list[np.ndarray], seed: int, patch_frames: int) -> None:
         if not shots:
             raise VideoError("no shots to train on")
-        self.shots, self.patch_frames = shots, patch_frames
-        self.seed, self.rng = seed, np.random.default_rng(seed)
+        self.shots, self.patch_frames, self.seed = shots, patch_frames, seed
         lengths = np.array([len(shot) for shot in shots], dtype=np.float64)
         self.weights = lengths**0.5 / (lengths**0.5).sum()
 
@@ -53,22 +39,30 @@ class CropSampler:
         Returns:
             Pixels uint8 ``[B, 3, T, size, size]`` and shot numbers ``[B, T / patch_frames]``.
         """
-        self.rng = np.random.default_rng((self.seed, number))
-        clips, scenes = zip(*(self._clip(shape) for _ in range(shape.batch)), strict=True)
+        rng = np.random.default_rng((self.seed, number))
+        clips, scenes = zip(*(self._clip(rng, shape) for _ in range(shape.batch)), strict=True)
         return torch.stack(clips), torch.stack(scenes)
 
-    def _clip(self, shape: CropShape) -> tuple[Tensor, Tensor]:
+    def batches(self, shape: CropShape, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Draw batches from number ``first`` on, each while its predecessor is in use."""
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self.batch, shape, first)
+            while True:
+                first += 1
+                batch, coming = coming.result(), pool.submit(self.batch, shape, first)
+                yield batch
+
+    def _clip(self, rng: np.random.Generator, shape: CropShape) -> tuple[Tensor, Tensor]:
         slices = shape.frames // self.patch_frames
-        cut = int(self.rng.integers(1, slices)) if slices > 1 and self.rng.random() < 0.15 else 0
+        cut = int(rng.integers(1, slices)) if slices > 1 and rng.random() < 0.15 else 0
         scenes = (torch.arange(slices) >= cut).long() if cut else torch.zeros(slices).long()
         parts = [cut * self.patch_frames, (slices - cut) * self.patch_frames]
-        frames = [self._shot(n, shape.size) for n in parts if n]
-        clip = np.ascontiguousarray(np.concatenate(frames).transpose(3, 0, 1, 2))
-        return torch.from_numpy(clip), scenes
+        frames = [self._shot(rng, n, shape.size) for n in parts if n]
+        clip = torch.from_numpy(np.concatenate(frames)).permute(3, 0, 1, 2)
+        return clip.contiguous(), scenes
 
-    def _shot(self, frames: int, size: int) -> np.ndarray:
+    def _shot(self, rng: np.random.Generator, frames: int, size: int) -> np.ndarray:
         """One augmented crop ``[frames, size, size, 3]``."""
-        rng = self.rng
         shot = self.shots[rng.choice(len(self.shots), p=self.weights)]
         halve = min(shot.shape[1:3]) >= 2 * size and rng.random() < 0.2
         window = 2 * size if halve else size
@@ -78,8 +72,8 @@ class CropSampler:
         top, left = (int(rng.integers(0, max(1, s - window + 1))) for s in shot.shape[1:3])
         clip = np.asarray(clip[:, top : top + window, left : left + window])
         if halve:
-            t, h, w, c = clip.shape
-            clip = clip.reshape(t, h // 2, 2, w // 2, 2, c).mean((2, 4)).round().astype(np.uint8)
+            pairs = clip[:, ::2].astype(np.uint16) + clip[:, 1::2]
+            clip = ((pairs[:, :, ::2] + pairs[:, :, 1::2] + 2) >> 2).astype(np.uint8)
         clip = _pad_to(clip, frames, size)
         if rng.random() < 0.5:
             clip = clip[:, :, ::-1]
@@ -109,4 +103,4 @@ def open_shards(folder: Path) -> dict[str, np.ndarray]:
 
 def to_video(pixels: Tensor) -> Tensor:
     """Pixels uint8 to float in [-1, 1]."""
-    return pixels.float() / 127.5 - 1
+    return pixels.float().div_(127.5).sub_(1)

@@ -1,56 +1,26 @@
-"""The training loop: KLT start, one level after the other, checkpoints, resume.
+"""Training of one level: KLT start, optimiser steps, moving average, fitted tables, validation.
 
 Imports torch, numpy and safetensors only, so that it runs on a machine without a video library.
 """
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mptvc.model import LevelOutput, Model
 from mptvc.pyramid import expand
-from mptvc.train.data import CropSampler, CropShape, to_video
+from mptvc.train.config import TrainConfig
+from mptvc.train.data import CropSampler, to_video
 from mptvc.train.tables import TableCounter, estimated_bits
 from mptvc.transforms import init_klt, patchify
 
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train.
-
-    Attributes:
-        steps_of_level: Quantization step of each level for orthonormal coefficients; it sets the
-            start and, as 6 / (ln 2 step^2) bits per squared error, the rate-distortion trade-off.
-        minutes_of_level: Training time of each level.
-        crops: Batch shape of each level.
-        rate_attention: Peak learning rate of blocks and hyper-networks.
-        rate_linear: Peak learning rate of the orthonormal maps.
-        rate_integer: Peak learning rate of integer weights, in their own units.
-        ema: Decay of the moving average that becomes the result.
-        warmup_steps: Steps in which the learning rates rise to their peak.
-        klt_batches: Batches that the KLT start is computed from.
-        table_batches: Batches that the frequency tables are fitted to.
-        seed: Seed of crops and initial weights.
-    """
-
-    steps_of_level: tuple[float, ...]
-    minutes_of_level: tuple[float, ...]
-    crops: tuple[CropShape, ...]
-    rate_attention: float = 1.5e-3
-    rate_linear: float = 1e-4
-    rate_integer: float = 0.3
-    ema: float = 0.998
-    warmup_steps: int = 100
-    klt_batches: int = 24
-    table_batches: int = 24
-    seed: int = 0
+_KLT_BATCHES, _TABLE_BATCHES = 10**9, 2 * 10**9  # batch numbers that no optimiser step reaches
+_INTEGERS = ("entropy_model.mixers", "entropy_model.hyper_scale", "entropy_model.hyper_gate")
+_LINEAR = ("analysis.embed.weight", "synthesis.head.weight")
 
 
 def trade_off(step: float) -> float:
@@ -59,95 +29,128 @@ def trade_off(step: float) -> float:
 
 
 class LevelTrainer:
-    """Trains one level while the coarser ones stay fixed."""
+    """Trains one level while the coarser ones stay fixed.
 
-    def __init__(self, model: Model, index: int, config: TrainConfig, sampler: CropSampler) -> None:
+    Matrices of the attention blocks are stepped by Muon, all else by Adam.
+
+    Args:
+        model: On the device to train on.
+        index: The level.
+        config: How to train.
+        sampler: Source of batches.
+        dtype: Precision of the networks' matrix products.
+    """
+
+    def __init__(
+        self, model: Model, index: int, config: TrainConfig, sampler: CropSampler, dtype: torch.dtype
+    ) -> None:
         self.model, self.index, self.config, self.sampler = model, index, config, sampler
         self.level = model.level(index)
-        self.lmbda = 3 * trade_off(config.steps_of_level[index])
-        self.optimizer = torch.optim.AdamW(
-            list(self._groups()), betas=(0.9, 0.98), weight_decay=0.0, fused=True
-        )
-        self.average = {k: v.detach().clone() for k, v in self.level.named_parameters()}
+        self.lmbda = 3 * trade_off(config.quantization_steps[index])
+        self.device = next(model.parameters()).device
+        self.autocast = torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+        self.optimizers = self._optimizers()
+        self.average = self._parameters()
         self.step = 0
 
-    def _groups(self) -> Iterator[dict[str, object]]:
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
         rates = self.config
-        linear, integer, other = [], [], []
+        integer, linear, matrices, other = [], [], [], []
         for name, parameter in self.level.named_parameters():
-            integers = (
-                "entropy_model.mixers",
-                "entropy_model.hyper_scale",
-                "entropy_model.hyper_gate",
-            )
-            if name.startswith(integers):
+            if name.startswith(_INTEGERS):
                 integer.append(parameter)
-            elif name in ("analysis.embed.weight", "synthesis.head.weight"):
+            elif name in _LINEAR:
                 linear.append(parameter)
+            elif ".blocks." in name and parameter.ndim == 2:
+                matrices.append(parameter)
             else:
                 other.append(parameter)
-        for parameters, rate in (
-            (linear, rates.rate_linear),
-            (integer, rates.rate_integer),
-            (other, rates.rate_attention),
-        ):
-            yield {"params": parameters, "lr": rate, "peak": rate}
+        groups = [
+            {"params": integer, "lr": rates.rate_integer, "peak": rates.rate_integer},
+            {"params": linear, "lr": rates.rate_linear, "peak": rates.rate_linear},
+            {"params": other, "lr": rates.rate_attention, "peak": rates.rate_attention},
+        ]
+        adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+        blocks = [{"params": matrices, "peak": rates.rate_attention}]
+        muon = torch.optim.Muon(
+            blocks, lr=rates.rate_attention, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+        )
+        return [adam, muon]
+
+    def _parameters(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.level.named_parameters()}
 
     def init_klt(self) -> None:
         """Start from the KLT of the residual that the coarser levels leave."""
         values = self.model.config.patch_values
-        total, products, count = (
-            torch.zeros(values).double(),
-            torch.zeros(values, values).double(),
-            0,
-        )
+        total, products = torch.zeros(values).double(), torch.zeros(values, values).double()
+        count = 0
         for number in range(self.config.klt_batches):
-            picture, coarser, _ = self._batch(10**9 + number)
+            picture, coarser, _ = self._pictures(*self._batch(_KLT_BATCHES + number))
             residual = picture if coarser is None else picture - expand(coarser.x_hat)
-            patches = patchify(residual, self.model.config).flatten(0, 3).double()
+            patches = patchify(residual, self.model.config).flatten(0, 3).cpu().double()
             total += patches.sum(0)
             products += patches.T @ patches
             count += len(patches)
         mean = total / count
         covariance = products / count - torch.outer(mean, mean)
-        step = self.config.steps_of_level[self.index]
+        step = self.config.quantization_steps[self.index]
         init_klt(self.level.analysis, self.level.synthesis, mean.float(), covariance.float(), step)
-        self.average = {k: v.detach().clone() for k, v in self.level.named_parameters()}
+        self.average = self._parameters()
 
-    @torch.no_grad()
-    def _batch(self, number: int) -> tuple[Tensor, LevelOutput | None, Tensor]:
-        """This level's picture, what the coarser level made of it, and the shots."""
-        pixels, scenes = self.sampler.batch(self.config.crops[self.index], number)
-        pictures = self.model.pyramid(to_video(pixels))
-        coarser = None
-        for k in range(self.index):
-            base = None if coarser is None else expand(coarser.x_hat)
-            with torch.autocast("cpu", torch.bfloat16):
-                y_hat = self.model.level(k).fsq(self.model.level(k).analyse(pictures[k], base, scenes))
-                x_hat = self.model.level(k).synthesise(y_hat, base, scenes)
-            nothing = x_hat.new_zeros(())
-            coarser = LevelOutput(x_hat, y_hat, nothing, nothing)
-        return pictures[self.index], coarser, scenes
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches from the current step on."""
+        return self.sampler.batches(self.config.crops[self.index], self.step)
 
-    def train_step(self, progress: float) -> dict[str, float]:
-        """One optimiser step at ``progress`` in [0, 1] of the schedule."""
-        picture, coarser, scenes = self._batch(self.step)
-        with torch.autocast("cpu", torch.bfloat16):
+    def train_step(self, pixels: Tensor, scenes: Tensor, progress: float) -> dict[str, float]:
+        """One optimiser step.
+
+        Args:
+            pixels: Crops uint8 ``[B, 3, T, H, W]``.
+            scenes: Shot numbers ``[B, T / patch_frames]``.
+            progress: Position in the schedule, from 0 to 1.
+
+        Returns:
+            Loss and its parts.
+        """
+        picture, coarser, scenes = self._pictures(pixels, scenes)
+        with self.autocast:
             out = self.model.level_forward(self.index, picture, coarser, scenes)
             loss = out.bits + self.lmbda * out.squared_error
         self._update(loss, progress)
         return {"loss": loss.item(), "bits": out.bits.item(), "mse": out.squared_error.item()}
 
+    def _batch(self, number: int) -> tuple[Tensor, Tensor]:
+        return self.sampler.batch(self.config.crops[self.index], number)
+
+    @torch.no_grad()
+    def _pictures(self, pixels: Tensor, scenes: Tensor) -> tuple[Tensor, LevelOutput | None, Tensor]:
+        """This level's picture, what the coarser level made of it, and the shots."""
+        scenes = scenes.to(self.device)
+        pictures = self.model.pyramid(to_video(pixels.to(self.device)))
+        coarser: LevelOutput | None = None
+        for k in range(self.index):
+            level = self.model.level(k)
+            base = None if coarser is None else expand(coarser.x_hat)
+            parent = None if coarser is None else coarser.y_hat
+            with self.autocast:
+                y_hat, _ = level.quantize(level.analyse(pictures[k], base, scenes), parent, scenes)
+                x_hat = level.synthesise(y_hat, base, scenes)
+            nothing = x_hat.new_zeros(())
+            coarser = LevelOutput(x_hat, y_hat, nothing, nothing)
+        return pictures[self.index], coarser, scenes
+
     def _update(self, loss: Tensor, progress: float) -> None:
         warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
         factor = warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
-        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.level.parameters(), 5.0)
-        if torch.isfinite(norm):
-            self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+            if torch.isfinite(norm):
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.step += 1
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -160,30 +163,58 @@ class LevelTrainer:
         entropy_model = self.level.entropy_model
         counter = TableCounter(entropy_model)
         for number in range(self.config.table_batches):
-            picture, coarser, scenes = self._batch(2 * 10**9 + number)
+            picture, coarser, scenes = self._pictures(*self._batch(_TABLE_BATCHES + number))
             base = None if coarser is None else expand(coarser.x_hat)
-            with torch.autocast("cpu", torch.bfloat16):
-                y_hat = self.level.fsq(self.level.analyse(picture, base, scenes))
-            counter.add(y_hat, None if coarser is None else coarser.y_hat, scenes)
+            with self.autocast:
+                y = self.level.analyse(picture, base, scenes)
+            counter.add(y, None if coarser is None else coarser.y_hat, scenes)
         before = estimated_bits(counter.counts, entropy_model.frequencies)
         entropy_model.set_frequencies(counter.frequencies())
         return 1 - estimated_bits(counter.counts, entropy_model.frequencies) / before
 
-    def use_average(self) -> None:
-        """Replace the level's parameters by their moving average."""
-        with torch.no_grad():
-            for name, parameter in self.level.named_parameters():
-                parameter.copy_(self.average[name])
+    @torch.no_grad()
+    def swap_average(self) -> None:
+        """Exchange the level's parameters and their moving average."""
+        for name, parameter in self.level.named_parameters():
+            newest = parameter.clone()
+            parameter.copy_(self.average[name])
+            self.average[name] = newest
+
+    def state(self) -> dict[str, Tensor]:
+        """Moving average and optimiser state, by name."""
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.level.named_parameters()}
+        tensors = {f"average/{name}": tensor for name, tensor in self.average.items()}
+        for optimizer in self.optimizers:
+            for parameter, slots in optimizer.state.items():
+                tensors |= {f"optimizer/{names[parameter]}/{key}": slot for key, slot in slots.items()}
+        return tensors
+
+    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+        """Go on from what ``state`` returned after ``step`` steps; the model is restored already."""
+        for name in self.average:
+            self.average[name] = tensors[f"average/{name}"].to(self.device)
+        parameters = dict(self.level.named_parameters())
+        owner = {p: o for o in self.optimizers for group in o.param_groups for p in group["params"]}
+        for key, tensor in tensors.items():
+            kind, _, rest = key.partition("/")
+            if kind == "optimizer":
+                name, _, slot = rest.rpartition("/")
+                state: dict[str, Any] = owner[parameters[name]].state[parameters[name]]
+                state[slot] = tensor.to(self.device)
+        self.step = step
 
 
 @torch.no_grad()
-def validate(model: Model, clips: list[tuple[Tensor, Tensor]], levels: int) -> list[dict[str, float]]:
+def validate(
+    model: Model, clips: list[tuple[Tensor, Tensor]], levels: int, dtype: torch.dtype
+) -> list[dict[str, float]]:
     """Rate and PSNR of every prefix, mean over clips of uint8 ``[1, 3, T, H, W]``."""
+    device = next(model.parameters()).device
     rows: list[list[tuple[float, float]]] = []
     for pixels, scenes in clips:
-        x = to_video(pixels)
-        with torch.autocast("cpu", torch.bfloat16):
-            outputs = model(x, scenes, levels)
+        x = to_video(pixels.to(device))
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            outputs = model(x, scenes.to(device), levels)
         bpp, row = 0.0, []
         for k, out in enumerate(outputs):
             up = len(model.config.levels) - 1 - k
@@ -196,24 +227,3 @@ def validate(model: Model, clips: list[tuple[Tensor, Tensor]], levels: int) -> l
         rows.append(row)
     table = np.array(rows).mean(0)
     return [{"bpp": float(b), "psnr": float(p)} for b, p in table]
-
-
-def save_state(model: Model, path: Path) -> None:
-    """Write all weights of a model as safetensors."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
-
-
-def load_state(model: Model, path: Path) -> None:
-    """Read what ``save_state`` wrote."""
-    model.load_state_dict(load_file(path))
-    for k in range(len(model.config.levels)):
-        entropy_model = model.level(k).entropy_model
-        entropy_model.set_frequencies(entropy_model.frequencies.clone())
-
-
-def write_log(folder: Path, record: dict[str, object]) -> None:
-    """Append a JSON line to the folder's log."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "log.jsonl", "a") as log:
-        log.write(json.dumps(record) + "\n")

@@ -1,8 +1,14 @@
-"""A whole training run: every level in turn, validated, exported as a weights folder."""
+"""A whole training run: every level in turn, validated, with checkpoints that a later call goes on from.
 
+Needs no video library, no entropy coder and no network: shards in, a trained model and a log out.
+"""
+
+import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,15 +16,18 @@ from torch import Tensor
 
 from mptvc.config import LevelConfig, ModelConfig
 from mptvc.model import Model
-from mptvc.train.data import CropSampler, CropShape, open_shards
-from mptvc.train.loop import LevelTrainer, TrainConfig, save_state, validate, write_log
-from mptvc.weights import build_model, read_weights, write_weights
+from mptvc.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from mptvc.train.config import TrainConfig
+from mptvc.train.data import CropSampler, open_shards
+from mptvc.train.loop import LevelTrainer, validate
 
-#: Called with the level, the share of its time that has passed, and the newest losses.
-Report = Callable[[int, float, dict[str, float]], None]
-
-_LOG_SECONDS = 60.0
+LOG_FILE, SETTINGS_FILE, CHECKPOINTS = "log.jsonl", "train.json", "checkpoints"
+_LOG_SECONDS = 20.0
+_CHECKPOINT_SECONDS = 300.0
 _VALIDATION_SIZE = 384
+
+#: Called with every record of the log.
+Report = Callable[[dict[str, Any]], None]
 
 
 def default_model_config() -> ModelConfig:
@@ -32,13 +41,21 @@ def default_model_config() -> ModelConfig:
     )
 
 
-def default_train_config(minutes: tuple[float, ...]) -> TrainConfig:
-    """Settings of the packaged weights, with the given minutes for each level."""
-    return TrainConfig(
-        steps_of_level=(0.65, 0.37, 0.32),
-        minutes_of_level=minutes,
-        crops=(CropShape(2, 32, 384), CropShape(2, 32, 256), CropShape(2, 32, 192)),
-    )
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run has come to.
+
+    Attributes:
+        model: With the moving average of every trained level and fitted tables.
+        held_out: Rate and PSNR of every prefix on the held-out shards; nothing without any.
+        seconds: Training time of each level, over all calls.
+        finished: False where the run was stopped; call again to go on.
+    """
+
+    model: Model
+    held_out: list[dict[str, float]]
+    seconds: tuple[float, ...]
+    finished: bool
 
 
 def train(
@@ -46,66 +63,196 @@ def train(
     out: Path,
     config: TrainConfig,
     *,
-    init: str | Path | None = None,
+    init: Model | None = None,
     held_out: frozenset[str] = frozenset(),
+    device: str = "cpu",
+    dtype: torch.dtype = torch.bfloat16,
+    should_stop: Callable[[], bool] = lambda: False,
     report: Report | None = None,
-) -> list[dict[str, float]]:
-    """Train a model level by level and write it as a weights folder.
+) -> TrainResult:
+    """Train a model level by level, or go on with the run that ``out`` holds.
+
+    A run goes on from its newest checkpoint; remove that to go on from the one before. With ``steps`` in the
+    settings, a run that was stopped and went on gives the same weights as one that was not.
 
     Args:
         shards: Folder of array shards.
-        out: Folder of the result, the log and the newest state.
+        out: Folder of the settings, the log and the checkpoints.
         config: How to train.
-        init: Weights to start from instead of the KLT.
+        init: Model to start from instead of the KLT.
         held_out: Names of shards to validate on and not to train on.
-        report: Called about once a minute.
+        device: Where to train.
+        dtype: Precision of the networks' matrix products.
+        should_stop: Asked before every step; True saves a checkpoint and returns.
+        report: Called with every record of the log.
 
-    Returns:
-        Rate and PSNR of every prefix on the held-out shards, or nothing without any.
+    Raises:
+        ValueError: ``out`` holds a run with other settings.
+        VideoError: There are no shards.
+        WeightsError: The newest checkpoint is damaged.
     """
-    torch.manual_seed(config.seed)
-    shots = open_shards(shards)
-    model = Model(default_model_config()) if init is None else build_model(*read_weights(init))
-    sampler = CropSampler(
-        [shot for name, shot in shots.items() if name not in held_out],
-        config.seed,
-        model.config.patch_frames,
-    )
-    clips = [_validation_clip(shots[name], model.config) for name in sorted(held_out)]
-    results: list[dict[str, float]] = []
-    for index, minutes in enumerate(config.minutes_of_level):
-        if minutes > 0:
-            trainer = LevelTrainer(model, index, config, sampler)
-            if init is None:
-                trainer.init_klt()
-            _train_level(trainer, minutes, out, report)
-            trainer.use_average()
-            saved = trainer.fit_tables()
-            write_log(out, {"level": index, "bits_saved_by_tables": saved})
-            save_state(model, out / "state.safetensors")
-        if clips:
-            results = validate(model, clips, index + 1)
-            write_log(out, {"level": index, "held_out": results})
-    write_weights(model, out)
-    return results
+    run = _Run(shards, out, config, init, held_out, torch.device(device), dtype, report)
+    return run.finish(should_stop)
 
 
-def _train_level(trainer: LevelTrainer, minutes: float, out: Path, report: Report | None) -> None:
-    started = logged = time.monotonic()
-    losses: list[dict[str, float]] = []
-    while (elapsed := time.monotonic() - started) < 60 * minutes:
-        losses.append(trainer.train_step(elapsed / (60 * minutes)))
-        if time.monotonic() - logged >= _LOG_SECONDS:
-            logged = time.monotonic()
-            names = {name for loss in losses for name in loss}
-            means = {n: float(np.mean([x[n] for x in losses if n in x])) for n in sorted(names)}
-            write_log(out, {"level": trainer.index, "step": trainer.step, **means})
-            if report is not None:
-                report(trainer.index, elapsed / (60 * minutes), means)
-            losses = []
+class _Run:
+    """One run and where it stands."""
+
+    def __init__(
+        self,
+        shards: Path,
+        out: Path,
+        config: TrainConfig,
+        init: Model | None,
+        held_out: frozenset[str],
+        device: torch.device,
+        dtype: torch.dtype,
+        report: Report | None,
+    ) -> None:
+        self.out, self.config, self.dtype, self.report = out, config, dtype, report
+        self.from_klt = init is None
+        self._check_settings()
+        torch.manual_seed(config.seed)
+        shots = open_shards(shards)
+        self.model = (init or Model(default_model_config())).to(device)
+        training = [shot for name, shot in shots.items() if name not in held_out]
+        self.sampler = CropSampler(training, config.seed, self.model.config.patch_frames)
+        self.clips = [validation_clip(shots[name], self.model.config) for name in sorted(held_out)]
+        self.level, self.step, self.seconds = 0, 0, [0.0] * len(config.crops)
+        self.restored: dict[str, Tensor] = {}
+        if saved := checkpoints(out / CHECKPOINTS):
+            self._restore(saved[-1])
+
+    def finish(self, should_stop: Callable[[], bool]) -> TrainResult:
+        """Train until the end or until told to stop."""
+        results: list[dict[str, float]] = []
+        while self.level < len(self.config.crops):
+            if self._budget() > 0 and not self._train_level(should_stop):
+                return TrainResult(self.model, [], tuple(self.seconds), finished=False)
+            self.level, self.step = self.level + 1, 0
+            self._save()
+        if self.clips:
+            results = validate(self.model, self.clips, len(self.config.crops), self.dtype)
+            self._log({"held_out": results})
+        return TrainResult(self.model, results, tuple(self.seconds), finished=True)
+
+    def _budget(self) -> float:
+        """Steps or seconds that the current level is to be trained for."""
+        config = self.config
+        return config.steps[self.level] if config.steps else 60 * config.minutes[self.level]
+
+    def _spent(self, trainer: LevelTrainer) -> float:
+        return trainer.step if self.config.steps else self.seconds[self.level]
+
+    def _train_level(self, should_stop: Callable[[], bool]) -> bool:
+        """Train the current level; False where it was stopped."""
+        trainer = LevelTrainer(self.model, self.level, self.config, self.sampler, self.dtype)
+        if self.restored:
+            trainer.restore(self.restored, self.step)
+            self.restored = {}
+        elif self.from_klt:
+            trainer.init_klt()
+        budget, losses = self._budget(), _Losses()
+        logged = saved = time.monotonic()
+        validated = int(self.config.validations * self._spent(trainer) / budget)
+        for pixels, scenes in trainer.batches():
+            progress = self._spent(trainer) / budget
+            started = time.monotonic()
+            if progress >= 1:
+                break
+            if should_stop():
+                self._save(trainer)
+                return False
+            if started - saved >= _CHECKPOINT_SECONDS:
+                self._save(trainer)
+                saved = time.monotonic()
+            losses.add(trainer.train_step(pixels, scenes, progress))
+            self.seconds[self.level] += time.monotonic() - started
+            if time.monotonic() - logged >= _LOG_SECONDS or trainer.step == 1:
+                logged = time.monotonic()
+                self._log({**self._position(trainer, budget), **losses.means()})
+            if self.clips and int(self.config.validations * self._spent(trainer) / budget) > validated:
+                validated += 1
+                self._validate(trainer, budget)
+        trainer.swap_average()
+        self._log({"level": self.level, "bits_saved_by_tables": trainer.fit_tables()})
+        return True
+
+    def _position(self, trainer: LevelTrainer, budget: float) -> dict[str, Any]:
+        crop, seconds = self.config.crops[self.level], self.seconds[self.level]
+        pixels = crop.batch * crop.frames * crop.size**2
+        return {
+            "level": self.level,
+            "step": trainer.step,
+            "seconds": round(seconds, 1),
+            "progress": round(min(1.0, self._spent(trainer) / budget), 4),
+            "pixels_per_s": round(pixels * trainer.step / max(seconds, 1e-9)),
+        }
+
+    def _validate(self, trainer: LevelTrainer, budget: float) -> None:
+        trainer.swap_average()
+        held_out = validate(self.model, self.clips, self.level + 1, self.dtype)
+        trainer.swap_average()
+        self._log({**self._position(trainer, budget), "held_out": held_out})
+
+    def _log(self, record: dict[str, Any]) -> None:
+        with open(self.out / LOG_FILE, "a") as log:
+            log.write(json.dumps(record) + "\n")
+        if self.report is not None:
+            self.report(record)
+
+    def _check_settings(self) -> None:
+        """Keep the settings with the run, and refuse to go on with others."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        path, text = self.out / SETTINGS_FILE, self.config.to_json()
+        if not checkpoints(self.out / CHECKPOINTS):
+            path.write_text(text)
+        elif path.read_text() != text:
+            raise ValueError(
+                f"{self.out} holds a run with other settings; see {path}, or choose another folder"
+            )
+
+    def _save(self, trainer: LevelTrainer | None = None) -> None:
+        step = 0 if trainer is None else trainer.step
+        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        if trainer is not None:
+            tensors |= trainer.state()
+        state = {
+            "level": self.level,
+            "step": step,
+            "seconds": self.seconds,
+            "model": asdict(self.model.config),
+        }
+        save_checkpoint(self.out / CHECKPOINTS, f"level{self.level}-{step:08d}", tensors, state)
+
+    def _restore(self, path: Path) -> None:
+        tensors, state = load_checkpoint(path)
+        self.level, self.step, self.seconds = state["level"], state["step"], state["seconds"]
+        prefix = "model/"
+        self.model.load_state_dict(
+            {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        )
+        for k in range(len(self.model.config.levels)):
+            entropy_model = self.model.level(k).entropy_model
+            entropy_model.set_frequencies(entropy_model.frequencies.clone())
+        self.restored = {n: t for n, t in tensors.items() if not n.startswith(prefix)}
 
 
-def _validation_clip(shot: np.ndarray, config: ModelConfig) -> tuple[Tensor, Tensor]:
+class _Losses:
+    """Means of losses since the last record."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, float]] = []
+
+    def add(self, row: dict[str, float]) -> None:
+        self._rows.append(row)
+
+    def means(self) -> dict[str, float]:
+        rows, self._rows = self._rows, []
+        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def validation_clip(shot: np.ndarray, config: ModelConfig) -> tuple[Tensor, Tensor]:
     """The middle of a shot's first clip, uint8 ``[1, 3, T, H, W]``, and its shot numbers."""
     block, frames = config.multiple, min(config.clip_frames, len(shot))
     frames -= frames % config.patch_frames

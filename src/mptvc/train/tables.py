@@ -19,19 +19,19 @@ class TableCounter:
         self._model = model
         self.counts = np.zeros((model.config.scales * FRACTIONS, ALPHABET))
 
-    def add(self, y_hat: Tensor, parent: Tensor | None, scenes: Tensor) -> None:
+    def add(self, y: Tensor, parent: Tensor | None, scenes: Tensor) -> None:
         """Count one batch.
 
         Args:
-            y_hat: Centred symbols ``[B, T, H, W, C]``.
+            y: Latents ``[B, T, H, W, C]``, or symbols.
             parent: Symbols of the coarser level ``[B, T, h, w, C']`` or None.
             scenes: Shot number of each slice ``[B, T]``.
         """
         fresh = fresh_slices(scenes)
-        for i, symbols in enumerate(y_hat):
-            shape = (symbols.shape[0], symbols.shape[1], symbols.shape[2])
+        for i, latents in enumerate(y):
+            shape = (latents.shape[0], latents.shape[1], latents.shape[2])
             above = None if parent is None else parent[i]
-            self._model.code(self._count, shape, above, fresh[i].tolist(), symbols)
+            self._model.code(self._count, shape, above, fresh[i].tolist(), latents, choose=True)
 
     def _count(self, rows: np.ndarray, symbols: np.ndarray | None) -> np.ndarray:
         if symbols is None:

@@ -1,0 +1,99 @@
+"""Every number that shapes a training run, as a frozen dataclass that is saved with the result."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CropShape:
+    """Shape of a training batch.
+
+    Attributes:
+        batch: Crops in a batch.
+        frames: Frames of a crop, a multiple of the patch's.
+        size: Height and width of a crop in source pixels.
+    """
+
+    batch: int
+    frames: int
+    size: int
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. One of ``minutes`` and ``steps`` is given, an entry for each level.
+
+    Attributes:
+        minutes: Training time of each level; learning rates follow the clock.
+        steps: Optimiser steps of each level; the result depends on nothing but this and the data.
+        quantization_steps: Of each level, for orthonormal coefficients; they set the start and, as
+            6 / (ln 2 step^2) bits per squared error, the rate-distortion trade-off.
+        crops: Batch shape of each level.
+        rate_attention: Peak learning rate of blocks and hyper-networks.
+        rate_linear: Peak learning rate of the orthonormal maps.
+        rate_integer: Peak learning rate of integer weights, in their own units.
+        ema: Decay of the moving average that becomes the result.
+        warmup_steps: Steps in which the learning rates rise to their peak.
+        klt_batches: Batches that the KLT start is computed from.
+        table_batches: Batches that the frequency tables are fitted to.
+        validations: Times that each level is validated on the held-out shots.
+        seed: Seed of crops and initial weights.
+    """
+
+    minutes: tuple[float, ...] = ()
+    steps: tuple[int, ...] = ()
+    quantization_steps: tuple[float, ...] = (0.65, 0.37, 0.32)
+    crops: tuple[CropShape, ...] = (CropShape(2, 32, 384), CropShape(2, 32, 256), CropShape(2, 32, 192))
+    rate_attention: float = 1.5e-3
+    rate_linear: float = 1e-4
+    rate_integer: float = 0.3
+    ema: float = 0.998
+    warmup_steps: int = 100
+    klt_batches: int = 24
+    table_batches: int = 24
+    validations: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what training could only trip over later.
+
+        Raises:
+            ValueError: Not exactly one of ``minutes`` and ``steps``, or lengths that differ.
+        """
+        if bool(self.minutes) == bool(self.steps):
+            raise ValueError("training needs either minutes or steps for each level")
+        if not len(self.minutes or self.steps) == len(self.quantization_steps) == len(self.crops):
+            raise ValueError(
+                f"minutes or steps, quantization_steps and crops need an entry for each level, found "
+                f"{len(self.minutes or self.steps)}, {len(self.quantization_steps)} and {len(self.crops)}"
+            )
+        if min(self.minutes or self.steps) < 0:
+            raise ValueError("minutes and steps start at 0")
+
+    def to_json(self) -> str:
+        """Return the settings as JSON text."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainConfig":
+        """Read settings from JSON text; a missing field takes its default.
+
+        Raises:
+            ValueError: The text is not JSON, or a field is unknown or of a wrong type.
+        """
+        raw = json.loads(text)
+        if not isinstance(raw, dict):
+            raise ValueError("training settings are a JSON object")
+        if unknown := sorted(raw.keys() - {field.name for field in fields(cls)}):
+            raise ValueError(f"training settings have no field {unknown[0]}")
+        try:
+            return cls(**{name: _value(name, value) for name, value in raw.items()})
+        except TypeError as error:
+            raise ValueError(f"training settings: {error}") from error
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "crops":
+        return tuple(CropShape(**crop) for crop in value)
+    return tuple(value) if isinstance(value, list) else value
