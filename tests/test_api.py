@@ -415,11 +415,11 @@ def psnr(reference: np.ndarray, other: np.ndarray) -> float:
 
 def test_comparison_states_rate_and_quality_of_every_prefix(long: Sample, codec: Codec) -> None:
     ladder = compare_file(long.source, long.file, codec=codec)
-    assert [quality.levels for quality in ladder] == [1, 2, 3]
-    for quality in ladder:
-        assert quality.size_bytes == long.header.prefix_bytes(quality.levels)
+    assert [quality.name for quality in ladder] == ["levels 1", "levels 2", "levels 3"]
+    for levels, quality in enumerate(ladder, start=1):
+        assert quality.size_bytes == long.header.prefix_bytes(levels)
         assert quality.bpp == pytest.approx(8 * quality.size_bytes / (70 * 32 * 32))
-        frames = codec.decompress(long.data, levels=quality.levels).frames
+        frames = codec.decompress(long.data, levels=levels).frames
         assert quality.psnr_rgb == pytest.approx(psnr(long.frames, frames), abs=1e-3)
     assert ladder[0].bpp < ladder[1].bpp < ladder[2].bpp
     assert ladder[0].psnr_rgb < ladder[2].psnr_rgb

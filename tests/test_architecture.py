@@ -25,10 +25,12 @@ LAYERS = [
     ["video_input"],
     ["video_output"],
     ["weights"],
-    ["api", "compare", "demo"],
+    ["peers"],
+    ["compare"],
+    ["api", "plots", "demo"],
     ["cli_options"],
     ["cli_output"],
-    ["cli_tools", "cli_train"],
+    ["cli_tools", "cli_compare", "cli_train"],
     ["cli"],
     ["__main__"],
 ]
@@ -58,7 +60,7 @@ MATHS_MAY_IMPORT = {
     "torch",
     "typing",
 }
-CLI = ["cli", "cli_options", "cli_output", "cli_tools", "cli_train"]
+CLI = ["cli", "cli_options", "cli_output", "cli_tools", "cli_compare", "cli_train"]
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")}
 TRAIN = [name for name in MODULES if name.split(".")[0] == "train"]
 

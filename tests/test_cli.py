@@ -194,7 +194,7 @@ def test_chain_from_video_to_quality(cli: Cli, made: Path, tmp_path: Path) -> No
         assert np.array_equal(frames, np.load(tmp_path / f"full{levels}.npy"))
 
     (compared,) = json.loads(cli("compare", made / "in.mkv", "a.mpt", "--json").out)
-    assert [level["size_bytes"] for level in compared["levels"]] == sizes
+    assert [level["size_bytes"] for level in compared["files"]["a.mpt"]] == sizes
 
     checked = json.loads(cli("verify", "a.mpt", "2.mpt", "--deep", "--json").out)
     assert [(file["ok"], file["complete_levels"]) for file in checked] == [(True, 3), (True, 2)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mptvc.attention import AxialAttention, full_attention, phase_coherence, rotate
-from mptvc.metrics import PsnrMeter
+from mptvc.metrics import QualityMeter
 from mptvc.video_input import VideoSource, detect_shots
 
 pytestmark = pytest.mark.clips
@@ -26,7 +26,7 @@ def test_every_level_improves_a_clip_with_a_cut(codec, cut_video):
     data = codec.compress(cut_video, shots=shots)
     scores = []
     for levels in (1, 2, 3):
-        meter = PsnrMeter()
+        meter = QualityMeter()
         meter.add(cut_video, codec.decompress(data, levels=levels).frames)
         scores.append(meter.rgb)
     assert scores[0] > 20

@@ -14,7 +14,7 @@ from mptvc.clip import ClipCoder
 from mptvc.codec import Codec
 from mptvc.config import TileGrid
 from mptvc.errors import CorruptPacketError, FormatError, MptError, WeightsError
-from mptvc.metrics import PsnrMeter
+from mptvc.metrics import QualityMeter
 from mptvc.model import Model
 
 SHOTS = (6, 5)
@@ -163,7 +163,7 @@ def test_levels_improve_the_picture(codec, frames):
     data = codec.compress(frames, shots=SHOTS)
     scores = []
     for levels in (1, 2, 3):
-        meter = PsnrMeter()
+        meter = QualityMeter()
         meter.add(frames, codec.decompress(data, levels=levels).frames)
         scores.append(meter.rgb)
     assert scores[0] < scores[1] < scores[2]

@@ -10,7 +10,7 @@ import torch
 import mptvc
 from mptvc.errors import VideoError, WeightsError
 from mptvc.integer_network import logistic_frequencies
-from mptvc.metrics import PsnrMeter
+from mptvc.metrics import QualityMeter
 from mptvc.model import Model
 from mptvc.train.card import model_card
 from mptvc.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
@@ -140,7 +140,7 @@ def test_whole_run_makes_weights_that_code_video(shards, tmp_path):
     codec = mptvc.load(tmp_path, device="cpu")
     video = moving_video(8, seed=1)
     decoded = codec.decompress(codec.compress(video))
-    meter = PsnrMeter()
+    meter = QualityMeter()
     meter.add(video, decoded.frames)
     assert meter.rgb > 20
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -8,16 +8,15 @@ import os
 import signal
 import sys
 import traceback
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
 import mptvc
 from mptvc.bitstream import Limits
+from mptvc.cli_compare import compare
 from mptvc.cli_options import (
     FRAMES,
     PIXELS,
@@ -37,9 +36,9 @@ from mptvc.cli_options import (
     TileBatch,
     TileSize,
     Weights,
+    codec_from_options,
     parse_size,
     parse_threshold,
-    parse_tile,
 )
 from mptvc.cli_output import (
     console,
@@ -57,7 +56,7 @@ from mptvc.cli_train import train
 from mptvc.errors import FormatError, LimitExceededError, MptError, WeightsError
 
 if TYPE_CHECKING:
-    from mptvc.codec import Codec
+    pass
 
 EXIT_FAILED, EXIT_USAGE, EXIT_DAMAGED, EXIT_WEIGHTS, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
@@ -128,16 +127,6 @@ def _input(name: str) -> str | bytes:
     return sys.stdin.buffer.read() if name == "-" else name
 
 
-def _codec(weights: str | None, device: str, dtype: str, tile: str, batch: int, threads: int) -> "Codec":
-    import torch
-
-    from mptvc.weights import load_codec
-
-    if threads:
-        torch.set_num_threads(threads)
-    return load_codec(weights, device=device, dtype=dtype, tile=parse_tile(tile), tile_batch=batch)
-
-
 @app.command()
 def encode(
     source: Annotated[str, typer.Argument(metavar="IN", help="Video file, or - for stdin.")],
@@ -175,7 +164,7 @@ def encode(
         refuse_existing(Path(target), force)
     if source != "-" and not Path(source).exists():
         raise mptvc.VideoError(f"{source}: no such file")
-    codec = _codec(weights, device, dtype, tile, tile_batch, threads)
+    codec = codec_from_options(weights, device, dtype, tile, tile_batch, threads)
     with progress_callback("encode", progress, quiet) as show:
         report = encode_file(
             sys.stdin.buffer if source == "-" else source,
@@ -244,7 +233,7 @@ def decode(
     with open_source(sys.stdin.buffer if source == "-" else source) as (file, _):
         probe(file, limits=limits)
         file.seek(0)
-        codec = _codec(weights, device, dtype, "auto", tile_batch, threads)
+        codec = codec_from_options(weights, device, dtype, "auto", tile_batch, threads)
         with progress_callback("decode", progress, quiet) as show:
             report = decode_file(
                 file,
@@ -349,7 +338,7 @@ def verify(
     Example: [bold]mptvc verify out.mpt --deep[/]
     """
     results, failures, limits = [], [], Limits(max_pixels, max_frames)
-    codec = _codec(weights, device, dtype, "auto", 1, threads) if deep else None
+    codec = codec_from_options(weights, device, dtype, "auto", 1, threads) if deep else None
     for name in sources:
         result: dict[str, Any] = {"file": name, "ok": True}
         try:
@@ -372,46 +361,7 @@ def verify(
         raise typer.Exit(max(_explain(error)[0] for error in failures))
 
 
-@app.command()
-def compare(
-    reference: Annotated[str, typer.Argument(metavar="REF", help="The source video.")],
-    sources: Annotated[list[str], typer.Argument(metavar="FILE...", help=".mpt files of it.")],
-    weights: Weights = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    tile_batch: TileBatch = 1,
-    threads: Threads = 0,
-    max_pixels: MaxPixels = PIXELS,
-    max_frames: MaxFrames = FRAMES,
-    progress: ShowProgress = ProgressMode.AUTO,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Compare every prefix of a file with its source: PSNR and bits per pixel.
-
-    Example: [bold]mptvc compare in.mp4 out.mpt[/]
-    """
-    from mptvc.compare import compare_file
-
-    codec = _codec(weights, device, dtype, "auto", tile_batch, threads)
-    table = Table(Column("file", overflow="fold"), "levels", "bytes", "bpp", "PSNR RGB", "PSNR Y", box=None)
-    results = []
-    for name in sources:
-        with progress_callback(name, progress, quiet) as show:
-            ladder = compare_file(
-                reference, name, codec=codec, limits=Limits(max_pixels, max_frames), progress=show
-            )
-        results.append({"file": name, "levels": [asdict(quality) for quality in ladder]})
-        for q in ladder:
-            numbers = (f"{q.bpp:.4f}", f"{q.psnr_rgb:.2f}", f"{q.psnr_y:.2f}")
-            table.add_row(escape(name), str(q.levels), str(q.size_bytes), *numbers)
-    if as_json:
-        print_json(results)
-    else:
-        Console(highlight=False, emoji=False).print(table)
-
-
-for _command in (train, demo, env):
+for _command in (compare, train, demo, env):
     app.command()(_command)
 app.add_typer(weights_app, name="weights")
 

@@ -1,11 +1,14 @@
 """Options that several commands share, and how their text is read."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mptvc.bitstream import DEFAULT_LIMITS
+
+if TYPE_CHECKING:
+    from mptvc.codec import Codec
 
 
 class ProgressMode(StrEnum):
@@ -77,3 +80,16 @@ def parse_threshold(text: str) -> float | None:
         return float(text)
     except ValueError:
         raise ValueError(f"--scene-detect is auto, off or a number, found {text}") from None
+
+
+def codec_from_options(
+    weights: str | None, device: str, dtype: str, tile: str, batch: int, threads: int
+) -> "Codec":
+    """The codec that the shared options name."""
+    import torch
+
+    from mptvc.weights import load_codec
+
+    if threads:
+        torch.set_num_threads(threads)
+    return load_codec(weights, device=device, dtype=dtype, tile=parse_tile(tile), tile_batch=batch)

@@ -86,11 +86,11 @@ def demo(
         mptvc.truncate(coded, prefix, levels=levels, force=force)
         rows.append(codec.decompress(prefix.read_bytes()).frames[shown])
     write_contact_sheet(sheet, rows)
-    table = Table("levels", "file", "bytes", "bpp", "PSNR RGB", "PSNR Y", box=None)
+    table = Table("", "file", "bytes", "bpp", "PSNR RGB", "PSNR Y", box=None)
     for q in compare_file(source, coded, codec=codec):
-        name = escape(str(folder / f"levels_{q.levels}.mpt"))
+        name = escape(str(folder / f"{q.name.replace(' ', '_')}.mpt"))
         numbers = (f"{q.bpp:.4f}", f"{q.psnr_rgb:.2f}", f"{q.psnr_y:.2f}")
-        table.add_row(str(q.levels), name, str(q.size_bytes), *numbers)
+        table.add_row(q.name, name, str(q.size_bytes), *numbers)
     if not quiet:
         console.print(table)
         console.print(f"{sheet}: source, then levels 1 to 3")

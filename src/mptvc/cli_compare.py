@@ -1,0 +1,187 @@
+"""The command that compares: prefixes, other files and other codecs, as a table, JSON, CSV or a plot."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from mptvc.bitstream import Limits
+from mptvc.cli_options import (
+    FRAMES,
+    PIXELS,
+    AsJson,
+    Device,
+    Dtype,
+    Force,
+    MaxFrames,
+    MaxPixels,
+    ProgressMode,
+    Quiet,
+    ShowProgress,
+    Threads,
+    TileBatch,
+    Weights,
+    codec_from_options,
+)
+from mptvc.cli_output import escape, print_json, progress_callback
+
+if TYPE_CHECKING:
+    from mptvc.compare import Comparison
+    from mptvc.metrics import Quality
+
+
+def compare(
+    reference: Annotated[Path, typer.Argument(metavar="REF", help="The source, or a folder of sources.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help=".mpt or video files of it, or folders of them.")
+    ],
+    against: Annotated[
+        str | None, typer.Option(help="Other codecs to run on the same frames: x264,x265,svtav1,vp9.")
+    ] = None,
+    ssim: Annotated[bool, typer.Option("--ssim", help="SSIM and MS-SSIM of luma too.")] = False,
+    csv_path: Annotated[Path | None, typer.Option("--csv", help="Write the table to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write rate-distortion curves to this PNG.")] = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    tile_batch: TileBatch = 1,
+    threads: Threads = 0,
+    max_pixels: MaxPixels = PIXELS,
+    max_frames: MaxFrames = FRAMES,
+    force: Force = False,
+    progress: ShowProgress = ProgressMode.AUTO,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare every prefix of a file with its source: PSNR and bits per pixel, beside other codecs.
+
+    Two folders are compared file by file, with the mean. --against, --ssim and --plot need the extra:
+    pip install 'mptvc[eval]'.
+
+    Example: [bold]mptvc compare in.mp4 out.mpt --against x264,x265 --plot curves.png[/]
+    """
+    from mptvc.compare import Comparison, compare_file, compare_peers, compare_video, pair_files
+    from mptvc.files import atomic_output, refuse_existing
+
+    for target in (csv_path, plot):
+        if target is not None:
+            refuse_existing(target, force)
+    pairs = pair_files(reference, files)
+    needs_codec = any(file.suffix == ".mpt" for _, found in pairs for file in found)
+    codec = codec_from_options(weights, device, dtype, "auto", tile_batch, threads) if needs_codec else None
+    limits = Limits(max_pixels, max_frames)
+
+    def measure(source: Path, file: Path) -> "list[Quality]":
+        with progress_callback(file.name, progress, quiet) as show:
+            if file.suffix != ".mpt" or codec is None:
+                return [compare_video(source, file, structure=ssim, progress=show)]
+            return compare_file(source, file, codec=codec, structure=ssim, limits=limits, progress=show)
+
+    results = []
+    for source, found in pairs:
+        versions = {str(file): measure(source, file) for file in found}
+        with progress_callback(f"{source.name} against", progress, quiet) as show:
+            names = against.split(",") if against else []
+            peers = compare_peers(source, names, structure=ssim, progress=show)
+        results.append(Comparison(source.name, versions, peers))
+    if csv_path is not None:
+        with atomic_output(csv_path, force=force) as out:
+            out.write(_csv(results).encode())
+    if plot is not None:
+        from mptvc.plots import plot_comparisons
+
+        with atomic_output(plot, force=force) as out:
+            plot_comparisons(results, out)
+    if as_json:
+        print_json([asdict(result) | {"deltas": _deltas(result)} for result in results])
+        return
+    out_console = Console(highlight=False, emoji=False)
+    for result in [*results, *([_mean(results)] if len(results) > 1 else [])]:
+        out_console.print(_table(result, ssim))
+        for name, delta in _deltas(result).items():
+            out_console.print(escape(f"  {name}: {_delta(delta)}"), soft_wrap=True)
+
+
+def _table(result: "Comparison", ssim: bool) -> Table:
+    from mptvc.compare import at_rate
+
+    columns: list[Column | str] = [
+        Column(result.clip, overflow="fold"),
+        "",
+        "bytes",
+        "bpp",
+        "PSNR RGB",
+        "PSNR Y",
+    ]
+    columns += ["SSIM", "MS-SSIM"] if ssim else []
+    columns += [Column(f"{name.split()[0]} at this rate", justify="right") for name in result.peers]
+    table = Table(*columns, box=None)
+    for file, versions in result.files.items():
+        for q in versions:
+            row = [escape(file), q.name, str(q.size_bytes), f"{q.bpp:.4f}", _db(q.psnr_rgb), _db(q.psnr_y)]
+            row += [_share(q.ssim), _share(q.ms_ssim)] if ssim else []
+            row += [_db(at_rate(curve, q.bpp)) for curve in result.peers.values()]
+            table.add_row(*row)
+    return table
+
+
+def _deltas(result: "Comparison") -> dict[str, tuple[float | None, float | None]]:
+    """BD-rate and BD-PSNR of every file with several versions against every peer."""
+    from mptvc.compare import bjontegaard
+
+    return {
+        f"{file} against {peer}": bjontegaard(curve, versions)
+        for file, versions in result.files.items()
+        if len(versions) > 1
+        for peer, curve in result.peers.items()
+    }
+
+
+def _mean(results: "Sequence[Comparison]") -> "Comparison":
+    """Mean over clips, version by version; files are paired in their order."""
+    from mptvc.compare import Comparison, mean_quality
+
+    versions = [list(zip(*ladders, strict=False)) for ladders in
+                zip(*(list(result.files.values()) for result in results), strict=False)]  # fmt: skip
+    files = {
+        f"file {number}" if len(versions) > 1 else "mean": [mean_quality(same) for same in ladder]
+        for number, ladder in enumerate(versions, start=1)
+    }
+    peers = {
+        name: [mean_quality(same) for same in zip(*(r.peers[name] for r in results), strict=True)]
+        for name in results[0].peers
+    }
+    return Comparison(f"mean of {len(results)} clips", files, peers)
+
+
+def _csv(results: "Sequence[Comparison]") -> str:
+    out = io.StringIO()
+    writer = csv.writer(out)
+    names = ("size_bytes", "bpp", "psnr_rgb", "psnr_y", "ssim", "ms_ssim")
+    writer.writerow(("clip", "file", "version", *names))
+    for result in results:
+        for file, versions in (result.files | result.peers).items():
+            for q in versions:
+                row = ["" if getattr(q, n) is None else getattr(q, n) for n in names]
+                writer.writerow((result.clip, file, q.name, *row))
+    return out.getvalue()
+
+
+def _delta(delta: tuple[float | None, float | None]) -> str:
+    rate, psnr = delta
+    rate_text = "BD-rate: no common quality" if rate is None else f"BD-rate {rate:+.0f} %"
+    return f"{rate_text}, {'no common rate' if psnr is None else f'BD-PSNR {psnr:+.2f} dB'}"
+
+
+def _db(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

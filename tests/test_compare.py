@@ -1,0 +1,145 @@
+"""Versions of a video side by side: other files, other codecs, folders, deltas between curves."""
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mptvc.cli import main
+from mptvc.compare import at_rate, bjontegaard, compare_peers, compare_video, mean_quality, pair_files
+from mptvc.demo import write_sample
+from mptvc.errors import MptError, VideoError
+from mptvc.metrics import Quality
+from mptvc.peers import PEERS, encode_with
+from mptvc.video_input import VideoSource
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sample") / "clip.mkv"
+    write_sample(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def frames(sample: Path) -> np.ndarray:
+    with VideoSource(sample, scene_threshold=None) as source:
+        return np.stack([frame.pixels for frame in source.frames()])[:9, :97, :131]
+
+
+def curve(*points: tuple[float, float]) -> list[Quality]:
+    return [Quality(str(bpp), 1, bpp, psnr, psnr, (), ()) for bpp, psnr in points]
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_every_peer_codes_odd_sizes_and_trades_rate_for_quality(name: str, frames: np.ndarray) -> None:
+    peer = PEERS[name]
+    fine, coarse = (
+        encode_with(peer, quality, lambda: frames, Fraction(30))
+        for quality in (peer.qualities[1], peer.qualities[-2])
+    )
+    assert len(fine.frames_rgb) == 9
+    assert fine.bpp > 1.5 * coarse.bpp
+    assert fine.psnr_y > coarse.psnr_y + 3
+    assert fine.psnr_y > 30
+
+
+def test_a_copy_of_a_video_has_no_error(sample: Path) -> None:
+    quality = compare_video(sample, sample)
+    assert quality.psnr_rgb == math.inf
+    assert quality.size_bytes == sample.stat().st_size
+
+
+def test_videos_of_different_length_are_refused(sample: Path, tmp_path: Path) -> None:
+    from mptvc.demo import sample_frames
+    from mptvc.header import VideoInfo
+    from mptvc.video_output import OutputOptions, VideoSink
+
+    short = sample_frames()[:5]
+    info = VideoInfo(short.shape[2], short.shape[1], 5, frame_rate=Fraction(30), time_base=Fraction(1, 30))
+    with VideoSink(tmp_path / "short.mkv", info, OutputOptions(codec="ffv1")) as sink:
+        sink.write(short)
+    with pytest.raises(VideoError, match="differ in their number of frames"):
+        compare_video(sample, tmp_path / "short.mkv")
+
+
+def test_unknown_peer_is_named(sample: Path) -> None:
+    with pytest.raises(ValueError, match="h267 is not one of x264, x265"):
+        compare_peers(sample, ["h267"])
+
+
+def test_psnr_at_a_rate_is_linear_in_the_logarithm() -> None:
+    points = curve((0.4, 36.0), (0.1, 30.0))
+    assert at_rate(points, 0.2) == pytest.approx(33.0)
+    assert at_rate(points, 0.05) is None
+    assert at_rate([], 0.05) is None
+
+
+def test_half_the_rate_is_minus_fifty_per_cent() -> None:
+    other = curve((0.1, 30.0), (0.2, 32.5), (0.4, 35.0), (0.8, 38.0))
+    ours = curve((0.05, 30.0), (0.1, 32.5), (0.2, 35.0))
+    rate, psnr = bjontegaard(other, ours)
+    assert rate == pytest.approx(-50, abs=0.5)
+    assert psnr is not None
+    assert psnr > 2
+    assert bjontegaard(other, curve((0.001, 10.0), (0.002, 11.0), (0.003, 12.0))) == (None, None)
+
+
+def test_mean_is_of_rates_and_of_decibels() -> None:
+    mean = mean_quality(curve((0.1, 30.0), (0.3, 40.0)))
+    assert mean.bpp == pytest.approx(0.2)
+    assert mean.psnr_rgb == pytest.approx(35.0)
+    assert mean.ssim is None
+
+
+def test_folders_are_paired_by_name(tmp_path: Path) -> None:
+    for name in ("src/a.mp4", "src/b.mp4", "src/c.mp4", "one/a.mpt", "one/b.mpt", "two/b.mkv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    pairs = pair_files(tmp_path / "src", [tmp_path / "one", tmp_path / "two"])
+    names = [(source.name, [file.name for file in found]) for source, found in pairs]
+    assert names == [("a.mp4", ["a.mpt"]), ("b.mp4", ["b.mpt", "b.mkv"])]
+    with pytest.raises(MptError, match="is a folder"):
+        pair_files(tmp_path / "src", [tmp_path / "one" / "a.mpt"])
+    with pytest.raises(MptError, match="no file of"):
+        pair_files(tmp_path / "two", [tmp_path / "src" / "..", tmp_path])
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the command line in a wide terminal and returns what it prints."""
+
+    def command(*arguments: object) -> str:
+        monkeypatch.setenv("COLUMNS", "250")
+        monkeypatch.setattr("sys.argv", ["mptvc", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 0
+        return capsys.readouterr().out
+
+    return command
+
+
+def test_command_writes_table_plot_and_deltas(sample: Path, tmp_path: Path, run: Callable[..., str]) -> None:
+    sources, files = tmp_path / "src", tmp_path / "out"
+    sources.mkdir()
+    files.mkdir()
+    for name in ("a", "b"):
+        (sources / f"{name}.mkv").write_bytes(sample.read_bytes())
+        run("encode", sources / f"{name}.mkv", files / f"{name}.mpt", "-q")
+    text = run("compare", sources, files, "--against", "x264", "--ssim", "-q",
+               "--csv", tmp_path / "t.csv", "--plot", tmp_path / "p.png")  # fmt: skip
+    assert "mean of 2 clips" in text
+    assert "BD-PSNR" in text
+    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
+    rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
+    assert len(rows) == 2 * (3 + len(PEERS["x264"].qualities))
+    ours = [row for row in rows if row["version"].startswith("levels")]
+    assert all(0 < float(row["ssim"]) <= 1 for row in ours)
+    (result,) = json.loads(run("compare", sample, files / "a.mpt", "--json"))
+    assert [q["name"] for q in next(iter(result["files"].values()))] == ["levels 1", "levels 2", "levels 3"]
