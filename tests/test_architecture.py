@@ -27,7 +27,7 @@ LAYERS = [
     ["weights"],
     ["peers"],
     ["compare"],
-    ["api", "plots", "demo"],
+    ["api", "plots", "report", "demo"],
     ["cli_options"],
     ["cli_output"],
     ["cli_tools", "cli_compare", "cli_train"],

@@ -47,6 +47,7 @@ def compare(
     ssim: Annotated[bool, typer.Option("--ssim", help="SSIM and MS-SSIM of luma too.")] = False,
     csv_path: Annotated[Path | None, typer.Option("--csv", help="Write the table to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write rate-distortion curves to this PNG.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page about one .mpt file.")] = None,
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -69,10 +70,12 @@ def compare(
     from mptvc.compare import Comparison, compare_file, compare_peers, compare_video, pair_files
     from mptvc.files import atomic_output, refuse_existing
 
-    for target in (csv_path, plot):
+    for target in (csv_path, plot, html):
         if target is not None:
             refuse_existing(target, force)
     pairs = pair_files(reference, files)
+    if html is not None and (len(pairs) > 1 or files[0].suffix != ".mpt"):
+        raise ValueError("--html shows one source and one .mpt file")
     needs_codec = any(file.suffix == ".mpt" for _, found in pairs for file in found)
     codec = codec_from_options(weights, device, dtype, "auto", tile_batch, threads) if needs_codec else None
     limits = Limits(max_pixels, max_frames)
@@ -98,6 +101,13 @@ def compare(
 
         with atomic_output(plot, force=force) as out:
             plot_comparisons(results, out)
+    if html is not None and codec is not None:
+        from mptvc.report import write_report
+
+        with atomic_output(html, force=force) as out, progress_callback("page", progress, quiet) as show:
+            write_report(
+                reference, files[0], out, codec=codec, comparison=results[0], limits=limits, progress=show
+            )
     if as_json:
         print_json([asdict(result) | {"deltas": _deltas(result)} for result in results])
         return

@@ -1,0 +1,94 @@
+"""The page: its data against the file's, and what a real browser makes of it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mptvc
+from mptvc.compare import Comparison, compare_file
+from mptvc.demo import SAMPLE_CUT, SAMPLE_SHAPE, write_sample
+from mptvc.errors import MptError
+from mptvc.metrics import Quality
+from mptvc.report import write_report
+
+_BROWSER = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+_DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_sample(folder / "a <b> & c.mkv")
+    codec = mptvc.load(device="cpu")
+    mptvc.encode_file(folder / "a <b> & c.mkv", folder / "a.mpt", codec=codec)
+    source, file = folder / "a <b> & c.mkv", folder / "a.mpt"
+    curve = [Quality("crf 1", 1, 0.5, 40.0, 40.0, (), ()), Quality("crf 2", 1, 0.05, 30.0, 30.0, (), ())]
+    comparison = Comparison(
+        source.name, {str(file): compare_file(source, file, codec=codec)}, {"other </script>": curve}
+    )
+    with open(folder / "page.html", "wb") as out:
+        write_report(source, file, out, codec=codec, comparison=comparison)
+        with pytest.raises(MptError, match="was not compared"):
+            write_report(source, folder / "b.mpt", out, codec=codec, comparison=comparison)
+    return folder / "page.html"
+
+
+def content(page: Path) -> dict:
+    found = re.search(
+        r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL
+    )
+    return json.loads(found[1])
+
+
+def test_page_tells_what_the_file_holds(page: Path) -> None:
+    data, size = content(page), (page.parent / "a.mpt").stat().st_size
+    assert [level["name"] for level in data["levels"]] == ["levels 1", "levels 2", "levels 3"]
+    assert data["levels"][2]["bytes"] == size
+    structure = data["structure"]
+    assert structure["header"] + sum(map(sum, structure["sections"])) == size
+    assert structure["shots"] == [SAMPLE_CUT, SAMPLE_SHAPE[0] - SAMPLE_CUT]
+    assert all(len(level["frames"]) == SAMPLE_SHAPE[0] for level in data["levels"])
+
+
+def test_page_shows_frames_spread_over_the_video(page: Path) -> None:
+    shown = content(page)["shown"]
+    indexes = [frame["index"] for frame in shown]
+    assert len(shown) == 12
+    assert np.diff(indexes).min() >= 3
+    assert all(len(frame[kind]) == 3 for frame in shown for kind in ("levels", "errors", "bits", "most"))
+
+
+def test_page_loads_nothing_from_elsewhere(page: Path) -> None:
+    text = page.read_text()
+    assert not re.findall(r"(?:src|href)=[\"']?(?!\")\S", text)
+    assert set(re.findall(r"https?://[^\"'\s]+", text)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_browser_draws_the_page(page: Path) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        if os.environ.get("MPTVC_REQUIRE_BROWSER"):
+            pytest.fail("chromium is not installed")
+        pytest.skip("chromium is not installed")
+    command = [browser, *_BROWSER, f"--user-data-dir={page.parent / 'profile'}", "--dump-dom", page.as_uri()]
+    drawn = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert drawn.count("<tr>") == 4
+    assert drawn.count("<polyline") == 2 + 3
+    assert "other &lt;/script&gt;" in drawn
+    assert "a &lt;b&gt; &amp; c.mkv" in drawn
+    assert drawn.count("data:image/jpeg") >= 2
