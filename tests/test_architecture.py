@@ -28,9 +28,10 @@ LAYERS = [
     ["peers"],
     ["compare"],
     ["api", "plots", "report", "demo"],
+    ["bench"],
     ["cli_options"],
     ["cli_output"],
-    ["cli_tools", "cli_compare", "cli_train"],
+    ["cli_tools", "cli_bench", "cli_compare", "cli_train"],
     ["cli"],
     ["__main__"],
 ]
@@ -60,7 +61,7 @@ MATHS_MAY_IMPORT = {
     "torch",
     "typing",
 }
-CLI = ["cli", "cli_options", "cli_output", "cli_tools", "cli_compare", "cli_train"]
+CLI = ["cli", "cli_options", "cli_output", "cli_tools", "cli_bench", "cli_compare", "cli_train"]
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")}
 TRAIN = [name for name in MODULES if name.split(".")[0] == "train"]
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 import mptvc
 from mptvc.bitstream import Limits
+from mptvc.cli_bench import bench
 from mptvc.cli_compare import compare
 from mptvc.cli_options import (
     FRAMES,
@@ -361,7 +362,7 @@ def verify(
         raise typer.Exit(max(_explain(error)[0] for error in failures))
 
 
-for _command in (compare, train, demo, env):
+for _command in (compare, train, bench, demo, env):
     app.command()(_command)
 app.add_typer(weights_app, name="weights")
 

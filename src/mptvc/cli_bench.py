@@ -1,0 +1,83 @@
+"""The command that measures speed and memory."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mptvc.cli_options import (
+    AsJson,
+    Device,
+    Dtype,
+    ProgressMode,
+    Quiet,
+    ShowProgress,
+    Threads,
+    TileBatch,
+    Weights,
+    codec_from_options,
+)
+from mptvc.cli_output import print_json, progress_callback
+
+if TYPE_CHECKING:
+    from mptvc.bench import BenchResult
+
+
+def bench(
+    sizes: Annotated[str, typer.Option(help="Sizes to measure, WxH,WxH.")] = "854x480,1920x1080,3840x2160",
+    frames: Annotated[int, typer.Option(min=1, help="Frames to code at each size.")] = 16,
+    weights: Weights = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    tile_batch: TileBatch = 1,
+    threads: Threads = 0,
+    progress: ShowProgress = ProgressMode.AUTO,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure every stage: time, memory, and how far it is from the machine's floor.
+
+    Example: [bold]mptvc bench --sizes 854x480[/]
+    """
+    from mptvc.bench import bench as measure
+
+    wanted = tuple(_size(text) for text in sizes.split(","))
+    codec = codec_from_options(weights, device, dtype, "auto", tile_batch, threads)
+    with progress_callback("bench", progress, quiet) as show:
+        result = measure(codec, wanted, frames=frames, progress=show)
+    if as_json:
+        print_json(asdict(result))
+    else:
+        _print(result)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ValueError(f"--sizes is WIDTHxHEIGHT,..., found {text}")
+    return int(width), int(height)
+
+
+def _print(result: "BenchResult") -> None:
+    out = Console(highlight=False, emoji=False)
+    rates = {
+        "matrix products": f"{result.flops_per_s / 1e9:.0f} GFLOP/s",
+        "copies": f"{result.copy_bytes_per_s / 1e9:.1f} GB/s",
+        "entropy coder": f"{result.coded_per_s / 1e6:.0f} / {result.read_per_s / 1e6:.0f} million symbols/s "
+        "written / read",
+    }
+    out.print(f"{result.device}, {result.dtype}, {result.threads} threads")
+    out.print(", ".join(f"{name} {rate}" for name, rate in rates.items()), soft_wrap=True)
+    for size in result.sizes:
+        memory = f"peak memory {size.peak_bytes / 2**30:.1f} GiB"
+        out.print(f"\n{size.width}x{size.height}, {size.frames} frames, {memory}")
+        table = Table("", "stage", "seconds", "ns/pixel", "share", "floor, s", "times floor", box=None)
+        for job, stages in (("encode", size.encode), ("decode", size.decode)):
+            for stage, value in stages.items():
+                share = value.seconds / stages["total"].seconds
+                numbers = (f"{value.seconds:.2f}", f"{size.ns_per_pixel(value):.1f}", f"{100 * share:.0f} %")
+                far = f"{value.seconds / value.floor_s:.0f}" if value.floor_s else ""
+                table.add_row(job, stage, *numbers, f"{value.floor_s:.3f}", far)
+        out.print(table)
