@@ -72,7 +72,8 @@ def test_shift_by_a_patch_shifts_latents_by_a_token(small_config):
 
 def test_positions_jump_at_every_cut(small_config):
     positions = temporal_positions(torch.tensor([[0, 0, 1, 1, 2]]), small_config)
-    assert positions.tolist() == [[0, 1, 10002, 10003, 20004]]
+    jump = small_config.phase_jump
+    assert positions.tolist() == [[0, 1, jump + 2, jump + 3, 2 * jump + 4]]
 
 
 def test_inside_a_shot_the_jump_cancels(small_config):
