@@ -22,6 +22,7 @@ LAYERS = [
     ["clip"],
     ["streaming"],
     ["codec"],
+    ["cuts"],
     ["video_input"],
     ["video_output"],
     ["weights"],
@@ -31,7 +32,7 @@ LAYERS = [
     ["bench"],
     ["cli_options"],
     ["cli_output"],
-    ["cli_tools", "cli_bench", "cli_compare", "cli_train"],
+    ["cli_files", "cli_tools", "cli_bench", "cli_compare", "cli_train"],
     ["cli"],
     ["__main__"],
 ]

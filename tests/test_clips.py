@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from mptvc.attention import AxialAttention, full_attention, phase_coherence, rotate
+from mptvc.cuts import detect_shots
 from mptvc.metrics import QualityMeter
-from mptvc.video_input import VideoSource, detect_shots
+from mptvc.video_input import VideoSource
 
 pytestmark = pytest.mark.clips
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -143,3 +144,27 @@ def test_command_writes_table_plot_and_deltas(sample: Path, tmp_path: Path, run:
     assert all(0 < float(row["ssim"]) <= 1 for row in ours)
     (result,) = json.loads(run("compare", sample, files / "a.mpt", "--json"))
     assert [q["name"] for q in next(iter(result["files"].values()))] == ["levels 1", "levels 2", "levels 3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "module"),
+    [
+        (["--against", "x264"], "bjontegaard"),
+        (["--ssim"], "pytorch_msssim"),
+        (["--plot", "p.png"], "matplotlib"),
+    ],
+)
+def test_missing_extra_is_named_before_the_work(
+    options: list[str],
+    module: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr("sys.argv", ["mptvc", "compare", "no.mp4", "no.mpt", *options])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    assert f"this needs {module}: pip install 'mptvc[eval]'" in capsys.readouterr().err

@@ -174,6 +174,14 @@ def test_other_settings_do_not_go_on_with_a_run(shards, tmp_path):
         train(shards, tmp_path, quick_config(steps=(2, 0, 0)))
 
 
+def test_other_shots_do_not_go_on_with_a_run(shards, tmp_path):
+    """They would make shots that were trained on into held-out ones."""
+    config = quick_config(steps=(1, 0, 0))
+    train(shards, tmp_path, config)
+    with pytest.raises(ValueError, match="other training shots"):
+        train(shards, tmp_path, config, held_out=frozenset({"clip1.00"}))
+
+
 def test_checkpoint_comes_back_in_small_files(tmp_path):
     tensors = {f"t{k}": torch.randn(2**20) for k in range(7)} | {"step": torch.tensor(3.0)}
     for name in ("a", "b", "c"):

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from mptvc.cuts import detect_shots
 from mptvc.errors import MptError, VideoError
 from mptvc.header import Colour, VideoInfo
-from mptvc.video_input import SourceFrame, VideoSource, detect_shots
+from mptvc.video_input import SourceFrame, VideoSource
 from mptvc.video_output import OutputOptions, VideoSink, output_format
 
 Writer = Callable[..., Path]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mptvc.codec import Codec as Codec
     from mptvc.codec import DecodedVideo as DecodedVideo
     from mptvc.codec import Tokens as Tokens
+    from mptvc.cuts import detect_shots as detect_shots
     from mptvc.errors import CorruptPacketError as CorruptPacketError
     from mptvc.errors import FormatError as FormatError
     from mptvc.errors import LimitExceededError as LimitExceededError
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from mptvc.header import Colour as Colour
     from mptvc.header import Header as Header
     from mptvc.header import VideoInfo as VideoInfo
-    from mptvc.video_input import detect_shots as detect_shots
     from mptvc.video_output import OutputOptions as OutputOptions
     from mptvc.weights import load_codec as load  # noqa: F401 - public under the shorter name
 
@@ -57,7 +57,7 @@ _HOMES = {
     "symbol_digests": ("api", "symbol_digests"),
     "EncodeReport": ("api", "EncodeReport"),
     "DecodeReport": ("api", "DecodeReport"),
-    "detect_shots": ("video_input", "detect_shots"),
+    "detect_shots": ("cuts", "detect_shots"),
     "OutputOptions": ("video_output", "OutputOptions"),
     "probe": ("files", "probe"),
     "verify": ("files", "verify"),

@@ -11,10 +11,11 @@ import numpy as np
 from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header
 from mptvc.clip import level_size
 from mptvc.codec import Codec
+from mptvc.cuts import SCENE_THRESHOLD
 from mptvc.files import Source, open_source, open_target, refuse_existing, refuse_same
 from mptvc.header import Header, VideoInfo, availability
 from mptvc.streaming import Compressor, Decompressor
-from mptvc.video_input import SCENE_THRESHOLD, VideoSource
+from mptvc.video_input import VideoSource
 from mptvc.video_output import OutputOptions, VideoSink
 from mptvc.weights import load_codec
 

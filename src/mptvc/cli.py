@@ -9,15 +9,15 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 import mptvc
 from mptvc.bitstream import Limits
 from mptvc.cli_bench import bench
 from mptvc.cli_compare import compare
+from mptvc.cli_files import info, truncate, verify
 from mptvc.cli_options import (
     FRAMES,
     PIXELS,
@@ -38,28 +38,20 @@ from mptvc.cli_options import (
     TileSize,
     Weights,
     codec_from_options,
-    parse_size,
     parse_threshold,
 )
 from mptvc.cli_output import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
     console,
-    describe,
     escape,
-    print_check,
+    explain,
     print_json,
-    print_report,
     progress_callback,
     say,
-    show_weights,
 )
 from mptvc.cli_tools import demo, env, weights_app
 from mptvc.cli_train import train
-from mptvc.errors import FormatError, LimitExceededError, MptError, WeightsError
-
-if TYPE_CHECKING:
-    pass
-
-EXIT_FAILED, EXIT_USAGE, EXIT_DAMAGED, EXIT_WEIGHTS, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 app = typer.Typer(
     name="mptvc",
@@ -88,7 +80,7 @@ def main() -> None:
     except Exception as error:
         if verbose:
             traceback.print_exc()
-        code, message = _explain(error)
+        code, message = explain(error)
         _fail(code, message)
     if code == EXIT_INTERRUPTED:  # how the parser reports Ctrl-C
         _fail(EXIT_INTERRUPTED, "interrupted")
@@ -103,29 +95,6 @@ def _fail(code: int, message: str) -> None:
     if message:  # a command without arguments has shown its help instead
         console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
     raise SystemExit(code) from None
-
-
-def _explain(error: Exception) -> tuple[int, str]:
-    """Exit code and one line for an error."""
-    if hasattr(error, "format_message"):  # a usage error of the command line parser
-        return EXIT_USAGE, error.format_message()
-    if type(error).__name__ == "Abort":
-        return EXIT_INTERRUPTED, "interrupted"
-    text = str(error) or type(error).__name__
-    if isinstance(error, WeightsError):
-        return EXIT_WEIGHTS, text
-    if isinstance(error, FormatError | LimitExceededError):
-        return EXIT_DAMAGED, text
-    if isinstance(error, ValueError):
-        return EXIT_USAGE, text
-    if isinstance(error, MptError | OSError):
-        return EXIT_FAILED, text
-    return EXIT_FAILED, f"{type(error).__name__}: {text} (-v shows where)"
-
-
-def _input(name: str) -> str | bytes:
-    """A path, or all of standard input."""
-    return sys.stdin.buffer.read() if name == "-" else name
 
 
 @app.command()
@@ -260,109 +229,7 @@ def decode(
     )
 
 
-@app.command()
-def truncate(
-    source: Annotated[str, typer.Argument(metavar="IN", help=".mpt file, or - for stdin.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help=".mpt file, or - for stdout.")],
-    levels: Annotated[int | None, typer.Option(min=1, help="Levels to keep.")] = None,
-    max_bytes: Annotated[str | None, typer.Option(help="Largest size, such as 2MiB.")] = None,
-    max_bitrate: Annotated[str | None, typer.Option(help="Largest mean bits a second, such as 1.5M.")] = None,
-    max_pixels: MaxPixels = PIXELS,
-    max_frames: MaxFrames = FRAMES,
-    force: Force = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Keep a prefix: byte for byte the first bytes of the file.
-
-    Example: [bold]mptvc truncate out.mpt small.mpt --levels 1[/]
-    """
-    report = mptvc.truncate(
-        sys.stdin.buffer if source == "-" else source,
-        sys.stdout.buffer if target == "-" else target,
-        levels=levels,
-        max_bytes=None if max_bytes is None else int(parse_size(max_bytes, 1000)),
-        max_bitrate=None if max_bitrate is None else parse_size(max_bitrate, 1000),
-        force=force,
-        limits=Limits(max_pixels, max_frames),
-    )
-    kept = report.available.levels
-    if as_json and target != "-":
-        print_json({"output": target, "levels": kept, "bytes": report.size_bytes})
-    say(quiet, f"{target}: {report.size_bytes} bytes, {kept} levels")
-
-
-@app.command()
-def info(
-    sources: Annotated[list[str] | None, typer.Argument(metavar="IN...")] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Show weights instead: a folder, hf://..., or 'default'."),
-    ] = None,
-    max_pixels: MaxPixels = PIXELS,
-    max_frames: MaxFrames = FRAMES,
-    as_json: AsJson = False,
-) -> None:
-    """Show what a file holds: geometry, shots, and the bytes of every prefix.
-
-    Example: [bold]mptvc info out.mpt[/]
-    """
-    if weights is not None:
-        show_weights(weights, as_json)
-        return
-    if not sources:
-        raise ValueError("name at least one file, or --weights")
-    reports = {name: mptvc.probe(_input(name), limits=Limits(max_pixels, max_frames)) for name in sources}
-    if as_json:
-        print_json([{"file": name, **describe(report)} for name, report in reports.items()])
-        return
-    out = Console(highlight=False, emoji=False)
-    for name, report in reports.items():
-        print_report(out, name, report)
-
-
-@app.command()
-def verify(
-    sources: Annotated[list[str], typer.Argument(metavar="IN...")],
-    deep: Annotated[bool, typer.Option(help="Decode the symbols too, and print a hash.")] = False,
-    weights: Weights = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    threads: Threads = 0,
-    max_pixels: MaxPixels = PIXELS,
-    max_frames: MaxFrames = FRAMES,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Check the checksums of files; --deep also decodes the symbols.
-
-    Example: [bold]mptvc verify out.mpt --deep[/]
-    """
-    results, failures, limits = [], [], Limits(max_pixels, max_frames)
-    codec = codec_from_options(weights, device, dtype, "auto", 1, threads) if deep else None
-    for name in sources:
-        result: dict[str, Any] = {"file": name, "ok": True}
-        try:
-            data = _input(name)
-            report = mptvc.verify(data, limits=limits)
-            result["complete_levels"] = report.available.levels
-            if codec is not None:
-                result["sha256"] = mptvc.symbol_digests(data, codec=codec, limits=limits)
-        except MptError as error:
-            if len(sources) == 1 and not as_json:
-                raise
-            result |= {"ok": False, "error": str(error)}
-            failures.append(error)
-        results.append(result)
-        if not as_json:
-            print_check(result, quiet)
-    if as_json:
-        print_json(results)
-    if failures:
-        raise typer.Exit(max(_explain(error)[0] for error in failures))
-
-
-for _command in (compare, train, bench, demo, env):
+for _command in (truncate, info, verify, compare, train, bench, demo, env):
     app.command()(_command)
 app.add_typer(weights_app, name="weights")
 

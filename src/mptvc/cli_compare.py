@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,7 @@ from mptvc.cli_options import (
     codec_from_options,
 )
 from mptvc.cli_output import escape, print_json, progress_callback
+from mptvc.errors import MptError
 
 if TYPE_CHECKING:
     from mptvc.compare import Comparison
@@ -73,6 +75,9 @@ def compare(
     for target in (csv_path, plot, html):
         if target is not None:
             refuse_existing(target, force)
+    for option, module in ((against, "bjontegaard"), (ssim, "pytorch_msssim"), (plot, "matplotlib")):
+        if option and find_spec(module) is None:
+            raise MptError(f"this needs {module}: pip install 'mptvc[eval]'")
     pairs = pair_files(reference, files)
     if html is not None and (len(pairs) > 1 or files[0].suffix != ".mpt"):
         raise ValueError("--html shows one source and one .mpt file")

@@ -72,7 +72,7 @@ def parse_size(text: str, base: int) -> float:
 
 def parse_threshold(text: str) -> float | None:
     """The score of --scene-detect; None for no cuts."""
-    from mptvc.video_input import SCENE_THRESHOLD
+    from mptvc.cuts import SCENE_THRESHOLD
 
     if text in ("auto", "off"):
         return SCENE_THRESHOLD if text == "auto" else None

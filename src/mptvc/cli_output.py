@@ -1,4 +1,7 @@
-"""What the commands print: progress, reports, tables. Results on standard output, the rest on error."""
+"""What the commands print: progress, reports, tables, errors.
+
+Results go to standard output, the rest to standard error.
+"""
 
 import json
 import sys
@@ -13,7 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mptvc.cli_options import ProgressMode
+from mptvc.errors import FormatError, LimitExceededError, MptError, WeightsError
 from mptvc.files import FileReport
+
+EXIT_FAILED, EXIT_USAGE, EXIT_DAMAGED, EXIT_WEIGHTS, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 console = Console(stderr=True, highlight=False, emoji=False)
 
@@ -21,6 +27,24 @@ console = Console(stderr=True, highlight=False, emoji=False)
 def escape(text: str) -> str:
     """Text in which rich finds no markup."""
     return rich_escape(text)
+
+
+def explain(error: Exception) -> tuple[int, str]:
+    """Exit code and one line for an error."""
+    if hasattr(error, "format_message"):  # a usage error of the command line parser
+        return EXIT_USAGE, error.format_message()
+    if type(error).__name__ == "Abort":
+        return EXIT_INTERRUPTED, "interrupted"
+    text = str(error) or type(error).__name__
+    if isinstance(error, WeightsError):
+        return EXIT_WEIGHTS, text
+    if isinstance(error, FormatError | LimitExceededError):
+        return EXIT_DAMAGED, text
+    if isinstance(error, ValueError):
+        return EXIT_USAGE, text
+    if isinstance(error, MptError | OSError):
+        return EXIT_FAILED, text
+    return EXIT_FAILED, f"{type(error).__name__}: {text} (-v shows where)"
 
 
 @contextmanager

@@ -47,9 +47,6 @@ from mptvc.integer_network import (
 #: what it is given, a decoder reads what it is asked for.
 SymbolCoder = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
-#: What happens to the symbols of one step of the walk: ``(latents or None, mean, scale, halves)`` to symbols.
-_Exchange = Callable[[Tensor | None, Tensor, Tensor, Tensor], Tensor]
-
 #: Bits that one squared quantization step of error is worth to the encoder. 6 / ln 2 = 8.7 would hold for
 #: independent symbols and a linear synthesis; 16 gave the least loss of 12 to 26 with trained networks.
 ERROR_BITS = 16.0
@@ -189,28 +186,20 @@ class EntropyModel(nn.Module):
         Raises:
             ValueError: A decoded symbol is outside its channel's range.
         """
-
-        def exchange(given: Tensor | None, mean: Tensor, scale: Tensor, halves: Tensor) -> Tensor:
-            return _exchange(coder, given, mean, scale, halves)
-
         parents = None if parent is None else parent[None]
         latents = None if y is None else y[None]
         starts = torch.tensor([fresh], device=self.halves.device)
-        return self._walk(exchange, (1, *shape), parents, starts, latents, choose)[0]
+        return self._walk(coder, (1, *shape), parents, starts, latents, choose)[0]
 
     @torch.no_grad()
     def choose(self, y: Tensor, parent: Tensor | None, fresh: Tensor) -> Tensor:
         """The symbols that ``code`` chooses for latents ``[B, T, H, W, C]``; arguments as in ``forward``."""
-
-        def exchange(given: Tensor | None, mean: Tensor, scale: Tensor, halves: Tensor) -> Tensor:
-            return mean if given is None else given
-
         shape = (y.shape[0], y.shape[1], y.shape[2], y.shape[3])
-        return self._walk(exchange, shape, parent, fresh, y, True).to(y.device)
+        return self._walk(None, shape, parent, fresh, y, True).to(y.device)
 
     def _walk(
         self,
-        exchange: _Exchange,
+        coder: SymbolCoder | None,
         shape: tuple[int, int, int, int],
         parent: Tensor | None,
         fresh: Tensor,
@@ -227,14 +216,14 @@ class EntropyModel(nn.Module):
                 latents = None if y is None else y[:, t].to(past)
                 above = None if parent is None else parent[:, t].to(past)
                 past, z_past = self._walk_slice(
-                    exchange, past * keep, z_past * keep, above, fresh[:, t], latents, choose
+                    coder, past * keep, z_past * keep, above, fresh[:, t], latents, choose
                 )
                 coded.append(past.to("cpu", torch.int8))
             return torch.stack(coded, 1).float()
 
     def _walk_slice(
         self,
-        exchange: _Exchange,
+        coder: SymbolCoder | None,
         past: Tensor,
         z_past: Tensor,
         parent: Tensor | None,
@@ -245,7 +234,7 @@ class EntropyModel(nn.Module):
         if y is not None:
             y = torch.minimum(torch.maximum(y, -self.halves), self.halves)
         z = None if y is None else self._hyper_symbols(y.round())
-        z = exchange(z, *self._hyper_prediction(z_past), self.hyper_fsq.halves)
+        z = _exchange(coder, z, *self._hyper_prediction(z_past), self.hyper_fsq.halves)
         context = self._context(past, parent, z, fresh, past.shape[2])
         coded, first = [], 0
         for index, size in enumerate(self.groups):
@@ -254,7 +243,7 @@ class EntropyModel(nn.Module):
             given = None if y is None else y[..., mine]
             if given is not None and choose:
                 given = self._cheapest(given, mean, scale)
-            coded.append(exchange(given, mean, scale, self.halves[mine]))
+            coded.append(_exchange(coder, given, mean, scale, self.halves[mine]))
             if index + 1 < len(self.groups):
                 context = torch.cat([context, self._neighbourhood(coded[-1])], -1)
             first += size
@@ -333,8 +322,14 @@ def _rows(mean: Tensor, whole: Tensor, scale: Tensor) -> Tensor:
     return scale * FRACTIONS + (mean - 4 * whole + 2)
 
 
-def _exchange(coder: SymbolCoder, q: Tensor | None, mean: Tensor, scale: Tensor, halves: Tensor) -> Tensor:
-    """Hand one step's rows to the coder, and return the symbols ``[..., C]``."""
+def _exchange(
+    coder: SymbolCoder | None, q: Tensor | None, mean: Tensor, scale: Tensor, halves: Tensor
+) -> Tensor:
+    """Hand one step's rows to the coder if there is one, and return the symbols ``[..., C]``."""
+    if coder is None:
+        if q is None:
+            raise ValueError("decoding needs a coder")
+        return q
     whole = torch.floor((mean + 2) / 4)
     rows = _rows(mean, whole, scale).to(torch.uint8).cpu().numpy()
     given = None

@@ -1,4 +1,4 @@
-"""Video files read through PyAV: frames, time stamps, colour, rotation, shot cuts.
+"""Video files read through PyAV: frames, time stamps, colour, rotation.
 
 Frames are uint8 RGB ``[H, W, 3]``. The conversion to RGB uses the matrix and range that the stream
 names; where it names no matrix, BT.601 up to 576 lines and BT.709 above, as players do. `video_output`
@@ -6,8 +6,7 @@ follows the same rule, so a round trip keeps the colours.
 """
 
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -19,11 +18,9 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 
+from mptvc.cuts import SCENE_THRESHOLD, checked_threshold, pair_with_cuts
 from mptvc.errors import VideoError
 from mptvc.header import Colour, VideoInfo
-
-#: Score of FFmpeg's ``scdet`` filter, 0 to 100, from which a frame starts a new shot.
-SCENE_THRESHOLD = 10.0
 
 ACCURATE = (
     Interpolation.BICUBIC
@@ -89,7 +86,7 @@ class VideoSource:
         self.name = str(source) if isinstance(source, str | Path) else "standard input"
         if not start >= 0 or not (duration is None or duration > 0):
             raise ValueError(f"start is 0 or more and duration above 0, found {start} and {duration}")
-        self._threshold, self._strict = _checked_threshold(scene_threshold), strict
+        self._threshold, self._strict = checked_threshold(scene_threshold), strict
         self._start, self._duration = start, duration
         self.warnings: list[str] = []
         if isinstance(source, str | Path) and not Path(source).exists():
@@ -164,7 +161,7 @@ class VideoSource:
             VideoError: Nothing can be decoded, or the size changes on the way.
         """
         times: list[int | None] = []
-        for frame, is_cut in _detect_cuts(self._selected(), self._stream, self._threshold):
+        for frame, is_cut in pair_with_cuts(self._selected(), self._stream, self._threshold):
             if not times:
                 self._learn_from(frame)
             pixels = self._to_rgb(frame)
@@ -260,73 +257,6 @@ class VideoSource:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def detect_shots(frames: np.ndarray, threshold: float = SCENE_THRESHOLD) -> tuple[int, ...]:
-    """Lengths of the shots in frames uint8 ``[T, H, W, 3]``, found by FFmpeg's ``scdet``.
-
-    Raises:
-        ValueError: The threshold is not between 0 and 100.
-    """
-    _checked_threshold(threshold)
-    inputs = (VideoFrame.from_ndarray(frame, format="rgb24") for frame in frames)
-    cuts = [i for i, (_, is_cut) in enumerate(_detect_cuts(inputs, None, threshold)) if is_cut]
-    borders = [0, *(cut for cut in cuts if cut), len(frames)]
-    return tuple(b - a for a, b in pairwise(borders))
-
-
-def _checked_threshold(threshold: float | None) -> float | None:
-    if threshold is not None and not 0 <= threshold <= 100:
-        raise ValueError(f"the threshold of a cut is 0 to 100, found {threshold}")
-    return threshold
-
-
-def _detect_cuts(
-    frames: Iterable[VideoFrame], stream: av.VideoStream | None, threshold: float | None
-) -> Iterator[tuple[VideoFrame, bool]]:
-    """Pair each frame with whether ``scdet`` calls it the first of a shot."""
-    if threshold is None:
-        yield from ((frame, False) for frame in frames)
-        return
-    graph: av.filter.Graph | None = None
-    waiting: deque[VideoFrame] = deque()
-    for frame in frames:
-        if graph is None:
-            graph = _scdet(frame, stream, threshold)
-        waiting.append(frame)
-        graph.push(frame)
-        for is_cut in _results(graph):
-            yield waiting.popleft(), is_cut
-    if graph is not None:
-        graph.push(None)
-        for is_cut in _results(graph):
-            yield waiting.popleft(), is_cut
-    yield from ((frame, False) for frame in waiting)
-
-
-def _scdet(frame: VideoFrame, stream: av.VideoStream | None, threshold: float) -> av.filter.Graph:
-    graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=frame.width,
-        height=frame.height,
-        format=frame.format,
-        time_base=stream.time_base if stream is not None else Fraction(1, 25),
-    )
-    detector = graph.add("scdet", f"threshold={threshold}")
-    sink = graph.add("buffersink")
-    source.link_to(detector)
-    detector.link_to(sink)
-    graph.configure()
-    return graph
-
-
-def _results(graph: av.filter.Graph) -> Iterator[bool]:
-    while True:
-        try:
-            frame = graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
-        yield "lavfi.scd.time" in frame.metadata
 
 
 def _time_steps(times: list[int | None], info: VideoInfo) -> tuple[int, ...]:

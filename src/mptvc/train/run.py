@@ -6,7 +6,7 @@ Needs no video library, no entropy coder and no network: shards in, a trained mo
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def train(
         report: Called with every record of the log.
 
     Raises:
-        ValueError: ``out`` holds a run with other settings.
+        ValueError: ``out`` holds a run with other settings, shots or another model.
         VideoError: There are no shards.
         WeightsError: The newest checkpoint is damaged.
     """
@@ -120,6 +120,12 @@ class _Run:
         self.clips = [validation_clip(shots[name], self.model.config) for name in sorted(held_out)]
         self.level, self.step, self.seconds = 0, 0, [0.0] * len(config.crops)
         self.restored: dict[str, Tensor] = {}
+        #: What a checkpoint may only go on with: other shots would mix training and held-out ones.
+        self.origin = {
+            "model": json.loads(self.model.config.to_json()),
+            "training": sorted(shots.keys() - held_out),
+            "held_out": sorted(held_out),
+        }
         if saved := checkpoints(out / CHECKPOINTS):
             self._restore(saved[-1])
 
@@ -152,7 +158,8 @@ class _Run:
             self.restored = {}
         elif self.from_klt:
             trainer.init_klt()
-        budget, losses = self._budget(), _Losses()
+        budget = self._budget()
+        losses: list[dict[str, float]] = []
         logged = saved = time.monotonic()
         validated = int(self.config.validations * self._spent(trainer) / budget)
         for pixels, scenes in trainer.batches():
@@ -166,11 +173,12 @@ class _Run:
             if started - saved >= _CHECKPOINT_SECONDS:
                 self._save(trainer)
                 saved = time.monotonic()
-            losses.add(trainer.train_step(pixels, scenes, progress))
+            losses.append(trainer.train_step(pixels, scenes, progress))
             self.seconds[self.level] += time.monotonic() - started
             if time.monotonic() - logged >= _LOG_SECONDS or trainer.step == 1:
                 logged = time.monotonic()
-                self._log({**self._position(trainer, budget), **losses.means()})
+                self._log({**self._position(trainer, budget), **_means(losses)})
+                losses.clear()
             if self.clips and int(self.config.validations * self._spent(trainer) / budget) > validated:
                 validated += 1
                 self._validate(trainer, budget)
@@ -217,16 +225,15 @@ class _Run:
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         if trainer is not None:
             tensors |= trainer.state()
-        state = {
-            "level": self.level,
-            "step": step,
-            "seconds": self.seconds,
-            "model": asdict(self.model.config),
-        }
+        state = {"level": self.level, "step": step, "seconds": self.seconds, **self.origin}
         save_checkpoint(self.out / CHECKPOINTS, f"level{self.level}-{step:08d}", tensors, state)
 
     def _restore(self, path: Path) -> None:
         tensors, state = load_checkpoint(path)
+        for name, mine in self.origin.items():
+            if state.get(name) != mine:
+                what = {"model": "networks", "training": "training shots", "held_out": "held-out shots"}[name]
+                raise ValueError(f"{self.out} holds a run with other {what}; choose another folder")
         self.level, self.step, self.seconds = state["level"], state["step"], state["seconds"]
         prefix = "model/"
         self.model.load_state_dict(
@@ -238,18 +245,9 @@ class _Run:
         self.restored = {n: t for n, t in tensors.items() if not n.startswith(prefix)}
 
 
-class _Losses:
-    """Means of losses since the last record."""
-
-    def __init__(self) -> None:
-        self._rows: list[dict[str, float]] = []
-
-    def add(self, row: dict[str, float]) -> None:
-        self._rows.append(row)
-
-    def means(self) -> dict[str, float]:
-        rows, self._rows = self._rows, []
-        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of every entry over rows of the same names."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 def validation_clip(shot: np.ndarray, config: ModelConfig) -> tuple[Tensor, Tensor]:

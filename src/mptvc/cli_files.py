@@ -1,0 +1,131 @@
+"""The commands on `.mpt` files that need no video: truncate, info, verify."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import mptvc
+from mptvc.bitstream import Limits
+from mptvc.cli_options import (
+    FRAMES,
+    PIXELS,
+    AsJson,
+    Device,
+    Dtype,
+    Force,
+    MaxFrames,
+    MaxPixels,
+    Quiet,
+    Threads,
+    Weights,
+    codec_from_options,
+    parse_size,
+)
+from mptvc.cli_output import describe, explain, print_check, print_json, print_report, say, show_weights
+from mptvc.errors import MptError
+
+
+def truncate(
+    source: Annotated[str, typer.Argument(metavar="IN", help=".mpt file, or - for stdin.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help=".mpt file, or - for stdout.")],
+    levels: Annotated[int | None, typer.Option(min=1, help="Levels to keep.")] = None,
+    max_bytes: Annotated[str | None, typer.Option(help="Largest size, such as 2MiB.")] = None,
+    max_bitrate: Annotated[str | None, typer.Option(help="Largest mean bits a second, such as 1.5M.")] = None,
+    max_pixels: MaxPixels = PIXELS,
+    max_frames: MaxFrames = FRAMES,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Keep a prefix: byte for byte the first bytes of the file.
+
+    Example: [bold]mptvc truncate out.mpt small.mpt --levels 1[/]
+    """
+    report = mptvc.truncate(
+        sys.stdin.buffer if source == "-" else source,
+        sys.stdout.buffer if target == "-" else target,
+        levels=levels,
+        max_bytes=None if max_bytes is None else int(parse_size(max_bytes, 1000)),
+        max_bitrate=None if max_bitrate is None else parse_size(max_bitrate, 1000),
+        force=force,
+        limits=Limits(max_pixels, max_frames),
+    )
+    kept = report.available.levels
+    if as_json and target != "-":
+        print_json({"output": target, "levels": kept, "bytes": report.size_bytes})
+    say(quiet, f"{target}: {report.size_bytes} bytes, {kept} levels")
+
+
+def info(
+    sources: Annotated[list[str] | None, typer.Argument(metavar="IN...")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Show weights instead: a folder, hf://..., or 'default'."),
+    ] = None,
+    max_pixels: MaxPixels = PIXELS,
+    max_frames: MaxFrames = FRAMES,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a file holds: geometry, shots, and the bytes of every prefix.
+
+    Example: [bold]mptvc info out.mpt[/]
+    """
+    if weights is not None:
+        show_weights(weights, as_json)
+        return
+    if not sources:
+        raise ValueError("name at least one file, or --weights")
+    reports = {name: mptvc.probe(_input(name), limits=Limits(max_pixels, max_frames)) for name in sources}
+    if as_json:
+        print_json([{"file": name, **describe(report)} for name, report in reports.items()])
+        return
+    out = Console(highlight=False, emoji=False)
+    for name, report in reports.items():
+        print_report(out, name, report)
+
+
+def verify(
+    sources: Annotated[list[str], typer.Argument(metavar="IN...")],
+    deep: Annotated[bool, typer.Option(help="Decode the symbols too, and print a hash.")] = False,
+    weights: Weights = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 0,
+    max_pixels: MaxPixels = PIXELS,
+    max_frames: MaxFrames = FRAMES,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check the checksums of files; --deep also decodes the symbols.
+
+    Example: [bold]mptvc verify out.mpt --deep[/]
+    """
+    results, failures, limits = [], [], Limits(max_pixels, max_frames)
+    codec = codec_from_options(weights, device, dtype, "auto", 1, threads) if deep else None
+    for name in sources:
+        result: dict[str, Any] = {"file": name, "ok": True}
+        try:
+            data = _input(name)
+            report = mptvc.verify(data, limits=limits)
+            result["complete_levels"] = report.available.levels
+            if codec is not None:
+                result["sha256"] = mptvc.symbol_digests(data, codec=codec, limits=limits)
+        except MptError as error:
+            if len(sources) == 1 and not as_json:
+                raise
+            result |= {"ok": False, "error": str(error)}
+            failures.append(error)
+        results.append(result)
+        if not as_json:
+            print_check(result, quiet)
+    if as_json:
+        print_json(results)
+    if failures:
+        raise typer.Exit(max(explain(error)[0] for error in failures))
+
+
+def _input(name: str) -> str | bytes:
+    """A path, or all of standard input."""
+    return sys.stdin.buffer.read() if name == "-" else name
