@@ -51,11 +51,11 @@ def pair_with_cuts(
             graph = _scdet(frame, stream, threshold)
         waiting.append(frame)
         graph.push(frame)
-        for is_cut in _results(graph):
+        while waiting and (is_cut := _next_result(graph)) is not None:
             yield waiting.popleft(), is_cut
     if graph is not None:
         graph.push(None)
-        for is_cut in _results(graph):
+        while waiting and (is_cut := _next_result(graph)) is not None:
             yield waiting.popleft(), is_cut
     yield from ((frame, False) for frame in waiting)
 
@@ -76,10 +76,12 @@ def _scdet(frame: VideoFrame, stream: av.VideoStream | None, threshold: float) -
     return graph
 
 
-def _results(graph: av.filter.Graph) -> Iterator[bool]:
-    while True:
-        try:
-            frame = graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
-        yield "lavfi.scd.time" in frame.metadata
+def _next_result(graph: av.filter.Graph) -> bool | None:
+    """Whether the next frame starts a shot; None while the filter wants more frames.
+
+    Asked only while a frame is waiting: PyAV drops a Ctrl-C that comes while it raises "try again".
+    """
+    try:
+        return "lavfi.scd.time" in graph.pull().metadata
+    except (av.BlockingIOError, av.EOFError):
+        return None
