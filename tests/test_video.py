@@ -191,12 +191,12 @@ def test_motion_is_no_cut() -> None:
     assert detect_shots(moving(12)) == (12,)
 
 
-@pytest.mark.parametrize("threshold", [-1.0, 100.5, float("nan")])
-def test_the_cut_filter_is_never_asked_in_vain(monkeypatch):
+def test_the_cut_filter_is_never_asked_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyAV drops a Ctrl-C that comes while it raises "try again", which it would do once a frame."""
-    answers = []
+    answers: list[bool | None] = []
+    real = cuts._next_result
 
-    def ask(graph, real=cuts._next_result):
+    def ask(graph: av.filter.Graph) -> bool | None:
         answers.append(real(graph))
         return answers[-1]
 
@@ -206,6 +206,7 @@ def test_the_cut_filter_is_never_asked_in_vain(monkeypatch):
     assert None not in answers
 
 
+@pytest.mark.parametrize("threshold", [-1.0, 100.5, float("nan")])
 def test_a_threshold_out_of_range_is_a_value_error(tmp_path: Path, threshold: float) -> None:
     path = write(tmp_path / "a.mkv", moving(2))
     with pytest.raises(ValueError, match="0 to 100"):
