@@ -27,7 +27,7 @@ from mptvc.model import fresh_slices
 from mptvc.streaming import Decompressor
 from mptvc.video_input import VideoSource
 
-#: Source pixels that a page holds at most, over all its frames; a picture takes about a bit and a half each.
+#: Source pixels that a page shows at most, over all its frames; each comes seven times, at 3 to 4 bits.
 _PAGE_PIXELS = 6_000_000
 _MOST_FRAMES = 12
 _ERROR_GAIN = 6.0
