@@ -10,6 +10,7 @@ from mptvc.entropy_coder import PacketReader, PacketWriter, Tables
 from mptvc.integer_network import ALPHABET, logistic_frequencies
 
 TOTAL = 2**24
+EMPTY = bytes(4)  # a packet without words: the check value of no rows
 SKEWED = np.array([[1, TOTAL - 2, 1], [TOTAL - 2, 1, 1], [1, 1, TOTAL - 2]])
 Step = tuple[np.ndarray, np.ndarray]
 
@@ -100,14 +101,14 @@ def test_every_symbol_of_frequency_one_survives(peak: int) -> None:
     frequencies[0, peak] += TOTAL - 255
     symbols = np.arange(-127, 128, dtype=np.int16)
     packet = check(frequencies, [(np.zeros(255, dtype=np.uint8), symbols)])
-    assert len(packet) == 764  # 254 symbols of 24 bits in whole words
+    assert len(packet) == 768  # the check value, and 254 symbols of 24 bits in whole words
 
 
 def test_packet_of_three_rare_symbols_is_the_one_worked_out_by_hand() -> None:
     """Frequency 1 at the top of the row: every symbol puts 24 one bits below the state."""
     rows, symbols = np.zeros(3, dtype=np.uint8), np.ones(3, dtype=np.int16)
     packet = check(np.array([[1, TOTAL - 2, 1]]), [(rows, symbols)])
-    assert packet == bytes.fromhex("ff000000 ffffffff ffffffff")
+    assert packet == bytes.fromhex("12d941ff ff000000 ffffffff ffffffff")  # CRC-32 of three zero bytes first
 
 
 def test_rows_may_depend_on_earlier_symbols() -> None:
@@ -142,14 +143,14 @@ def test_writer_hands_back_the_symbols() -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
-def test_packet_without_symbols_is_empty(steps: int) -> None:
+def test_packet_without_symbols_has_no_words(steps: int) -> None:
     nothing = (np.zeros(0, dtype=np.uint8), np.zeros(0, dtype=np.int16))
-    assert check(SKEWED, [nothing] * steps) == b""
+    assert check(SKEWED, [nothing] * steps) == EMPTY
 
 
 def test_symbols_of_the_reader_are_int16() -> None:
     rows = np.zeros(2, dtype=np.uint8)
-    symbols = PacketReader(Tables(SKEWED), b"")(rows)
+    symbols = PacketReader(Tables(SKEWED), EMPTY)(rows)
     assert symbols.dtype == np.int16
 
 
@@ -187,6 +188,21 @@ def test_word_too_few_is_reported(packet: tuple[Tables, list[Step], bytes]) -> N
         read_all(tables, steps, data[:-4])
 
 
+def test_rows_that_are_not_the_encoders_are_reported() -> None:
+    """Two rows with one distribution: the symbols and words agree, the rows do not."""
+    frequencies = np.array([[1, TOTAL - 2, 1]] * 2)
+    packet = check(frequencies, [(np.array([0, 0, 1], dtype=np.uint8), np.zeros(3, dtype=np.int16))])
+    reader = PacketReader(Tables(frequencies), packet)
+    reader(np.array([0, 1, 1], dtype=np.uint8))
+    with pytest.raises(ValueError, match="rows are not the encoder's"):
+        reader.finish()
+
+
+def test_no_bytes_are_no_packet() -> None:
+    with pytest.raises(ValueError, match="found 0 bytes"):
+        PacketReader(Tables(SKEWED), b"")
+
+
 @pytest.mark.parametrize("extra", [1, 2, 3])
 def test_packet_of_broken_words_is_refused(packet: tuple[Tables, list[Step], bytes], extra: int) -> None:
     tables, _, data = packet
@@ -194,7 +210,7 @@ def test_packet_of_broken_words_is_refused(packet: tuple[Tables, list[Step], byt
         PacketReader(tables, data + bytes(extra))
 
 
-@pytest.mark.parametrize("data", [bytes(4), bytes(8), bytes(4) + b"\1\0\0\0"])
+@pytest.mark.parametrize("data", [bytes(8), bytes(12), bytes(8) + b"\1\0\0\0"])
 def test_packet_that_starts_with_a_zero_word_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="never starts with a zero word"):
         PacketReader(Tables(SKEWED), data)
@@ -240,7 +256,7 @@ def test_row_outside_the_table_is_refused() -> None:
     with pytest.raises(ValueError, match="outside the table"):
         PacketWriter(tables)(rows, np.zeros(2, dtype=np.int16))
     with pytest.raises(ValueError, match="outside the table"):
-        PacketReader(tables, b"")(rows)
+        PacketReader(tables, EMPTY)(rows)
 
 
 @pytest.mark.parametrize("symbols", [None, np.zeros(2, dtype=np.int16), np.zeros((3, 1), dtype=np.int16)])

@@ -3,8 +3,8 @@ r"""The ``.mpt`` format, version 1. This text is its specification.
 Integers are little-endian and unsigned. A reader MUST refuse what breaks a MUST below, before it
 allocates anything from the number in question.
 
-**File** = header, then sections in level-major order: level 0 of clip 0, 1, ..., then level 1 of clip 0,
-and so on. The file ends with the last section. Any prefix that holds the whole header is a valid file:
+**File** = header, then the side section if there is one, then sections in level-major order: level 0 of clip
+0, 1, ..., then level 1 of clip 0, and so on. The file ends with the last section. Any prefix that holds the whole header is a valid file:
 a section is either there, cut, or missing, and only the whole ones count.
 
 **Header**
@@ -40,6 +40,7 @@ once, in this order:
     SHOT  frames of each shot, 4 bytes each, all above 0; they sum to ``frames``
     TILE  for each level: rows, columns, margin of its tile grid, 2 bytes each
     INDX  for each level, for each clip: length and CRC-32 of the section, 4 bytes each
+    SIDE  (may be missing) length, CRC-32 and lead of the side section, 4 bytes each
     time  (may be missing) for each frame the difference of its time stamp to the one before, in
           units of the time base, 4 bytes each; without it, frame i is shown at i / frame rate
 
@@ -48,6 +49,10 @@ padded shots, one after the other, are the coded frames, which are cut into clip
 shorter. The number of clips follows, and INDX MUST have that many entries a level. Level k of K
 works on the source scaled by 2^-(K-1-k), padded beforehand to a multiple of ``patch * 2^(K-1)`` pixels by
 repeating the last row and column.
+
+**Side section** = sound and subtitles as they were in the source, in a NUT container whose time stamps are
+``lead`` seconds later than those of the video, whose first frame is at 0. It stands before level 0, so that a
+preview has its sound. A reader MUST check its CRC-32 before it hands it to a demuxer.
 
 **Section** = one packet of `entropy_coder`. Its symbols follow from the geometry and the weights. A
 reader MUST check its CRC-32 before decoding and MUST report words left over after it.
@@ -69,7 +74,7 @@ from mptvc.errors import (
     NotMptError,
     UnsupportedVersionError,
 )
-from mptvc.header import Colour, Header, Section, VideoInfo
+from mptvc.header import Colour, Header, Section, Side, VideoInfo
 
 MAGIC = b"\x89MPT\r\n\x1a\n"
 VERSION = 1
@@ -114,6 +119,7 @@ _FIXED = struct.Struct("<8sHHIIIQIIIIIIHBBBBBBBBH32s32s")
 _CHUNK = struct.Struct("<4sI")
 _TILE = struct.Struct("<HHH")
 _ENTRY = struct.Struct("<II")
+_SIDE = struct.Struct("<III")
 
 
 def write_header(header: Header) -> bytes:
@@ -123,6 +129,9 @@ def write_header(header: Header) -> bytes:
     chunks += _chunk(b"TILE", b"".join(_TILE.pack(t.rows, t.columns, t.margin) for t in header.tiles))
     entries = (_ENTRY.pack(s.length, s.crc) for level in header.index for s in level)
     chunks += _chunk(b"INDX", b"".join(entries))
+    if header.side is not None:
+        side = header.side
+        chunks += _chunk(b"SIDE", _SIDE.pack(side.section.length, side.section.crc, side.lead_s))
     if video.time_steps:
         chunks += _chunk(b"time", struct.pack(f"<{video.frames}I", *video.time_steps))
     fixed = _FIXED.pack(
@@ -226,6 +235,8 @@ def _parse(data: bytes, limits: Limits) -> Header:
     entries = _integers(chunks, b"INDX")
     steps = _integers(chunks, b"time") if b"time" in chunks else ()
     _require(b"time" not in chunks or len(steps) == frames, "the time stamps", _FIXED.size)
+    side = _integers(chunks, b"SIDE") if b"SIDE" in chunks else ()
+    _require(len(side) in (0, 3), "the side section", _FIXED.size)
     slices = sum(-(-n // patch_frames) for n in shots)
     clips = -(-slices * patch_frames // clip_frames)
     _require(len(entries) == 2 * levels * clips, "the index", _FIXED.size)
@@ -250,6 +261,7 @@ def _parse(data: bytes, limits: Limits) -> Header:
         entropy_id=entropy_id,
         weights_id=weights_id,
         index=tuple(tuple(sections[k * clips : (k + 1) * clips]) for k in range(levels)),
+        side=Side(Section(*side[:2]), side[2]) if side else None,
     )
     for level, grid in enumerate(header.tiles):
         _require_tiles(grid, header.grid(level))
@@ -271,7 +283,7 @@ def _require_tiles(grid: TileGrid, tokens: tuple[int, int]) -> None:
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Types and payloads of the known chunks, in order."""
-    known = (b"SHOT", b"TILE", b"INDX", b"time")
+    known = (b"SHOT", b"TILE", b"INDX", b"SIDE", b"time")
     at, newest = _FIXED.size, -1
     while at < len(data):
         _require(at + _CHUNK.size <= len(data), "a chunk is cut", at)
@@ -305,10 +317,32 @@ def read_section(file: BinaryIO, header: Header, level: int, clip: int) -> bytes
         CorruptPacketError: The checksum is wrong.
     """
     section, offset = header.index[level][clip], header.offset(level, clip)
+    data = _read(file, section, offset)
+    if data is not None and zlib.crc32(data) != section.crc:
+        raise CorruptPacketError("its checksum is wrong", level=level, clip=clip, offset=offset)
+    return data
+
+
+def read_side(file: BinaryIO, header: Header) -> bytes | None:
+    """Read the side section and check its CRC.
+
+    Returns:
+        The container's bytes, or None if there is none or the file ends before it does.
+
+    Raises:
+        FormatError: The checksum is wrong.
+    """
+    if header.side is None:
+        return None
+    section, offset = header.side.section, header.size_bytes
+    data = _read(file, section, offset)
+    if data is not None and zlib.crc32(data) != section.crc:
+        raise FormatError("sound and subtitles are damaged: their checksum is wrong", offset=offset)
+    return data
+
+
+def _read(file: BinaryIO, section: Section, offset: int) -> bytes | None:
     if file.seek(0, os.SEEK_END) < offset + section.length:
         return None
     file.seek(offset)
-    data = file.read(section.length)
-    if zlib.crc32(data) != section.crc:
-        raise CorruptPacketError("its checksum is wrong", level=level, clip=clip, offset=offset)
-    return data
+    return file.read(section.length)

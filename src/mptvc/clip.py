@@ -27,6 +27,9 @@ CORE_TOKENS = (144, 256)
 SMALLEST_CORE = 16
 #: Pixels of the coarser level that ``expand`` reads beyond a tile.
 _HALO = 2
+_WRONG_ROWS = (
+    "the file is forged, or this machine computes the entropy model wrongly; then report `mptvc env`"
+)
 
 
 class ClipCoder:
@@ -129,7 +132,8 @@ class ClipCoder:
             reader.finish()
         except ValueError as error:
             offset = header.offset(level, clip)
-            raise CorruptPacketError(str(error), level=level, clip=clip, offset=offset) from error
+            message = f"{error}, though its checksum is right: {_WRONG_ROWS}"
+            raise CorruptPacketError(message, level=level, clip=clip, offset=offset) from error
         return symbols
 
     def _code(

@@ -9,15 +9,20 @@ earlier steps.
 The coder is constriction's ANS coder: 64 bit state, 32 bit words, 24 bit probabilities. A row is a list
 of integer frequencies, each at least 1, that sum to 2^24; ``frequency - 1`` goes in as a float64, from
 which the coder's formula restores the frequency exactly. ``tests/reference_rans.py`` defines a packet
-in 20 lines of integer arithmetic. Words are stored in the order in which the decoder reads them.
+in 20 lines of integer arithmetic. A packet is the CRC-32 of all rows in coding order, one byte each, and the
+words in the order in which the decoder reads them, all little-endian.
 
-Nothing here detects damage but leftover words: check a packet's CRC first.
+The check value of the rows tells a decoder whose rows differ from the encoder's, for whatever reason, that what
+it has decoded is noise. Damage of the words shows only in words left over: check a packet's own CRC first.
 """
+
+from zlib import crc32
 
 import constriction
 import numpy as np
 
 _PRECISION = 24
+_CHECK_BYTES = 4
 
 
 class Tables:
@@ -49,6 +54,7 @@ class PacketWriter:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._steps: list[tuple[np.ndarray, np.ndarray]] = []
+        self._check = 0
 
     def __call__(self, rows: np.ndarray, symbols: np.ndarray | None) -> np.ndarray:
         """Record a step.
@@ -68,6 +74,7 @@ class PacketWriter:
         counts = np.bincount(rows, minlength=len(self._tables.models))
         if len(counts) > len(self._tables.models) or np.abs(symbols).max(initial=0) > (self._tables.reach):
             raise ValueError("a symbol or row is outside the table")
+        self._check = crc32(rows, self._check)
         order = np.argsort(rows, kind="stable")
         self._steps.append(((symbols + self._tables.reach)[order].astype(np.uint8), counts))
         return symbols
@@ -83,7 +90,7 @@ class PacketWriter:
                 coder.encode_reverse(chunk, self._tables.models[row])
                 end = start
         words: np.ndarray = coder.get_compressed()[::-1]
-        return words.astype("<u4").tobytes()
+        return self._check.to_bytes(_CHECK_BYTES, "little") + words.astype("<u4").tobytes()
 
 
 class PacketReader:
@@ -94,9 +101,10 @@ class PacketReader:
     """
 
     def __init__(self, tables: Tables, packet: bytes) -> None:
-        if len(packet) % 4:
-            raise ValueError(f"a packet is whole 32-bit words, found {len(packet)} bytes")
-        words = np.frombuffer(packet, dtype="<u4")[::-1].astype(np.uint32)
+        if len(packet) % 4 or len(packet) < _CHECK_BYTES:
+            raise ValueError(f"a packet is one or more 32-bit words, found {len(packet)} bytes")
+        self._expected, self._check = int.from_bytes(packet[:_CHECK_BYTES], "little"), 0
+        words = np.frombuffer(packet[_CHECK_BYTES:], dtype="<u4")[::-1].astype(np.uint32)
         if len(words) and words[-1] == 0:
             raise ValueError("a packet never starts with a zero word")
         self._tables = tables
@@ -115,6 +123,7 @@ class PacketReader:
         counts = np.bincount(rows, minlength=len(self._tables.models))
         if len(counts) > len(self._tables.models):
             raise ValueError("a row is outside the table")
+        self._check = crc32(rows, self._check)
         ordered = np.empty(len(rows), dtype=np.int16)
         start = 0
         for row in np.flatnonzero(counts):
@@ -126,10 +135,12 @@ class PacketReader:
         return out
 
     def finish(self) -> None:
-        """Check that the packet is used up.
+        """Check that the packet is used up and that its rows were the encoder's.
 
         Raises:
-            ValueError: Words are left over.
+            ValueError: Words are left over, or the rows differ.
         """
         if not self._coder.is_empty():
             raise ValueError("words are left over")
+        if self._check != self._expected:
+            raise ValueError("its table rows are not the encoder's")

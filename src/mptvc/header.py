@@ -13,6 +13,8 @@ from mptvc.config import TileGrid
 
 #: Bytes of a header's fixed fields.
 FIXED_BYTES = 132
+#: Bytes of the chunk that describes the side section.
+SIDE_BYTES = 12
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,19 @@ class Section:
     crc: int
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The side section: sound and subtitles as they were in the source.
+
+    Attributes:
+        section: Its length and CRC-32.
+        lead_s: Seconds by which its time stamps are later than the video's, so that none is negative.
+    """
+
+    section: Section
+    lead_s: int
+
+
 @dataclass(frozen=True)
 class ClipPlan:
     """One clip.
@@ -94,6 +109,7 @@ class Header:
         entropy_id: SHA-256 of the weights' entropy-relevant part.
         weights_id: SHA-256 of the whole weights.
         index: Sections of each level, by clip.
+        side: The side section, None without one.
         extra_bytes: Bytes of optional chunks that this release skips.
     """
 
@@ -106,6 +122,7 @@ class Header:
     entropy_id: bytes
     weights_id: bytes
     index: tuple[tuple[Section, ...], ...]
+    side: Side | None = None
     extra_bytes: int = 0
 
     @property
@@ -164,6 +181,8 @@ class Header:
     def size_bytes(self) -> int:
         """Bytes of the header."""
         chunks = [4 * len(self.shots), 6 * self.levels, 8 * self.levels * self.clips]
+        if self.side is not None:
+            chunks.append(SIDE_BYTES)
         if self.video.time_steps:
             chunks.append(4 * self.video.frames)
         return FIXED_BYTES + sum(8 + size for size in chunks) + 4 + self.extra_bytes
@@ -171,7 +190,8 @@ class Header:
     @cached_property
     def _offsets(self) -> list[int]:
         lengths = [section.length for level in self.index for section in level]
-        return list(accumulate(lengths, initial=self.size_bytes))
+        side = 0 if self.side is None else self.side.section.length
+        return list(accumulate(lengths, initial=self.size_bytes + side))
 
     def offset(self, level: int, clip: int) -> int:
         """Byte at which a section starts."""
@@ -202,7 +222,10 @@ def availability(header: Header, size_bytes: int) -> Availability:
     complete = sum(header.prefix_bytes(k + 1) <= size_bytes for k in range(header.levels))
     if complete == header.levels:
         return Availability(complete, 0, 1.0)
-    start, end = header.prefix_bytes(complete), header.prefix_bytes(complete + 1)
+    start, end = (
+        header.prefix_bytes(complete) if complete else header.size_bytes,
+        header.prefix_bytes(complete + 1),
+    )
     clips = sum(
         header.offset(complete, i) + section.length <= size_bytes
         for i, section in enumerate(header.index[complete])
