@@ -74,7 +74,7 @@ class PacketWriter:
         counts = np.bincount(rows, minlength=len(self._tables.models))
         if len(counts) > len(self._tables.models) or np.abs(symbols).max(initial=0) > (self._tables.reach):
             raise ValueError("a symbol or row is outside the table")
-        self._check = crc32(rows, self._check)
+        self._check = crc32(rows.data, self._check)
         order = np.argsort(rows, kind="stable")
         self._steps.append(((symbols + self._tables.reach)[order].astype(np.uint8), counts))
         return symbols
@@ -123,7 +123,7 @@ class PacketReader:
         counts = np.bincount(rows, minlength=len(self._tables.models))
         if len(counts) > len(self._tables.models):
             raise ValueError("a row is outside the table")
-        self._check = crc32(rows, self._check)
+        self._check = crc32(rows.data, self._check)
         ordered = np.empty(len(rows), dtype=np.int16)
         start = 0
         for row in np.flatnonzero(counts):
