@@ -3,9 +3,9 @@ r"""The ``.mpt`` format, version 1. This text is its specification.
 Integers are little-endian and unsigned. A reader MUST refuse what breaks a MUST below, before it
 allocates anything from the number in question.
 
-**File** = header, then the side section if there is one, then sections in level-major order: level 0 of clip
-0, 1, ..., then level 1 of clip 0, and so on. The file ends with the last section. Any prefix that holds the whole header is a valid file:
-a section is either there, cut, or missing, and only the whole ones count.
+**File** = header, then the side section if there is one, then sections in level-major order: level 0 of
+clip 0, 1, ..., then level 1 of clip 0, and so on. The file ends with the last section. Any prefix that holds
+the whole header is a valid file: a section is either there, cut, or missing, and only the whole ones count.
 
 **Header**
 

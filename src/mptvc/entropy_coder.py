@@ -12,8 +12,8 @@ which the coder's formula restores the frequency exactly. ``tests/reference_rans
 in 20 lines of integer arithmetic. A packet is the CRC-32 of all rows in coding order, one byte each, and the
 words in the order in which the decoder reads them, all little-endian.
 
-The check value of the rows tells a decoder whose rows differ from the encoder's, for whatever reason, that what
-it has decoded is noise. Damage of the words shows only in words left over: check a packet's own CRC first.
+The check value of the rows tells a decoder whose rows differ from the encoder's, for whatever reason, that
+what it has decoded is noise. Damage of the words shows only in words left over: check a packet's CRC first.
 """
 
 from zlib import crc32
