@@ -347,6 +347,40 @@ def test_damaged_byte_is_named_and_leaves_nothing(
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize(("level", "clip"), [(2, 1), (1, 2), (1, 0)])
+def test_best_effort_shows_damaged_clips_by_their_coarser_levels(
+    long: Sample, codec: Codec, tmp_path: Path, level: int, clip: int
+) -> None:
+    data = bytearray(long.data)
+    data[long.header.offset(level, clip) + 5] ^= 1
+    report = decode_file(bytes(data), tmp_path / "a.npy", codec=codec, best_effort=True)
+    damage = [(e.level, e.clip) for e in report.damage if isinstance(e, CorruptPacketError)]
+    assert damage == [(level, clip)]
+    assert not report.complete
+    expected, mine = long.decoded.copy(), slice(32 * clip, 32 * clip + 32)
+    expected[mine] = codec.decompress(long.data, levels=level).frames[mine]
+    assert np.array_equal(np.load(tmp_path / "a.npy"), expected)
+
+
+@pytest.mark.parametrize("clip", [0, 1, 2])
+def test_best_effort_holds_the_last_picture_where_a_clip_is_lost(
+    long: Sample, codec: Codec, tmp_path: Path, clip: int
+) -> None:
+    data = bytearray(long.data)
+    data[long.header.offset(0, clip) + 5] ^= 1
+    report = decode_file(bytes(data), tmp_path / "a.npy", codec=codec, best_effort=True)
+    assert len(report.damage) == 1
+    expected = long.decoded.copy()
+    expected[32 * clip : 32 * clip + 32] = expected[32 * clip - 1] if clip else 127
+    assert np.array_equal(np.load(tmp_path / "a.npy"), expected)
+
+
+def test_best_effort_reports_nothing_on_a_sound_file(short: Sample, codec: Codec, tmp_path: Path) -> None:
+    report = decode_file(short.data, tmp_path / "a.npy", codec=codec, best_effort=True)
+    assert (report.damage, report.complete) == ((), True)
+    assert np.array_equal(np.load(tmp_path / "a.npy"), short.decoded)
+
+
 def test_damage_above_the_levels_asked_for_does_not_matter(
     long: Sample, codec: Codec, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ LAYERS = [
     ["clip"],
     ["streaming"],
     ["codec"],
-    ["cuts"],
+    ["cuts", "deinterlace", "sound"],
     ["video_input"],
     ["video_output"],
     ["weights"],

@@ -187,7 +187,12 @@ def test_chain_from_video_to_quality(cli: Cli, made: Path, tmp_path: Path) -> No
         assert json.loads(cli("truncate", "a.mpt", cut, "--levels", levels, "--json").out)["levels"] == levels
         assert (tmp_path / cut).read_bytes() == (tmp_path / "a.mpt").read_bytes()[: sizes[levels - 1]]
         result = cli("decode", cut, f"{levels}.npy", "--json", "-q")
-        assert json.loads(result.out) == {"output": f"{levels}.npy", "levels": levels, "frames": 11}
+        assert json.loads(result.out) == {
+            "output": f"{levels}.npy",
+            "levels": levels,
+            "frames": 11,
+            "damage": [],
+        }
         assert cli("decode", "a.mpt", f"full{levels}.npy", "--levels", levels).code == 0
         frames = np.load(tmp_path / f"{levels}.npy")
         assert frames.shape == (11, 48, 64, 3)
@@ -351,6 +356,15 @@ def test_damaged_files_exit_with_3(
     assert is_one_error(result)
     assert message in result.err
     assert names(tmp_path) == ["bad.mpt"]
+
+
+def test_best_effort_writes_what_is_sound_and_exits_with_3(cli: Cli, made: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.mpt").write_bytes(spoil("flipped byte", (made / "in.mpt").read_bytes()))
+    result = cli("decode", "bad.mpt", "a.mp4", "--best-effort", "--json")
+    assert result.code == DAMAGED
+    assert "warning: level 2, clip 0 is damaged" in result.err
+    assert len(json.loads(result.out)["damage"]) == 1
+    assert names(tmp_path) == ["a.mp4", "bad.mpt"]
 
 
 @pytest.mark.parametrize("kind", ["text", "cut header"])

@@ -326,9 +326,45 @@ def test_interlaced_video_is_a_warning(tmp_path: Path) -> None:
         pix_fmt="yuv420p",
         options={"flags": "+ildct+ilme"},
     )
-    assert read(path)[0].warnings == ["interlaced video is coded as it is"]
+    assert read(path)[0].warnings == [
+        "interlaced video is coded as it is; --deinterlace makes whole frames of it"
+    ]
     with pytest.raises(VideoError, match="interlaced"):
         read(path, strict=True)
+
+
+def combing(frames: np.ndarray) -> float:
+    """How much rows differ from the mean of the rows above and below."""
+    pixels = frames.astype(np.float64)
+    return float(np.abs(pixels[:, 1:-1] - (pixels[:, :-2] + pixels[:, 2:]) / 2).mean())
+
+
+def test_deinterlacing_gives_whole_frames_at_the_same_times(tmp_path: Path) -> None:
+    fields = np.stack([np.roll(frame, 4 * i, axis=1) for i, frame in enumerate(moving(24))])
+    woven = fields[::2].copy()
+    woven[:, 1::2] = fields[1::2, 1::2]
+    path = write(
+        tmp_path / "a.mkv",
+        woven,
+        codec="mpeg2video",
+        pix_fmt="yuv420p",
+        bit_rate=4_000_000,
+        options={"flags": "+ildct+ilme", "top": "1"},
+    )
+    plain, as_is = read(path)
+    source, whole = read(path, deinterlace=True)
+    assert source.warnings == []
+    assert [frame.time for frame in whole] == [frame.time for frame in as_is]
+    assert source.info == plain.info
+    combed, clean = (combing(np.stack([f.pixels for f in frames])) for frames in (as_is, whole))
+    assert clean < 0.3 * combed
+
+
+def test_deinterlacing_leaves_whole_frames_as_they_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mkv", moving(5))
+    assert np.array_equal(
+        np.stack([frame.pixels for frame in read(path, deinterlace=True)[1]]), pixels_of(path)
+    )
 
 
 def test_a_title_that_is_no_utf8_does_not_matter(tmp_path: Path) -> None:

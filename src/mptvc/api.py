@@ -2,18 +2,21 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header
+from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header, read_side
 from mptvc.clip import level_size
 from mptvc.codec import Codec
 from mptvc.cuts import SCENE_THRESHOLD
+from mptvc.errors import FormatError
 from mptvc.files import Source, open_source, open_target, refuse_existing, refuse_same
 from mptvc.header import Header, VideoInfo, availability
+from mptvc.sound import SidePlayer
 from mptvc.streaming import Compressor, Decompressor
 from mptvc.video_input import VideoSource
 from mptvc.video_output import OutputOptions, VideoSink
@@ -44,11 +47,15 @@ class DecodeReport:
         video: The video as written.
         levels: Levels that were decoded.
         complete: Whether these are all levels of the file, for all of its clips.
+        damage: What was left out because it was damaged, with ``best_effort``.
+        warnings: What a user should know about the target.
     """
 
     video: VideoInfo
     levels: int
     complete: bool
+    damage: tuple[FormatError, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def encode_file(
@@ -60,6 +67,8 @@ def encode_file(
     start: float = 0.0,
     duration: float | None = None,
     force_8bit: bool = False,
+    deinterlace: bool = False,
+    sound: bool = True,
     strict: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -74,6 +83,8 @@ def encode_file(
         start: Seconds of the source to skip.
         duration: Seconds to encode; None for all.
         force_8bit: Round video of more than 8 bits instead of refusing it.
+        deinterlace: Turn interlaced frames into whole ones.
+        sound: Copy sound and subtitles into the file.
         strict: Refuse what otherwise is a warning.
         force: Replace an existing target.
         progress: Called after each frame, and at the end with the true number of frames.
@@ -92,6 +103,8 @@ def encode_file(
         start=start,
         duration=duration,
         force_8bit=force_8bit,
+        deinterlace=deinterlace,
+        sound=sound,
         strict=strict,
     ) as video:
         with Compressor((codec or load_codec()).clips) as compressor:
@@ -99,8 +112,12 @@ def encode_file(
                 compressor.add(frame.pixels, is_cut=frame.is_cut)
                 if progress is not None:
                     progress(count, max(count, video.info.frames))
+            side = video.side()
             with open_target(target, force=force) as out:
-                header = compressor.finish(video.info, out)
+                if side is None:
+                    header = compressor.finish(video.info, out)
+                else:
+                    header = compressor.finish(video.info, out, side.file, side.lead_s)
         if progress is not None:
             progress(header.video.frames, header.video.frames)
         return EncodeReport(header, tuple(video.warnings))
@@ -113,7 +130,9 @@ def decode_file(
     codec: Codec | None = None,
     levels: int | None = None,
     allow_partial: bool = False,
+    best_effort: bool = False,
     source_size: bool = True,
+    sound: bool = True,
     start: float = 0.0,
     duration: float | None = None,
     output: OutputOptions | None = None,
@@ -130,7 +149,10 @@ def decode_file(
         levels: Levels to decode; by default all that are complete.
         allow_partial: Also use the clips of the next level that are there; where not even the first
             level is complete, the video ends with the last clip that is.
+        best_effort: Leave out damaged sections instead of stopping: a clip shows its coarser levels, or
+            the last picture before it where its first level is damaged.
         source_size: Enlarge to the source's size; otherwise the last level's own size.
+        sound: Write the sound and subtitles that the file holds, in mp4 and mkv.
         start: Seconds to skip, rounded to a frame by the frame rate.
         duration: Seconds to write; None for all.
         output: Format and codec of the target.
@@ -156,28 +178,68 @@ def decode_file(
             size,
             levels=levels,
             allow_partial=allow_partial,
+            best_effort=best_effort,
             header=header,
         )
         there = availability(header, size)
         arrived = header.video.frames if there.levels else header.plan(there.clips).frames[0]
         first, last = _frame_range(header.video, arrived, start, duration)
         height, width = level_size(header, header.levels if source_size else reader.levels)
-        steps = header.video.time_steps[first:last]
-        info = replace(
-            header.video,
-            width=width,
-            height=height,
-            frames=last - first,
-            time_steps=(0, *steps[1:]) if steps else (),
-        )
-        with VideoSink(target, info, output or OutputOptions(), force=force) as sink:
+        info = _excerpt(header.video, first, last, height, width)
+        damage: list[FormatError] = []
+        with ExitStack() as stack:
+            side = _side_player(file, header, first, last, damage if best_effort else None) if sound else None
+            if side is not None:
+                stack.enter_context(side)
+            sink = stack.enter_context(
+                VideoSink(target, info, output or OutputOptions(), side=side, force=force)
+            )
+            previous = np.full((height, width, 3), 127, np.uint8)
             for clip in range(header.clip_at(first), header.clip_at(last - 1) + 1):
                 frames = reader.frames(clip, source_size=source_size)
-                at = header.plan(clip).frames[0]
-                sink.write(_enlarged(frames, height, width)[max(0, first - at) : last - at])
+                shown = header.plan(clip)
+                if (0, clip) in reader.damage:
+                    frames = np.broadcast_to(previous, (len(shown.kept), height, width, 3))
+                at = shown.frames[0]
+                frames = _enlarged(frames, height, width)
+                sink.write(frames[max(0, first - at) : last - at])
+                previous = frames[-1]
                 if progress is not None:
                     progress(min(last, at + len(frames)) - first, last - first)
-    return DecodeReport(info, reader.levels, min(reader.levels, there.levels) == header.levels)
+    damage += reader.damage.values()
+    complete = min(reader.levels, there.levels) == header.levels and not damage
+    warnings = () if side is None else tuple(side.warnings)
+    return DecodeReport(info, reader.levels, complete, tuple(damage), warnings)
+
+
+def _excerpt(video: VideoInfo, first: int, last: int, height: int, width: int) -> VideoInfo:
+    """Describe the frames from ``first`` to before ``last`` at another size."""
+    steps = video.time_steps[first:last]
+    return replace(
+        video,
+        width=width,
+        height=height,
+        frames=last - first,
+        time_steps=(0, *steps[1:]) if steps else (),
+    )
+
+
+def _side_player(
+    file: BinaryIO, header: Header, first: int, last: int, damage: list[FormatError] | None
+) -> SidePlayer | None:
+    """The sound of some frames; None where there is none, or it is damaged and ``damage`` takes that."""
+    try:
+        data = read_side(file, header)
+    except FormatError as error:
+        if damage is None:
+            raise
+        damage.append(error)
+        return None
+    if data is None or header.side is None:
+        return None
+    start = header.video.time_of(first)
+    end = None if last == header.video.frames else header.video.time_of(last)
+    return SidePlayer(data, header.side.lead_s, start, end, trimmed=first > 0)
 
 
 def symbol_digests(

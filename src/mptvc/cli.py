@@ -22,6 +22,8 @@ from mptvc.cli_options import (
     FRAMES,
     PIXELS,
     AsJson,
+    Audio,
+    AudioMode,
     Device,
     Dtype,
     Duration,
@@ -41,6 +43,7 @@ from mptvc.cli_options import (
     parse_threshold,
 )
 from mptvc.cli_output import (
+    EXIT_DAMAGED,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     console,
@@ -49,6 +52,7 @@ from mptvc.cli_output import (
     print_json,
     progress_callback,
     say,
+    warn,
 )
 from mptvc.cli_tools import demo, env, weights_app
 from mptvc.cli_train import train
@@ -112,7 +116,9 @@ def encode(
     scene_detect: Annotated[str, typer.Option(help="auto, off, or a threshold to 100.")] = "auto",
     start: Start = 0.0,
     duration: Duration = None,
+    audio: AudioMode = Audio.COPY,
     force_8bit: Annotated[bool, typer.Option(help="Round deeper video to 8 bits.")] = False,
+    deinterlace: Annotated[bool, typer.Option(help="Make whole frames of interlaced ones.")] = False,
     strict: Annotated[bool, typer.Option(help="Refuse what would be a warning.")] = False,
     force: Force = False,
     progress: ShowProgress = ProgressMode.AUTO,
@@ -144,19 +150,20 @@ def encode(
             start=start,
             duration=duration,
             force_8bit=force_8bit,
+            deinterlace=deinterlace,
+            sound=audio == Audio.COPY,
             strict=strict,
             force=force,
             progress=show,
         )
-    for warning in report.warnings:
-        console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+    warn(report.warnings)
     header = report.header
     sizes = [header.prefix_bytes(k + 1) for k in range(header.levels)]
     pixels = header.video.width * header.video.height * header.video.frames
+    bpp = ", ".join(f"{k + 1}: {8 * header.picture_bytes(k + 1) / pixels:.4f}" for k in range(header.levels))
     if as_json and target != "-":
         print_json({"output": target, "frames": header.video.frames, "prefix_bytes": sizes})
-    ladder = ", ".join(f"{k + 1}: {8 * size / pixels:.4f}" for k, size in enumerate(sizes))
-    say(quiet, f"{target}: {sizes[-1]} bytes, bpp of levels {ladder}")
+    say(quiet, f"{target}: {sizes[-1]} bytes, bpp of levels {bpp}")
 
 
 @app.command()
@@ -168,6 +175,8 @@ def decode(
     allow_partial: Annotated[
         bool, typer.Option(help="Also use the clips of a level that is not complete.")
     ] = False,
+    best_effort: Annotated[bool, typer.Option(help="Leave out what is damaged, and leave with 3.")] = False,
+    audio: AudioMode = Audio.COPY,
     format: Annotated[str | None, typer.Option(help="mp4, mkv, y4m, png or npy.")] = None,
     codec_name: Annotated[
         str | None, typer.Option("--codec", help="FFmpeg codec, such as libx264 or ffv1.")
@@ -211,6 +220,8 @@ def decode(
                 codec=codec,
                 levels=levels,
                 allow_partial=allow_partial,
+                best_effort=best_effort,
+                sound=audio == Audio.COPY,
                 source_size=size == SizeMode.SOURCE,
                 start=start,
                 duration=duration,
@@ -219,14 +230,18 @@ def decode(
                 limits=limits,
                 progress=show,
             )
+    warn((*report.warnings, *map(str, report.damage)))
     video = report.video
     if as_json and target != "-":
-        print_json({"output": target, "levels": report.levels, "frames": video.frames})
+        damage = [str(error) for error in report.damage]
+        print_json({"output": target, "levels": report.levels, "frames": video.frames, "damage": damage})
     note = "" if report.complete else " (a part of the file's levels)"
     say(
         quiet,
         f"{target}: {video.frames} frames {video.width}x{video.height}, {report.levels} levels{note}",
     )
+    if report.damage:
+        raise typer.Exit(EXIT_DAMAGED)
 
 
 for _command in (truncate, info, verify, compare, train, bench, demo, env):

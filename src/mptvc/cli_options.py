@@ -26,6 +26,13 @@ class SizeMode(StrEnum):
     LEVEL = "level"
 
 
+class Audio(StrEnum):
+    """What becomes of sound and subtitles."""
+
+    COPY = "copy"
+    NONE = "none"
+
+
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Replace an existing output.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -42,6 +49,7 @@ MaxPixels = Annotated[int, typer.Option(help="Largest width times height to acce
 MaxFrames = Annotated[int, typer.Option(help="Largest number of frames to accept.")]
 PIXELS, FRAMES = DEFAULT_LIMITS.max_pixels, DEFAULT_LIMITS.max_frames
 ShowProgress = Annotated[ProgressMode, typer.Option(help="auto, json or none.")]
+AudioMode = Annotated[Audio, typer.Option("--audio", help="copy or none: sound and subtitles.")]
 Start = Annotated[float, typer.Option(min=0, help="Seconds to skip.")]
 Duration = Annotated[float | None, typer.Option(min=0, help="Seconds to keep.")]
 

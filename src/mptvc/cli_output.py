@@ -5,7 +5,7 @@ Results go to standard output, the rest to standard error.
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -84,6 +84,12 @@ def say(quiet: bool, message: str) -> None:
         console.print(message, soft_wrap=True, markup=False)
 
 
+def warn(warnings: Iterable[str]) -> None:
+    """Print warnings to standard error, a line each."""
+    for warning in warnings:
+        console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     """Print a result as JSON to standard output."""
     print(json.dumps(value, indent=2, default=str))
@@ -108,6 +114,7 @@ def describe(report: FileReport) -> dict[str, Any]:
         "entropy_id": header.entropy_id.hex(),
         "header_bytes": header.size_bytes,
         "size_bytes": report.size_bytes,
+        "sound_bytes": report.side_bytes,
         "complete_levels": report.available.levels,
         "next_level_share": report.available.next_share,
         "levels": [
@@ -134,12 +141,13 @@ def print_report(out: Console, name: str, report: FileReport) -> None:
         f"{len(header.shots)} shots, {header.clips} clips"
     )
     there = report.available
+    sound = f" ({report.side_bytes} of them sound)" if report.side_bytes else ""
     state = (
         "complete"
         if there.levels == header.levels
         else (f"cut: levels complete {there.levels}, level {there.levels} {100 * there.next_share:.0f} %")
     )
-    out.print(f"weights {header.weights_id.hex()[:16]}, {report.size_bytes} bytes, {state}")
+    out.print(f"weights {header.weights_id.hex()[:16]}, {report.size_bytes} bytes{sound}, {state}")
     table = Table("level", "bytes", "head -c N", "bpp", "kbit/s", "tokens", "tiles", box=None)
     for k in range(header.levels):
         prefix, grid = header.prefix_bytes(k + 1), header.tiles[k]

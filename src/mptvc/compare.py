@@ -83,7 +83,7 @@ def compare_file(
         if next(frames, None) is not None:
             raise VideoError(f"{reference} has more frames than {file}")
         return [
-            meter.quality(f"levels {count}", header.prefix_bytes(count))
+            meter.quality(f"levels {count}", header.picture_bytes(count))
             for count, meter in enumerate(meters, start=1)
         ]
 

@@ -14,7 +14,7 @@ from math import isfinite
 from pathlib import Path
 from typing import BinaryIO
 
-from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header, read_section
+from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header, read_section, read_side
 from mptvc.errors import FormatError, MptError
 from mptvc.header import Availability, Header, availability
 
@@ -41,15 +41,20 @@ class FileReport:
         """Length of the video in seconds, by its frame rate."""
         return float(self.header.video.frames / self.header.video.frame_rate)
 
+    @property
+    def side_bytes(self) -> int:
+        """Bytes of sound and subtitles."""
+        return 0 if self.header.side is None else self.header.side.section.length
+
     def level_bytes(self, level: int) -> int:
         """Bytes of one level's sections."""
         return sum(section.length for section in self.header.index[level])
 
     def bpp(self, levels: int) -> float:
-        """Bits per source pixel of the prefix with the first ``levels`` levels, header included."""
+        """Bits per source pixel of the first ``levels`` levels, with its header, without sound."""
         video = self.header.video
         pixels = video.width * video.height * video.frames
-        return 8 * self.header.prefix_bytes(levels) / pixels
+        return 8 * self.header.picture_bytes(levels) / pixels
 
 
 @contextmanager
@@ -111,6 +116,7 @@ def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
     """
     with open_source(source) as (file, size):
         header = read_header(file, limits)
+        read_side(file, header)
         for level in range(header.levels):
             for clip in range(header.clips):
                 read_section(file, header, level, clip)

@@ -54,6 +54,12 @@ class VideoInfo:
     rotation: int = 0
     colour: Colour = Colour()
 
+    def time_of(self, frame: int) -> Fraction:
+        """When a frame is shown, in seconds from the first."""
+        if not self.time_steps:
+            return frame / self.frame_rate
+        return sum(self.time_steps[: frame + 1]) * self.time_base
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -200,6 +206,10 @@ class Header:
     def prefix_bytes(self, levels: int) -> int:
         """Bytes of the prefix that holds the first ``levels`` levels."""
         return self._offsets[levels * self.clips]
+
+    def picture_bytes(self, levels: int) -> int:
+        """Bytes of that prefix without the side section."""
+        return self.prefix_bytes(levels) - (0 if self.side is None else self.side.section.length)
 
 
 @dataclass(frozen=True)

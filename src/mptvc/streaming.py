@@ -15,10 +15,11 @@ from torch import Tensor
 
 from mptvc.bitstream import MAX_RATIO, MAX_SIDE, read_header, read_section, write_header
 from mptvc.clip import ClipCoder
-from mptvc.errors import FormatError, WeightsError
-from mptvc.header import Availability, Header, Section, VideoInfo, availability
+from mptvc.errors import CorruptPacketError, FormatError, LimitExceededError, WeightsError
+from mptvc.header import Availability, Header, Section, Side, VideoInfo, availability
 
 _SPOOL_BYTES = 2**25
+_COPY_BYTES = 2**20
 
 
 class Compressor:
@@ -83,12 +84,16 @@ class Compressor:
             spool.write(packet)
         self._filled, self._scenes = 0, []
 
-    def finish(self, video: VideoInfo, out: BinaryIO) -> Header:
+    def finish(
+        self, video: VideoInfo, out: BinaryIO, side_file: BinaryIO | None = None, lead_s: int = 0
+    ) -> Header:
         """Write the file.
 
         Args:
             video: Describes the source; its number of frames must be that of the frames added.
             out: Binary file, written from its current position to the end.
+            side_file: The side section, a seekable file at its start.
+            lead_s: Lead of the side section.
 
         Raises:
             ValueError: No frame was added, or ``video`` has another number of frames.
@@ -102,11 +107,12 @@ class Compressor:
             video=video,
             shots=tuple(self._shots),
             index=tuple(tuple(sections) for sections in self._sections),
+            side=None if side_file is None else Side(_measure(side_file), lead_s),
         )
         out.write(write_header(header))
-        for spool in self._spools:
+        for spool in (*([] if side_file is None else [side_file]), *self._spools):
             spool.seek(0)
-            while chunk := spool.read(2**20):
+            while chunk := spool.read(_COPY_BYTES):
                 out.write(chunk)
         return header
 
@@ -128,7 +134,11 @@ class Decompressor:
         size_bytes: Bytes that the file holds.
         levels: Levels to decode; by default all that are complete.
         allow_partial: Also use a level's sections where the level is not complete.
+        best_effort: Treat damaged sections as missing instead of raising.
         header: The file's header if the caller has read it already.
+
+    Attributes:
+        damage: Sections that were found damaged, each once.
 
     Raises:
         FormatError: The file is damaged, or no level is complete.
@@ -144,9 +154,12 @@ class Decompressor:
         *,
         levels: int | None = None,
         allow_partial: bool = False,
+        best_effort: bool = False,
         header: Header | None = None,
     ) -> None:
         self.header = header or read_header(file)
+        self.damage: dict[tuple[int, int], CorruptPacketError] = {}
+        self._best_effort = best_effort
         self._coder, self._file, self._partial = coder, file, allow_partial
         require_weights(self.header, coder)
         there = availability(self.header, size_bytes)
@@ -160,10 +173,16 @@ class Decompressor:
         """Centred symbols of one clip, for each level that is there, at most ``levels``."""
         found: list[Tensor] = []
         for level in range(self.levels):
-            packet = read_section(self._file, self.header, level, clip)
-            if packet is None:
+            try:
+                packet = read_section(self._file, self.header, level, clip)
+                if packet is None:
+                    break
+                found.append(self._coder.unpack_level(level, packet, self.header, found, clip))
+            except CorruptPacketError as error:
+                if not self._best_effort:
+                    raise
+                self.damage[level, clip] = error
                 break
-            found.append(self._coder.unpack_level(level, packet, self.header, found, clip))
         return found
 
     def frames(self, clip: int, *, source_size: bool = True) -> np.ndarray:
@@ -173,6 +192,22 @@ class Decompressor:
             return np.empty((0, self.header.video.height, self.header.video.width, 3), np.uint8)
         coded = self._coder.decode_clip(symbols, self.header, plan.scenes, source_size=source_size)
         return coded[plan.kept]
+
+
+def _measure(file: BinaryIO) -> Section:
+    """Length and CRC-32 of a file from its current position on.
+
+    Raises:
+        LimitExceededError: It is longer than the format can say.
+    """
+    length = check = 0
+    while chunk := file.read(_COPY_BYTES):
+        length, check = length + len(chunk), crc32(chunk, check)
+    if length >= 2**32:
+        raise LimitExceededError(
+            f"sound and subtitles take {length} bytes, the limit is 4 GiB: leave them out"
+        )
+    return Section(length, check)
 
 
 def require_weights(header: Header, coder: ClipCoder) -> None:

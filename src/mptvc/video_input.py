@@ -19,8 +19,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 
 from mptvc.cuts import SCENE_THRESHOLD, checked_threshold, pair_with_cuts
+from mptvc.deinterlace import deinterlaced
 from mptvc.errors import VideoError
 from mptvc.header import Colour, VideoInfo
+from mptvc.sound import SideData, SideRecorder
 
 ACCURATE = (
     Interpolation.BICUBIC
@@ -61,6 +63,8 @@ class VideoSource:
         start: Seconds to skip.
         duration: Seconds to read; None reads to the end.
         force_8bit: Accept video of more than 8 bits and round it.
+        deinterlace: Turn interlaced frames into whole ones, one for one.
+        sound: Keep the packets of sound and subtitles for ``side``.
         strict: Refuse what otherwise is a warning.
 
     Attributes:
@@ -81,14 +85,17 @@ class VideoSource:
         start: float = 0.0,
         duration: float | None = None,
         force_8bit: bool = False,
+        deinterlace: bool = False,
+        sound: bool = False,
         strict: bool = False,
     ) -> None:
         self.name = str(source) if isinstance(source, str | Path) else "standard input"
         if not start >= 0 or not (duration is None or duration > 0):
             raise ValueError(f"start is 0 or more and duration above 0, found {start} and {duration}")
         self._threshold, self._strict = checked_threshold(scene_threshold), strict
-        self._start, self._duration = start, duration
+        self._start, self._duration, self._deinterlace = start, duration, deinterlace
         self.warnings: list[str] = []
+        self._recorder: SideRecorder | None = None
         if isinstance(source, str | Path) and not Path(source).exists():
             raise VideoError(f"{self.name}: no such file")
         try:
@@ -102,6 +109,10 @@ class VideoSource:
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self._check_format(force_8bit)
+        if sound:
+            self._recorder = SideRecorder(self._container)
+        others = () if self._recorder is None else self._recorder.streams
+        self._packets = self._container.demux(self._stream, *others)
         self.info = self._describe()
 
     def _check_format(self, force_8bit: bool) -> None:
@@ -177,7 +188,10 @@ class VideoSource:
     def _learn_from(self, frame: VideoFrame) -> None:
         """Take from the first frame what the container did not say."""
         if frame.interlaced_frame:
-            self._warn("interlaced video is coded as it is")
+            self._warn("interlaced video is coded as it is; --deinterlace makes whole frames of it")
+        if self._recorder is not None:
+            duration = None if self._duration is None else Fraction(self._duration)
+            self._recorder.start(_seconds(frame), duration, trimmed=self._start > 0)
         rotation = frame.rotation % 360
         if rotation % 90 == 0:
             self.info = replace(self.info, rotation=rotation)
@@ -186,7 +200,8 @@ class VideoSource:
         """Decoded frames inside the chosen time, checked for damage and a change of size."""
         corrupt = 0
         first_time: float | None = None
-        for index, frame in enumerate(self._decoded()):
+        decoded = deinterlaced(self._decoded(), self._stream) if self._deinterlace else self._decoded()
+        for index, frame in enumerate(decoded):
             if (frame.width, frame.height) != (self.info.width, self.info.height):
                 raise VideoError(
                     f"{self.name}: frame {index} is {frame.width}x{frame.height} after "
@@ -196,6 +211,8 @@ class VideoSource:
             first_time = at if first_time is None else first_time
             elapsed = at - first_time
             if self._duration is not None and elapsed >= self._start + self._duration - _ROUNDING_S:
+                if self._recorder is not None:
+                    self._recorder.drain(self._packets)
                 break
             if elapsed < self._start - _ROUNDING_S:
                 continue
@@ -207,7 +224,7 @@ class VideoSource:
     def _decoded(self) -> Iterator[VideoFrame]:
         decoded, end = 0, 0.0
         try:
-            for frame in self._container.decode(self._stream):
+            for frame in self._frames_of_packets():
                 decoded += 1
                 end = max(end, self._end_of(frame))
                 yield frame
@@ -220,6 +237,27 @@ class VideoSource:
             self._warn(f"the source promises {self._stream.frames} frames, {decoded} were decoded")
         elif decoded and self._promised_s() > end + _MISSING_S:
             self._warn(f"the source promises {self._promised_s():.2f} s, it ends at {end:.2f} s")
+
+    def _frames_of_packets(self) -> Iterator[VideoFrame]:
+        """Decode the video's packets and hand the others on."""
+        for packet in self._packets:
+            if packet.stream.index == self._stream.index:
+                yield from packet.decode()  # type: ignore[misc]
+            elif self._recorder is not None:
+                self._recorder.add(packet)
+
+    def side(self) -> SideData | None:
+        """Sound and subtitles that were kept, once ``frames`` is exhausted.
+
+        Raises:
+            VideoError: They cannot be stored, or ``strict`` refuses to leave a stream out.
+        """
+        if self._recorder is None:
+            return None
+        data = self._recorder.finish()
+        for warning in self._recorder.warnings:
+            self._warn(warning)
+        return data
 
     def _end_of(self, frame: VideoFrame) -> float:
         shown = float((frame.duration or 0) * self.info.time_base)
@@ -249,8 +287,10 @@ class VideoSource:
         return (opaque // 255).astype(np.uint8)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and drop the sound that was kept."""
         self._container.close()
+        if self._recorder is not None:
+            self._recorder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -280,6 +320,11 @@ def _mean_rate(steps: tuple[int, ...], info: VideoInfo) -> Fraction:
         return info.frame_rate
     mean = (len(steps) - 1) / (sum(steps) * info.time_base)
     return mean.limit_denominator(10**6) or info.frame_rate
+
+
+def _seconds(frame: VideoFrame) -> Fraction:
+    """Time stamp of a frame, 0 where it has none."""
+    return Fraction(0) if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
 
 
 def _tag(code: int) -> int:

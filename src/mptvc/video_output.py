@@ -7,6 +7,7 @@ which store it themselves. Y4M keeps the colour range alone, so it is written wi
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -19,6 +20,7 @@ from av.video.reformatter import ColorRange
 from mptvc.errors import VideoError
 from mptvc.files import move_into_place, part_path, refuse_existing, remove
 from mptvc.header import Colour, VideoInfo
+from mptvc.sound import REFUSALS, SidePlayer
 from mptvc.video_input import ACCURATE, FULL, LIMITED, MATRICES, matrix_code, reason
 
 
@@ -52,8 +54,6 @@ _FORMATS = {
 }
 _STREAMED = ("y4m", "mkv")
 _TAGGED = ("mp4", "mkv")
-#: What FFmpeg raises for values that a codec or container cannot take.
-_REFUSALS = (av.FFmpegError, OSError, ValueError, OverflowError)
 
 
 def output_format(target: str, options: OutputOptions) -> str:
@@ -82,6 +82,7 @@ class VideoSink:
         target: Path, or a binary file for y4m and mkv.
         info: Describes the frames; width, height and number are those of what is written.
         options: Format and codec.
+        side: Sound and subtitles to write along, where the format holds any.
         force: Replace an existing target.
 
     Raises:
@@ -97,12 +98,14 @@ class VideoSink:
         info: VideoInfo,
         options: OutputOptions,
         *,
+        side: SidePlayer | None = None,
         force: bool = False,
     ) -> None:
         self._target, self._info, self._force = target, info, force
         self._name = str(target) if isinstance(target, Path) else "standard output"
         self._kind = output_format(str(target) if isinstance(target, Path) else "-", options)
         self._stamps = _stamps(info) if self._kind in _TAGGED else []
+        self._side = side if self._kind in _TAGGED else None
         if isinstance(target, Path):
             refuse_existing(target, force, folder=self._kind == "png")
             self._part: Path | None = part_path(target, folder=self._kind == "png")
@@ -136,7 +139,9 @@ class VideoSink:
         try:
             self._container = av.open(name, "w", format=container_format, options=extra)
             self._add_stream(codec, pix_fmt, options.crf)
-        except _REFUSALS as error:
+            if self._side is not None:
+                self._side.add_streams(self._container)
+        except REFUSALS as error:
             raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
 
     def _add_stream(self, codec: str, pix_fmt: str, crf: int) -> None:
@@ -148,7 +153,8 @@ class VideoSink:
             raise ValueError(f"{codec} is no video codec")
         context = stream.codec_context
         stream.width, stream.height, stream.pix_fmt = info.width, info.height, pix_fmt
-        context.time_base = info.time_base if self._stamps else 1 / info.frame_rate
+        self._tick = info.time_base if self._stamps else 1 / info.frame_rate
+        context.time_base = self._tick
         context.sample_aspect_ratio = info.pixel_aspect
         if codec in _CRF_CODECS:
             context.options = {"crf": str(crf)}
@@ -178,6 +184,7 @@ class VideoSink:
             frame = self._to_frame(pixels)
             frame.pts = self._stamps[self._count] if self._stamps else self._count
             self._count += 1
+            self._play(frame.pts * self._tick)
             self._mux(frame)
 
     def _to_frame(self, pixels: np.ndarray) -> VideoFrame:
@@ -197,12 +204,21 @@ class VideoSink:
         frame.colorspace, frame.color_range = colour.matrix, colour.range
         return frame
 
+    def _play(self, until: Fraction | None) -> None:
+        """Write the sound that starts before a time; all that is left for None."""
+        if self._side is None or self._container is None:
+            return
+        try:
+            self._side.play(self._container, until)
+        except REFUSALS as error:
+            raise VideoError(f"cannot write sound to {self._name}: {reason(error)}") from error
+
     def _mux(self, frame: VideoFrame | None) -> None:
         if self._container is None:
             return
         try:
             self._container.mux(self._stream.encode(frame))
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
 
     def commit(self) -> None:
@@ -214,11 +230,12 @@ class VideoSink:
         if self._array is not None:
             self._array.flush()
             self._array = None
+        self._play(None)
         self._mux(None)
         if self._container is not None:
             try:
                 self._container.close()
-            except _REFUSALS as error:
+            except REFUSALS as error:
                 raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
             self._container = None
         if self._part is not None and isinstance(self._target, Path):

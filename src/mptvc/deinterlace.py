@@ -1,0 +1,47 @@
+"""Interlaced frames to whole ones, by FFmpeg's ``bwdif`` filter through PyAV."""
+
+from collections.abc import Iterable, Iterator
+
+import av
+from av.video.frame import VideoFrame
+
+
+def deinterlaced(frames: Iterable[VideoFrame], stream: av.VideoStream) -> Iterator[VideoFrame]:
+    """Yield one whole frame for each frame, with its time stamp; progressive frames stay as they are."""
+    graph: av.filter.Graph | None = None
+    waiting = 0
+    for frame in frames:
+        if graph is None:
+            graph = _bwdif(frame, stream)
+        graph.push(frame)
+        waiting += 1
+        if waiting > 1:  # the filter looks one frame ahead; PyAV loses a Ctrl-C where it has to refuse
+            yield _pulled(graph, stream)
+            waiting -= 1
+    if graph is not None:
+        graph.push(None)
+        for _ in range(waiting):
+            yield _pulled(graph, stream)
+
+
+def _bwdif(frame: VideoFrame, stream: av.VideoStream) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=stream.time_base
+    )
+    filter_ = graph.add("bwdif", "mode=send_frame:deint=interlaced")
+    sink = graph.add("buffersink")
+    source.link_to(filter_)
+    filter_.link_to(sink)
+    graph.configure()
+    return graph
+
+
+def _pulled(graph: av.filter.Graph, stream: av.VideoStream) -> VideoFrame:
+    frame = graph.pull()
+    if not isinstance(frame, VideoFrame):
+        raise TypeError("a video filter gives video frames")
+    if frame.pts is not None and frame.time_base and stream.time_base:  # the filter counts in half ticks
+        frame.pts = round(frame.pts * frame.time_base / stream.time_base)
+        frame.time_base = stream.time_base
+    return frame

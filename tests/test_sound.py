@@ -1,0 +1,210 @@
+"""Sound and subtitles go through a file as they are, in time with the pictures."""
+
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.video.frame import VideoFrame
+
+import mptvc
+from mptvc.codec import Codec
+from mptvc.video_output import OutputOptions
+
+RATE = 48000
+MILLISECOND = Fraction(1, 1000)
+Packets = list[tuple[Fraction, bytes]]
+
+
+def make_source(
+    path: Path, codecs: tuple[str, ...] = ("aac",), *, late: float = 0.0, frames: int = 50
+) -> Path:
+    """Two seconds of 32x32 video at 25 frames a second, with noise as sound from ``late`` seconds on."""
+    rng = np.random.default_rng(4)
+    with av.open(path, "w") as out:
+        video = out.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        sounds = [out.add_stream(codec, rate=RATE, layout="stereo") for codec in codecs]
+        for i in range(frames):
+            frame = VideoFrame.from_ndarray(np.full((32, 32, 3), 5 * i, np.uint8), format="rgb24")
+            frame.pts = i
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+        for sound in sounds:
+            samples = rng.normal(0, 0.1, (2, RATE * frames // 25)).astype(np.float32)
+            frame = AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
+            frame.sample_rate, frame.pts = RATE, round(late * RATE)
+            context = sound.codec_context
+            resampler = AudioResampler(context.format, context.layout, RATE, context.frame_size or 1024)
+            for part in (*resampler.resample(frame), *resampler.resample(None)):
+                out.mux(sound.encode(part))
+            out.mux(sound.encode(None))
+    return path
+
+
+def sound_of(path: Path, index: int = 0) -> Packets:
+    """Times and bytes of a stream's packets, times from the first frame."""
+    with av.open(path) as source:
+        picture = source.streams.video[0]
+        first = next(source.decode(picture))
+        origin = first.pts * first.time_base
+        source.seek(0)
+        stream = source.streams.audio[index]
+        return [(p.pts * p.time_base - origin, bytes(p)) for p in source.demux(stream) if p.size]
+
+
+def assert_same(ours: Packets, theirs: Packets, tolerance: Fraction) -> None:
+    assert [data for _, data in ours] == [data for _, data in theirs]
+    assert max(abs(a - b) for (a, _), (b, _) in zip(ours, theirs, strict=True)) <= tolerance
+
+
+@pytest.mark.parametrize(
+    ("source", "codec_name", "target", "tolerance"),
+    [
+        ("in.mp4", "aac", "out.mp4", Fraction(1, RATE)),
+        ("in.mp4", "aac", "out.mkv", MILLISECOND),
+        ("in.mkv", "flac", "out.mkv", MILLISECOND),
+        ("in.mkv", "mp3", "out.mp4", MILLISECOND),
+        ("in.mkv", "libopus", "out.mkv", MILLISECOND),
+        ("in.mkv", "pcm_s16le", "out.mkv", MILLISECOND),
+        ("in.mkv", "pcm_s16le", "out.mp4", MILLISECOND),
+        ("in.mp4", "ac3", "out.mp4", MILLISECOND),
+    ],
+)
+def test_packets_come_back_as_they_were_and_in_time(
+    tmp_path: Path, small_codec: Codec, source: str, codec_name: str, target: str, tolerance: Fraction
+) -> None:
+    given = make_source(tmp_path / source, (codec_name,))
+    mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)
+    report = mptvc.decode_file(tmp_path / "a.mpt", tmp_path / target, codec=small_codec)
+    assert report.warnings == ()
+    assert_same(sound_of(tmp_path / target), sound_of(given), tolerance)
+
+
+def test_all_sound_streams_are_kept(tmp_path: Path, small_codec: Codec) -> None:
+    given = make_source(tmp_path / "in.mkv", ("aac", "flac"))
+    mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)
+    mptvc.decode_file(tmp_path / "a.mpt", tmp_path / "out.mkv", codec=small_codec)
+    for index in (0, 1):
+        assert_same(sound_of(tmp_path / "out.mkv", index), sound_of(given, index), MILLISECOND)
+
+
+@pytest.mark.parametrize("late", [0.3, 1.25])
+def test_sound_that_starts_late_stays_late(tmp_path: Path, small_codec: Codec, late: float) -> None:
+    given = make_source(tmp_path / "in.mkv", ("flac",), late=late)
+    mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)
+    mptvc.decode_file(tmp_path / "a.mpt", tmp_path / "out.mkv", codec=small_codec)
+    ours = sound_of(tmp_path / "out.mkv")
+    assert_same(ours, sound_of(given), MILLISECOND)
+    assert ours[0][0] == pytest.approx(late, abs=0.001)
+
+
+def test_excerpt_of_the_source_takes_its_part_of_the_sound(tmp_path: Path, small_codec: Codec) -> None:
+    given = make_source(tmp_path / "in.mp4")
+    mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec, start=0.52, duration=0.8)
+    mptvc.decode_file(tmp_path / "a.mpt", tmp_path / "out.mp4", codec=small_codec)
+    assert_excerpt(sound_of(tmp_path / "out.mp4"), sound_of(given), Fraction(13, 25), Fraction(33, 25))
+
+
+def test_excerpt_of_the_file_takes_its_part_of_the_sound(tmp_path: Path, small_codec: Codec) -> None:
+    given = make_source(tmp_path / "in.mp4")
+    mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)
+    mptvc.decode_file(tmp_path / "a.mpt", tmp_path / "out.mp4", codec=small_codec, start=0.52, duration=0.8)
+    assert_excerpt(sound_of(tmp_path / "out.mp4"), sound_of(given), Fraction(13, 25), Fraction(33, 25))
+
+
+def assert_excerpt(ours: Packets, theirs: Packets, start: Fraction, end: Fraction) -> None:
+    frame = Fraction(1024, RATE)
+    expected = [(at - start, data) for at, data in theirs if at + frame > start and at < end]
+    assert_same(ours, expected, MILLISECOND)
+    assert ours[0][0] <= 0
+    assert ours[-1][0] + frame >= end - start
+
+
+def test_preview_has_its_sound(tmp_path: Path, small_codec: Codec) -> None:
+    given = make_source(tmp_path / "in.mp4")
+    mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)
+    mptvc.truncate(tmp_path / "a.mpt", tmp_path / "preview.mpt", levels=1)
+    mptvc.decode_file(tmp_path / "preview.mpt", tmp_path / "out.mp4", codec=small_codec)
+    assert_same(sound_of(tmp_path / "out.mp4"), sound_of(given), MILLISECOND)
+
+
+def test_no_sound_where_none_is_wanted(tmp_path: Path, small_codec: Codec) -> None:
+    given = make_source(tmp_path / "in.mp4")
+    mptvc.encode_file(given, tmp_path / "mute.mpt", codec=small_codec, sound=False)
+    assert mptvc.probe(tmp_path / "mute.mpt").side_bytes == 0
+    mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)
+    mptvc.decode_file(tmp_path / "a.mpt", tmp_path / "out.mp4", codec=small_codec, sound=False)
+    with av.open(tmp_path / "out.mp4") as out:
+        assert not out.streams.audio
+
+
+def test_sound_counts_as_bytes_of_the_prefix_but_not_of_the_picture(
+    tmp_path: Path, small_codec: Codec
+) -> None:
+    given = make_source(tmp_path / "in.mp4")
+    mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)
+    mptvc.encode_file(given, tmp_path / "mute.mpt", codec=small_codec, sound=False)
+    loud, mute = mptvc.probe(tmp_path / "a.mpt"), mptvc.probe(tmp_path / "mute.mpt")
+    assert loud.size_bytes == mute.size_bytes + loud.side_bytes + 20  # the chunk that describes it
+    assert loud.bpp(3) == pytest.approx(mute.bpp(3) + 8 * 20 / (32 * 32 * 50))
+
+
+def test_sound_that_the_container_cannot_hold_is_left_out_with_a_warning(
+    tmp_path: Path, small_codec: Codec
+) -> None:
+    given = make_source(tmp_path / "in.mkv", ("wavpack", "aac"))
+    mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)
+    report = mptvc.decode_file(tmp_path / "a.mpt", tmp_path / "out.mp4", codec=small_codec)
+    assert len(report.warnings) == 1
+    assert "the audio stream 0 (wavpack) is left out" in report.warnings[0]
+    assert_same(sound_of(tmp_path / "out.mp4"), sound_of(given, 1), MILLISECOND)
+
+
+def test_sound_from_a_pipe_to_a_pipe(tmp_path: Path, small_codec: Codec) -> None:
+    given = make_source(tmp_path / "in.mkv", ("flac",))
+    coded, written = BytesIO(), BytesIO()
+    with open(given, "rb") as source:
+        mptvc.encode_file(source, coded, codec=small_codec)
+    mptvc.decode_file(coded.getvalue(), written, codec=small_codec, output=OutputOptions("mkv"))
+    (tmp_path / "out.mkv").write_bytes(written.getvalue())
+    assert_same(sound_of(tmp_path / "out.mkv"), sound_of(given), MILLISECOND)
+
+
+def test_damaged_sound_is_reported_and_can_be_left_out(tmp_path: Path, small_codec: Codec) -> None:
+    mptvc.encode_file(make_source(tmp_path / "in.mp4"), tmp_path / "a.mpt", codec=small_codec)
+    data = bytearray((tmp_path / "a.mpt").read_bytes())
+    data[mptvc.probe(bytes(data)).header.size_bytes + 100] ^= 1
+    with pytest.raises(mptvc.FormatError, match="sound and subtitles are damaged"):
+        mptvc.verify(bytes(data))
+    with pytest.raises(mptvc.FormatError, match="sound and subtitles are damaged"):
+        mptvc.decode_file(bytes(data), tmp_path / "out.mp4", codec=small_codec)
+    assert not (tmp_path / "out.mp4").exists()
+    report = mptvc.decode_file(bytes(data), tmp_path / "out.mp4", codec=small_codec, best_effort=True)
+    assert "sound" in str(report.damage[0])
+    assert (report.complete, report.video.frames) == (False, 50)
+
+
+def test_subtitles_are_copied(tmp_path: Path, small_codec: Codec) -> None:
+    text = "1\n00:00:00,400 --> 00:00:01,200\nhello\n\n"
+    (tmp_path / "in.srt").write_text(text)
+    make_source(tmp_path / "plain.mkv", ("flac",))
+    with (
+        av.open(tmp_path / "plain.mkv") as plain,
+        av.open(tmp_path / "in.srt") as lines,
+        av.open(tmp_path / "in.mkv", "w") as out,
+    ):
+        copies = {s: out.add_stream_from_template(s) for s in (*plain.streams, *lines.streams)}
+        for packet in (*lines.demux(), *plain.demux()):
+            if packet.size:
+                packet.stream = copies[packet.stream]
+                out.mux(packet)
+    mptvc.encode_file(tmp_path / "in.mkv", tmp_path / "a.mpt", codec=small_codec)
+    mptvc.decode_file(tmp_path / "a.mpt", tmp_path / "out.mkv", codec=small_codec)
+    with av.open(tmp_path / "out.mkv") as out:
+        packets = [p for p in out.demux(out.streams.subtitles[0]) if p.size]
+    assert [(float(p.pts * p.time_base), bytes(p)) for p in packets] == [(0.4, b"hello")]
