@@ -358,6 +358,28 @@ def test_damaged_files_exit_with_3(
     assert names(tmp_path) == ["bad.mpt"]
 
 
+def test_tokens_out_and_back(cli: Cli, made: Path, tmp_path: Path) -> None:
+    out = cli("tokens", made / "in.mpt", "a.safetensors", "--json")
+    assert out.code == 0
+    assert json.loads(out.out)["levels"] == [[3, 2, 2, 64], [3, 4, 4, 96], [3, 8, 8, 128]]
+    assert cli("tokens", "a.safetensors", "back.mpt").code == 0
+    assert cli("verify", "back.mpt", "--deep", "-q").code == 0
+    digests = [json.loads(cli("verify", path, "--deep", "--json").out)[0]["sha256"]
+               for path in (made / "in.mpt", "back.mpt")]  # fmt: skip
+    assert digests[0] == digests[1]
+    assert names(tmp_path) == ["a.safetensors", "back.mpt"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["a.mpt", "b.npy"], ["a.mpt", "b.mpt"], ["a.safetensors", "b.mpt", "--levels", "1"]]
+)
+def test_tokens_need_one_file_of_each_kind(cli: Cli, tmp_path: Path, arguments: list[str]) -> None:
+    result = cli("tokens", *arguments)
+    assert result.code == USAGE
+    assert is_one_error(result)
+    assert names(tmp_path) == []
+
+
 def test_best_effort_writes_what_is_sound_and_exits_with_3(cli: Cli, made: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.mpt").write_bytes(spoil("flipped byte", (made / "in.mpt").read_bytes()))
     result = cli("decode", "bad.mpt", "a.mp4", "--best-effort", "--json")

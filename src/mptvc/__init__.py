@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mptvc.codec import DecodedVideo as DecodedVideo
     from mptvc.codec import Tokens as Tokens
     from mptvc.cuts import detect_shots as detect_shots
+    from mptvc.dataset import VideoDataset as VideoDataset
     from mptvc.errors import CorruptPacketError as CorruptPacketError
     from mptvc.errors import FormatError as FormatError
     from mptvc.errors import LimitExceededError as LimitExceededError
@@ -40,8 +41,12 @@ if TYPE_CHECKING:
     from mptvc.header import Colour as Colour
     from mptvc.header import Header as Header
     from mptvc.header import VideoInfo as VideoInfo
+    from mptvc.reader import VideoReader as VideoReader
+    from mptvc.token_files import export_tokens as export_tokens
+    from mptvc.token_files import import_tokens as import_tokens
     from mptvc.video_output import OutputOptions as OutputOptions
     from mptvc.weights import load_codec as load  # noqa: F401 - public under the shorter name
+    from mptvc.writer import VideoWriter as VideoWriter
 
 __version__ = version("mptvc")
 
@@ -57,6 +62,11 @@ _HOMES = {
     "symbol_digests": ("api", "symbol_digests"),
     "EncodeReport": ("api", "EncodeReport"),
     "DecodeReport": ("api", "DecodeReport"),
+    "VideoReader": ("reader", "VideoReader"),
+    "VideoWriter": ("writer", "VideoWriter"),
+    "VideoDataset": ("dataset", "VideoDataset"),
+    "export_tokens": ("token_files", "export_tokens"),
+    "import_tokens": ("token_files", "import_tokens"),
     "detect_shots": ("cuts", "detect_shots"),
     "OutputOptions": ("video_output", "OutputOptions"),
     "probe": ("files", "probe"),

@@ -17,7 +17,7 @@ import mptvc
 from mptvc.bitstream import Limits
 from mptvc.cli_bench import bench
 from mptvc.cli_compare import compare
-from mptvc.cli_files import info, truncate, verify
+from mptvc.cli_files import info, tokens, truncate, verify
 from mptvc.cli_options import (
     FRAMES,
     PIXELS,
@@ -244,7 +244,7 @@ def decode(
         raise typer.Exit(EXIT_DAMAGED)
 
 
-for _command in (truncate, info, verify, compare, train, bench, demo, env):
+for _command in (truncate, info, verify, compare, tokens, train, bench, demo, env):
     app.command()(_command)
 app.add_typer(weights_app, name="weights")
 

@@ -1,6 +1,7 @@
-"""The commands on `.mpt` files that need no video: truncate, info, verify."""
+"""The commands on `.mpt` files that need no video: truncate, info, verify, tokens."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ from mptvc.cli_options import (
 )
 from mptvc.cli_output import describe, explain, print_check, print_json, print_report, say, show_weights
 from mptvc.errors import MptError
+from mptvc.files import refuse_existing
 
 
 def truncate(
@@ -124,6 +126,43 @@ def verify(
         print_json(results)
     if failures:
         raise typer.Exit(max(explain(error)[0] for error in failures))
+
+
+def tokens(
+    source: Annotated[str, typer.Argument(metavar="IN", help=".mpt or .safetensors file.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="The other of the two.")],
+    levels: Annotated[int | None, typer.Option(min=1, help="Levels to export.")] = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 0,
+    max_pixels: MaxPixels = PIXELS,
+    max_frames: MaxFrames = FRAMES,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the tokens of a file as safetensors, or a file from such tokens.
+
+    Example: [bold]mptvc tokens out.mpt tokens.safetensors[/]
+    """
+    back = Path(target).suffix == ".mpt"
+    if (Path(source).suffix == ".safetensors") != back or not (back or Path(target).suffix == ".safetensors"):
+        raise ValueError("tokens goes from .mpt to .safetensors, or from .safetensors to .mpt")
+    if back and levels is not None:
+        raise ValueError("--levels is for the way out: a file needs the tokens of all levels")
+    limits = Limits(max_pixels, max_frames)
+    refuse_existing(Path(target), force)
+    codec = codec_from_options(weights, device, dtype, "auto", 1, threads)
+    if back:
+        header = mptvc.import_tokens(source, target, codec=codec, force=force, limits=limits)
+    else:
+        header = mptvc.export_tokens(source, target, levels=levels, codec=codec, force=force, limits=limits)
+    kept = header.levels if back else levels or mptvc.probe(source, limits=limits).available.levels
+    shapes = [[header.slices, *header.grid(k), codec.model.config.levels[k].channels] for k in range(kept)]
+    if as_json:
+        print_json({"output": target, "levels": shapes})
+    say(quiet, f"{target}: tokens {', '.join('x'.join(map(str, shape)) for shape in shapes)}")
 
 
 def _input(name: str) -> str | bytes:

@@ -116,6 +116,16 @@ class ClipCoder:
                 x_hat = self._synthesise(k, symbols[k].to(self.device), x_hat, header, shots)
         return symbols, packets
 
+    @torch.no_grad()
+    def pack_level(
+        self, level: int, symbols: Tensor, coarser: list[Tensor], scenes: tuple[int, ...]
+    ) -> bytes:
+        """The packet of one level of one clip from its centred symbols ``[T, h, w, C]``."""
+        writer = PacketWriter(self._tables[level])
+        shape = symbols.shape[:3]
+        self._code(level, writer, shape, coarser, scenes, symbols.to(self.device), False)
+        return writer.finish()
+
     def unpack_level(
         self, level: int, packet: bytes, header: Header, coarser: list[Tensor], clip: int
     ) -> Tensor:
@@ -144,11 +154,12 @@ class ClipCoder:
         coarser: list[Tensor],
         scenes: tuple[int, ...],
         latents: Tensor | None,
+        choose: bool = True,
     ) -> Tensor:
         fresh = fresh_slices(torch.tensor([scenes]))[0].tolist()
         parent = coarser[level - 1] if level else None
         grid = (shape[0], shape[1], shape[2])
-        return self.model.level(level).entropy_model.code(coder, grid, parent, fresh, latents, choose=True)
+        return self.model.level(level).entropy_model.code(coder, grid, parent, fresh, latents, choose=choose)
 
     @torch.no_grad()
     def decode_clip(

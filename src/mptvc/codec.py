@@ -1,18 +1,27 @@
 """The codec for whole videos in memory: frames to tokens, tokens to bytes, any prefix back to frames."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from io import BytesIO
+from zlib import crc32
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mptvc.bitstream import write_header
 from mptvc.clip import ClipCoder
-from mptvc.header import Header
+from mptvc.header import Header, Section
 from mptvc.model import Model
-from mptvc.streaming import Compressor, Decompressor, checked_levels, checked_shots, describe
+from mptvc.streaming import (
+    Compressor,
+    Decompressor,
+    checked_levels,
+    checked_shots,
+    describe,
+    require_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -84,17 +93,55 @@ class Codec:
         """Tokens to frames uint8 ``[T, H, W, 3]``, from the first ``levels`` levels."""
         header = tokens.header
         levels = checked_levels(levels, len(tokens.levels))
-        per_clip = self.model.config.clip_slices
         parts = []
         for clip in range(header.clips):
             plan = header.plan(clip)
-            mine = slice(clip * per_clip, clip * per_clip + len(plan.scenes))
-            symbols = [
-                self.model.level(k).fsq.from_symbols(tokens.levels[k][mine].to(self.clips.device))
-                for k in range(levels)
-            ]
+            symbols = self._clip_symbols(tokens, clip)[:levels]
             parts.append(self.clips.decode_clip(symbols, header, plan.scenes)[plan.kept])
         return np.concatenate(parts)
+
+    def _clip_symbols(self, tokens: Tokens, clip: int) -> list[Tensor]:
+        """Centred symbols of every level of one clip."""
+        per_clip = tokens.header.clip_slices
+        mine = slice(clip * per_clip, clip * per_clip + len(tokens.header.plan(clip).scenes))
+        return [
+            self.model.level(k).fsq.from_symbols(level[mine].to(self.clips.device))
+            for k, level in enumerate(tokens.levels)
+        ]
+
+    def pack(self, tokens: Tokens) -> bytes:
+        """Tokens to the bytes of an ``.mpt`` file that decodes to them; ``decompress`` gives its frames.
+
+        Args:
+            tokens: Tokens of all levels, edited or generated ones too, and the geometry they belong to.
+
+        Raises:
+            ValueError: Levels are missing, or a token is outside its channel's range or grid.
+            WeightsError: The geometry belongs to other weights.
+        """
+        header = tokens.header
+        require_weights(header, self.clips)
+        self._check(tokens)
+        packets: list[list[bytes]] = [[] for _ in tokens.levels]
+        for clip in range(header.clips):
+            symbols = self._clip_symbols(tokens, clip)
+            for k, level in enumerate(symbols):
+                packet = self.clips.pack_level(k, level, symbols[:k], header.plan(clip).scenes)
+                packets[k].append(packet)
+        index = tuple(tuple(Section(len(p), crc32(p)) for p in level) for level in packets)
+        header = replace(header, index=index, side=None, extra_bytes=0)
+        return write_header(header) + b"".join(p for level in packets for p in level)
+
+    def _check(self, tokens: Tokens) -> None:
+        if len(tokens.levels) != tokens.header.levels:
+            raise ValueError(f"{tokens.header.levels} levels are needed, found {len(tokens.levels)}")
+        for k, level in enumerate(tokens.levels):
+            values = torch.tensor(self.model.config.levels[k].values)
+            shape = (tokens.header.slices, *tokens.header.grid(k), len(values))
+            if tuple(level.shape) != shape or level.dtype != torch.uint8:
+                raise ValueError(f"level {k} is uint8 {shape}, found {level.dtype} {tuple(level.shape)}")
+            if bool((level.cpu() >= values).any()):
+                raise ValueError(f"level {k} has a token above its channel's largest value")
 
     def compress(
         self,

@@ -41,32 +41,56 @@ def pair_with_cuts(
     frames: Iterable[VideoFrame], stream: av.VideoStream | None, threshold: float | None
 ) -> Iterator[tuple[VideoFrame, bool]]:
     """Pair each frame with whether ``scdet`` calls it the first of a shot."""
-    if threshold is None:
-        yield from ((frame, False) for frame in frames)
-        return
-    graph: av.filter.Graph | None = None
-    waiting: deque[VideoFrame] = deque()
+    detector = CutDetector(threshold, None if stream is None else stream.time_base)
     for frame in frames:
-        if graph is None:
-            graph = _scdet(frame, stream, threshold)
-        waiting.append(frame)
-        graph.push(frame)
-        while waiting and (is_cut := _next_result(graph)) is not None:
-            yield waiting.popleft(), is_cut
-    if graph is not None:
-        graph.push(None)
-        while waiting and (is_cut := _next_result(graph)) is not None:
-            yield waiting.popleft(), is_cut
-    yield from ((frame, False) for frame in waiting)
+        yield from detector.push(frame)
+    yield from detector.finish()
 
 
-def _scdet(frame: VideoFrame, stream: av.VideoStream | None, threshold: float) -> av.filter.Graph:
+class CutDetector:
+    """Finds cuts in frames as they come.
+
+    Args:
+        threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
+        time_base: Unit of the frames' time stamps in seconds.
+    """
+
+    def __init__(self, threshold: float | None, time_base: Fraction | None = None) -> None:
+        self._threshold, self._time_base = threshold, time_base
+        self._graph: av.filter.Graph | None = None
+        self._waiting: deque[VideoFrame] = deque()
+
+    def push(self, frame: VideoFrame) -> list[tuple[VideoFrame, bool]]:
+        """Take a frame; return those that are decided, each with whether it starts a shot."""
+        if self._threshold is None:
+            return [(frame, False)]
+        if self._graph is None:
+            self._graph = _scdet(frame, self._time_base, self._threshold)
+        self._waiting.append(frame)
+        self._graph.push(frame)
+        return self._decided(self._graph)
+
+    def finish(self) -> list[tuple[VideoFrame, bool]]:
+        """Return the frames that are left."""
+        if self._graph is None:
+            return []
+        self._graph.push(None)
+        return [*self._decided(self._graph), *((frame, False) for frame in self._waiting)]
+
+    def _decided(self, graph: av.filter.Graph) -> list[tuple[VideoFrame, bool]]:
+        decided: list[tuple[VideoFrame, bool]] = []
+        while self._waiting and (is_cut := _next_result(graph)) is not None:
+            decided.append((self._waiting.popleft(), is_cut))
+        return decided
+
+
+def _scdet(frame: VideoFrame, time_base: Fraction | None, threshold: float) -> av.filter.Graph:
     graph = av.filter.Graph()
     source = graph.add_buffer(
         width=frame.width,
         height=frame.height,
         format=frame.format,
-        time_base=stream.time_base if stream is not None else Fraction(1, 25),
+        time_base=time_base or Fraction(1, 25),
     )
     detector = graph.add("scdet", f"threshold={threshold}")
     sink = graph.add("buffersink")

@@ -151,13 +151,18 @@ class Header:
         return self._first_slices[-1]
 
     @property
+    def clip_slices(self) -> int:
+        """Temporal slices in a clip; the last clip may have fewer."""
+        return self.clip_frames // self.patch_frames
+
+    @property
     def clips(self) -> int:
         """Number of clips."""
-        return -(-self.slices // (self.clip_frames // self.patch_frames))
+        return -(-self.slices // self.clip_slices)
 
     def plan(self, clip: int) -> ClipPlan:
         """Shots and source frames of one clip."""
-        per_clip = self.clip_frames // self.patch_frames
+        per_clip = self.clip_slices
         scenes, frames = [], []
         for index in range(clip * per_clip, min((clip + 1) * per_clip, self.slices)):
             shot = bisect_right(self._first_slices, index) - 1

@@ -116,13 +116,16 @@ class Compressor:
                 out.write(chunk)
         return header
 
+    def close(self) -> None:
+        """Drop the temporary files."""
+        for spool in self._spools:
+            spool.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Drop the temporary files."""
-        for spool in self._spools:
-            spool.close()
+        self.close()
 
 
 class Decompressor:
@@ -169,10 +172,10 @@ class Decompressor:
             raise FormatError(_missing(there, wanted if levels else 1), offset=size_bytes)
         self.levels = min(wanted, usable)
 
-    def symbols(self, clip: int) -> list[Tensor]:
+    def symbols(self, clip: int, levels: int | None = None) -> list[Tensor]:
         """Centred symbols of one clip, for each level that is there, at most ``levels``."""
         found: list[Tensor] = []
-        for level in range(self.levels):
+        for level in range(self.levels if levels is None else levels):
             try:
                 packet = read_section(self._file, self.header, level, clip)
                 if packet is None:

@@ -1,0 +1,211 @@
+"""Random access: frames and tokens of a file by number, decoding only the clips that are needed."""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from contextlib import ExitStack
+from fractions import Fraction
+from itertools import accumulate
+from threading import RLock
+from typing import BinaryIO, Self, cast, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header
+from mptvc.codec import Codec
+from mptvc.config import ModelConfig
+from mptvc.files import Source, open_source
+from mptvc.header import VideoInfo
+from mptvc.remote import RemoteFile, is_url
+from mptvc.streaming import Decompressor
+from mptvc.weights import load_codec
+
+
+class VideoReader:
+    """Frames and tokens of an ``.mpt`` file or a prefix of one, by number.
+
+    ``len(reader)`` is the number of frames, ``reader[i]`` a frame uint8 ``[H, W, 3]``, ``reader[a:b]`` frames
+    uint8 ``[T, H, W, 3]``. Only the clips that hold them are read and decoded; the last one is kept, so that
+    going through a file frame by frame decodes each clip once. Safe to use from several threads.
+
+    Args:
+        source: Path, ``http(s)://`` address, bytes or a seekable binary file. Of an address only the byte
+            ranges are fetched that the levels asked for need.
+        levels: Levels to decode; by default all that are complete.
+        codec: Codec with the file's weights; by default one with the packaged weights.
+        limits: What to accept.
+
+    Attributes:
+        header: The file's header.
+        levels: Levels that are decoded.
+        slices: Temporal slices of tokens; a slice is four frames of one shot.
+
+    Raises:
+        FormatError: The source is damaged, or no level is complete.
+        WeightsError: The source was made with other weights.
+        MptError: The source cannot be opened.
+        ValueError: More levels than the file has.
+
+    Example:
+        >>> import mptvc, numpy as np
+        >>> codec = mptvc.load()
+        >>> data = codec.compress(np.zeros((9, 48, 64, 3), dtype=np.uint8))
+        >>> with mptvc.VideoReader(data, codec=codec) as reader:
+        ...     len(reader), reader[4].shape, reader[2:5].shape, reader.tokens(0).shape
+        (9, (48, 64, 3), (3, 48, 64, 3), (3, 2, 2, 64))
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        levels: int | None = None,
+        codec: Codec | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self._lock, self._stack = RLock(), ExitStack()
+        self._codec = codec or load_codec()
+        self._kept: tuple[int, np.ndarray] | None = None
+        try:
+            given = cast(BinaryIO, RemoteFile(str(source))) if is_url(source) else source
+            file, size = self._stack.enter_context(open_source(given))
+            header = read_header(file, limits)
+            self._decompressor = Decompressor(self._codec.clips, file, size, levels=levels, header=header)
+        except BaseException:
+            self._stack.close()
+            raise
+        self.header, self.levels, self.slices = header, self._decompressor.levels, header.slices
+        self._ticks = list(accumulate(header.video.time_steps))
+
+    @property
+    def video(self) -> VideoInfo:
+        """What the file says of its source."""
+        return self.header.video
+
+    @property
+    def config(self) -> ModelConfig:
+        """Shapes of the networks; ``config.levels[k].values`` has the values of level k's channels."""
+        return self._codec.model.config
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of all frames, (T, H, W, 3)."""
+        return self.video.frames, self.video.height, self.video.width, 3
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return self.video.frames
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> np.ndarray: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray:
+        """Return one frame uint8 ``[H, W, 3]``, or several ``[T, H, W, 3]``; -1 is the last.
+
+        Raises:
+            IndexError: There is no such frame.
+            FormatError: The file is damaged there.
+        """
+        if isinstance(index, slice):
+            return self._picked(range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        frame: np.ndarray = self._picked([index % len(self)])[0]
+        return frame
+
+    def frames(self, start: int, stop: int) -> np.ndarray:
+        """Frames from ``start`` to before ``stop``, uint8 ``[T, H, W, 3]``.
+
+        Raises:
+            IndexError: They are not all in the video.
+            FormatError: The file is damaged there.
+        """
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"frames {start} to {stop} of {len(self)}")
+        return self._picked(range(start, stop))
+
+    def frames_at(self, times: Iterable[float | Fraction]) -> np.ndarray:
+        """The frames that are shown at times in seconds from the first frame, uint8 ``[T, H, W, 3]``.
+
+        Raises:
+            IndexError: A time is before the first frame or not before the end of the last.
+            FormatError: The file is damaged there.
+        """
+        return self._picked([self._frame_at(Fraction(time)) for time in times])
+
+    def _frame_at(self, time: Fraction) -> int:
+        video = self.video
+        if not self._ticks:
+            index = time * video.frame_rate // 1
+        else:
+            index = bisect_right(self._ticks, time / video.time_base) - 1
+        end = self.time_of(len(self) - 1) + 1 / video.frame_rate
+        if time < 0 or time >= end:
+            raise IndexError(f"no frame at {float(time)} s, the video ends at {float(end):.3f} s")
+        return int(index)
+
+    def time_of(self, frame: int) -> Fraction:
+        """When a frame is shown, in seconds from the first."""
+        if not self._ticks:
+            return frame / self.video.frame_rate
+        return self._ticks[frame] * self.video.time_base
+
+    def _picked(self, indexes: range | list[int]) -> np.ndarray:
+        out = np.empty((len(indexes), *self.shape[1:]), dtype=np.uint8)
+        by_clip: dict[int, list[int]] = {}
+        for position, frame in enumerate(indexes):
+            by_clip.setdefault(self.header.clip_at(frame), []).append(position)
+        for clip, positions in by_clip.items():
+            with self._lock:
+                frames = self._decoded(clip)
+            first = self.header.plan(clip).frames[0]
+            out[positions] = frames[[indexes[position] - first for position in positions]]
+        return out
+
+    def _decoded(self, clip: int) -> np.ndarray:
+        if self._kept is None or self._kept[0] != clip:
+            self._kept = None  # before the next is made: one at a time in memory
+            self._kept = clip, self._decompressor.frames(clip)
+        return self._kept[1]
+
+    def tokens(self, level: int, start: int = 0, stop: int | None = None) -> Tensor:
+        """Tokens of a level, uint8 ``[T, H, W, C]``, without running the transforms.
+
+        Args:
+            level: The level, 0 the coarsest; the tokens of coarser ones are decoded on the way.
+            start: First temporal slice.
+            stop: Slice after the last; all slices by default.
+
+        Raises:
+            ValueError: The level is not among those that are decoded.
+            IndexError: The slices are not all in the video.
+            FormatError: The file is damaged there.
+        """
+        if not 0 <= level < self.levels:
+            raise ValueError(f"level is 0 to {self.levels - 1}, found {level}")
+        stop = self.slices if stop is None else stop
+        if not 0 <= start <= stop <= self.slices:
+            raise IndexError(f"slices {start} to {stop} of {self.slices}")
+        per_clip, fsq = self.header.clip_slices, self._codec.model.level(level).fsq
+        parts = [torch.empty(0, *self.header.grid(level), len(fsq.halves), dtype=torch.uint8)]
+        for clip in range(start // per_clip, -(-stop // per_clip)) if start < stop else ():
+            with self._lock:
+                symbols = self._decompressor.symbols(clip, level + 1)[level]
+            first = clip * per_clip
+            part = symbols[max(0, start - first) : stop - first]
+            parts.append(fsq.to_symbols(part.to(self._codec.clips.device)).cpu())
+        return torch.cat(parts)
+
+    def close(self) -> None:
+        """Close the source if the reader has opened it."""
+        with self._lock:
+            self._stack.close()
+            self._kept = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,252 @@
+"""Random access: what comes is what a full decode gives, and no more is read than it needs."""
+
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mptvc
+from mptvc.codec import Codec
+from mptvc.remote import RemoteFile
+
+
+def moving(count: int, height: int = 48, width: int = 64) -> np.ndarray:
+    y, x, t = np.mgrid[0:height, 0:width, 0:count].astype(np.float32)
+    waves = [np.sin((x + t) / (9 + c)) + np.cos((y - t) / (8 - c)) for c in range(3)]
+    return (127 + 55 * np.stack(waves, -1)).transpose(2, 0, 1, 3).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def data(small_codec: Codec) -> bytes:
+    """75 frames in shots of 10, 33 and 32: three clips with padding inside."""
+    return small_codec.compress(moving(75), shots=(10, 33, 32))
+
+
+@pytest.fixture(scope="module")
+def whole(small_codec: Codec, data: bytes) -> np.ndarray:
+    return small_codec.decompress(data).frames
+
+
+@pytest.fixture
+def reader(small_codec: Codec, data: bytes) -> Iterator[mptvc.VideoReader]:
+    with mptvc.VideoReader(data, codec=small_codec) as opened:
+        yield opened
+
+
+def test_every_frame_is_that_of_a_full_decode(reader: mptvc.VideoReader, whole: np.ndarray) -> None:
+    assert reader.shape == whole.shape
+    assert len(reader) == 75
+    order = np.random.default_rng(0).permutation(75)
+    for index in order[:12].tolist():
+        assert np.array_equal(reader[index], whole[index])
+    assert np.array_equal(reader[-1], whole[-1])
+    assert np.array_equal(np.stack(list(reader)), whole)
+
+
+@pytest.mark.parametrize(
+    "index", [slice(None), slice(5, 50), slice(60, 10, -7), slice(3, 3), slice(-4, None), slice(70, 900)]
+)
+def test_slices_are_those_of_a_full_decode(
+    reader: mptvc.VideoReader, whole: np.ndarray, index: slice
+) -> None:
+    assert np.array_equal(reader[index], whole[index])
+
+
+@pytest.mark.parametrize("index", [75, -76])
+def test_a_frame_that_does_not_exist_is_an_index_error(reader: mptvc.VideoReader, index: int) -> None:
+    with pytest.raises(IndexError, match="of 75"):
+        reader[index]
+    with pytest.raises(IndexError, match="of 75"):
+        reader.frames(0, 76)
+
+
+def test_frames_by_time_are_those_that_are_shown_then(reader: mptvc.VideoReader, whole: np.ndarray) -> None:
+    times = [0, 0.039, 0.04, Fraction(74, 25), 2.9999]
+    assert np.array_equal(reader.frames_at(times), whole[[0, 0, 1, 74, 74]])
+    for time in (-0.001, 3):
+        with pytest.raises(IndexError, match="the video ends at 3"):
+            reader.frames_at([time])
+
+
+def test_frames_by_uneven_times(tmp_path: Path, small_codec: Codec) -> None:
+    times = [0, 0.1, 0.15, 0.9]
+    with mptvc.VideoWriter(tmp_path / "a.mpt", frame_rate=10, codec=small_codec) as writer:
+        for time, frame in zip(times, moving(4), strict=True):
+            writer.add(frame, time=time)
+    with mptvc.VideoReader(tmp_path / "a.mpt", codec=small_codec) as reader:
+        shown = reader.frames_at([0, 0.0999, 0.1, 0.16, 0.89, 0.9, 0.99])
+        assert np.array_equal(shown, reader[:][[0, 0, 1, 2, 2, 3, 3]])
+        assert [float(reader.time_of(i)) for i in range(4)] == pytest.approx(times)
+
+
+def test_tokens_are_those_of_the_encoder(small_codec: Codec, reader: mptvc.VideoReader) -> None:
+    tokens = small_codec.encode(moving(75), shots=(10, 33, 32))
+    assert reader.slices == 20
+    for level, expected in enumerate(tokens.levels):
+        assert np.array_equal(reader.tokens(level), expected)
+        assert np.array_equal(reader.tokens(level, 5, 13), expected[5:13])
+        assert reader.tokens(level, 4, 4).shape == (0, *expected.shape[1:])
+
+
+def test_tokens_that_do_not_exist_are_refused(reader: mptvc.VideoReader) -> None:
+    with pytest.raises(ValueError, match="level is 0 to 2"):
+        reader.tokens(3)
+    with pytest.raises(IndexError, match="of 20"):
+        reader.tokens(0, 3, 21)
+
+
+def test_fewer_levels_are_the_prefix(small_codec: Codec, data: bytes) -> None:
+    with mptvc.VideoReader(data, levels=1, codec=small_codec) as reader:
+        assert np.array_equal(reader[40:44], small_codec.decompress(data, levels=1).frames[40:44])
+        assert reader.levels == 1
+
+
+def test_a_prefix_reads_as_far_as_it_goes(small_codec: Codec, data: bytes) -> None:
+    cut = data[: mptvc.probe(data).header.prefix_bytes(2) + 5]
+    with mptvc.VideoReader(cut, codec=small_codec) as reader:
+        assert reader.levels == 2
+
+
+def test_damage_is_reported_where_it_is_and_nowhere_else(
+    small_codec: Codec, data: bytes, whole: np.ndarray
+) -> None:
+    damaged = bytearray(data)
+    damaged[mptvc.probe(data).header.offset(1, 1) + 6] ^= 4
+    with mptvc.VideoReader(bytes(damaged), codec=small_codec) as reader:
+        assert np.array_equal(reader[0], whole[0])
+        with pytest.raises(mptvc.CorruptPacketError, match="level 1, clip 1"):
+            reader[40]
+        assert np.array_equal(reader[74], whole[74])
+
+
+def test_threads_get_their_own_frames(reader: mptvc.VideoReader, whole: np.ndarray) -> None:
+    wrong: list[int] = []
+
+    def look(seed: int) -> None:
+        indexes = np.random.default_rng(seed).integers(0, 75, 6).tolist()
+        wrong.extend(i for i in indexes if not np.array_equal(reader[i], whole[i]))
+
+    threads = [threading.Thread(target=look, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+# Over HTTP
+
+
+class RangeHandler(SimpleHTTPRequestHandler):
+    """Serves files, in ranges unless told not to, and counts the bytes."""
+
+    def do_GET(self) -> None:
+        body = Path(self.translate_path(self.path)).read_bytes()
+        server: Any = self.server
+        wanted = self.headers.get("Range")
+        if server.fail_next:
+            server.fail_next -= 1
+            self.send_error(503)
+            return
+        if wanted is None or not server.knows_ranges:
+            self.send_response(200)
+        else:
+            first, last = (int(number) for number in wanted.removeprefix("bytes=").split("-"))
+            size, body = len(body), body[first : last + 1]
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{first + len(body) - 1}/{size}")
+        server.sent_bytes += len(body)
+        self.send_header("ETag", server.tag)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Any]:
+    def handler(*arguments: Any) -> RangeHandler:
+        return RangeHandler(*arguments, directory=str(tmp_path))
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        extra: Any = running
+        extra.knows_ranges, extra.sent_bytes, extra.fail_next, extra.tag = True, 0, 0, "one"
+        extra.url = f"http://127.0.0.1:{running.server_port}"
+        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
+        thread.start()
+        yield extra
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def big(small_codec: Codec) -> bytes:
+    """A file much larger than what is fetched at first."""
+    noise = np.random.default_rng(1).integers(0, 256, (64, 96, 128, 3), dtype=np.uint8)
+    return small_codec.compress(noise)
+
+
+def test_remote_preview_fetches_the_header_and_level_0_alone(
+    tmp_path: Path, server: Any, small_codec: Codec, big: bytes
+) -> None:
+    (tmp_path / "a.mpt").write_bytes(big)
+    header = mptvc.probe(big).header
+    with mptvc.VideoReader(f"{server.url}/a.mpt", levels=1, codec=small_codec) as reader:
+        preview = reader[:]
+    assert np.array_equal(preview, small_codec.decompress(big, levels=1).frames)
+    assert server.sent_bytes <= max(header.prefix_bytes(1), 2**14) < len(big) / 4
+
+
+def test_remote_frame_fetches_its_clip_alone(
+    tmp_path: Path, server: Any, small_codec: Codec, big: bytes
+) -> None:
+    (tmp_path / "a.mpt").write_bytes(big)
+    header = mptvc.probe(big).header
+    with mptvc.VideoReader(f"{server.url}/a.mpt", codec=small_codec) as reader:
+        assert np.array_equal(reader[40], small_codec.decompress(big).frames[40])
+    clip = sum(header.index[level][1].length for level in range(3))
+    assert server.sent_bytes <= 2**14 + clip
+
+
+def test_remote_bytes_are_those_of_the_file(tmp_path: Path, server: Any, big: bytes) -> None:
+    (tmp_path / "a.mpt").write_bytes(big)
+    file = RemoteFile(f"{server.url}/a.mpt")
+    assert file.read() == big
+    file.seek(-7, 2)
+    assert file.read(20) == big[-7:]
+    file.seek(2**14 - 3)
+    assert file.read(9) == big[2**14 - 3 : 2**14 + 6]
+    assert file.fetched_bytes == server.sent_bytes
+
+
+def test_a_server_that_is_busy_is_asked_again(tmp_path: Path, server: Any, big: bytes) -> None:
+    (tmp_path / "a.mpt").write_bytes(big)
+    server.fail_next = 2
+    assert RemoteFile(f"{server.url}/a.mpt").read(8) == big[:8]
+
+
+def test_a_server_without_ranges_is_refused(tmp_path: Path, server: Any, small_codec: Codec) -> None:
+    (tmp_path / "a.mpt").write_bytes(b"x")
+    server.knows_ranges = False
+    with pytest.raises(mptvc.MptError, match="does not send byte ranges"):
+        mptvc.VideoReader(f"{server.url}/a.mpt", codec=small_codec)
+
+
+def test_a_file_that_changes_is_reported(tmp_path: Path, server: Any, big: bytes) -> None:
+    (tmp_path / "a.mpt").write_bytes(big)
+    file = RemoteFile(f"{server.url}/a.mpt")
+    server.tag = "two"
+    with pytest.raises(mptvc.MptError, match="has changed"):
+        file.read()
+
+
+def test_nothing_at_an_address_is_an_error(server: Any, small_codec: Codec) -> None:
+    with pytest.raises(mptvc.MptError, match=r"127\.0\.0\.1"):
+        mptvc.VideoReader("http://127.0.0.1:1/a.mpt", codec=small_codec)

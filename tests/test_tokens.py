@@ -1,0 +1,136 @@
+"""Tokens in and out of files, and as training data."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+from torch.utils.data import DataLoader
+
+import mptvc
+from mptvc.codec import Codec, Tokens
+
+
+@pytest.fixture
+def file(tmp_path: Path, small_codec: Codec, frames: np.ndarray) -> Path:
+    (tmp_path / "a.mpt").write_bytes(small_codec.compress(frames, shots=(6, 5)))
+    return tmp_path / "a.mpt"
+
+
+def test_tokens_go_out_and_come_back(file: Path, small_codec: Codec, frames: np.ndarray) -> None:
+    out, back = file.with_suffix(".safetensors"), file.with_name("back.mpt")
+    mptvc.export_tokens(file, out, codec=small_codec)
+    tokens = small_codec.encode(frames, shots=(6, 5))
+    stored = load_file(out)
+    for level, expected in enumerate(tokens.levels):
+        assert np.array_equal(stored[f"level.{level}"], expected.numpy())
+    mptvc.import_tokens(out, back, codec=small_codec)
+    assert mptvc.symbol_digests(back, codec=small_codec) == mptvc.symbol_digests(file, codec=small_codec)
+    assert np.array_equal(
+        small_codec.decompress(back.read_bytes()).frames, small_codec.decompress(file.read_bytes()).frames
+    )
+    mptvc.verify(back)
+
+
+def test_metadata_says_how_many_values_each_channel_has(file: Path, small_codec: Codec) -> None:
+    mptvc.export_tokens(file, file.with_suffix(".safetensors"), codec=small_codec)
+    with safe_open(file.with_suffix(".safetensors"), "numpy") as stored:
+        values = json.loads(stored.metadata()["values"])
+    assert values == [list(level.values) for level in small_codec.model.config.levels]
+
+
+def test_tokens_of_a_prefix_are_those_of_its_levels(file: Path, small_codec: Codec) -> None:
+    data, out = file.read_bytes(), file.with_suffix(".safetensors")
+    mptvc.export_tokens(data[: mptvc.probe(data).header.prefix_bytes(2)], out, codec=small_codec)
+    assert sorted(load_file(out)) == ["header", "level.0", "level.1"]
+    with pytest.raises(mptvc.FormatError, match="tokens of level 2 are missing"):
+        mptvc.import_tokens(out, file.with_name("back.mpt"), codec=small_codec)
+
+
+def test_changed_tokens_make_another_file(small_codec: Codec, frames: np.ndarray) -> None:
+    tokens = small_codec.encode(frames)
+    changed = torch.flip(tokens.levels[2], [2])
+    edited = Tokens((*tokens.levels[:2], changed), tokens.header)
+    video = small_codec.decompress(small_codec.pack(edited))
+    assert np.array_equal(video.frames, small_codec.decode(edited))
+
+
+@pytest.mark.parametrize("level", [0, 2])
+def test_token_out_of_range_is_refused(small_codec: Codec, frames: np.ndarray, level: int) -> None:
+    tokens = small_codec.encode(frames)
+    levels = [part.clone() for part in tokens.levels]
+    levels[level][1, 0, 0, 5] = 15
+    with pytest.raises(ValueError, match=f"level {level} has a token above"):
+        small_codec.pack(Tokens(tuple(levels), tokens.header))
+
+
+def test_tokens_of_another_shape_are_refused(small_codec: Codec, frames: np.ndarray) -> None:
+    tokens = small_codec.encode(frames)
+    with pytest.raises(ValueError, match="3 levels are needed"):
+        small_codec.pack(Tokens(tokens.levels[:2], tokens.header))
+    with pytest.raises(ValueError, match="level 0 is uint8"):
+        small_codec.pack(Tokens((tokens.levels[0][:1], *tokens.levels[1:]), tokens.header))
+
+
+@pytest.mark.parametrize("spoil", ["text", "no header", "header", "absent"])
+def test_what_holds_no_tokens_is_refused(file: Path, small_codec: Codec, spoil: str) -> None:
+    out = file.with_suffix(".safetensors")
+    mptvc.export_tokens(file, out, codec=small_codec)
+    tensors = load_file(out)
+    if spoil == "text":
+        out.write_text("no tensors")
+    elif spoil == "absent":
+        out.unlink()
+    else:
+        tensors["header"] = (
+            tensors["header"].astype(np.float32) if spoil == "no header" else tensors["header"][:-1]
+        )
+        save_file(tensors, out)
+    with pytest.raises(mptvc.MptError):
+        mptvc.import_tokens(out, file.with_name("back.mpt"), codec=small_codec)
+    assert not file.with_name("back.mpt").exists()
+
+
+# Datasets, with the packaged weights, which workers load by themselves
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, codec: Codec) -> list[Path]:
+    """Two files of 70 and 33 frames."""
+    folder, rng = tmp_path_factory.mktemp("corpus"), np.random.default_rng(3)
+    for name, count in (("a", 70), ("b", 33)):
+        small = rng.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+        (folder / f"{name}.mpt").write_bytes(codec.compress(small.repeat(8, 1).repeat(8, 2)))
+    return [folder / "a.mpt", folder / "b.mpt"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loader_gives_the_frames_of_every_window(corpus: list[Path], codec: Codec, workers: int) -> None:
+    windows = mptvc.VideoDataset(corpus, frames=16, stride=16)
+    assert len(windows) == 4 + 2
+    batches = list(DataLoader(windows, batch_size=2, num_workers=workers))
+    whole = [codec.decompress(path.read_bytes()).frames for path in corpus]
+    expected = [whole[0][i : i + 16] for i in (0, 16, 32, 48)] + [whole[1][i : i + 16] for i in (0, 16)]
+    assert np.array_equal(torch.cat(batches), np.stack(expected))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loader_gives_the_tokens_of_every_window(corpus: list[Path], codec: Codec, workers: int) -> None:
+    windows = mptvc.VideoDataset(corpus, frames=32, stride=16, tokens=True, levels=2)
+    assert len(windows) == 3 + 1
+    loaded = list(DataLoader(windows, batch_size=2, num_workers=workers))
+    with mptvc.VideoReader(corpus[0], codec=codec) as reader:
+        expected = [reader.tokens(level) for level in range(2)]
+    assert [tuple(level.shape) for level in loaded[0]] == [(2, 8, *part.shape[1:]) for part in expected]
+    for level in range(2):
+        assert torch.equal(loaded[0][level], torch.stack([expected[level][:8], expected[level][4:12]]))
+
+
+def test_windows_that_make_no_sense_are_refused(corpus: list[Path]) -> None:
+    with pytest.raises(ValueError, match="1 or more"):
+        mptvc.VideoDataset(corpus, frames=0)
+    with pytest.raises(ValueError, match="multiples of 4"):
+        mptvc.VideoDataset(corpus, frames=10, tokens=True)
