@@ -16,7 +16,7 @@ LAYERS = [
     ["config"],
     ["header"],
     ["bitstream", "entropy_coder", "pyramid", "fsq", "metrics"],
-    ["attention", "tiling", "integer_network", "files", "remote"],
+    ["attention", "tiling", "integer_network", "files", "remote", "folders"],
     ["transforms", "entropy_model"],
     ["model"],
     ["clip"],
@@ -34,7 +34,7 @@ LAYERS = [
     ["bench"],
     ["cli_options"],
     ["cli_output"],
-    ["cli_files", "cli_tools", "cli_bench", "cli_compare", "cli_train"],
+    ["cli_encode", "cli_files", "cli_tools", "cli_bench", "cli_compare", "cli_train"],
     ["cli"],
     ["__main__"],
 ]

@@ -9,6 +9,7 @@ import torch
 
 import mptvc
 from mptvc.errors import VideoError, WeightsError
+from mptvc.folders import find_videos
 from mptvc.integer_network import logistic_frequencies
 from mptvc.metrics import QualityMeter
 from mptvc.model import Model
@@ -18,7 +19,7 @@ from mptvc.train.config import CropShape, TrainConfig
 from mptvc.train.data import CropSampler, open_shards, to_video
 from mptvc.train.loop import LevelTrainer, trade_off
 from mptvc.train.run import default_model_config, train
-from mptvc.train.shards import find_videos, prepare_shards
+from mptvc.train.shards import prepare_shards
 from mptvc.train.tables import TableCounter, estimated_bits
 from mptvc.weights import build_model, read_weights, write_weights
 

@@ -48,13 +48,15 @@ def test_file_appears_when_it_is_complete(frames: np.ndarray, small_codec: Codec
     assert mptvc.verify(tmp_path / "a.mpt").header == writer.header
 
 
-def test_an_error_leaves_nothing(frames: np.ndarray, small_codec: Codec, tmp_path: Path) -> None:
-    with (
-        pytest.raises(ValueError, match="another size"),
-        mptvc.VideoWriter(tmp_path / "a.mpt", codec=small_codec) as writer,
-    ):
-        for frame in (frames[0], frames[1, 1:]):
+def push_to(path: Path, frames: list[np.ndarray], codec: Codec) -> None:
+    with mptvc.VideoWriter(path, codec=codec) as writer:
+        for frame in frames:
             writer.add(frame)
+
+
+def test_an_error_leaves_nothing(frames: np.ndarray, small_codec: Codec, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="another size"):
+        push_to(tmp_path / "a.mpt", [frames[0], frames[1, 1:]], small_codec)
     assert list(tmp_path.iterdir()) == []
 
 

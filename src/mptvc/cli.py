@@ -17,6 +17,7 @@ import mptvc
 from mptvc.bitstream import Limits
 from mptvc.cli_bench import bench
 from mptvc.cli_compare import compare
+from mptvc.cli_encode import encode
 from mptvc.cli_files import info, tokens, truncate, verify
 from mptvc.cli_options import (
     FRAMES,
@@ -37,10 +38,8 @@ from mptvc.cli_options import (
     Start,
     Threads,
     TileBatch,
-    TileSize,
     Weights,
     codec_from_options,
-    parse_threshold,
 )
 from mptvc.cli_output import (
     EXIT_DAMAGED,
@@ -101,72 +100,6 @@ def _fail(code: int, message: str) -> None:
     raise SystemExit(code) from None
 
 
-@app.command()
-def encode(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Video file, or - for stdin.")],
-    target: Annotated[
-        str | None, typer.Argument(metavar="[OUT]", help="Default: IN with .mpt; - for stdout.")
-    ] = None,
-    weights: Weights = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    tile: TileSize = "auto",
-    tile_batch: TileBatch = 1,
-    threads: Threads = 0,
-    scene_detect: Annotated[str, typer.Option(help="auto, off, or a threshold to 100.")] = "auto",
-    start: Start = 0.0,
-    duration: Duration = None,
-    audio: AudioMode = Audio.COPY,
-    force_8bit: Annotated[bool, typer.Option(help="Round deeper video to 8 bits.")] = False,
-    deinterlace: Annotated[bool, typer.Option(help="Make whole frames of interlaced ones.")] = False,
-    strict: Annotated[bool, typer.Option(help="Refuse what would be a warning.")] = False,
-    force: Force = False,
-    progress: ShowProgress = ProgressMode.AUTO,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Encode a video.
-
-    Example: [bold]mptvc encode in.mp4 out.mpt[/]
-    """
-    from mptvc.api import encode_file
-    from mptvc.files import refuse_existing
-
-    if target is None:
-        if source == "-":
-            raise ValueError("reading from standard input, name the output")
-        target = str(Path(source).with_suffix(".mpt"))
-    if target != "-":
-        refuse_existing(Path(target), force)
-    if source != "-" and not Path(source).exists():
-        raise mptvc.VideoError(f"{source}: no such file")
-    codec = codec_from_options(weights, device, dtype, tile, tile_batch, threads)
-    with progress_callback("encode", progress, quiet) as show:
-        report = encode_file(
-            sys.stdin.buffer if source == "-" else source,
-            sys.stdout.buffer if target == "-" else target,
-            codec=codec,
-            scene_threshold=parse_threshold(scene_detect),
-            start=start,
-            duration=duration,
-            force_8bit=force_8bit,
-            deinterlace=deinterlace,
-            sound=audio == Audio.COPY,
-            strict=strict,
-            force=force,
-            progress=show,
-        )
-    warn(report.warnings)
-    header = report.header
-    sizes = [header.prefix_bytes(k + 1) for k in range(header.levels)]
-    pixels = header.video.width * header.video.height * header.video.frames
-    bpp = ", ".join(f"{k + 1}: {8 * header.picture_bytes(k + 1) / pixels:.4f}" for k in range(header.levels))
-    if as_json and target != "-":
-        print_json({"output": target, "frames": header.video.frames, "prefix_bytes": sizes})
-    say(quiet, f"{target}: {sizes[-1]} bytes, bpp of levels {bpp}")
-
-
-@app.command()
 def decode(
     source: Annotated[str, typer.Argument(metavar="IN", help=".mpt file, or - for stdin.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="Video, folder, or - for stdout.")],
@@ -244,7 +177,7 @@ def decode(
         raise typer.Exit(EXIT_DAMAGED)
 
 
-for _command in (truncate, info, verify, compare, tokens, train, bench, demo, env):
+for _command in (encode, decode, truncate, info, verify, compare, tokens, train, bench, demo, env):
     app.command()(_command)
 app.add_typer(weights_app, name="weights")
 

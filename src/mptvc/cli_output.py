@@ -49,9 +49,9 @@ def explain(error: Exception) -> tuple[int, str]:
 
 @contextmanager
 def progress_callback(
-    label: str, mode: ProgressMode, quiet: bool
+    label: str, mode: ProgressMode, quiet: bool, unit: str = "frames"
 ) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback that shows frames done and expected."""
+    """A callback that shows how many units of work are done and expected."""
     if mode == ProgressMode.JSON:
         yield lambda done, total: print(
             json.dumps({"job": label, "done": done, "total": total}), file=sys.stderr, flush=True
@@ -72,7 +72,7 @@ def progress_callback(
 
         def show(done: int, total: int) -> None:
             speed = bar.tasks[0].speed
-            rate = f"{speed:.1f} frames/s" if speed else ""
+            rate = f"{speed:.1f} {unit}/s" if speed else ""
             bar.update(task, completed=done, total=total, rate=rate)
 
         yield show

@@ -53,11 +53,12 @@ def train(
     """
     import torch
 
+    from mptvc.folders import find_videos
     from mptvc.train.card import model_card
     from mptvc.train.config import TrainConfig
     from mptvc.train.data import open_shards
     from mptvc.train.run import train as run_training
-    from mptvc.train.shards import find_videos, prepare_shards
+    from mptvc.train.shards import prepare_shards
     from mptvc.weights import build_model, read_weights, resolve_device, resolve_dtype, write_weights
 
     if threads:

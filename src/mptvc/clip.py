@@ -9,7 +9,6 @@ from itertools import groupby
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mptvc.config import TileGrid
@@ -18,15 +17,13 @@ from mptvc.errors import CorruptPacketError, MptError
 from mptvc.header import Header, VideoInfo
 from mptvc.model import Model, fresh_slices
 from mptvc.pyramid import expand, reduce
-from mptvc.tiling import Tile, choose_grid, tiles
+from mptvc.tiling import Tile, choose_grid, expanded_tile, extended_pixels, tile_pixels, tiles
 from mptvc.transforms import Analysis, Synthesis, frame_into_patches, frame_of_patches
 
 #: Largest core of a tile that is chosen automatically, in tokens (height, width).
 CORE_TOKENS = (144, 256)
 #: Smallest core that may be asked for, in tokens.
 SMALLEST_CORE = 16
-#: Pixels of the coarser level that ``expand`` reads beyond a tile.
-_HALO = 2
 _WRONG_ROWS = (
     "the file is forged, or this machine computes the entropy model wrongly; then report `mptvc env`"
 )
@@ -206,7 +203,7 @@ class ClipCoder:
         for k in range(header.levels - 1, 0, -1):
             finer = pictures[0]
             height, width = (n * header.patch_size for n in header.grid(k))
-            frames = [reduce(_pixels(finer[:, t], height, width)) for t in range(finer.shape[1])]
+            frames = [reduce(extended_pixels(finer[:, t], height, width)) for t in range(finer.shape[1])]
             pictures.insert(0, torch.stack([f.half() for f in frames], 1))
         return pictures
 
@@ -271,7 +268,7 @@ class ClipCoder:
         slices = []
         for first in range(0, picture.shape[1], self.config.patch_frames):
             for f in range(self.config.patch_frames):
-                pixels = _tile_pixels(picture[:, first + f], tile, self.config.patch_size)
+                pixels = tile_pixels(picture[:, first + f], tile, self.config.patch_size)
                 if coarser is not None:
                     below = self._base(coarser, tile, first + f)
                     frame_into_patches(below, f, base, self.config)
@@ -305,7 +302,7 @@ class ClipCoder:
 
     def _base(self, coarser: Tensor, tile: Tile, frame: int) -> Tensor:
         """The expanded coarser reconstruction under one frame of a tile ``[3, h, w]``."""
-        return _expanded(coarser[:, frame], tile, self.config.patch_size)
+        return expanded_tile(coarser[:, frame], tile, self.config.patch_size)
 
     def _arithmetic(self) -> torch.autocast:
         low = self.dtype != torch.float32
@@ -328,37 +325,3 @@ def level_size(header: Header, levels: int) -> tuple[int, int]:
     """Height and width of the picture of the last of ``levels`` levels."""
     factor = 2 ** (header.levels - levels)
     return -(-header.video.height // factor), -(-header.video.width // factor)
-
-
-def _pixels(frame: Tensor, height: int, width: int) -> Tensor:
-    """Pixels ``[..., h, w]`` as float32 in [-1, 1], extended to ``height x width`` at the edges."""
-    rows = torch.arange(height, device=frame.device).clamp_max(frame.shape[-2] - 1)
-    columns = torch.arange(width, device=frame.device).clamp_max(frame.shape[-1] - 1)
-    return _to_float(frame[..., rows[:, None], columns])
-
-
-def _to_float(pixels: Tensor) -> Tensor:
-    if pixels.dtype == torch.uint8:
-        return pixels.float().div_(127.5).sub_(1)
-    return pixels.float()
-
-
-def _tile_pixels(picture: Tensor, tile: Tile, patch: int) -> Tensor:
-    """A tile's pixels ``[3, h, w]`` as float32, repeating the picture's last row and column."""
-    inside = _to_float(tile.pixels(picture, patch))
-    height = (tile.y.stop - tile.y.start) * patch
-    width = (tile.x.stop - tile.x.start) * patch
-    missing = (0, width - inside.shape[-1], 0, height - inside.shape[-2])
-    return F.pad(inside, missing, mode="replicate") if any(missing) else inside
-
-
-def _expanded(coarser: Tensor, tile: Tile, patch: int) -> Tensor:
-    spans, lead = [], []
-    for span, size in ((tile.y, coarser.shape[-2]), (tile.x, coarser.shape[-1])):
-        start = max(0, span.start * patch // 2 - _HALO)
-        spans.append(slice(start, min(size, span.stop * patch // 2 + _HALO)))
-        lead.append(span.start * patch - 2 * start)
-    big = expand(coarser[..., spans[0], spans[1]].float())
-    height = (tile.y.stop - tile.y.start) * patch
-    width = (tile.x.stop - tile.x.start) * patch
-    return big[..., lead[0] : lead[0] + height, lead[1] : lead[1] + width]

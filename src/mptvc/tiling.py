@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mptvc.config import TileGrid
+from mptvc.pyramid import expand
 
 #: Tokens by which a tile reaches over its core: twice the reach of one attention window.
 MARGIN = 8
@@ -99,3 +101,44 @@ def _spans(size: int, count: int, margin: int) -> list[Span]:
         )
         for first, last in pairwise(borders)
     ]
+
+
+# Pixels of tiles
+
+#: Pixels of the coarser level that ``expand`` reads beyond a tile.
+_HALO = 2
+
+
+def extended_pixels(frame: Tensor, height: int, width: int) -> Tensor:
+    """Pixels ``[..., h, w]`` as float32 in [-1, 1], extended to ``height x width`` at the edges."""
+    rows = torch.arange(height, device=frame.device).clamp_max(frame.shape[-2] - 1)
+    columns = torch.arange(width, device=frame.device).clamp_max(frame.shape[-1] - 1)
+    return _to_float(frame[..., rows[:, None], columns])
+
+
+def _to_float(pixels: Tensor) -> Tensor:
+    if pixels.dtype == torch.uint8:
+        return pixels.float().div_(127.5).sub_(1)
+    return pixels.float()
+
+
+def tile_pixels(picture: Tensor, tile: Tile, patch: int) -> Tensor:
+    """A tile's pixels ``[3, h, w]`` as float32, repeating the picture's last row and column."""
+    inside = _to_float(tile.pixels(picture, patch))
+    height = (tile.y.stop - tile.y.start) * patch
+    width = (tile.x.stop - tile.x.start) * patch
+    missing = (0, width - inside.shape[-1], 0, height - inside.shape[-2])
+    return F.pad(inside, missing, mode="replicate") if any(missing) else inside
+
+
+def expanded_tile(coarser: Tensor, tile: Tile, patch: int) -> Tensor:
+    """The expanded coarser frame ``[3, h / 2, w / 2]`` under a tile, ``[3, h, w]``."""
+    spans, lead = [], []
+    for span, size in ((tile.y, coarser.shape[-2]), (tile.x, coarser.shape[-1])):
+        start = max(0, span.start * patch // 2 - _HALO)
+        spans.append(slice(start, min(size, span.stop * patch // 2 + _HALO)))
+        lead.append(span.start * patch - 2 * start)
+    big = expand(coarser[..., spans[0], spans[1]].float())
+    height = (tile.y.stop - tile.y.start) * patch
+    width = (tile.x.stop - tile.x.start) * patch
+    return big[..., lead[0] : lead[0] + height, lead[1] : lead[1] + width]

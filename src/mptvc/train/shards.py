@@ -1,6 +1,6 @@
 """Videos to array shards: one ``.npy`` of uint8 ``[T, H, W, 3]`` per shot, made once through PyAV."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +10,6 @@ from mptvc.video_input import VideoSource
 
 #: Shots shorter than this teach nothing about time.
 _SHORTEST = 8
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".m4v")
-
-
-def find_videos(sources: Iterable[Path]) -> list[Path]:
-    """Video files among paths and, for folders, inside them.
-
-    Raises:
-        VideoError: None is found.
-    """
-    found: list[Path] = []
-    for source in sources:
-        inside = sorted(source.rglob("*")) if source.is_dir() else [source]
-        found += [p for p in inside if p.is_file() and (p == source or p.suffix in VIDEO_SUFFIXES)]
-    if not found:
-        raise VideoError("no video files found")
-    return found
 
 
 def prepare_shards(

@@ -1,0 +1,102 @@
+"""Folders of videos: find them, name their outputs, and work through them whatever happens to one."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from mptvc.errors import MptError, VideoError
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".m4v", ".mpg", ".ts")
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """What became of the files of a folder.
+
+    Attributes:
+        done: Outputs that were written.
+        skipped: Outputs that were there already.
+        failed: What went wrong, by source.
+    """
+
+    done: tuple[Path, ...]
+    skipped: tuple[Path, ...]
+    failed: dict[Path, Exception]
+
+
+class StoppedError(MptError):
+    """A job was stopped because the whole run is."""
+
+
+def find_videos(sources: Iterable[Path], *, recursive: bool = True) -> list[Path]:
+    """Video files among paths and, for folders, inside them.
+
+    Raises:
+        VideoError: None is found.
+    """
+    found: list[Path] = []
+    for source in sources:
+        pattern = "**/*" if recursive else "*"
+        inside = sorted(source.glob(pattern)) if source.is_dir() else [source]
+        found += [p for p in inside if p.is_file() and (p == source or p.suffix.lower() in VIDEO_SUFFIXES)]
+    if not found:
+        raise VideoError("no video files found")
+    return found
+
+
+def mirrored(videos: list[Path], source: Path, target: Path) -> dict[Path, Path]:
+    """The output of each video in a tree that mirrors the source's.
+
+    ``a/b.mp4`` becomes ``a/b.mpt``; where ``a/b.mkv`` exists too, they become ``a/b.mp4.mpt`` and
+    ``a/b.mkv.mpt``.
+    """
+    stems = Counter(video.with_suffix("") for video in videos)
+    names = {v: v.stem if stems[v.with_suffix("")] == 1 else v.name for v in videos}
+    return {v: target / v.relative_to(source).parent / f"{names[v]}.mpt" for v in videos}
+
+
+def work_through(
+    outputs: dict[Path, Path],
+    job: Callable[[Path, Path, Event], object],
+    *,
+    skip_existing: bool,
+    jobs: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> FolderReport:
+    """Run a job for each source and output, several at a time; one that fails does not stop the rest.
+
+    Args:
+        outputs: Output of each source; its folder is made.
+        job: Called with source, output and an event; it raises ``StoppedError`` soon after the event is set.
+        skip_existing: Leave out sources whose output is there.
+        jobs: Jobs at a time.
+        progress: Called with the sources that are finished and all of them.
+    """
+    skipped = [out for out in outputs.values() if skip_existing and out.exists()]
+    todo = {source: out for source, out in outputs.items() if out not in skipped}
+    failed: dict[Path, Exception] = {}
+    stop = Event()
+
+    def run(source: Path, out: Path) -> None:
+        if stop.is_set():
+            raise StoppedError("stopped")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        job(source, out, stop)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            running = {pool.submit(run, source, out): source for source, out in todo.items()}
+            for count, future in enumerate(as_completed(running), start=len(skipped) + 1):
+                error = future.exception()
+                if isinstance(error, Exception):
+                    failed[running[future]] = error
+                if progress is not None:
+                    progress(count, len(outputs))
+        except BaseException:
+            stop.set()
+            raise
+    done = tuple(out for source, out in todo.items() if source not in failed)
+    return FolderReport(done, tuple(skipped), failed)

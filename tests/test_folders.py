@@ -1,0 +1,105 @@
+"""Folders of videos: a tree like the source's, and one bad file does not stop the rest."""
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mptvc
+from mptvc.codec import Codec
+from mptvc.folders import find_videos, mirrored
+from mptvc.header import VideoInfo
+from mptvc.video_output import OutputOptions, VideoSink
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Three videos, one of them below, one broken, and a text."""
+    folder = tmp_path / "in"
+    (folder / "below").mkdir(parents=True)
+    info = VideoInfo(32, 32, 5, Fraction(25), Fraction(1, 25))
+    for name in ("one.mkv", "below/two.mkv"):
+        with VideoSink(folder / name, info, OutputOptions(codec="ffv1")) as sink:
+            sink.write(np.arange(5 * 32 * 32 * 3).reshape(5, 32, 32, 3).astype(np.uint8))
+    (folder / "broken.mp4").write_bytes(b"no video")
+    (folder / "notes.txt").write_text("no video either")
+    return folder
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mptvc", *map(str, arguments), "--threads", "1"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_broken_file_does_not_stop_the_rest(tree: Path, tmp_path: Path, codec: Codec, jobs: int) -> None:
+    out = tmp_path / "out"
+    result = run("encode", tree, "-r", "--output-dir", out, "--jobs", jobs, "--json")
+    assert result.returncode == 1
+    assert files(out) == ["below/two.mpt", "one.mpt"]
+    assert "2 encoded, 0 skipped, 1 failed" in result.stderr
+    assert result.stderr.count("error:") == 1
+    assert "broken.mp4: cannot be read as video" in result.stderr
+    summary = json.loads(result.stdout)
+    assert list(summary["failed"]) == [str(tree / "broken.mp4")]
+    mptvc.encode_file(tree / "one.mkv", tmp_path / "alone.mpt", codec=codec)
+    digests = [mptvc.symbol_digests(path, codec=codec) for path in (out / "one.mpt", tmp_path / "alone.mpt")]
+    assert digests[0] == digests[1]
+
+
+def test_what_is_done_can_be_skipped(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "one.mpt").write_text("done before")
+    (tree / "broken.mp4").unlink()
+    result = run("encode", tree, "-r", "--output-dir", out, "--skip-existing")
+    assert (result.returncode, result.stdout) == (0, "")
+    assert "1 encoded, 1 skipped, 0 failed" in result.stderr
+    assert (out / "one.mpt").read_text() == "done before"
+
+
+def test_what_exists_is_kept_without_a_word_to_replace_it(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "one.mpt").write_text("done before")
+    result = run("encode", tree, "--output-dir", out)
+    assert result.returncode == 1
+    assert "0 encoded, 0 skipped, 2 failed" in result.stderr
+    assert files(out) == ["one.mpt"]
+
+
+def test_a_folder_needs_a_folder_for_its_files(tree: Path) -> None:
+    result = run("encode", tree)
+    assert result.returncode == 2
+    assert "--output-dir" in result.stderr
+
+
+def test_a_folder_without_videos_is_an_error(tmp_path: Path) -> None:
+    result = run("encode", tmp_path, "--output-dir", tmp_path / "out")
+    assert result.returncode == 1
+    assert "no video files found" in result.stderr
+
+
+def test_videos_are_found_by_their_endings(tree: Path) -> None:
+    (tree / "LOUD.MP4").write_bytes(b"")
+    found = find_videos([tree], recursive=False)
+    assert [path.name for path in found] == ["LOUD.MP4", "broken.mp4", "one.mkv"]
+        "LOUD.MP4",
+        "broken.mp4",
+        "one.mkv",
+    ]
+    assert len(find_videos([tree])) == 4
+
+
+def test_outputs_of_equal_stems_keep_their_endings() -> None:
+    videos = [Path("in/a.mp4"), Path("in/a.mkv"), Path("in/b/a.mkv")]
+    outputs = mirrored(videos, Path("in"), Path("out"))
+    assert [str(path) for path in outputs.values()] == ["out/a.mp4.mpt", "out/a.mkv.mpt", "out/b/a.mpt"]
