@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import doctest
 import inspect
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import mptvc
+from mptvc.demo import write_sample
 
 PUBLIC = [name for name in mptvc.__all__ if name != "__version__"]
 
@@ -45,6 +47,42 @@ def test_public_function_documents_arguments_and_errors(name):
     doc = inspect.getdoc(function) or ""
     if name != "detect_shots":
         assert "Raises:" in doc
+
+
+def examples(name: str) -> list[doctest.DocTest]:
+    found = doctest.DocTestFinder(recurse=False).find(getattr(mptvc, name), name, globs={})
+    return [test for test in found if test.examples]
+
+
+@pytest.fixture(scope="module")
+def example_folder(tmp_path_factory, codec):
+    """Where examples run: a video and its file."""
+    folder = tmp_path_factory.mktemp("examples")
+    write_sample(folder / "sample.mkv")
+    (folder / "sample.mkv").rename(folder / "in.mp4")
+    mptvc.encode_file(folder / "in.mp4", folder / "out.mpt", codec=codec)
+    return folder
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if examples(name)])
+def test_examples_run(name, example_folder, monkeypatch):
+    monkeypatch.chdir(example_folder)
+    for test in examples(name):
+        output = []
+        doctest.DocTestRunner().run(test, out=output.append)
+        assert not output, "".join(output)
+
+
+def test_every_public_name_has_an_example():
+    """Of its own if it does something; data and errors in the example of what makes them."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    texts = [example.source for name in PUBLIC for test in examples(name) for example in test.examples]
+    shown = "\n".join([*texts, *re.findall(r"```python\n(.*?)```", readme, re.DOTALL)])
+    makers = [
+        n for n in PUBLIC if not dataclasses.is_dataclass(getattr(mptvc, n)) and not n.endswith("Error")
+    ]
+    assert [name for name in makers if not examples(name)] == []
+    assert [name for name in makers if f"mptvc.{name}" not in shown and name != "Codec"] == []
 
 
 def test_unknown_name_is_an_attribute_error():

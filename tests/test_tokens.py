@@ -58,6 +58,13 @@ def test_changed_tokens_make_another_file(small_codec: Codec, frames: np.ndarray
     assert np.array_equal(video.frames, small_codec.decode(edited))
 
 
+def test_geometry_is_that_of_an_encoded_video(small_codec: Codec, frames: np.ndarray) -> None:
+    assert small_codec.geometry(11, 50, 70) == small_codec.encode(frames).header
+    for bad in ((0, 50, 70), (1, 0, 70), (1, 50, -1), (1, 50, 2**17)):
+        with pytest.raises(ValueError, match=r"found|larger"):
+            small_codec.geometry(*bad)
+
+
 @pytest.mark.parametrize("level", [0, 2])
 def test_token_out_of_range_is_refused(small_codec: Codec, frames: np.ndarray, level: int) -> None:
     tokens = small_codec.encode(frames)

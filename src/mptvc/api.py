@@ -93,6 +93,12 @@ def encode_file(
         VideoError: The source cannot be read.
         MptError: The target exists or cannot be written.
         ValueError: Source and target are the same file.
+
+    Example:
+        >>> import mptvc
+        >>> report = mptvc.encode_file("in.mp4", "coded.mpt", duration=0.5)
+        >>> report.header.video.frames, report.warnings
+        (12, ())
     """
     if isinstance(target, str | Path):
         refuse_same(source, target)
@@ -166,6 +172,13 @@ def decode_file(
         VideoError: The target cannot be written.
         MptError: The source cannot be opened, or the target exists.
         ValueError: A wrong number of levels, an empty time range, or target equal to source.
+
+    Example:
+        >>> import mptvc
+        >>> options = mptvc.OutputOptions(codec="ffv1")
+        >>> report = mptvc.decode_file("out.mpt", "part.mkv", levels=1, duration=0.2, output=options)
+        >>> report.video.frames, report.levels, report.complete
+        (5, 1, False)
     """
     if isinstance(target, str | Path):
         refuse_same(source, target)
@@ -253,6 +266,12 @@ def symbol_digests(
     Raises:
         FormatError: The file is damaged.
         WeightsError: It was made with other weights.
+
+    Example:
+        >>> import mptvc
+        >>> digests = mptvc.symbol_digests("out.mpt")
+        >>> len(digests), len(digests[0])
+        (3, 64)
     """
     codec = codec or load_codec()
     with open_source(source) as (file, size):

@@ -60,6 +60,16 @@ class Codec:
 
     Attributes:
         clips: Codes single clips, for those who stream.
+
+    Example:
+        >>> import mptvc, numpy as np
+        >>> codec = mptvc.load()
+        >>> frames = np.zeros((5, 48, 64, 3), dtype=np.uint8)
+        >>> tokens = codec.encode(frames)
+        >>> [tuple(level.shape) for level in tokens.levels]
+        [(2, 2, 2, 64), (2, 4, 4, 96), (2, 8, 8, 128)]
+        >>> codec.decode(tokens, levels=1).shape
+        (5, 48, 64, 3)
     """
 
     def __init__(self, clips: ClipCoder) -> None:
@@ -108,6 +118,26 @@ class Codec:
             self.model.level(k).fsq.from_symbols(level[mine].to(self.clips.device))
             for k, level in enumerate(tokens.levels)
         ]
+
+    def geometry(
+        self, frames: int, height: int, width: int, *, frame_rate: Fraction = Fraction(25)
+    ) -> Header:
+        """The geometry of a video of one shot, for tokens that were made instead of encoded.
+
+        Args:
+            frames: Number of frames.
+            height: Pixels.
+            width: Pixels.
+            frame_rate: Frames a second.
+
+        Raises:
+            ValueError: A number is out of range.
+        """
+        if frames < 1:
+            raise ValueError(f"a video has at least one frame, found {frames}")
+        one = np.broadcast_to(np.uint8(0), (1, max(0, height), max(0, width), 3))
+        video = replace(describe(one, frame_rate), frames=frames)
+        return self.clips.header(video, (frames,))
 
     def pack(self, tokens: Tokens) -> bytes:
         """Tokens to the bytes of an ``.mpt`` file that decodes to them; ``decompress`` gives its frames.

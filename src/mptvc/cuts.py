@@ -18,6 +18,13 @@ def detect_shots(frames: np.ndarray, threshold: float = SCENE_THRESHOLD) -> tupl
 
     Raises:
         ValueError: The threshold is not between 0 and 100.
+
+    Example:
+        >>> import mptvc, numpy as np
+        >>> frames = np.zeros((8, 48, 64, 3), dtype=np.uint8)
+        >>> frames[5:] = 200
+        >>> mptvc.detect_shots(frames)
+        (5, 3)
     """
     checked_threshold(threshold)
     inputs = (VideoFrame.from_ndarray(frame, format="rgb24") for frame in frames)

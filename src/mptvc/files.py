@@ -97,6 +97,12 @@ def probe(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
         FormatError: Not an ``.mpt``, or its header is cut or damaged.
         LimitExceededError: The video is larger than the limits.
         MptError: The file cannot be opened.
+
+    Example:
+        >>> import mptvc
+        >>> report = mptvc.probe("out.mpt", limits=mptvc.Limits(max_frames=1000))
+        >>> report.header.video.width, report.header.video.colour.range, report.available.levels
+        (512, 0, 3)
     """
     with open_source(source) as (file, size):
         header = read_header(file, limits)
@@ -113,6 +119,16 @@ def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
     Raises:
         FormatError: The first damage that is found; `CorruptPacketError` names level and clip.
         MptError: The file cannot be opened.
+
+    Example:
+        >>> import mptvc, pathlib
+        >>> data = bytearray(pathlib.Path("out.mpt").read_bytes())
+        >>> data[-1] ^= 1
+        >>> try:
+        ...     mptvc.verify(bytes(data))
+        ... except mptvc.CorruptPacketError as error:
+        ...     print(error.level)
+        2
     """
     with open_source(source) as (file, size):
         header = read_header(file, limits)
@@ -155,6 +171,11 @@ def truncate(
         FormatError: The source is no ``.mpt``, or lacks the levels.
         MptError: Not even the first level fits, or the target cannot be written.
         ValueError: Not exactly one limit, or one out of range.
+
+    Example:
+        >>> import mptvc
+        >>> mptvc.truncate("out.mpt", "preview.mpt", levels=1).available.levels
+        1
     """
     if sum(limit is not None for limit in (levels, max_bytes, max_bitrate)) != 1:
         raise ValueError("give exactly one of levels, max_bytes and max_bitrate")

@@ -53,6 +53,12 @@ def export_tokens(
         WeightsError: The source was made with other weights.
         MptError: The target exists or cannot be written.
         ValueError: Source and target are the same file.
+
+    Example:
+        >>> import mptvc
+        >>> header = mptvc.export_tokens("out.mpt", "out.safetensors")
+        >>> header.grid(0)
+        (9, 16)
     """
     refuse_same(source, target)
     with (
@@ -92,6 +98,13 @@ def import_tokens(
         WeightsError: The tokens were made with other weights.
         MptError: The source cannot be read, or the target exists or cannot be written.
         ValueError: A token is out of range, or source and target are the same file.
+
+    Example:
+        >>> import mptvc
+        >>> _ = mptvc.export_tokens("out.mpt", "tokens.safetensors")
+        >>> _ = mptvc.import_tokens("tokens.safetensors", "again.mpt")
+        >>> mptvc.symbol_digests("again.mpt") == mptvc.symbol_digests("out.mpt")
+        True
     """
     refuse_same(source, target)
     tensors = _read_tensors(Path(source))

@@ -58,6 +58,12 @@ def load_codec(
     Raises:
         WeightsError: The weights are missing, damaged or not of this format.
         ValueError: The device or dtype does not exist.
+
+    Example:
+        >>> import mptvc
+        >>> codec = mptvc.load(device="cpu", dtype="float32")
+        >>> [level.channels for level in codec.model.config.levels]
+        [64, 96, 128]
     """
     config, tensors = read_weights(weights)
     model = build_model(config, tensors)
