@@ -14,7 +14,7 @@ from mptvc.clip import level_size
 from mptvc.codec import Codec
 from mptvc.cuts import SCENE_THRESHOLD
 from mptvc.errors import FormatError
-from mptvc.files import Source, open_source, open_target, refuse_existing, refuse_same
+from mptvc.files import Source, open_source, open_target, refuse_existing, refuse_same, seekable
 from mptvc.header import Header, VideoInfo, availability
 from mptvc.sound import SidePlayer
 from mptvc.streaming import Compressor, Decompressor
@@ -103,16 +103,21 @@ def encode_file(
     if isinstance(target, str | Path):
         refuse_same(source, target)
         refuse_existing(Path(target), force)
-    with VideoSource(
-        source,
-        scene_threshold=scene_threshold,
-        start=start,
-        duration=duration,
-        force_8bit=force_8bit,
-        deinterlace=deinterlace,
-        sound=sound,
-        strict=strict,
-    ) as video:
+    with ExitStack() as stack:
+        if not isinstance(source, str | Path):  # MP4's index may come last, so a pipe is stored first
+            source = stack.enter_context(seekable(source))
+        video = stack.enter_context(
+            VideoSource(
+                source,
+                scene_threshold=scene_threshold,
+                start=start,
+                duration=duration,
+                force_8bit=force_8bit,
+                deinterlace=deinterlace,
+                sound=sound,
+                strict=strict,
+            )
+        )
         with Compressor((codec or load_codec()).clips) as compressor:
             for count, frame in enumerate(video.frames(), start=1):
                 compressor.add(frame.pixels, is_cut=frame.is_cut)

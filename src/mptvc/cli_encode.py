@@ -65,7 +65,7 @@ def encode(
 ) -> None:
     """Encode a video, or a folder of them.
 
-    Examples: [bold]mptvc encode in.mp4 out.mpt[/], [bold]mptvc encode videos -r --output-dir coded[/]
+    Example: [bold]mptvc encode in.mp4 out.mpt[/], [bold]mptvc encode videos -r --output-dir coded[/]
     """
     is_folder = source != "-" and Path(source).is_dir()
     if not is_folder:

@@ -138,7 +138,8 @@ def print_report(out: Console, name: str, report: FileReport) -> None:
     out.print(
         f"[bold]{escape(name)}[/]  {video.width}x{video.height}, {video.frames} frames at "
         f"{timing}{float(video.frame_rate):g} fps, {report.duration_s:.2f} s, "
-        f"{len(header.shots)} shots, {header.clips} clips"
+        f"{len(header.shots)} shots, {header.clips} clips",
+        soft_wrap=True,
     )
     there = report.available
     sound = f" ({report.side_bytes} of them sound)" if report.side_bytes else ""
@@ -147,7 +148,9 @@ def print_report(out: Console, name: str, report: FileReport) -> None:
         if there.levels == header.levels
         else (f"cut: levels complete {there.levels}, level {there.levels} {100 * there.next_share:.0f} %")
     )
-    out.print(f"weights {header.weights_id.hex()[:16]}, {report.size_bytes} bytes{sound}, {state}")
+    out.print(
+        f"weights {header.weights_id.hex()[:16]}, {report.size_bytes} bytes{sound}, {state}", soft_wrap=True
+    )
     table = Table("level", "bytes", "head -c N", "bpp", "kbit/s", "tokens", "tiles", box=None)
     for k in range(header.levels):
         prefix, grid = header.prefix_bytes(k + 1), header.tiles[k]

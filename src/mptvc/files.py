@@ -71,14 +71,14 @@ def open_source(source: Source) -> Iterator[tuple[BinaryIO, int]]:
         yield BytesIO(source), len(source)
         return
     if not isinstance(source, str | Path):
-        with _seekable(source) as file:
+        with seekable(source) as file:
             yield file, _size_of(file)
         return
     try:
         opened = open(source, "rb")  # noqa: SIM115 - closed below; only its opening may fail here
     except OSError as error:
         raise MptError(f"{source}: {error.strerror}") from error
-    with opened, _seekable(opened) as file:
+    with opened, seekable(opened) as file:
         try:
             yield file, _size_of(file)
         except FormatError as error:
@@ -240,7 +240,8 @@ def _size_of(file: BinaryIO) -> int:
 
 
 @contextmanager
-def _seekable(file: BinaryIO) -> Iterator[BinaryIO]:
+def seekable(file: BinaryIO) -> Iterator[BinaryIO]:
+    """The file itself, or a temporary copy of one that cannot seek, such as a pipe."""
     if file.seekable():
         yield file
         return
