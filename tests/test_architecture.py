@@ -16,7 +16,7 @@ LAYERS = [
     ["config"],
     ["header"],
     ["bitstream", "entropy_coder", "pyramid", "fsq", "metrics"],
-    ["attention", "tiling", "integer_network", "files", "remote", "folders"],
+    ["attention", "tiling", "integer_network", "files", "remote", "folders", "raw_video"],
     ["transforms", "entropy_model"],
     ["model"],
     ["clip"],

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mptvc.header import Colour as Colour
     from mptvc.header import Header as Header
     from mptvc.header import VideoInfo as VideoInfo
+    from mptvc.raw_video import RawVideo as RawVideo
     from mptvc.reader import VideoReader as VideoReader
     from mptvc.token_files import export_tokens as export_tokens
     from mptvc.token_files import import_tokens as import_tokens
@@ -68,6 +69,7 @@ _HOMES = {
     "export_tokens": ("token_files", "export_tokens"),
     "import_tokens": ("token_files", "import_tokens"),
     "detect_shots": ("cuts", "detect_shots"),
+    "RawVideo": ("raw_video", "RawVideo"),
     "OutputOptions": ("video_output", "OutputOptions"),
     "probe": ("files", "probe"),
     "verify": ("files", "verify"),

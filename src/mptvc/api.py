@@ -16,6 +16,7 @@ from mptvc.cuts import SCENE_THRESHOLD
 from mptvc.errors import FormatError
 from mptvc.files import Source, open_source, open_target, refuse_existing, refuse_same, seekable
 from mptvc.header import Header, VideoInfo, availability
+from mptvc.raw_video import RawVideo
 from mptvc.sound import SidePlayer
 from mptvc.streaming import Compressor, Decompressor
 from mptvc.video_input import VideoSource
@@ -59,7 +60,7 @@ class DecodeReport:
 
 
 def encode_file(
-    source: str | Path | BinaryIO,
+    source: str | Path | RawVideo | BinaryIO,
     target: str | Path | BinaryIO,
     *,
     codec: Codec | None = None,
@@ -76,7 +77,7 @@ def encode_file(
     """Encode a video file to an ``.mpt`` file; memory does not grow with its length.
 
     Args:
-        source: Any file that FFmpeg reads, or a binary file object.
+        source: Any file that FFmpeg reads, raw video, or a binary file object.
         target: Path or binary file object of the result.
         codec: Codec to use; by default one with the packaged weights.
         scene_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
@@ -101,10 +102,12 @@ def encode_file(
         (12, ())
     """
     if isinstance(target, str | Path):
-        refuse_same(source, target)
+        refuse_same(str(source) if isinstance(source, RawVideo) else source, target)
         refuse_existing(Path(target), force)
     with ExitStack() as stack:
-        if not isinstance(source, str | Path):  # MP4's index may come last, so a pipe is stored first
+        if not isinstance(
+            source, str | Path | RawVideo
+        ):  # MP4's index may come last, so a pipe is stored first
             source = stack.enter_context(seekable(source))
         video = stack.enter_context(
             VideoSource(

@@ -24,11 +24,13 @@ from mptvc.cli_options import (
     MaxPixels,
     ProgressMode,
     Quiet,
+    RawFormat,
     ShowProgress,
     Threads,
     TileBatch,
     Weights,
     codec_from_options,
+    parse_raw,
 )
 from mptvc.cli_output import escape, print_json, progress_callback
 from mptvc.errors import MptError
@@ -36,6 +38,7 @@ from mptvc.errors import MptError
 if TYPE_CHECKING:
     from mptvc.compare import Comparison
     from mptvc.metrics import Quality
+    from mptvc.raw_video import RawVideo
 
 
 def compare(
@@ -50,6 +53,7 @@ def compare(
     csv_path: Annotated[Path | None, typer.Option("--csv", help="Write the table to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write rate-distortion curves to this PNG.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page about one .mpt file.")] = None,
+    yuv: RawFormat = None,
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -79,25 +83,28 @@ def compare(
         if option and find_spec(module) is None:
             raise MptError(f"this needs {module}: pip install 'mptvc[eval]'")
     pairs = pair_files(reference, files)
+    if html is not None and yuv is not None:
+        raise ValueError("--html needs a source that players know, not raw video")
     if html is not None and (len(pairs) > 1 or files[0].suffix != ".mpt"):
         raise ValueError("--html shows one source and one .mpt file")
     needs_codec = any(file.suffix == ".mpt" for _, found in pairs for file in found)
     codec = codec_from_options(weights, device, dtype, "auto", tile_batch, threads) if needs_codec else None
     limits = Limits(max_pixels, max_frames)
 
-    def measure(source: Path, file: Path) -> "list[Quality]":
+    def measure(source: "RawVideo | Path", file: Path) -> "list[Quality]":
         with progress_callback(file.name, progress, quiet) as show:
             if file.suffix != ".mpt" or codec is None:
                 return [compare_video(source, file, structure=ssim, progress=show)]
             return compare_file(source, file, codec=codec, structure=ssim, limits=limits, progress=show)
 
     results = []
-    for source, found in pairs:
+    for path, found in pairs:
+        source = parse_raw(yuv, path)
         versions = {str(file): measure(source, file) for file in found}
-        with progress_callback(f"{source.name} against", progress, quiet) as show:
+        with progress_callback(f"{path.name} against", progress, quiet) as show:
             names = against.split(",") if against else []
             peers = compare_peers(source, names, structure=ssim, progress=show)
-        results.append(Comparison(source.name, versions, peers))
+        results.append(Comparison(path.name, versions, peers))
     if csv_path is not None:
         with atomic_output(csv_path, force=force) as out:
             out.write(_csv(results).encode())

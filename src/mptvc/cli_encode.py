@@ -20,6 +20,7 @@ from mptvc.cli_options import (
     Force,
     ProgressMode,
     Quiet,
+    RawFormat,
     ShowProgress,
     Start,
     Threads,
@@ -27,6 +28,7 @@ from mptvc.cli_options import (
     TileSize,
     Weights,
     codec_from_options,
+    parse_raw,
     parse_threshold,
 )
 from mptvc.cli_output import EXIT_FAILED, console, escape, print_json, progress_callback, say, warn
@@ -54,6 +56,7 @@ def encode(
     scene_detect: Annotated[str, typer.Option(help="auto, off, or a threshold to 100.")] = "auto",
     start: Start = 0.0,
     duration: Duration = None,
+    yuv: RawFormat = None,
     audio: AudioMode = Audio.COPY,
     force_8bit: Annotated[bool, typer.Option(help="Round deeper video to 8 bits.")] = False,
     deinterlace: Annotated[bool, typer.Option(help="Make whole frames of interlaced ones.")] = False,
@@ -96,13 +99,13 @@ def encode(
         _share_threads(jobs)
         with progress_callback("encode", progress, quiet, unit="files") as show:
             report = work_through(
-                outputs, _stoppable(encode_one), skip_existing=skip_existing, jobs=jobs, progress=show
+                outputs, _stoppable(encode_one, yuv), skip_existing=skip_existing, jobs=jobs, progress=show
             )
         _show_folder(report, as_json, quiet)
         return
     with progress_callback("encode", progress, quiet) as show:
         one = encode_one(
-            sys.stdin.buffer if source == "-" else source,
+            sys.stdin.buffer if source == "-" else parse_raw(yuv, Path(source)),
             sys.stdout.buffer if target == "-" else target,
             progress=show,
         )
@@ -138,7 +141,7 @@ def _share_threads(jobs: int) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
 
 
-def _stoppable(encode_one: Callable[..., object]) -> Callable[[Path, Path, Event], object]:
+def _stoppable(encode_one: Callable[..., object], yuv: str | None) -> Callable[[Path, Path, Event], object]:
     """A job that looks after every frame whether it is to stop."""
 
     def job(source: Path, target: Path, stop: Event) -> None:
@@ -146,7 +149,7 @@ def _stoppable(encode_one: Callable[..., object]) -> Callable[[Path, Path, Event
             if stop.is_set():
                 raise StoppedError(f"{source}: stopped")
 
-        encode_one(source, target, progress=look)
+        encode_one(parse_raw(yuv, source), target, progress=look)
 
     return job
 

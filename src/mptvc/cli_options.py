@@ -1,6 +1,9 @@
 """Options that several commands share, and how their text is read."""
 
+import re
 from enum import StrEnum
+from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +12,7 @@ from mptvc.bitstream import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from mptvc.codec import Codec
+    from mptvc.raw_video import RawVideo
 
 
 class ProgressMode(StrEnum):
@@ -50,6 +54,10 @@ MaxFrames = Annotated[int, typer.Option(help="Largest number of frames to accept
 PIXELS, FRAMES = DEFAULT_LIMITS.max_pixels, DEFAULT_LIMITS.max_frames
 ShowProgress = Annotated[ProgressMode, typer.Option(help="auto, json or none.")]
 AudioMode = Annotated[Audio, typer.Option("--audio", help="copy or none: sound and subtitles.")]
+RawFormat = Annotated[
+    str | None,
+    typer.Option("--yuv", help="Raw 4:2:0 input: WxH@RATE, such as 3840x2160@120, :10 for 10 bits."),
+]
 Start = Annotated[float, typer.Option(min=0, help="Seconds to skip.")]
 Duration = Annotated[float | None, typer.Option(min=0, help="Seconds to keep.")]
 
@@ -62,6 +70,18 @@ def parse_tile(text: str) -> tuple[int, int] | None:
     if not (width.isdigit() and height.isdigit()):
         raise ValueError(f"--tile is auto or WIDTHxHEIGHT, found {text}")
     return int(height), int(width)
+
+
+def parse_raw(text: str | None, path: Path) -> "RawVideo | Path":
+    """The raw video that ``WxH@RATE`` or ``WxH@RATE:10`` describes; the path alone without it."""
+    from mptvc.raw_video import RawVideo
+
+    if text is None:
+        return path
+    match = re.fullmatch(r"(\d+)x(\d+)@(\d+(?:[./]\d+)?)(?::(8|10))?", text)
+    if match is None or "0" in match.group(1, 2) or Fraction(match[3]) <= 0:
+        raise ValueError(f"--yuv is WIDTHxHEIGHT@RATE, with :10 for 10 bits, found {text}")
+    return RawVideo(path, int(match[1]), int(match[2]), Fraction(match[3]), int(match[4] or 8))
 
 
 def parse_size(text: str, base: int) -> float:

@@ -15,6 +15,7 @@ from mptvc.errors import MptError, VideoError
 from mptvc.files import open_source
 from mptvc.metrics import Quality, QualityMeter
 from mptvc.peers import PEERS, encode_with
+from mptvc.raw_video import RawVideo
 from mptvc.streaming import Decompressor
 from mptvc.video_input import VideoSource
 
@@ -38,7 +39,7 @@ class Comparison:
 
 
 def compare_file(
-    reference: str | Path,
+    reference: str | Path | RawVideo,
     file: str | Path,
     *,
     codec: Codec,
@@ -89,7 +90,11 @@ def compare_file(
 
 
 def compare_video(
-    reference: str | Path, file: str | Path, *, structure: bool = False, progress: Progress | None = None
+    reference: str | Path | RawVideo,
+    file: str | Path,
+    *,
+    structure: bool = False,
+    progress: Progress | None = None,
 ) -> Quality:
     """Compare a video file of any format with its source, frame by frame; its rate is the whole file's.
 
@@ -113,7 +118,7 @@ def compare_video(
 
 
 def compare_peers(
-    reference: str | Path,
+    reference: str | Path | RawVideo,
     names: Sequence[str],
     *,
     structure: bool = False,
@@ -224,13 +229,13 @@ def _check_size(reference: object, source: VideoSource, file: object, size: tupl
         )
 
 
-def _frames(reference: str | Path) -> Iterator[np.ndarray]:
+def _frames(reference: str | Path | RawVideo) -> Iterator[np.ndarray]:
     with closing(VideoSource(reference, scene_threshold=None, force_8bit=True)) as source:
         for frame in source.frames():
             yield frame.pixels
 
 
-def _frame_rate(reference: str | Path) -> Fraction:
+def _frame_rate(reference: str | Path | RawVideo) -> Fraction:
     with VideoSource(reference, scene_threshold=None, force_8bit=True) as source:
         return source.info.frame_rate.limit_denominator(65535)
 

@@ -9,7 +9,7 @@ from threading import Event
 
 from mptvc.errors import MptError, VideoError
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".m4v", ".mpg", ".ts")
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".m4v", ".mpg", ".ts", ".yuv")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from mptvc.cuts import SCENE_THRESHOLD, checked_threshold, pair_with_cuts
 from mptvc.deinterlace import deinterlaced
 from mptvc.errors import VideoError
 from mptvc.header import Colour, VideoInfo
+from mptvc.raw_video import RawVideo
 from mptvc.sound import SideData, SideRecorder
 
 ACCURATE = (
@@ -58,7 +59,7 @@ class VideoSource:
     """Frames of a video file's first video stream.
 
     Args:
-        source: Path or binary file.
+        source: Path, raw video or binary file.
         scene_threshold: Score from which a frame starts a shot; None looks for no cuts.
         start: Seconds to skip.
         duration: Seconds to read; None reads to the end.
@@ -79,7 +80,7 @@ class VideoSource:
 
     def __init__(
         self,
-        source: str | Path | BinaryIO,
+        source: str | Path | RawVideo | BinaryIO,
         *,
         scene_threshold: float | None = SCENE_THRESHOLD,
         start: float = 0.0,
@@ -89,18 +90,21 @@ class VideoSource:
         sound: bool = False,
         strict: bool = False,
     ) -> None:
-        self.name = str(source) if isinstance(source, str | Path) else "standard input"
+        self.name = str(source) if isinstance(source, str | Path | RawVideo) else "standard input"
         if not start >= 0 or not (duration is None or duration > 0):
             raise ValueError(f"start is 0 or more and duration above 0, found {start} and {duration}")
         self._threshold, self._strict = checked_threshold(scene_threshold), strict
         self._start, self._duration, self._deinterlace = start, duration, deinterlace
         self.warnings: list[str] = []
         self._recorder: SideRecorder | None = None
-        if isinstance(source, str | Path) and not Path(source).exists():
+        if isinstance(source, str | Path | RawVideo) and not Path(self.name).exists():
             raise VideoError(f"{self.name}: no such file")
         try:
-            opened = str(source) if isinstance(source, Path) else source
-            self._container = av.open(opened, mode="r", metadata_errors="replace")
+            if isinstance(source, RawVideo):
+                self._container = av.open(self.name, "r", "rawvideo", options=source.options)
+            else:
+                opened = str(source) if isinstance(source, Path) else source
+                self._container = av.open(opened, mode="r", metadata_errors="replace")
         except (av.FFmpegError, OSError, ValueError) as error:
             raise VideoError(f"{self.name}: cannot be read as video: {reason(error)}") from error
         if not self._container.streams.video:
@@ -114,6 +118,8 @@ class VideoSource:
         others = () if self._recorder is None else self._recorder.streams
         self._packets = self._container.demux(self._stream, *others)
         self.info = self._describe()
+        if isinstance(source, RawVideo) and (rest := source.left_over()):
+            self._warn(f"{rest} bytes are left over after the last whole frame: is the size right?")
 
     def _check_format(self, force_8bit: bool) -> None:
         context = self._stream.codec_context
