@@ -48,6 +48,7 @@ from mptvc.cli_output import (
     console,
     escape,
     explain,
+    interrupt,
     print_json,
     progress_callback,
     say,
@@ -68,7 +69,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     verbose = "-v" in sys.argv[1:]
     arguments = [a for a in sys.argv[1:] if a != "-v"]
     try:
@@ -88,10 +90,6 @@ def main() -> None:
     if code == EXIT_INTERRUPTED:  # how the parser reports Ctrl-C
         _fail(EXIT_INTERRUPTED, "interrupted")
     raise SystemExit(code if isinstance(code, int) else 0)
-
-
-def _terminate(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _fail(code: int, message: str) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from threading import Event
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from mptvc.files import FileReport
 
 EXIT_FAILED, EXIT_USAGE, EXIT_DAMAGED, EXIT_WEIGHTS, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
+_interrupted = Event()
 console = Console(stderr=True, highlight=False, emoji=False)
 
 
@@ -47,18 +49,40 @@ def explain(error: Exception) -> tuple[int, str]:
     return EXIT_FAILED, f"{type(error).__name__}: {text} (-v shows where)"
 
 
+def interrupt(*_: object) -> None:
+    """Stop the command: the handler of the signals that ask for it.
+
+    The interruption is remembered, because code below Python may drop the exception that is raised here;
+    then the next step of the job raises it again.
+    """
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
 @contextmanager
 def progress_callback(
     label: str, mode: ProgressMode, quiet: bool, unit: str = "frames"
-) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback that shows how many units of work are done and expected."""
+) -> Iterator[Callable[[int, int], None]]:
+    """A callback that shows how many units of work are done and expected, and notices an interruption."""
+    with _display(label, mode, quiet, unit) as show:
+
+        def step(done: int, total: int) -> None:
+            if _interrupted.is_set():
+                raise KeyboardInterrupt
+            show(done, total)
+
+        yield step
+
+
+@contextmanager
+def _display(label: str, mode: ProgressMode, quiet: bool, unit: str) -> Iterator[Callable[[int, int], None]]:
     if mode == ProgressMode.JSON:
         yield lambda done, total: print(
             json.dumps({"job": label, "done": done, "total": total}), file=sys.stderr, flush=True
         )
         return
     if quiet or mode == ProgressMode.NONE or not sys.stderr.isatty():
-        yield None
+        yield lambda done, total: None
         return
     columns = (
         TextColumn("{task.description}"),
