@@ -31,6 +31,7 @@ LAYERS = [
     ["peers"],
     ["compare"],
     ["api", "plots", "report", "demo"],
+    ["bench_peers"],
     ["bench"],
     ["cli_options"],
     ["cli_output"],

@@ -49,6 +49,19 @@ def test_frames_beyond_a_clip_are_refused():
         bench(mptvc.load(device="cpu"), ((64, 64),), frames=33)
 
 
+def test_peers_without_their_library_name_the_extra(monkeypatch):
+    monkeypatch.setattr("mptvc.bench_peers.find_spec", lambda name: None)
+    with pytest.raises(mptvc.MptError, match=r"mptvc\[peers\]"):
+        bench(mptvc.load(device="cpu"), ((64, 64),), frames=1, peers=True)
+
+
+def test_peers_code_the_same_frames():
+    pytest.importorskip("diffusers", reason="the extra peers is not installed")
+    (size,) = bench(mptvc.load(device="cpu"), ((64, 64),), frames=9, peers=True).sizes
+    assert [peer.name.split()[0] for peer in size.peers] == ["x264", "x265", "Cosmos"]
+    assert all(peer.encode_ns > 0 and peer.decode_ns > 0 for peer in size.peers)
+
+
 def test_command_prints_every_stage(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["mptvc", "bench", "--sizes", "64x64", "--frames", "4"])
     with pytest.raises(SystemExit) as stop:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mptvc.bench_peers import PeerTime, time_peers
 from mptvc.clip import ClipCoder
 from mptvc.codec import Codec
 from mptvc.demo import sample_frames
@@ -57,6 +58,7 @@ class SizeResult:
         encode: Stages of encoding; ``total`` is all of it.
         decode: Stages of decoding all levels.
         peak_bytes: Largest resident memory, on CUDA the largest allocation of the device.
+        peers: What others take for the same frames, where that was asked for.
     """
 
     width: int
@@ -65,6 +67,7 @@ class SizeResult:
     encode: dict[str, Stage]
     decode: dict[str, Stage]
     peak_bytes: int
+    peers: list[PeerTime] = field(default_factory=list)
 
     def ns_per_pixel(self, stage: Stage) -> float:
         """Nanoseconds of a stage for each source pixel."""
@@ -101,6 +104,7 @@ def bench(
     sizes: tuple[tuple[int, int], ...] = SIZES,
     *,
     frames: int = 16,
+    peers: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> BenchResult:
     """Measure encoding and decoding of one clip at each size.
@@ -109,10 +113,12 @@ def bench(
         codec: What to measure.
         sizes: Width and height of each.
         frames: Frames to code, at most a clip; two short passes warm up and count.
+        peers: Time other codecs and a tokenizer on the same frames too.
         progress: Called after each size.
 
     Raises:
         ValueError: More frames than a clip has.
+        MptError: ``peers`` needs the extra of that name.
     """
     clips = codec.clips
     if not 1 <= frames <= clips.config.clip_frames:
@@ -137,6 +143,8 @@ def bench(
     )
     for done, (width, height) in enumerate(sizes, start=1):
         measured = _size(coder, width, height, frames)
+        if peers:
+            measured.peers.extend(time_peers(_pictures(width, height, frames), coder.device, coder.dtype))
         for stage in (*measured.encode.values(), *measured.decode.values()):
             stage.floor_s = max(stage.flops / flops, stage.bytes / copied)
         result.sizes.append(measured)

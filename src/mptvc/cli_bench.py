@@ -22,12 +22,15 @@ from mptvc.cli_options import (
 from mptvc.cli_output import print_json, progress_callback
 
 if TYPE_CHECKING:
-    from mptvc.bench import BenchResult
+    from mptvc.bench import BenchResult, SizeResult
 
 
 def bench(
     sizes: Annotated[str, typer.Option(help="Sizes to measure, WxH,WxH.")] = "854x480,1920x1080,3840x2160",
     frames: Annotated[int, typer.Option(min=1, help="Frames to code at each size.")] = 16,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="x264, x265 and the Cosmos tokenizer too; needs mptvc[peers].")
+    ] = False,
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -46,7 +49,7 @@ def bench(
     wanted = tuple(_size(text) for text in sizes.split(","))
     codec = codec_from_options(weights, device, dtype, "auto", tile_batch, threads)
     with progress_callback("bench", progress, quiet) as show:
-        result = measure(codec, wanted, frames=frames, progress=show)
+        result = measure(codec, wanted, frames=frames, peers=peers, progress=show)
     if as_json:
         print_json(asdict(result))
     else:
@@ -81,3 +84,17 @@ def _print(result: "BenchResult") -> None:
                 far = f"{value.seconds / value.floor_s:.0f}" if value.floor_s else ""
                 table.add_row(job, stage, *numbers, f"{value.floor_s:.3f}", far)
         out.print(table)
+        if size.peers:
+            out.print(_peer_table(size))
+
+
+def _peer_table(size: "SizeResult") -> Table:
+    """Times of the peers as ratios to ours: above 1 they are slower."""
+    mine = [size.ns_per_pixel(stages["total"]) for stages in (size.encode, size.decode)]
+    table = Table("peer", "encode, ns/pixel", "of ours", "decode, ns/pixel", "of ours", box=None)
+    for peer in size.peers:
+        cells = []
+        for theirs, ours in zip((peer.encode_ns, peer.decode_ns), mine, strict=True):
+            cells += [f"{theirs:.1f}", f"{theirs / ours:.2f}"]
+        table.add_row(peer.name, *cells)
+    return table

@@ -88,8 +88,8 @@ def encode_with(
     """
     meter = QualityMeter(structure)
     try:
-        packets, header = _encode(peer, quality, frames(), rate)
-        for reference, decoded in zip(frames(), _decode(peer, packets, header), strict=True):
+        packets, header = encode_packets(peer, quality, frames(), rate)
+        for reference, decoded in zip(frames(), decode_packets(peer, packets, header), strict=True):
             height, width, _ = reference.shape
             meter.add(reference[None], decoded[None, :height, :width])
     except (av.FFmpegError, ValueError) as error:
@@ -97,9 +97,10 @@ def encode_with(
     return meter.quality(f"crf {quality}", len(header) + sum(len(packet) for packet in packets))
 
 
-def _encode(
+def encode_packets(
     peer: Peer, quality: int, frames: Iterable[np.ndarray], rate: Fraction
 ) -> tuple[list[bytes], bytes]:
+    """Packets and stream header of frames uint8 ``[H, W, 3]``."""
     os.environ.setdefault("SVT_LOG", "1")  # errors only; that library prints past FFmpeg's log
     context: av.VideoCodecContext | None = None
     packets: list[bytes] = []
@@ -127,7 +128,8 @@ def _encoder(peer: Peer, quality: int, pixels: np.ndarray, rate: Fraction) -> av
     return context
 
 
-def _decode(peer: Peer, packets: list[bytes], header: bytes) -> Iterator[np.ndarray]:
+def decode_packets(peer: Peer, packets: list[bytes], header: bytes) -> Iterator[np.ndarray]:
+    """Frames uint8 ``[H, W, 3]`` of packets; sides are even."""
     context = _context(peer.decoder, "r")
     if header:
         context.extradata = header
