@@ -7,6 +7,14 @@ Example:
     >>> data = codec.compress(frames)
     >>> codec.decompress(data).frames.shape
     (5, 48, 64, 3)
+
+Where to start:
+
+- frames to bytes and back: `load`, then `Codec.compress` and `Codec.decompress`; any prefix of the bytes decodes;
+- files: `encode_file`, `decode_file`, `truncate`, `probe`, `verify`;
+- frames or tokens by number, from a file or an address: `VideoReader`; many files for training: `VideoDataset`;
+- frames as they come: `VideoWriter`;
+- tokens: `Codec.encode`, `Codec.decode`, `Codec.pack`, `export_tokens`, `import_tokens`.
 """
 
 from importlib import import_module

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from rich.table import Table
 
 from mptvc.cli_options import Device, Dtype, ProgressMode, Quiet, ShowProgress, Threads
 from mptvc.cli_output import console, escape, progress_callback, say
+from mptvc.files import atomic_output
 
 
 def train(
@@ -57,6 +59,7 @@ def train(
     from mptvc.train.card import model_card
     from mptvc.train.config import TrainConfig
     from mptvc.train.data import open_shards
+    from mptvc.train.run import LOG_FILE
     from mptvc.train.run import train as run_training
     from mptvc.train.shards import prepare_shards
     from mptvc.weights import build_model, read_weights, resolve_device, resolve_dtype, write_weights
@@ -86,6 +89,11 @@ def train(
             should_stop=should_stop,
             report=report,
         )
+    if find_spec("matplotlib") is not None and (out / LOG_FILE).exists():
+        from mptvc.plots import plot_training
+
+        with atomic_output(out / "training.png", force=True) as picture:
+            plot_training((out / LOG_FILE).read_text(), picture)
     if not result.finished:
         say(quiet, f"stopped; the same command goes on from {out / 'checkpoints'}")
         raise typer.Exit(0 if stop_after is not None else 130)

@@ -1,5 +1,6 @@
-"""Pictures of comparisons: rate-distortion curves, PSNR over time, bytes; needs the extra ``eval``."""
+"""Pictures of comparisons and of training runs; needs the extra ``eval``."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
@@ -25,6 +26,40 @@ def plot_comparisons(results: Sequence[Comparison], out: BinaryIO) -> None:
         _frames(frames, result)
         _sizes(sizes, result)
     figure.savefig(out, format="png", dpi=110)
+
+
+def plot_training(log: str, out: BinaryIO) -> None:
+    """Write a PNG of a training run: for each level its loss, and what it gives on the held-out shots.
+
+    Args:
+        log: The run's log, a JSON object a line.
+        out: Binary file.
+    """
+    records = [json.loads(line) for line in log.splitlines()]
+    levels = sorted({record["level"] for record in records if "level" in record})
+    figure = Figure(figsize=(12, _ROW_INCHES * len(levels)), layout="constrained")
+    rows = figure.subplots(len(levels), 2, squeeze=False)
+    for level, (losses, ladder) in zip(levels, rows, strict=True):
+        mine = [record for record in records if record.get("level") == level and "seconds" in record]
+        steps = [record for record in mine if "loss" in record]
+        minutes = [record["seconds"] / 60 for record in steps]
+        losses.plot(minutes, [record["loss"] for record in steps], linewidth=1)
+        losses.set(title=f"level {level}", xlabel="minutes", ylabel="bits + lambda MSE, training crops")
+        losses.grid(alpha=0.3)
+        _held_out(ladder, level, [record for record in mine if "held_out" in record])
+    figure.savefig(out, format="png", dpi=110)
+
+
+def _held_out(axes: Any, level: int, records: list[dict[str, Any]]) -> None:
+    """PSNR and rate of the held-out shots over time, of the prefix that ends with a level."""
+    minutes = [record["seconds"] / 60 for record in records]
+    axes.plot(minutes, [record["held_out"][level]["psnr"] for record in records], "o-", color="C0")
+    axes.set(title=f"held-out shots, first {level + 1} levels", xlabel="minutes")
+    axes.set_ylabel("PSNR RGB, dB", color="C0")
+    axes.grid(alpha=0.3)
+    rate = axes.twinx()
+    rate.plot(minutes, [record["held_out"][level]["bpp"] for record in records], "s--", color="C1")
+    rate.set_ylabel("bits per pixel", color="C1")
 
 
 def _curves(axes: Any, result: Comparison) -> None:

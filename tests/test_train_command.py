@@ -1,0 +1,96 @@
+"""Training by the command line: from videos to weights that encode and decode."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mptvc.header import VideoInfo
+from mptvc.train.config import CropShape, TrainConfig
+from mptvc.video_output import OutputOptions, VideoSink
+
+TINY = replace(
+    TrainConfig(steps=(2, 2, 2)),
+    crops=(CropShape(1, 8, 64),) * 3,
+    klt_batches=2,
+    table_batches=2,
+    validations=1,
+)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos of 16 frames of 64 x 64."""
+    folder = tmp_path_factory.mktemp("videos")
+    y, x, t = np.mgrid[0:64, 0:64, 0:16].astype(np.float32)
+    for seed, name in enumerate(("one", "two")):
+        waves = [np.sin((x + (seed + 1) * t) / (5 + c)) + np.cos((y - t) / 7) for c in range(3)]
+        frames = (127 + 60 * np.stack(waves, -1)).transpose(2, 0, 1, 3).clip(0, 255).astype(np.uint8)
+        info = VideoInfo(64, 64, 16, Fraction(25), Fraction(1, 25))
+        with VideoSink(folder / f"{name}.mkv", info, OutputOptions(codec="ffv1")) as sink:
+            sink.write(frames)
+    return folder
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mptvc", *map(str, arguments), "--threads", "1"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def trained(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "out"
+    settings = out.with_name("settings.json")
+    settings.write_text(TINY.to_json())
+    options = ("--settings", settings, "--held-out", "two", "--progress", "json")
+    stopped = run("train", videos, "--out", out, *options, "--stop-after", "0")
+    assert stopped.returncode == 0, stopped.stderr
+    assert not (out / "model.safetensors").exists()
+    finished = run("train", videos, "--out", out, *options)
+    assert finished.returncode == 0, finished.stderr
+    return out
+
+
+def test_run_leaves_weights_settings_log_picture_and_card(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert names >= {
+        "config.json",
+        "model.safetensors",
+        "train.json",
+        "log.jsonl",
+        "training.png",
+        "README.md",
+    }
+    assert TrainConfig.from_json((trained / "train.json").read_text()) == TINY
+    records = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert {record["level"] for record in records if "loss" in record} == {0, 1, 2}
+    assert len(records[-1]["held_out"]) == 3
+    assert (trained / "training.png").read_bytes().startswith(b"\x89PNG")
+    assert "one.mkv" in (trained / "README.md").read_text()
+
+
+def test_weights_of_a_run_encode_and_decode(trained: Path, videos: Path, tmp_path: Path) -> None:
+    encoded = run("encode", videos / "one.mkv", tmp_path / "a.mpt", "--weights", trained)
+    assert encoded.returncode == 0, encoded.stderr
+    compared = run("compare", videos / "one.mkv", tmp_path / "a.mpt", "--weights", trained, "--json")
+    assert compared.returncode == 0, compared.stderr
+    (ladder,) = json.loads(compared.stdout)[0]["files"].values()
+    assert ladder[2]["psnr_rgb"] > ladder[0]["psnr_rgb"] > 15
+    assert run("decode", tmp_path / "a.mpt", tmp_path / "a.mp4").returncode == 4
+
+
+def test_run_goes_on_with_its_own_settings_alone(trained: Path, videos: Path) -> None:
+    other = run("train", videos, "--out", trained, "--steps", "3", "3", "3", "--held-out", "two")
+    assert other.returncode == 2
+    assert "holds a run with other settings" in other.stderr
+
+
+def test_unknown_held_out_name_is_a_usage_error(videos: Path, tmp_path: Path) -> None:
+    result = run("train", videos, "--out", tmp_path / "out", "--held-out", "three", "--steps", "1", "1", "1")
+    assert result.returncode == 2
+    assert "--held-out names three" in result.stderr
