@@ -16,6 +16,7 @@ from mptvc.config import TileGrid
 from mptvc.errors import CorruptPacketError, FormatError, MptError, WeightsError
 from mptvc.metrics import QualityMeter
 from mptvc.model import Model
+from mptvc.transforms import _Trunk
 
 SHOTS = (6, 5)
 
@@ -225,3 +226,36 @@ def test_frame_rate_of_a_float_is_kept_closely(small_codec, frames):
 def test_frames_larger_than_the_format_are_refused(small_codec):
     with pytest.raises(ValueError, match="larger than"):
         small_codec.compress(np.zeros((1, 1, 65537, 3), np.uint8))
+
+
+def test_batch_that_does_not_fit_the_memory_goes_tile_by_tile(
+    small_model: Model, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is short for more than one tile at a time; no byte and no pixel depends on it."""
+    ids = {"entropy_id": b"e" * 32, "weights_id": b"w" * 32}
+    wide = np.repeat(np.repeat(frames, 6, 1), 6, 2)
+    plain, batched = (Codec(ClipCoder(small_model, tile=(128, 128), tile_batch=n, **ids)) for n in (1, 8))
+    data = plain.compress(wide)
+    forward, asked = _Trunk.forward, []
+
+    def short(self: _Trunk, h: torch.Tensor, scenes: torch.Tensor) -> torch.Tensor:
+        asked.append(len(h))
+        if len(h) > 1:
+            raise torch.OutOfMemoryError("no more")
+        return forward(self, h, scenes)
+
+    monkeypatch.setattr(_Trunk, "forward", short)
+    assert batched.compress(wide) == data
+    assert max(asked) > 1
+    assert np.array_equal(batched.decompress(data).frames, plain.decompress(data).frames)
+
+
+def test_a_tile_that_does_not_fit_the_memory_is_a_clear_error(
+    small_codec: Codec, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no more")
+
+    monkeypatch.setattr(_Trunk, "forward", none)
+    with pytest.raises(MptError, match="smaller --tile"):
+        small_codec.compress(frames)

@@ -10,9 +10,9 @@ Example:
 
 Where to start:
 
-- frames to bytes and back: `load`, then `Codec.compress` and `Codec.decompress`; any prefix of the bytes decodes;
+- frames to bytes and back: `load`, then `Codec.compress` and `Codec.decompress`, of any prefix too;
 - files: `encode_file`, `decode_file`, `truncate`, `probe`, `verify`;
-- frames or tokens by number, from a file or an address: `VideoReader`; many files for training: `VideoDataset`;
+- frames or tokens by number, from a file or an address: `VideoReader`; from many files: `VideoDataset`;
 - frames as they come: `VideoWriter`;
 - tokens: `Codec.encode`, `Codec.decode`, `Codec.pack`, `export_tokens`, `import_tokens`.
 """

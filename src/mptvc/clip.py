@@ -3,9 +3,10 @@
 Knows tensors, tiles and packets; knows no file. Memory is bounded by one clip and one batch of tiles.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import cast
 
 import numpy as np
 import torch
@@ -214,13 +215,13 @@ class ClipCoder:
         level, patch = self.model.level(k), self.config.patch_size
         shape = (scenes.shape[1], *header.grid(k), self.config.levels[k].channels)
         blended = torch.zeros(shape, device=self.device)
+
+        def latents_of(batch: list[Tile]) -> Tensor:
+            h = torch.stack([self._residual_tokens(level.analysis, picture, coarser, t) for t in batch])
+            return level.analysis.latents(h, scenes.expand(len(batch), -1))
+
         for batch in self._batches(header, k):
-            with self._arithmetic():
-                h = torch.stack(
-                    [self._residual_tokens(level.analysis, picture, coarser, tile) for tile in batch]
-                )
-                latents = level.analysis.latents(h, scenes.expand(len(batch), -1))
-            for tile, tile_latents in zip(batch, latents, strict=True):
+            for tile, tile_latents in self._through(latents_of, batch):
                 if not bool(torch.isfinite(tile_latents).all()):
                     at = (tile.x.start * patch, tile.y.start * patch)
                     raise MptError(f"level {k}: a network result is not finite in the tile at {at}")
@@ -236,15 +237,36 @@ class ClipCoder:
         height, width = (n * patch for n in header.grid(k))
         frames = scenes.shape[1] * self.config.patch_frames
         blended = torch.zeros(3, frames, height, width, dtype=torch.half, device=self.device)
+
+        def tokens_of(batch: list[Tile]) -> Tensor:
+            h = torch.stack([self._symbol_tokens(level.synthesis, symbols, coarser, t) for t in batch])
+            return cast(Tensor, level.synthesis.trunk(h, scenes.expand(len(batch), -1)))
+
         for batch in self._batches(header, k):
-            with self._arithmetic():
-                h = torch.stack(
-                    [self._symbol_tokens(level.synthesis, symbols, coarser, tile) for tile in batch]
-                )
-                h = level.synthesis.trunk(h, scenes.expand(len(batch), -1))
-                for tile, tile_tokens in zip(batch, h, strict=True):
+            for tile, tile_tokens in self._through(tokens_of, batch):
+                with self._arithmetic():
                     self._blend(blended, tile, level.synthesis, tile_tokens, coarser)
         return blended
+
+    def _through(
+        self, network: Callable[[list[Tile]], Tensor], batch: list[Tile]
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        """What a network makes of each tile of a batch; tile by tile if the batch does not fit the memory.
+
+        Raises:
+            MptError: Not even one tile fits.
+        """
+        try:
+            with self._arithmetic():
+                results = network(batch)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise MptError("out of memory: encode with a smaller --tile, or use --device cpu") from error
+        else:
+            yield from zip(batch, results, strict=True)
+            return
+        for tile in batch:
+            yield from self._through(network, [tile])
 
     def _blend(
         self, picture: Tensor, tile: Tile, synthesis: Synthesis, h: Tensor, coarser: Tensor | None
