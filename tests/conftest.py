@@ -17,8 +17,7 @@ torch.set_num_threads(1)
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 
 
-@pytest.fixture(scope="session")
-def small_config() -> ModelConfig:
+def build_small_config() -> ModelConfig:
     """Three levels with few channels; the real geometry."""
     levels = tuple(
         LevelConfig(values=(63,) * 4 + (15,) * 8, dim=16, blocks=2, groups=(4, 8), hidden=16)
@@ -27,8 +26,7 @@ def small_config() -> ModelConfig:
     return ModelConfig(levels=levels, hyper_channels=4, heads=1, head_dim=8)
 
 
-@pytest.fixture(scope="session")
-def small_model(small_config: ModelConfig) -> Model:
+def build_small_model(small_config: ModelConfig) -> Model:
     """A model whose blocks and integer networks all do something."""
     torch.manual_seed(5)
     model = Model(small_config).eval()
@@ -41,6 +39,16 @@ def small_model(small_config: ModelConfig) -> Model:
             if ".entropy_model." in name and ".hyper_analysis." not in name:
                 parameter.copy_(parameter.round())
     return model
+
+
+@pytest.fixture(scope="session")
+def small_config() -> ModelConfig:
+    return build_small_config()
+
+
+@pytest.fixture(scope="session")
+def small_model(small_config: ModelConfig) -> Model:
+    return build_small_model(small_config)
 
 
 @pytest.fixture(scope="session")

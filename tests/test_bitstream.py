@@ -20,6 +20,7 @@ from mptvc.bitstream import (
     header_length,
     read_header,
     read_section,
+    read_side,
     write_header,
 )
 from mptvc.config import TileGrid
@@ -30,7 +31,7 @@ from mptvc.errors import (
     NotMptError,
     UnsupportedVersionError,
 )
-from mptvc.header import Colour, Header, Section, VideoInfo, availability
+from mptvc.header import Colour, Header, Section, Side, VideoInfo, availability
 
 # A file of 2 levels and 2 clips, built from the text of the specification alone
 
@@ -133,6 +134,29 @@ def test_time_stamps_are_parsed_and_written() -> None:
     expected = replace(EXPECTED, video=replace(EXPECTED.video, time_steps=steps))
     assert parse(raw([*CHUNKS, TIME])) == expected
     assert write_header(expected) == raw([*CHUNKS, TIME])
+
+
+def test_side_section_is_parsed_and_written() -> None:
+    """It stands between the header and level 0, whose offsets it moves."""
+    side = (b"SIDE", struct.pack("<3I", 5, zlib.crc32(b"sound"), 11))
+    header = parse(raw([*CHUNKS, side, TIME]))
+    assert header.side == Side(Section(5, zlib.crc32(b"sound")), 11)
+    assert write_header(header) == raw([*CHUNKS, side, TIME])
+    assert header.offset(0, 0) == header.size_bytes + 5
+    assert header.picture_bytes(2) == header.prefix_bytes(2) - 5
+    file = write_header(header) + b"sound" + b"".join(PACKETS)
+    assert read_side(BytesIO(file), header) == b"sound"
+    assert read_section(BytesIO(file), header, 0, 0) == PACKETS[0]
+    assert read_side(BytesIO(file[: header.size_bytes + 4]), header) is None
+    with pytest.raises(FormatError, match="sound and subtitles are damaged"):
+        read_side(BytesIO(file.replace(b"sound", b"Sound")), header)
+    assert read_side(BytesIO(raw()), EXPECTED) is None
+
+
+@pytest.mark.parametrize("size", [0, 4, 8, 13, 16])
+def test_side_chunk_of_another_length_is_refused(size: int) -> None:
+    with pytest.raises(FormatError, match=r"side section|length of the SIDE chunk"):
+        parse(raw([*CHUNKS, (b"SIDE", bytes(size))]))
 
 
 def test_reader_stops_after_the_header() -> None:

@@ -236,7 +236,7 @@ def _parse(data: bytes, limits: Limits) -> Header:
     steps = _integers(chunks, b"time") if b"time" in chunks else ()
     _require(b"time" not in chunks or len(steps) == frames, "the time stamps", _FIXED.size)
     side = _integers(chunks, b"SIDE") if b"SIDE" in chunks else ()
-    _require(len(side) in (0, 3), "the side section", _FIXED.size)
+    _require(b"SIDE" not in chunks or len(side) == 3, "the side section", _FIXED.size)
     slices = sum(-(-n // patch_frames) for n in shots)
     clips = -(-slices * patch_frames // clip_frames)
     _require(len(entries) == 2 * levels * clips, "the index", _FIXED.size)
