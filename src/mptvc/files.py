@@ -331,7 +331,25 @@ def move_into_place(part: Path, target: Path, force: bool) -> None:
         mask = os.umask(0)
         os.umask(mask)
         part.chmod(0o666 & ~mask)
+        if not force and _linked(part, target):
+            return
     os.replace(part, target)
+
+
+def _linked(part: Path, target: Path) -> bool:
+    """Give a file its name without ever replacing another one; False where the file system has no links.
+
+    Raises:
+        MptError: The target has appeared in the meantime.
+    """
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise MptError(f"{target} exists; -f replaces it") from None
+    except OSError:
+        return False
+    part.unlink()
+    return True
 
 
 def remove(path: Path) -> None:

@@ -1,0 +1,222 @@
+"""Whatever stops a command: the target is absent, as it was, or whole, and nothing else is left."""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mptvc
+from mptvc.codec import Codec
+from mptvc.header import VideoInfo
+from mptvc.video_output import OutputOptions, VideoSink
+
+COMMAND = [sys.executable, "-m", "mptvc"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, codec: Codec) -> Path:
+    """A video of 256 frames of 32 x 32, and its file."""
+    folder = tmp_path_factory.mktemp("made")
+    y, x, t = np.mgrid[0:32, 0:32, 0:256].astype(np.float32)
+    waves = [np.sin((x + t) / (5 + c)) + np.cos((y - t) / 7) for c in range(3)]
+    frames = (127 + 60 * np.stack(waves, -1)).transpose(2, 0, 1, 3).clip(0, 255).astype(np.uint8)
+    info = VideoInfo(32, 32, 256, Fraction(25), Fraction(1, 25))
+    with VideoSink(folder / "in.mkv", info, OutputOptions(codec="ffv1")) as sink:
+        sink.write(frames)
+    mptvc.encode_file(folder / "in.mkv", folder / "in.mpt", codec=codec)
+    return folder
+
+
+def start(work: Path, arguments: list[str], **options: object) -> "subprocess.Popen[bytes]":
+    (work / "tmp").mkdir(parents=True)
+    return subprocess.Popen(
+        [*COMMAND, *arguments, "--threads", "1"] if arguments[0] != "truncate" else [*COMMAND, *arguments],
+        cwd=work,
+        env={**os.environ, "TMPDIR": str(work / "tmp")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def is_whole(target: Path) -> bool:
+    """Whether a target is what an undisturbed command makes."""
+    if target.suffix == ".mpt":
+        return mptvc.verify(target).available.levels == 3
+    if target.is_dir():
+        return len(names(target)) == 256
+    return target.stat().st_size > 0
+
+
+JOBS = {
+    "encode": (["encode", "{made}/in.mkv", "out.mpt", "-f"], "out.mpt"),
+    "decode": (["decode", "{made}/in.mpt", "out.mkv", "-f"], "out.mkv"),
+    "pictures": (["decode", "{made}/in.mpt", "out", "--format", "png"], "out"),
+}
+
+
+def interrupt(made: Path, work: Path, job: str, number: signal.Signals, after: float, existing: bool) -> str:
+    """Send a signal some seconds after the start; returns what became of the target."""
+    arguments, target = JOBS[job]
+    work.mkdir()
+    if existing:
+        (work / target).write_text("mine")
+    with start(work, [a.replace("{made}", str(made)) for a in arguments]) as process:
+        time.sleep(after)
+        process.send_signal(number)
+        out, error = process.communicate(timeout=60)
+    assert out == b""
+    assert names(work / "tmp") == []
+    if process.returncode == 0:
+        assert names(work) == sorted(["tmp", target])
+        assert is_whole(work / target)
+        return "whole"
+    # before Python runs our first line, the system's own handling ends the process
+    assert process.returncode in (130, -number), error
+    assert b"Traceback" not in error or after < 1
+    assert names(work) == (sorted(["tmp", target]) if existing else ["tmp"])
+    assert not existing or (work / target).read_text() == "mine"
+    return "as it was" if existing else "absent"
+
+
+def seconds_of(made: Path, work: Path, job: str) -> float:
+    """How long an undisturbed command takes here and now."""
+    work.mkdir()
+    begin = time.monotonic()
+    with start(work, [a.replace("{made}", str(made)) for a in JOBS[job][0]]) as process:
+        process.communicate(timeout=120)
+    assert process.returncode == 0
+    return time.monotonic() - begin
+
+
+def test_a_signal_at_any_moment_leaves_all_or_nothing(made: Path, tmp_path: Path) -> None:
+    length = seconds_of(made, tmp_path / "whole", "pictures")
+    for share, number in ((0.5, signal.SIGTERM), (0.75, signal.SIGINT), (0.95, signal.SIGTERM)):
+        interrupt(made, tmp_path / str(share), "pictures", number, share * length, existing=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("job", ["encode", "decode"])
+def test_fifty_signals_at_random_moments_leave_all_or_nothing(
+    made: Path, tmp_path: Path, job: str, number: signal.Signals
+) -> None:
+    rng = random.Random(number)
+    length = seconds_of(made, tmp_path / "whole", job)
+    outcomes = Counter(
+        interrupt(made, tmp_path / str(i), job, number, rng.uniform(0.3, 1.1) * length, existing=i % 2 == 0)
+        for i in range(50)
+    )
+    print(f"{job}, {number.name}: {dict(outcomes)}")
+    assert outcomes["as it was"] > 5
+    assert outcomes["absent"] > 5
+
+
+def test_a_killed_command_leaves_no_target(made: Path, tmp_path: Path) -> None:
+    """Nobody can clean up after SIGKILL; what is left shows by its name what it is."""
+    length = seconds_of(made, tmp_path / "whole", "decode")
+    (tmp_path / "work").mkdir()
+    with start(tmp_path / "work", ["decode", str(made / "in.mpt"), "out.mkv"]) as process:
+        time.sleep(0.8 * length)
+        process.kill()
+        process.communicate(timeout=60)
+    left = [name for name in names(tmp_path / "work") if name != "tmp"]
+    assert left in (["out.mkv"], []) or all(n.startswith(".out.mkv.") and n.endswith(".part") for n in left)
+    assert "out.mkv" not in left or is_whole(tmp_path / "work" / "out.mkv")
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_full_disk_is_an_error_that_leaves_nothing(made: Path, tmp_path: Path, job: str) -> None:
+    """Files may not grow beyond a few bytes, as on a disk without room."""
+
+    def no_room() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
+
+    (tmp_path / "work").mkdir()
+    arguments = [a.replace("{made}", str(made)) for a in JOBS[job][0] if a != "-f"]
+    with start(tmp_path / "work", arguments, preexec_fn=no_room) as process:
+        _, error = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert error.startswith(b"error: cannot write ")
+    assert error.count(b"\n") == 1
+    assert names(tmp_path / "work") == ["tmp"]
+    assert names(tmp_path / "work" / "tmp") == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["encode", "{made}/in.mkv", "-"],
+        ["truncate", "{made}/in.mpt", "-", "--levels", "1"],
+        ["decode", "{made}/in.mpt", "-", "--format", "y4m"],
+    ],
+    ids=["encode", "truncate", "decode"],
+)
+def test_a_full_device_behind_standard_output_is_an_error(
+    made: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    real = [a.replace("{made}", str(made)) for a in arguments]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, *real], stdout=full, stderr=subprocess.PIPE, timeout=120, cwd=tmp_path, check=False
+        )
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert b"error: " in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs to become another user")
+def test_a_read_only_folder_is_an_error(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.mpt").write_bytes((made / "in.mpt").read_bytes())
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    (tmp_path / "in.mpt").chmod(0o644)
+    code = (
+        "import os, mptvc, mptvc.files\n"
+        "os.setuid(65534)  # whom file permissions hold for\n"
+        "try:\n mptvc.truncate('in.mpt', 'out.mpt', levels=1)\n"
+        "except mptvc.MptError as error:\n print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "cannot write into" in done.stdout, done.stderr
+    assert names(tmp_path) == ["in.mpt"]
+
+
+def test_two_writers_leave_one_whole_file(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    commands = [["encode", str(made / "in.mkv"), "../out.mpt", "--scene-detect", d] for d in ("off", "auto")]
+    with start(tmp_path / "a" / "one", commands[0]) as one, start(tmp_path / "a" / "two", commands[1]) as two:
+        errors = [process.communicate(timeout=120)[1] for process in (one, two)]
+    assert sorted(process.returncode for process in (one, two)) in ([0, 0], [0, 1])
+    assert all(
+        code == 0 or b"exists" in e for code, e in zip((one.returncode, two.returncode), errors, strict=True)
+    )
+    assert names(tmp_path / "a") == ["one", "out.mpt", "two"]
+    assert is_whole(tmp_path / "a" / "out.mpt")
+
+
+def test_a_source_is_never_written_over(made: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.mkv"
+    source.write_bytes((made / "in.mkv").read_bytes())
+    (tmp_path / "symbolic.mpt").symlink_to(source)
+    os.link(source, tmp_path / "hard.mpt")
+    for name in ("symbolic.mpt", "hard.mpt"):
+        with pytest.raises(ValueError, match="the same file"):
+            mptvc.encode_file(source, tmp_path / name, force=True)
+    assert source.read_bytes() == (made / "in.mkv").read_bytes()
