@@ -15,7 +15,7 @@ LAYERS = [
     ["errors"],
     ["config"],
     ["header"],
-    ["bitstream", "entropy_coder", "pyramid", "fsq", "metrics"],
+    ["bitstream", "entropy_coder", "targets", "pyramid", "fsq", "metrics"],
     ["attention", "tiling", "integer_network", "files", "remote", "folders", "raw_video"],
     ["transforms", "entropy_model"],
     ["model"],
@@ -42,7 +42,7 @@ LAYERS = [
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 
 #: Reads and writes files without any network.
-FORMAT = ["errors", "config", "header", "bitstream", "entropy_coder", "files"]
+FORMAT = ["errors", "config", "header", "bitstream", "entropy_coder", "targets", "files"]
 #: Computes; touches nothing outside.
 MATHS = [
     "pyramid",

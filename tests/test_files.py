@@ -18,8 +18,9 @@ import pytest
 from mptvc.bitstream import Limits, write_header
 from mptvc.codec import Codec
 from mptvc.errors import CorruptPacketError, FormatError, LimitExceededError, MptError, NotMptError
-from mptvc.files import FileReport, Source, atomic_output, open_source, probe, truncate, verify
+from mptvc.files import FileReport, Source, open_source, probe, truncate, verify
 from mptvc.header import Header, Section
+from mptvc.targets import atomic_output
 
 
 @pytest.fixture(scope="module")

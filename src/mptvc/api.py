@@ -14,11 +14,12 @@ from mptvc.clip import level_size
 from mptvc.codec import Codec
 from mptvc.cuts import SCENE_THRESHOLD
 from mptvc.errors import FormatError
-from mptvc.files import Source, open_source, open_target, refuse_existing, refuse_same, seekable
+from mptvc.files import Source, open_source, seekable
 from mptvc.header import Header, VideoInfo, availability
 from mptvc.raw_video import RawVideo
 from mptvc.sound import SidePlayer
 from mptvc.streaming import Compressor, Decompressor
+from mptvc.targets import open_target, refuse_existing, refuse_same
 from mptvc.video_input import VideoSource
 from mptvc.video_output import OutputOptions, VideoSink
 from mptvc.weights import load_codec

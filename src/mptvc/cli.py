@@ -133,7 +133,8 @@ def decode(
     Example: [bold]mptvc decode out.mpt back.mp4 --levels 2[/]
     """
     from mptvc.api import decode_file
-    from mptvc.files import open_source, probe, refuse_existing
+    from mptvc.files import open_source, probe
+    from mptvc.targets import refuse_existing
     from mptvc.video_output import OutputOptions, output_format
 
     options, limits = OutputOptions(format, codec_name, crf, pix_fmt), Limits(max_pixels, max_frames)

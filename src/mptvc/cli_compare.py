@@ -74,7 +74,7 @@ def compare(
     Example: [bold]mptvc compare in.mp4 out.mpt --against x264,x265 --plot curves.png[/]
     """
     from mptvc.compare import Comparison, compare_file, compare_peers, compare_video, pair_files
-    from mptvc.files import atomic_output, refuse_existing
+    from mptvc.targets import atomic_output, refuse_existing
 
     for target in (csv_path, plot, html):
         if target is not None:

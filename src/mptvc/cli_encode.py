@@ -32,8 +32,8 @@ from mptvc.cli_options import (
     parse_threshold,
 )
 from mptvc.cli_output import EXIT_FAILED, console, escape, print_json, progress_callback, say, warn
-from mptvc.files import refuse_existing
 from mptvc.folders import FolderReport, StoppedError, find_videos, mirrored, work_through
+from mptvc.targets import refuse_existing
 
 
 def encode(

@@ -26,7 +26,7 @@ from mptvc.cli_options import (
 )
 from mptvc.cli_output import describe, explain, print_check, print_json, print_report, say, show_weights
 from mptvc.errors import MptError
-from mptvc.files import refuse_existing
+from mptvc.targets import refuse_existing
 
 
 def truncate(

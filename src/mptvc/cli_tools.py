@@ -68,7 +68,7 @@ def demo(
     from mptvc.api import encode_file
     from mptvc.compare import compare_file
     from mptvc.demo import sample_frames, write_contact_sheet, write_sample
-    from mptvc.files import refuse_existing
+    from mptvc.targets import refuse_existing
     from mptvc.weights import load_codec
 
     refuse_existing(folder, force, folder=True)

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from mptvc.cli_options import Device, Dtype, ProgressMode, Quiet, ShowProgress, Threads
 from mptvc.cli_output import console, escape, progress_callback, say
-from mptvc.files import atomic_output
+from mptvc.targets import atomic_output
 
 
 def train(

@@ -1,4 +1,4 @@
-"""Files of the format without any network: look inside, check, truncate; and safe output.
+"""Files of the format without any network: look inside, check, truncate.
 
 Needs neither torch nor PyAV, so these commands start at once.
 """
@@ -17,6 +17,7 @@ from typing import BinaryIO
 from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header, read_section, read_side
 from mptvc.errors import FormatError, MptError
 from mptvc.header import Availability, Header, availability
+from mptvc.targets import open_target, refuse_same
 
 Source = str | Path | bytes | BinaryIO
 _COPY_BYTES = 2**20
@@ -212,18 +213,6 @@ def _fitting_levels(report: FileReport, max_bytes: int | None, max_bitrate: floa
     return fitting
 
 
-def refuse_same(source: object, target: str | Path) -> None:
-    """Check that a command does not overwrite what it reads.
-
-    Raises:
-        ValueError: Both are paths of one file.
-    """
-    if not isinstance(source, str | Path) or not Path(source).exists():
-        return
-    if Path(target).exists() and Path(source).samefile(target):
-        raise ValueError("input and output are the same file")
-
-
 def _copy(source: BinaryIO, target: BinaryIO, length: int) -> None:
     while length > 0:
         chunk = source.read(min(_COPY_BYTES, length))
@@ -249,112 +238,3 @@ def seekable(file: BinaryIO) -> Iterator[BinaryIO]:
         shutil.copyfileobj(file, copy, _COPY_BYTES)
         copy.seek(0)
         yield copy
-
-
-# Output that appears whole or not at all
-
-
-@contextmanager
-def open_target(target: str | Path | BinaryIO, *, force: bool) -> Iterator[BinaryIO]:
-    """A binary file to write: the given one, or one that becomes the path's when all is written.
-
-    Raises:
-        MptError: The path exists and ``force`` is not set, or its folder cannot be written.
-    """
-    if isinstance(target, str | Path):
-        with atomic_output(Path(target), force=force) as file:
-            yield file
-    else:
-        yield target
-
-
-@contextmanager
-def atomic_output(target: Path, *, force: bool) -> Iterator[BinaryIO]:
-    """A binary file that takes the target's name when the block ends without an error.
-
-    Raises:
-        MptError: The target exists and ``force`` is not set, or its folder cannot be written.
-    """
-    refuse_existing(target, force)
-    part = part_path(target)
-    try:
-        try:
-            with open(part, "wb") as file:
-                yield file
-            move_into_place(part, target, force)
-        except OSError as error:
-            raise MptError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        remove(part)
-
-
-def refuse_existing(target: Path, force: bool, *, folder: bool = False) -> None:
-    """Check that a target may be written.
-
-    Raises:
-        MptError: It exists and ``force`` is not set, it is a folder where a file is to be written or the
-            reverse, or the folder around it does not exist.
-    """
-    if target.exists() and not force:
-        raise MptError(f"{target} exists; -f replaces it")
-    if target.exists() and target.is_dir() != folder:
-        raise MptError(f"{target} is {'no' if folder else 'a'} folder; name another output")
-    if not target.absolute().parent.is_dir():
-        raise MptError(f"{target.absolute().parent} is not a folder")
-
-
-def part_path(target: Path, *, folder: bool = False) -> Path:
-    """A fresh temporary file or folder beside the target."""
-    prefix, parent = f".{target.name}.", target.absolute().parent
-    try:
-        if folder:
-            return Path(tempfile.mkdtemp(prefix=prefix, suffix=".part", dir=parent))
-        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=parent)
-        os.close(descriptor)
-    except OSError as error:
-        raise MptError(f"cannot write into {parent}: {error.strerror}") from error
-    return Path(name)
-
-
-def move_into_place(part: Path, target: Path, force: bool) -> None:
-    """Rename a finished temporary file or folder to its target.
-
-    Raises:
-        MptError: The target has appeared in the meantime.
-    """
-    refuse_existing(target, force, folder=part.is_dir())
-    if part.is_dir():
-        part.chmod(0o755)
-        if target.is_dir():
-            shutil.rmtree(target)
-    else:
-        mask = os.umask(0)
-        os.umask(mask)
-        part.chmod(0o666 & ~mask)
-        if not force and _linked(part, target):
-            return
-    os.replace(part, target)
-
-
-def _linked(part: Path, target: Path) -> bool:
-    """Give a file its name without ever replacing another one; False where the file system has no links.
-
-    Raises:
-        MptError: The target has appeared in the meantime.
-    """
-    try:
-        os.link(part, target)
-    except FileExistsError:
-        raise MptError(f"{target} exists; -f replaces it") from None
-    except OSError:
-        return False
-    part.unlink()
-    return True
-
-
-def remove(path: Path) -> None:
-    """Delete a file or folder if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -23,9 +23,10 @@ from safetensors.numpy import save as save_tensors
 from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header, read_side, write_header
 from mptvc.codec import Codec, Tokens
 from mptvc.errors import FormatError, MptError
-from mptvc.files import Source, atomic_output, open_source, refuse_same
+from mptvc.files import Source, open_source
 from mptvc.header import Header, Section, Side
 from mptvc.reader import VideoReader
+from mptvc.targets import atomic_output, refuse_same
 from mptvc.weights import load_codec
 
 

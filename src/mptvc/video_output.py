@@ -18,9 +18,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
 from mptvc.errors import VideoError
-from mptvc.files import move_into_place, part_path, refuse_existing, remove
 from mptvc.header import Colour, VideoInfo
 from mptvc.sound import REFUSALS, SidePlayer
+from mptvc.targets import move_into_place, part_path, refuse_existing, remove
 from mptvc.video_input import ACCURATE, FULL, LIMITED, MATRICES, matrix_code, reason
 
 

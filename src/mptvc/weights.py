@@ -27,9 +27,9 @@ from mptvc.clip import ClipCoder
 from mptvc.codec import Codec
 from mptvc.config import ModelConfig
 from mptvc.errors import WeightsError
-from mptvc.files import atomic_output
 from mptvc.integer_network import PRECISION
 from mptvc.model import Model
+from mptvc.targets import atomic_output
 
 CONFIG_FILE, TENSORS_FILE = "config.json", "model.safetensors"
 #: Names the weights in the package.

@@ -11,9 +11,9 @@ from av.video.frame import VideoFrame
 
 from mptvc.codec import Codec
 from mptvc.cuts import SCENE_THRESHOLD, CutDetector, checked_threshold
-from mptvc.files import open_target, refuse_existing
 from mptvc.header import Header, VideoInfo
 from mptvc.streaming import Compressor, describe
+from mptvc.targets import open_target, refuse_existing
 from mptvc.weights import load_codec
 
 #: Unit of time stamps that a caller gives; exact for all usual frame rates.
