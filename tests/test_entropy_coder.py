@@ -194,7 +194,22 @@ def test_rows_that_are_not_the_encoders_are_reported() -> None:
     packet = check(frequencies, [(np.array([0, 0, 1], dtype=np.uint8), np.zeros(3, dtype=np.int16))])
     reader = PacketReader(Tables(frequencies), packet)
     reader(np.array([0, 1, 1], dtype=np.uint8))
-    with pytest.raises(ValueError, match="rows are not the encoder's"):
+    with pytest.raises(ValueError, match="rows or means are not the encoder's"):
+        reader.finish()
+
+
+def test_means_that_are_not_the_encoders_are_reported() -> None:
+    """They shift what is decoded without any trace in the words."""
+    rows, symbols = np.zeros(3, dtype=np.uint8), np.array([1, 0, -1], dtype=np.int16)
+    means = np.array([5, -7, 0], dtype=np.int8)
+    writer = PacketWriter(Tables(SKEWED))
+    writer(rows, symbols, means)
+    reader = PacketReader(Tables(SKEWED), writer.finish())
+    np.testing.assert_array_equal(reader(rows, None, means), symbols)
+    reader.finish()
+    reader = PacketReader(Tables(SKEWED), writer.finish())
+    reader(rows, None, means + np.int8(1))
+    with pytest.raises(ValueError, match="means are not the encoder's"):
         reader.finish()
 
 

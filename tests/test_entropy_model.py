@@ -30,7 +30,7 @@ def test_training_and_coding_use_the_same_bits(small_model, level):
     bits, z_bits = model(q[None], None if parent is None else parent[None], fresh_slices(scenes))
     costs = []
 
-    def record(rows, symbols):
+    def record(rows, symbols, means):
         costs.append(model.bits_table.numpy()[rows, symbols + ALPHABET // 2].sum(dtype=np.float64))
         return symbols
 
@@ -111,7 +111,7 @@ def test_double_precision_gives_the_same_rows(small_model):
     for dtype in (torch.float32, torch.float64):
         model.to(dtype)
         rows[dtype] = []
-        model.code(lambda r, s, kind=dtype: rows[kind].append(r) or s, q.shape[:3], parent, [False] * 4, q)
+        model.code(lambda r, s, _, kind=dtype: rows[kind].append(r) or s, q.shape[:3], parent, [False] * 4, q)
     model.to(torch.float32)
     hyper = range(0, len(rows[torch.float32]), 1 + len(model.groups))
     for index, (a, b) in enumerate(zip(rows[torch.float32], rows[torch.float64], strict=True)):
@@ -126,7 +126,7 @@ def test_a_fresh_slice_does_not_see_the_slice_before(small_model):
     packets = []
     for symbols in (q, other):
         rows = []
-        model.code(lambda r, s, out=rows: out.append(r) or s, q.shape[:3], None, [True, False, True, False],
+        model.code(lambda r, s, _, out=rows: out.append(r) or s, q.shape[:3], None, [True, False, True, False],
                    symbols)  # fmt: skip
         packets.append(rows)
     per_slice = 1 + len(model.groups)
@@ -148,7 +148,7 @@ def test_gradients_reach_latents_and_integer_weights(small_model):
 def test_symbol_outside_its_range_is_refused(small_model):
     model, q, _ = entropy_model(small_model, 0)
     with pytest.raises(ValueError, match="outside its channel's range"):
-        model.code(lambda rows, _: np.full(len(rows), 100, np.int16), q.shape[:3], None, [True] * 4)
+        model.code(lambda rows, *_: np.full(len(rows), 100, np.int16), q.shape[:3], None, [True] * 4)
 
 
 def test_tables_are_positive_and_complete():

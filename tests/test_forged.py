@@ -97,7 +97,7 @@ def test_headers_that_lie_are_refused_or_are_pictures(
 def test_a_packet_that_claims_other_rows_is_refused(small_codec: Codec, data: bytes) -> None:
     header, packets = packets_of(data)
     packets[1][0] = bytes(4) + packets[1][0][4:]
-    with pytest.raises(mptvc.CorruptPacketError, match=r"rows are not the encoder's.*mptvc env"):
+    with pytest.raises(mptvc.CorruptPacketError, match=r"rows or means are not the encoder's.*mptvc env"):
         small_codec.decompress(forged(header, packets))
 
 

@@ -9,11 +9,12 @@ earlier steps.
 The coder is constriction's ANS coder: 64 bit state, 32 bit words, 24 bit probabilities. A row is a list
 of integer frequencies, each at least 1, that sum to 2^24; ``frequency - 1`` goes in as a float64, from
 which the coder's formula restores the frequency exactly. ``tests/reference_rans.py`` defines a packet
-in 20 lines of integer arithmetic. A packet is the CRC-32 of all rows in coding order, one byte each, and the
-words in the order in which the decoder reads them, all little-endian.
+in 20 lines of integer arithmetic. A packet is a check value and the words in the order in which the decoder
+reads them, all little-endian. The check value is the CRC-32 of each step's rows and then of its means, the
+integers that what is coded is counted from, one byte each.
 
-The check value of the rows tells a decoder whose rows differ from the encoder's, for whatever reason, that
-what it has decoded is noise. Damage of the words shows only in words left over: check a packet's CRC first.
+The check value tells a decoder whose rows or means differ from the encoder's, for whatever reason, that what
+it has decoded is noise. Damage of the words shows only in words left over: check a packet's CRC first.
 """
 
 from zlib import crc32
@@ -23,6 +24,7 @@ import numpy as np
 
 _PRECISION = 24
 _CHECK_BYTES = 4
+_NO_MEANS = np.empty(0, np.int8)
 
 
 class Tables:
@@ -56,12 +58,15 @@ class PacketWriter:
         self._steps: list[tuple[np.ndarray, np.ndarray]] = []
         self._check = 0
 
-    def __call__(self, rows: np.ndarray, symbols: np.ndarray | None) -> np.ndarray:
+    def __call__(
+        self, rows: np.ndarray, symbols: np.ndarray | None, means: np.ndarray = _NO_MEANS
+    ) -> np.ndarray:
         """Record a step.
 
         Args:
             rows: Table row of each symbol, uint8 ``[n]``.
             symbols: Integers ``[n]``.
+            means: What they are counted from, int8 ``[n]``; only the check value depends on it.
 
         Returns:
             The symbols, unchanged.
@@ -74,7 +79,7 @@ class PacketWriter:
         counts = np.bincount(rows, minlength=len(self._tables.models))
         if len(counts) > len(self._tables.models) or np.abs(symbols).max(initial=0) > (self._tables.reach):
             raise ValueError("a symbol or row is outside the table")
-        self._check = crc32(rows.data, self._check)
+        self._check = crc32(means.data, crc32(rows.data, self._check))
         order = np.argsort(rows, kind="stable")
         self._steps.append(((symbols + self._tables.reach)[order].astype(np.uint8), counts))
         return symbols
@@ -110,12 +115,15 @@ class PacketReader:
         self._tables = tables
         self._coder = constriction.stream.stack.AnsCoder(words)
 
-    def __call__(self, rows: np.ndarray, symbols: np.ndarray | None = None) -> np.ndarray:
+    def __call__(
+        self, rows: np.ndarray, symbols: np.ndarray | None = None, means: np.ndarray = _NO_MEANS
+    ) -> np.ndarray:
         """Decode a step.
 
         Args:
             rows: Table row of each symbol, uint8 ``[n]``.
             symbols: Nothing; present so that encoder and decoder share one signature.
+            means: As in ``PacketWriter``.
 
         Returns:
             Integers int16 ``[n]``.
@@ -123,7 +131,7 @@ class PacketReader:
         counts = np.bincount(rows, minlength=len(self._tables.models))
         if len(counts) > len(self._tables.models):
             raise ValueError("a row is outside the table")
-        self._check = crc32(rows.data, self._check)
+        self._check = crc32(means.data, crc32(rows.data, self._check))
         ordered = np.empty(len(rows), dtype=np.int16)
         start = 0
         for row in np.flatnonzero(counts):
@@ -135,12 +143,12 @@ class PacketReader:
         return out
 
     def finish(self) -> None:
-        """Check that the packet is used up and that its rows were the encoder's.
+        """Check that the packet is used up and that rows and means were the encoder's.
 
         Raises:
-            ValueError: Words are left over, or the rows differ.
+            ValueError: Words are left over, or rows or means differ.
         """
         if not self._coder.is_empty():
             raise ValueError("words are left over")
         if self._check != self._expected:
-            raise ValueError("its table rows are not the encoder's")
+            raise ValueError("its table rows or means are not the encoder's")

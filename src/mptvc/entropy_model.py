@@ -43,9 +43,9 @@ from mptvc.integer_network import (
     logistic_frequencies,
 )
 
-#: Turns ``(rows uint8 [n], differences int16 [n] or None)`` into the differences: an encoder records
-#: what it is given, a decoder reads what it is asked for.
-SymbolCoder = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+#: Turns ``(rows uint8 [n], differences int16 [n] or None, means int8 [n])`` into the differences: an encoder
+#: records what it is given, a decoder reads what it is asked for; both check rows and means.
+SymbolCoder = Callable[[np.ndarray, np.ndarray | None, np.ndarray], np.ndarray]
 
 #: Bits that one squared quantization step of error is worth to the encoder. 6 / ln 2 = 8.7 would hold for
 #: independent symbols and a linear synthesis; 16 gave the least loss of 12 to 26 with trained networks.
@@ -335,7 +335,8 @@ def _exchange(
     given = None
     if q is not None:
         given = (q - whole).to(torch.int16).cpu().numpy().reshape(-1)
-    differences = coder(rows.reshape(-1), given)
+    means = whole.to(torch.int8).cpu().numpy().reshape(-1)
+    differences = coder(rows.reshape(-1), given, means)
     if q is None:
         read = torch.from_numpy(differences).to(whole.device).reshape(whole.shape)
         q = read.float() + whole

@@ -33,7 +33,7 @@ class TableCounter:
             above = None if parent is None else parent[i]
             self._model.code(self._count, shape, above, fresh[i].tolist(), latents, choose=True)
 
-    def _count(self, rows: np.ndarray, symbols: np.ndarray | None) -> np.ndarray:
+    def _count(self, rows: np.ndarray, symbols: np.ndarray | None, _means: np.ndarray) -> np.ndarray:
         if symbols is None:
             raise ValueError("counting needs symbols")
         index = rows.astype(np.int64) * ALPHABET + symbols + REACH
