@@ -76,7 +76,8 @@ def test_chosen_symbols_cost_less_than_nearest_ones(small_model, level):
         costs.append(float(bits.sum() + z_bits.sum()) + ERROR_BITS * float((symbols - y).square().sum()))
     assert costs[0] < costs[1]
     assert float((chosen - y).abs().max()) < 1.5
-    written = model.code(lambda _, symbols: symbols, q.shape[:3], parent, fresh[0].tolist(), y, choose=True)
+    shape, starts = q.shape[:3], fresh[0].tolist()
+    written = model.code(lambda _, symbols, means: symbols, shape, parent, starts, y, choose=True)
     assert torch.equal(written, chosen[0])
 
 
@@ -126,8 +127,8 @@ def test_a_fresh_slice_does_not_see_the_slice_before(small_model):
     packets = []
     for symbols in (q, other):
         rows = []
-        model.code(lambda r, s, _, out=rows: out.append(r) or s, q.shape[:3], None, [True, False, True, False],
-                   symbols)  # fmt: skip
+        fresh = [True, False, True, False]
+        model.code(lambda r, s, _, out=rows: out.append(r) or s, q.shape[:3], None, fresh, symbols)
         packets.append(rows)
     per_slice = 1 + len(model.groups)
     for a, b in zip(packets[0][2 * per_slice :], packets[1][2 * per_slice :], strict=True):
