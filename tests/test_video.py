@@ -280,6 +280,38 @@ def test_constant_rate_has_no_time_steps(tmp_path: Path, suffix: str, rate: Frac
     assert read(path)[0].info.time_steps == ()
 
 
+def test_times_that_start_later_start_at_zero(tmp_path: Path) -> None:
+    times = [107, 111, 114, 115, 123]
+    source, frames = read(write(tmp_path / "a.mkv", moving(5), times=times))
+    assert len(frames) == 5
+    shown = [float(source.info.time_of(i)) for i in range(5)]
+    assert shown == pytest.approx([(t - 107) / 25 for t in times], abs=0.001)
+
+
+def test_frames_without_times_come_at_the_rate_of_the_stream(tmp_path: Path) -> None:
+    """A raw H.264 stream has none."""
+    path = write(tmp_path / "a.h264", moving(6), codec="libx264", pix_fmt="yuv420p", container="h264")
+    source, frames = read(path)
+    assert len(frames) == 6
+    assert source.info.time_steps == ()
+    assert source.info.time_of(5) == 5 / source.info.frame_rate
+
+
+def test_the_first_of_two_video_streams_is_read(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as file:
+        streams = []
+        for size in ((48, 64), (16, 16)):
+            stream = file.add_stream("ffv1", rate=25)
+            stream.height, stream.width, stream.pix_fmt = *size, "bgr0"
+            streams.append((stream, moving(3, *size)))
+        for stream, frames in streams:
+            for pixels in frames:
+                frame = VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="bgr0")
+                file.mux(stream.encode(frame))
+            file.mux(stream.encode(None))
+    assert np.array_equal(pixels_of(tmp_path / "a.mkv"), moving(3))
+
+
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_rotation_is_read(tmp_path: Path, rotation: int) -> None:
     path = write(tmp_path / "a.mp4", moving(2), codec="libx264", pix_fmt="yuv420p", rotation=rotation)
