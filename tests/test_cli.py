@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -556,6 +557,18 @@ def test_a_reader_that_leaves_is_no_traceback(made: Path) -> None:
 def pipe(stream: IO[Any] | None) -> IO[Any]:
     assert stream is not None
     return stream
+
+
+def test_an_error_after_an_interruption_is_the_interruption(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code below Python may turn Ctrl-C into an error of its own."""
+    assert cli("info", "nothing.mpt").code == FAILED
+    asked = threading.Event()
+    asked.set()
+    monkeypatch.setattr("mptvc.cli_output._interrupted", asked)
+    result = cli("info", "nothing.mpt")
+    assert (result.code, result.err) == (INTERRUPTED, "error: interrupted\n")
 
 
 @pytest.mark.parametrize(

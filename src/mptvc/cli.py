@@ -49,6 +49,7 @@ from mptvc.cli_output import (
     escape,
     explain,
     interrupt,
+    is_interrupted,
     print_json,
     progress_callback,
     say,
@@ -85,6 +86,8 @@ def main() -> None:
     except Exception as error:
         if verbose:
             traceback.print_exc()
+        if is_interrupted():  # code below Python may turn an interruption into an error of its own
+            _fail(EXIT_INTERRUPTED, "interrupted")
         code, message = explain(error)
         _fail(code, message)
     if code == EXIT_INTERRUPTED:  # how the parser reports Ctrl-C

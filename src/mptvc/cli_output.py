@@ -59,6 +59,11 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def is_interrupted() -> bool:
+    """Whether a signal has asked the command to stop."""
+    return _interrupted.is_set()
+
+
 @contextmanager
 def progress_callback(
     label: str, mode: ProgressMode, quiet: bool, unit: str = "frames"
