@@ -20,8 +20,8 @@ CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 def build_small_config() -> ModelConfig:
     """Three levels with few channels; the real geometry."""
     levels = tuple(
-        LevelConfig(values=(63,) * 4 + (15,) * 8, dim=16, blocks=2, groups=(4, 8), hidden=16)
-        for _ in range(3)
+        LevelConfig((63,) * 4 + (15,) * 8, dim=16, blocks=2, groups=(4, 8), hidden=16, detail=detail)
+        for detail in (1, 2, 1)
     )
     return ModelConfig(levels=levels, hyper_channels=4, heads=1, head_dim=8)
 

@@ -13,7 +13,7 @@ ROOT = Path(mptvc.__file__).parent
 #: A module imports only modules of earlier layers.
 LAYERS = [
     ["errors"],
-    ["config"],
+    ["config", "rate"],
     ["header"],
     ["bitstream", "entropy_coder", "targets", "pyramid", "fsq", "metrics"],
     ["attention", "tiling", "integer_network", "files", "remote", "folders", "raw_video"],
@@ -42,7 +42,7 @@ LAYERS = [
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 
 #: Reads and writes files without any network.
-FORMAT = ["errors", "config", "header", "bitstream", "entropy_coder", "targets", "files"]
+FORMAT = ["errors", "config", "rate", "header", "bitstream", "entropy_coder", "targets", "files"]
 #: Computes; touches nothing outside.
 MATHS = [
     "pyramid",
@@ -55,6 +55,7 @@ MATHS = [
     "model",
 ]
 MATHS_MAY_IMPORT = {
+    "bisect",
     "collections",
     "dataclasses",
     "functools",
@@ -137,7 +138,7 @@ def test_format_needs_no_torch(name: str) -> None:
 @pytest.mark.parametrize("name", MATHS)
 def test_maths_touches_nothing_outside(name: str) -> None:
     assert foreign_imports(name) <= MATHS_MAY_IMPORT
-    assert own_imports(name) <= {*MATHS, "config"}
+    assert own_imports(name) <= {*MATHS, "config", "rate"}
 
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - set(TRAIN) - {"cli_train"}))

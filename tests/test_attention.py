@@ -59,7 +59,7 @@ def test_token_outside_the_window_has_no_influence(small_config):
 
 def test_shift_by_a_patch_shifts_latents_by_a_token(small_config):
     analysis = randomise(Analysis(0, small_config))
-    patches = torch.randn(1, 2, 40, 48, small_config.patch_values)
+    patches = torch.randn(1, 2, 40, 48, small_config.patch_values(0))
     scenes = torch.zeros(1, 2)
     with torch.no_grad():
         whole = analysis(patches, None, scenes)
@@ -78,7 +78,7 @@ def test_positions_jump_at_every_cut(small_config):
 
 def test_inside_a_shot_the_jump_cancels(small_config):
     analysis = randomise(Analysis(0, small_config))
-    patches = torch.randn(1, 4, 6, 6, small_config.patch_values)
+    patches = torch.randn(1, 4, 6, 6, small_config.patch_values(0))
     with torch.no_grad():
         first = analysis(patches, None, torch.zeros(1, 4))
         later = analysis(patches, None, torch.full((1, 4), 7))

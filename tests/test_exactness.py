@@ -29,11 +29,10 @@ import mptvc.clip
 import mptvc.entropy_model
 from mptvc.api import symbol_digests
 from mptvc.bitstream import read_header
-from mptvc.clip import ClipCoder
+from mptvc.clip import ClipCoder, CodedLevel
 from mptvc.codec import Codec
 from mptvc.entropy_coder import PacketReader, PacketWriter
 from mptvc.errors import CorruptPacketError
-from mptvc.header import Header
 from mptvc.model import Model
 from mptvc.streaming import Compressor, Decompressor
 from mptvc.video_input import VideoSource
@@ -89,12 +88,10 @@ class RecordingCoder(ClipCoder):
         super().__init__(*args, **settings)
         self.made: list[list[Tensor]] = []
 
-    def encode_clip(
-        self, frames: np.ndarray, header: Header, scenes: tuple[int, ...]
-    ) -> tuple[list[Tensor], list[bytes]]:
-        symbols, packets = super().encode_clip(frames, header, scenes)
-        self.made.append(symbols)
-        return symbols, packets
+    def encode_clip(self, *args: Any, **settings: Any) -> list[CodedLevel]:
+        levels = super().encode_clip(*args, **settings)
+        self.made.append([coded.symbols for coded in levels])
+        return levels
 
 
 def digests_of(coder: ClipCoder, clips: list[list[Tensor]]) -> list[str]:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mptvc.header import Colour as Colour
     from mptvc.header import Header as Header
     from mptvc.header import VideoInfo as VideoInfo
+    from mptvc.rate import Rate as Rate
     from mptvc.raw_video import RawVideo as RawVideo
     from mptvc.reader import VideoReader as VideoReader
     from mptvc.token_files import export_tokens as export_tokens
@@ -77,6 +78,7 @@ _HOMES = {
     "export_tokens": ("token_files", "export_tokens"),
     "import_tokens": ("token_files", "import_tokens"),
     "detect_shots": ("cuts", "detect_shots"),
+    "Rate": ("rate", "Rate"),
     "RawVideo": ("raw_video", "RawVideo"),
     "OutputOptions": ("video_output", "OutputOptions"),
     "probe": ("files", "probe"),

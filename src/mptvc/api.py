@@ -10,12 +10,13 @@ from typing import BinaryIO
 import numpy as np
 
 from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header, read_side
-from mptvc.clip import level_size
+from mptvc.clip import DEFAULT_RATE
 from mptvc.codec import Codec
 from mptvc.cuts import SCENE_THRESHOLD
 from mptvc.errors import FormatError
 from mptvc.files import Source, open_source, seekable
 from mptvc.header import Header, VideoInfo, availability
+from mptvc.rate import Rate
 from mptvc.raw_video import RawVideo
 from mptvc.sound import SidePlayer
 from mptvc.streaming import Compressor, Decompressor
@@ -65,6 +66,7 @@ def encode_file(
     target: str | Path | BinaryIO,
     *,
     codec: Codec | None = None,
+    rate: Rate = DEFAULT_RATE,
     scene_threshold: float | None = SCENE_THRESHOLD,
     start: float = 0.0,
     duration: float | None = None,
@@ -81,6 +83,7 @@ def encode_file(
         source: Any file that FFmpeg reads, raw video, or a binary file object.
         target: Path or binary file object of the result.
         codec: Codec to use; by default one with the packaged weights.
+        rate: How finely to quantize, or how many bits to use.
         scene_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
         start: Seconds of the source to skip.
         duration: Seconds to encode; None for all.
@@ -122,7 +125,7 @@ def encode_file(
                 strict=strict,
             )
         )
-        with Compressor((codec or load_codec()).clips) as compressor:
+        with Compressor((codec or load_codec()).clips, rate) as compressor:
             for count, frame in enumerate(video.frames(), start=1):
                 compressor.add(frame.pixels, is_cut=frame.is_cut)
                 if progress is not None:
@@ -193,9 +196,9 @@ def decode_file(
         refuse_same(source, target)
         target = Path(target)
     with open_source(source) as (file, size):
-        header = read_header(file, limits)
+        header, clips = read_header(file, limits), (codec or load_codec()).clips
         reader = Decompressor(
-            (codec or load_codec()).clips,
+            clips,
             file,
             size,
             levels=levels,
@@ -206,7 +209,7 @@ def decode_file(
         there = availability(header, size)
         arrived = header.video.frames if there.levels else header.plan(there.clips).frames[0]
         first, last = _frame_range(header.video, arrived, start, duration)
-        height, width = level_size(header, header.levels if source_size else reader.levels)
+        height, width = clips.picture_size(header, header.levels if source_size else reader.levels)
         info = _excerpt(header.video, first, last, height, width)
         damage: list[FormatError] = []
         with ExitStack() as stack:

@@ -217,12 +217,13 @@ def _size(coder: _TimedCoder, width: int, height: int, frames: int) -> SizeResul
             symbols: list[torch.Tensor] = []
             for level, packet in enumerate(packets):
                 symbols.append(coder.unpack_level(level, packet, header, symbols, 0))
-            coder.decode_clip(symbols, header, plan.scenes)
+            coder.decode_clip(symbols, header, 0)
 
         return coder.run("total", both)
 
     coder.counting = True
-    (_, packets), counted_encode = encode()
+    levels, counted_encode = encode()
+    packets = [coded.packet for coded in levels]
     _, counted_decode = decode(packets)
     coder.counting = False
     _, timed_encode = encode()

@@ -41,14 +41,19 @@ once, in this order:
     TILE  for each level: rows, columns, margin of its tile grid, 2 bytes each
     INDX  for each level, for each clip: length and CRC-32 of the section, 4 bytes each
     SIDE  (may be missing) length, CRC-32 and lead of the side section, 4 bytes each
+    GAIN  (may be missing) for each level, for each clip: the section's gain, a signed byte, -24 to 24,
+          not all 0; without it, all gains are 0
     time  (may be missing) for each frame the difference of its time stamp to the one before, in
           units of the time base, 4 bytes each; without it, frame i is shown at i / frame rate
 
 **Geometry.** Each shot is padded to a multiple of the patch's frames by repeating its last frame; the
 padded shots, one after the other, are the coded frames, which are cut into clips. The last clip may be
-shorter. The number of clips follows, and INDX MUST have that many entries a level. Level k of K
-works on the source scaled by 2^-(K-1-k), padded beforehand to a multiple of ``patch * 2^(K-1)`` pixels by
-repeating the last row and column.
+shorter. The number of clips follows, and INDX MUST have that many entries a level. A token of level k
+of K spans ``patch * 2^(K-1-k)`` pixels of the source, which is padded beforehand to a multiple of
+``patch * 2^(K-1)`` pixels by repeating the last row and column.
+
+**Gain.** The decoder divides the centred symbols of a section by 2^(gain / 24) before it reconstructs from
+them.
 
 **Side section** = sound and subtitles as they were in the source, in a NUT container whose time stamps are
 ``lead`` seconds later than those of the video, whose first frame is at 0. It stands before level 0, so that a
@@ -75,6 +80,7 @@ from mptvc.errors import (
     UnsupportedVersionError,
 )
 from mptvc.header import Colour, Header, Section, Side, VideoInfo
+from mptvc.rate import MAX_GAIN
 
 MAGIC = b"\x89MPT\r\n\x1a\n"
 VERSION = 1
@@ -132,6 +138,9 @@ def write_header(header: Header) -> bytes:
     if header.side is not None:
         side = header.side
         chunks += _chunk(b"SIDE", _SIDE.pack(side.section.length, side.section.crc, side.lead_s))
+    if header.gains:
+        gains = [gain for level in header.gains for gain in level]
+        chunks += _chunk(b"GAIN", struct.pack(f"<{len(gains)}b", *gains))
     if video.time_steps:
         chunks += _chunk(b"time", struct.pack(f"<{video.frames}I", *video.time_steps))
     fixed = _FIXED.pack(
@@ -240,6 +249,9 @@ def _parse(data: bytes, limits: Limits) -> Header:
     slices = sum(-(-n // patch_frames) for n in shots)
     clips = -(-slices * patch_frames // clip_frames)
     _require(len(entries) == 2 * levels * clips, "the index", _FIXED.size)
+    gains = _integers(chunks, b"GAIN", "b") if b"GAIN" in chunks else ()
+    _require(b"GAIN" not in chunks or (len(gains) == levels * clips and any(gains)), "the gains", _FIXED.size)
+    _require(all(abs(gain) <= MAX_GAIN for gain in gains), "a gain", _FIXED.size)
     sections = [Section(*entries[i : i + 2]) for i in range(0, len(entries), 2)]
     header = Header(
         video=VideoInfo(
@@ -262,6 +274,7 @@ def _parse(data: bytes, limits: Limits) -> Header:
         weights_id=weights_id,
         index=tuple(tuple(sections[k * clips : (k + 1) * clips]) for k in range(levels)),
         side=Side(Section(*side[:2]), side[2]) if side else None,
+        gains=tuple(gains[k * clips : (k + 1) * clips] for k in range(levels)) if gains else (),
     )
     for level, grid in enumerate(header.tiles):
         _require_tiles(grid, header.grid(level))
@@ -283,7 +296,7 @@ def _require_tiles(grid: TileGrid, tokens: tuple[int, int]) -> None:
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Types and payloads of the known chunks, in order."""
-    known = (b"SHOT", b"TILE", b"INDX", b"SIDE", b"time")
+    known = (b"SHOT", b"TILE", b"INDX", b"SIDE", b"GAIN", b"time")
     at, newest = _FIXED.size, -1
     while at < len(data):
         _require(at + _CHUNK.size <= len(data), "a chunk is cut", at)

@@ -28,6 +28,7 @@ from mptvc.cli_options import (
     TileSize,
     Weights,
     codec_from_options,
+    parse_rate,
     parse_raw,
     parse_threshold,
 )
@@ -53,6 +54,12 @@ def encode(
     tile: TileSize = "auto",
     tile_batch: TileBatch = 1,
     threads: Threads = 0,
+    quality: Annotated[
+        float, typer.Option(min=-6, max=6, help="Finer (above 0) or coarser, about as many dB.")
+    ] = 0.0,
+    bpp: Annotated[
+        str | None, typer.Option(help="Most bits per pixel of each prefix, such as 0.02,0.15,0.6.")
+    ] = None,
     scene_detect: Annotated[str, typer.Option(help="auto, off, or a threshold to 100.")] = "auto",
     start: Start = 0.0,
     duration: Duration = None,
@@ -82,10 +89,12 @@ def encode(
     outputs = _outputs(Path(source), output_dir, recursive) if is_folder and output_dir else {}
     from mptvc.api import EncodeReport, encode_file
 
+    rate = parse_rate(quality, bpp)
     codec = codec_from_options(weights, device, dtype, tile, tile_batch, threads)
     encode_one: Callable[..., EncodeReport] = partial(
         encode_file,
         codec=codec,
+        rate=rate,
         scene_threshold=parse_threshold(scene_detect),
         start=start,
         duration=duration,

@@ -12,6 +12,7 @@ from mptvc.bitstream import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from mptvc.codec import Codec
+    from mptvc.rate import Rate
     from mptvc.raw_video import RawVideo
 
 
@@ -60,6 +61,17 @@ RawFormat = Annotated[
 ]
 Start = Annotated[float, typer.Option(min=0, help="Seconds to skip.")]
 Duration = Annotated[float | None, typer.Option(min=0, help="Seconds to keep.")]
+
+
+def parse_rate(quality: float, bpp: str | None) -> "Rate":
+    """The rate that --quality and --bpp ask for."""
+    from mptvc.rate import Rate
+
+    try:
+        return Rate(quality, tuple(float(part) for part in bpp.split(",")) if bpp else ())
+    except ValueError as error:
+        text = str(error) if "found" in str(error) else f"cannot read {bpp}"
+        raise ValueError(f"{text}: --bpp is one number a prefix, such as 0.02,0.15,0.6") from None
 
 
 def parse_tile(text: str) -> tuple[int, int] | None:

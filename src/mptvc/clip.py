@@ -4,7 +4,7 @@ Knows tensors, tiles and packets; knows no file. Memory is bounded by one clip a
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import cast
 
@@ -18,8 +18,9 @@ from mptvc.errors import CorruptPacketError, MptError
 from mptvc.header import Header, VideoInfo
 from mptvc.model import Model, fresh_slices
 from mptvc.pyramid import expand, reduce
+from mptvc.rate import Rate, gain_factor
 from mptvc.tiling import Tile, choose_grid, expanded_tile, extended_pixels, tile_pixels, tiles
-from mptvc.transforms import Analysis, Synthesis, frame_into_patches, frame_of_patches
+from mptvc.transforms import frame_into_patches, frame_of_patches
 
 #: Largest core of a tile that is chosen automatically, in tokens (height, width).
 CORE_TOKENS = (144, 256)
@@ -28,6 +29,25 @@ SMALLEST_CORE = 16
 _WRONG_ROWS = (
     "the file is forged, or this machine computes the entropy model wrongly; then report `mptvc env`"
 )
+
+
+#: Quantization as in training.
+DEFAULT_RATE = Rate()
+
+
+@dataclass(frozen=True)
+class CodedLevel:
+    """One level of one clip.
+
+    Attributes:
+        symbols: Centred symbols, float32 ``[T, h, w, C]``.
+        packet: The packet that holds them.
+        gain: How much finer than in training they are quantized.
+    """
+
+    symbols: Tensor
+    packet: bytes
+    gain: int
 
 
 class ClipCoder:
@@ -90,29 +110,61 @@ class ClipCoder:
 
     @torch.no_grad()
     def encode_clip(
-        self, frames: np.ndarray, header: Header, scenes: tuple[int, ...]
-    ) -> tuple[list[Tensor], list[bytes]]:
-        """Coded frames uint8 ``[F, H, W, 3]`` to centred symbols and packets of every level.
+        self,
+        frames: np.ndarray,
+        header: Header,
+        scenes: tuple[int, ...],
+        rate: Rate = DEFAULT_RATE,
+        *,
+        padding: int = 0,
+    ) -> list[CodedLevel]:
+        """Coded frames to the symbols and packets of every level.
 
-        Returns:
-            For each level float32 ``[F / patch_frames, h, w, C]``, and the packet that holds them.
+        Args:
+            frames: uint8 ``[F, H, W, 3]``.
+            header: Geometry.
+            scenes: Shot number of each slice.
+            rate: How finely to quantize, or how many bits to use.
+            padding: How many of the frames are repeats, for which no bits are due.
 
         Raises:
             MptError: A network returned a number that is not finite.
         """
         pictures = self._pyramid(torch.from_numpy(frames).to(self.device), header)
         shots = torch.tensor([scenes], device=self.device)
-        symbols: list[Tensor] = []
-        packets: list[bytes] = []
+        pixels = frames[padding:].size // 3
+        coded: list[CodedLevel] = []
         x_hat = None
         for k, picture in enumerate(pictures):
             latents = self._analyse(k, picture, x_hat, header, shots)
-            writer = PacketWriter(self._tables[k])
-            symbols.append(self._code(k, writer, latents.shape[:3], symbols, scenes, latents))
-            packets.append(writer.finish())
+            coded.append(self._quantize(latents, coded, scenes, pixels, rate))
             if k + 1 < len(pictures):
-                x_hat = self._synthesise(k, symbols[k].to(self.device), x_hat, header, shots)
-        return symbols, packets
+                y_hat = coded[k].symbols.to(self.device) / gain_factor(coded[k].gain)
+                x_hat = self._synthesise(k, y_hat, x_hat, header, shots)
+        return coded
+
+    def _quantize(
+        self, latents: Tensor, coarser: list[CodedLevel], scenes: tuple[int, ...], pixels: int, rate: Rate
+    ) -> CodedLevel:
+        """Latents of the next level to symbols and a packet, at the gain that the rate asks for."""
+        level, parents = len(coarser), [c.symbols for c in coarser]
+        tried: dict[int, CodedLevel] = {}
+
+        def size_of(gain: int) -> int:
+            writer, y = PacketWriter(self._tables[level]), latents * gain_factor(gain)
+            symbols = self._code(level, writer, y.shape[:3], parents, scenes, y)
+            tried[gain] = CodedLevel(symbols, writer.finish(), gain)
+            return len(tried[gain].packet)
+
+        spent = sum(len(c.packet) for c in coarser)
+
+        def finest() -> int:
+            return self.model.level(level).fsq.finest_gain(latents)
+
+        gain = rate.gain(level, pixels, spent, finest, size_of)
+        if gain not in tried:
+            size_of(gain)
+        return tried[gain]
 
     @torch.no_grad()
     def pack_level(
@@ -164,7 +216,7 @@ class ClipCoder:
         self,
         symbols: list[Tensor],
         header: Header,
-        scenes: tuple[int, ...],
+        clip: int,
         *,
         source_size: bool = True,
     ) -> np.ndarray:
@@ -173,20 +225,21 @@ class ClipCoder:
         Args:
             symbols: For each decoded level ``[T, h, w, C]``.
             header: Geometry.
-            scenes: Shot number of each slice.
+            clip: Number of the clip.
             source_size: Enlarge to the source's size; otherwise the last level's own size.
 
         Returns:
             uint8 ``[F, H, W, 3]``.
         """
-        shots = torch.tensor([scenes], device=self.device)
+        shots = torch.tensor([header.plan(clip).scenes], device=self.device)
         x_hat = None
         for k, level_symbols in enumerate(symbols):
-            x_hat = self._synthesise(k, level_symbols.to(self.device), x_hat, header, shots)
+            y_hat = level_symbols.to(self.device) / gain_factor(header.gain(k, clip))
+            x_hat = self._synthesise(k, y_hat, x_hat, header, shots)
         if x_hat is None:
             raise ValueError("at least one level is needed")
-        doublings = header.levels - len(symbols)
-        size = level_size(header, len(symbols) if not source_size else header.levels)
+        doublings = self.config.shrink(len(symbols) - 1).bit_length() - 1
+        size = self.picture_size(header, len(symbols) if not source_size else header.levels)
         frames = np.empty((x_hat.shape[1], *size, 3), dtype=np.uint8)
         for t in range(x_hat.shape[1]):
             frame = x_hat[:, t].float()
@@ -196,28 +249,42 @@ class ClipCoder:
             frames[t] = frame.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return frames
 
+    def picture_size(self, header: Header, levels: int) -> tuple[int, int]:
+        """Height and width of the picture of the last of ``levels`` levels."""
+        shrink = self.config.shrink(levels - 1)
+        return -(-header.video.height // shrink), -(-header.video.width // shrink)
+
     # Tiles
 
     def _pyramid(self, source: Tensor, header: Header) -> list[Tensor]:
         """Pictures of all levels, coarsest first: uint8 at source size, half floats above."""
         pictures = [source.permute(3, 0, 1, 2)]  # [3, F, H, W]
-        for k in range(header.levels - 1, 0, -1):
-            finer = pictures[0]
-            height, width = (n * header.patch_size for n in header.grid(k))
-            frames = [reduce(extended_pixels(finer[:, t], height, width)) for t in range(finer.shape[1])]
-            pictures.insert(0, torch.stack([f.half() for f in frames], 1))
+        for k in range(header.levels - 2, -1, -1):
+            doublings = (self.config.shrink(k) // self.config.shrink(k + 1)).bit_length() - 1
+            if doublings == 0:
+                pictures.insert(0, pictures[0])
+                continue
+            finer, side = pictures[0], self.config.patch_side(k) << doublings
+            height, width = (n * side for n in header.grid(k))
+            frames = []
+            for t in range(finer.shape[1]):
+                frame = extended_pixels(finer[:, t], height, width)
+                for _ in range(doublings):
+                    frame = reduce(frame)
+                frames.append(frame.half())
+            pictures.insert(0, torch.stack(frames, 1))
         return pictures
 
     def _analyse(
         self, k: int, picture: Tensor, coarser: Tensor | None, header: Header, scenes: Tensor
     ) -> Tensor:
         """Latents ``[T, h, w, C]`` of a level: tiles are blended before they are quantized."""
-        level, patch = self.model.level(k), self.config.patch_size
+        level, patch = self.model.level(k), self.config.patch_side(k)
         shape = (scenes.shape[1], *header.grid(k), self.config.levels[k].channels)
         blended = torch.zeros(shape, device=self.device)
 
         def latents_of(batch: list[Tile]) -> Tensor:
-            h = torch.stack([self._residual_tokens(level.analysis, picture, coarser, t) for t in batch])
+            h = torch.stack([self._residual_tokens(k, picture, coarser, t) for t in batch])
             return level.analysis.latents(h, scenes.expand(len(batch), -1))
 
         for batch in self._batches(header, k):
@@ -230,22 +297,22 @@ class ClipCoder:
         return blended
 
     def _synthesise(
-        self, k: int, symbols: Tensor, coarser: Tensor | None, header: Header, scenes: Tensor
+        self, k: int, y_hat: Tensor, coarser: Tensor | None, header: Header, scenes: Tensor
     ) -> Tensor:
         """A level's picture, half floats ``[3, F, h, w]``: tiles are blended as pixels."""
-        level, patch = self.model.level(k), self.config.patch_size
+        level, patch = self.model.level(k), self.config.patch_side(k)
         height, width = (n * patch for n in header.grid(k))
         frames = scenes.shape[1] * self.config.patch_frames
         blended = torch.zeros(3, frames, height, width, dtype=torch.half, device=self.device)
 
         def tokens_of(batch: list[Tile]) -> Tensor:
-            h = torch.stack([self._symbol_tokens(level.synthesis, symbols, coarser, t) for t in batch])
+            h = torch.stack([self._symbol_tokens(k, y_hat, coarser, t) for t in batch])
             return cast(Tensor, level.synthesis.trunk(h, scenes.expand(len(batch), -1)))
 
         for batch in self._batches(header, k):
             for tile, tile_tokens in self._through(tokens_of, batch):
                 with self._arithmetic():
-                    self._blend(blended, tile, level.synthesis, tile_tokens, coarser)
+                    self._blend(k, blended, tile, tile_tokens, coarser)
         return blended
 
     def _through(
@@ -268,63 +335,64 @@ class ClipCoder:
         for tile in batch:
             yield from self._through(network, [tile])
 
-    def _blend(
-        self, picture: Tensor, tile: Tile, synthesis: Synthesis, h: Tensor, coarser: Tensor | None
-    ) -> None:
-        """Add a tile's weighted reconstruction to a picture ``[3, F, h, w]``, frame by frame."""
-        weights = tile.weights(self.config.patch_size).to(self.device)
+    def _blend(self, k: int, picture: Tensor, tile: Tile, h: Tensor, coarser: Tensor | None) -> None:
+        """Add a tile's weighted reconstruction to a level's picture ``[3, F, h, w]``, frame by frame."""
+        side, synthesis = self.config.patch_side(k), self.model.level(k).synthesis
+        weights = tile.weights(side).to(self.device)
         for t in range(len(h)):
             patches = synthesis.patches(h[t])
             for f in range(self.config.patch_frames):
                 at = t * self.config.patch_frames + f
-                pixels = frame_of_patches(patches, f, self.config).float()
+                pixels = frame_of_patches(patches, f, side).float()
                 if coarser is not None:
-                    pixels += self._base(coarser, tile, at)
-                tile.pixels(picture[:, at], self.config.patch_size).add_(pixels.mul_(weights).half())
+                    pixels += self._below(k, coarser[:, at], tile, side)
+                tile.pixels(picture[:, at], side).add_(pixels.mul_(weights).half())
 
-    def _residual_tokens(
-        self, analysis: Analysis, picture: Tensor, coarser: Tensor | None, tile: Tile
-    ) -> Tensor:
+    def _residual_tokens(self, k: int, picture: Tensor, coarser: Tensor | None, tile: Tile) -> Tensor:
         """The stream ``[T, h, w, D]`` of what the coarser level leaves of a tile, slice by slice."""
-        residual, base = self._patch_buffer(tile), self._patch_buffer(tile)
+        side, analysis = self.config.patch_side(k), self.model.level(k).analysis
+        residual = self._patch_buffer(tile, self.config.patch_values(k))
+        base = None if coarser is None else self._patch_buffer(tile, self.config.base_values)
         slices = []
         for first in range(0, picture.shape[1], self.config.patch_frames):
             for f in range(self.config.patch_frames):
-                pixels = tile_pixels(picture[:, first + f], tile, self.config.patch_size)
-                if coarser is not None:
-                    below = self._base(coarser, tile, first + f)
-                    frame_into_patches(below, f, base, self.config)
+                pixels = tile_pixels(picture[:, first + f], tile, side)
+                if coarser is not None and base is not None:
+                    below = self._below(k, coarser[:, first + f], tile, self.config.patch_size)
+                    frame_into_patches(below, f, base, self.config.patch_size)
+                    if side != self.config.patch_size:
+                        below = self._below(k, coarser[:, first + f], tile, side)
                     pixels -= below
-                frame_into_patches(pixels, f, residual, self.config)
-            slices.append(analysis.tokens(residual, None if coarser is None else base))
+                frame_into_patches(pixels, f, residual, side)
+            slices.append(analysis.tokens(residual, base))
         return torch.stack(slices)
 
-    def _symbol_tokens(
-        self, synthesis: Synthesis, symbols: Tensor, coarser: Tensor | None, tile: Tile
-    ) -> Tensor:
-        """The stream ``[T, h, w, D]`` of a tile's symbols, slice by slice."""
-        base = self._patch_buffer(tile)
+    def _symbol_tokens(self, k: int, y_hat: Tensor, coarser: Tensor | None, tile: Tile) -> Tensor:
+        """The stream ``[T, h, w, D]`` of a tile's quantized latents, slice by slice."""
+        synthesis, patch = self.model.level(k).synthesis, self.config.patch_size
+        base = None if coarser is None else self._patch_buffer(tile, self.config.base_values)
         slices = []
-        for t, y_hat in enumerate(tile.tokens(symbols)):
-            if coarser is not None:
+        for t, latents in enumerate(tile.tokens(y_hat)):
+            if coarser is not None and base is not None:
                 for f in range(self.config.patch_frames):
-                    below = self._base(coarser, tile, t * self.config.patch_frames + f)
-                    frame_into_patches(below, f, base, self.config)
-            slices.append(synthesis.tokens(y_hat, None if coarser is None else base))
+                    below = self._below(k, coarser[:, t * self.config.patch_frames + f], tile, patch)
+                    frame_into_patches(below, f, base, patch)
+            slices.append(synthesis.tokens(latents, base))
         return torch.stack(slices)
 
-    def _patch_buffer(self, tile: Tile) -> Tensor:
-        """Room for one slice of a tile as patches ``[h, w, P]``, in the networks' type.
+    def _patch_buffer(self, tile: Tile, values: int) -> Tensor:
+        """Room for one slice of a tile as patches ``[h, w, values]``, in the networks' type.
 
         It is filled frame by frame and used for every slice: fresh memory of this size costs more
         than the arithmetic on it.
         """
         height, width = tile.y.stop - tile.y.start, tile.x.stop - tile.x.start
-        return torch.empty(height, width, self.config.patch_values, dtype=self.dtype, device=self.device)
+        return torch.empty(height, width, values, dtype=self.dtype, device=self.device)
 
-    def _base(self, coarser: Tensor, tile: Tile, frame: int) -> Tensor:
-        """The expanded coarser reconstruction under one frame of a tile ``[3, h, w]``."""
-        return expanded_tile(coarser[:, frame], tile, self.config.patch_size)
+    def _below(self, k: int, coarser: Tensor, tile: Tile, per_token: int) -> Tensor:
+        """The coarser reconstruction ``[3, h, w]`` under one frame of a tile of level ``k``, so large."""
+        doublings = (per_token * 2 // self.config.patch_side(k - 1)).bit_length() - 1
+        return expanded_tile(coarser, tile, per_token, doublings)
 
     def _arithmetic(self) -> torch.autocast:
         low = self.dtype != torch.float32
@@ -341,9 +409,3 @@ class ClipCoder:
             alike = list(group)
             for first in range(0, len(alike), self.tile_batch):
                 yield alike[first : first + self.tile_batch]
-
-
-def level_size(header: Header, levels: int) -> tuple[int, int]:
-    """Height and width of the picture of the last of ``levels`` levels."""
-    factor = 2 ** (header.levels - levels)
-    return -(-header.video.height // factor), -(-header.video.width // factor)

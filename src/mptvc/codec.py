@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from mptvc.bitstream import write_header
-from mptvc.clip import ClipCoder
-from mptvc.header import Header, Section
+from mptvc.clip import DEFAULT_RATE, ClipCoder, CodedLevel
+from mptvc.header import Header, Section, gains_of
 from mptvc.model import Model
+from mptvc.rate import Rate
 from mptvc.streaming import (
     Compressor,
     Decompressor,
@@ -80,24 +81,34 @@ class Codec:
         """The networks."""
         return self.clips.model
 
-    def encode(self, frames: np.ndarray, *, shots: Sequence[int] | None = None) -> Tokens:
+    def encode(
+        self, frames: np.ndarray, *, shots: Sequence[int] | None = None, rate: Rate = DEFAULT_RATE
+    ) -> Tokens:
         """Frames to tokens.
 
         Args:
             frames: uint8 ``[T, H, W, 3]``.
             shots: Frames of each shot; one shot by default (`mptvc.detect_shots` finds them).
+            rate: How finely to quantize; the default gives every video tokens of the same meaning.
 
         Raises:
             ValueError: Wrong shape or dtype, or shots that do not sum to T.
         """
         header = self.clips.header(describe(frames, Fraction(25)), checked_shots(frames, shots))
-        clips = [self.clips.encode_clip(frames[list(plan.frames)], header, plan.scenes)[0]
-                 for plan in map(header.plan, range(header.clips))]  # fmt: skip
-        levels = tuple(
-            self.model.level(k).fsq.to_symbols(torch.cat(parts).to(self.clips.device)).cpu()
-            for k, parts in enumerate(zip(*clips, strict=True))
-        )
-        return Tokens(levels, header)
+        clips = [self._encode_clip(frames, header, clip, rate) for clip in range(header.clips)]
+        coded = list(zip(*clips, strict=True))  # for each level its clips
+        levels = tuple(self._to_tokens(k, [c.symbols for c in parts]) for k, parts in enumerate(coded))
+        gains = gains_of([[c.gain for c in parts] for parts in coded])
+        return Tokens(levels, replace(header, gains=gains))
+
+    def _encode_clip(self, frames: np.ndarray, header: Header, clip: int, rate: Rate) -> list[CodedLevel]:
+        plan = header.plan(clip)
+        padding = len(plan.frames) - len(plan.kept)
+        return self.clips.encode_clip(frames[list(plan.frames)], header, plan.scenes, rate, padding=padding)
+
+    def _to_tokens(self, level: int, clips: list[Tensor]) -> Tensor:
+        symbols = torch.cat(clips).to(self.clips.device)
+        return self.model.level(level).fsq.to_symbols(symbols).cpu()
 
     def decode(self, tokens: Tokens, *, levels: int | None = None) -> np.ndarray:
         """Tokens to frames uint8 ``[T, H, W, 3]``, from the first ``levels`` levels."""
@@ -105,9 +116,8 @@ class Codec:
         levels = checked_levels(levels, len(tokens.levels))
         parts = []
         for clip in range(header.clips):
-            plan = header.plan(clip)
             symbols = self._clip_symbols(tokens, clip)[:levels]
-            parts.append(self.clips.decode_clip(symbols, header, plan.scenes)[plan.kept])
+            parts.append(self.clips.decode_clip(symbols, header, clip)[header.plan(clip).kept])
         return np.concatenate(parts)
 
     def _clip_symbols(self, tokens: Tokens, clip: int) -> list[Tensor]:
@@ -179,11 +189,12 @@ class Codec:
         *,
         frame_rate: Fraction = Fraction(25),
         shots: Sequence[int] | None = None,
+        rate: Rate = DEFAULT_RATE,
     ) -> bytes:
         """Frames to the bytes of an ``.mpt`` file; arguments as in ``encode``."""
         video, out = describe(frames, frame_rate), BytesIO()
         starts = set(np.cumsum(checked_shots(frames, shots)).tolist())
-        with Compressor(self.clips) as compressor:
+        with Compressor(self.clips, rate) as compressor:
             for index, frame in enumerate(frames):
                 compressor.add(frame, is_cut=index in starts)
             compressor.finish(video, out)

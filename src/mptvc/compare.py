@@ -76,7 +76,7 @@ def compare_file(
             plan, symbols = header.plan(clip), reader.symbols(clip)
             wanted = _take(frames, len(plan.kept), f"{reference} has fewer frames than {file}")
             for count, meter in enumerate(meters, start=1):
-                coded = codec.clips.decode_clip(symbols[:count], header, plan.scenes)
+                coded = codec.clips.decode_clip(symbols[:count], header, clip)
                 meter.add(wanted, coded[plan.kept])
             done += len(wanted)
             if progress is not None:

@@ -25,6 +25,8 @@ class LevelConfig:
         blocks: Attention blocks in each of the two networks.
         groups: Sizes of the channel groups that are coded one after the other.
         hidden: Hidden width of the entropy model.
+        detail: How many times larger than 1/2^(K-1-k) of the source the level's picture is; its patches are
+            as many times wider, so the token grid does not depend on it.
     """
 
     values: tuple[int, ...]
@@ -32,6 +34,7 @@ class LevelConfig:
     blocks: int
     groups: tuple[int, ...]
     hidden: int
+    detail: int = 1
 
     @property
     def channels(self) -> int:
@@ -49,9 +52,10 @@ class ModelConfig:
     """The whole model.
 
     Attributes:
-        levels: From the coarsest to the finest; level k works at 1/2^(K-1-k) of the source size.
+        levels: From the coarsest to the finest; a token of level k spans ``patch_size * 2^(K-1-k)`` pixels of
+            the source.
         patch_frames: Frames in a token.
-        patch_size: Height and width of a token in pixels of its level.
+        patch_size: Height and width of a token in pixels of a level whose ``detail`` is 1.
         clip_frames: Coded frames in a clip, a multiple of ``patch_frames``.
         window: Tokens that attention sees to each side along y and x.
         heads: Attention heads for each of the three axes.
@@ -99,6 +103,8 @@ class ModelConfig:
             _check(level.channels <= level.dim <= 2048, "dim from channels to 2048", level.dim)
             _check(0 <= level.blocks <= 32, "0 to 32 blocks", level.blocks)
             _check(1 <= level.hidden <= 512, "1 to 512 hidden", level.hidden)
+            _check(level.detail in (1, 2), "detail 1 or 2", level.detail)
+        _check(self.levels[-1].detail == 1, "detail 1 of the finest level", self.levels[-1].detail)
         _check(1 <= self.patch_frames <= 16, "patch_frames 1 to 16", self.patch_frames)
         _check(self.patch_size in (2, 4, 8, 16), "patch_size 2, 4, 8 or 16", self.patch_size)
         _check(
@@ -128,9 +134,21 @@ class ModelConfig:
         return self.clip_frames // self.patch_frames
 
     @property
-    def patch_values(self) -> int:
-        """Pixel values in one patch, three colours included."""
+    def base_values(self) -> int:
+        """Pixel values in the coarser picture's patch under a token, three colours included."""
         return 3 * self.patch_frames * self.patch_size**2
+
+    def patch_side(self, level: int) -> int:
+        """Height and width of a level's patches in pixels of its picture."""
+        return self.patch_size * self.levels[level].detail
+
+    def patch_values(self, level: int) -> int:
+        """Pixel values in one patch of a level, three colours included."""
+        return 3 * self.patch_frames * self.patch_side(level) ** 2
+
+    def shrink(self, level: int) -> int:
+        """Size of the source over that of a level's picture."""
+        return (1 << (len(self.levels) - 1 - level)) // self.levels[level].detail
 
     @property
     def multiple(self) -> int:
@@ -138,8 +156,16 @@ class ModelConfig:
         return self.patch_size << (len(self.levels) - 1)
 
     def to_json(self) -> str:
-        """Return the configuration as JSON text."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        """Return the configuration as JSON text, without later fields that have their first meaning.
+
+        The identity of weights is taken over this text, so that of the first weights must not change.
+        """
+        raw = asdict(self)
+        for level in raw["levels"]:
+            for name, value in _LATER_FIELDS[LevelConfig].items():
+                if level[name] == value:
+                    del level[name]
+        return json.dumps(raw, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "ModelConfig":
@@ -173,6 +199,10 @@ class TileGrid:
     margin: int
 
 
+#: Fields that the first weights do not have, with the values that these mean.
+_LATER_FIELDS: dict[type, dict[str, Any]] = {LevelConfig: {"detail": 1}}
+
+
 def _check(condition: bool, expected: str, found: object) -> None:
     if not condition:
         raise WeightsError(f"config.json: expected {expected}, found {found}")
@@ -181,6 +211,7 @@ def _check(condition: bool, expected: str, found: object) -> None:
 def _build(kind: type, raw: Any) -> Any:
     """Make a dataclass from a mapping with exactly its fields, lists turned into tuples."""
     _check(isinstance(raw, dict), f"an object for {kind.__name__}", type(raw).__name__)
+    raw = {**_LATER_FIELDS.get(kind, {}), **raw}
     kinds = {field.name: field.type for field in fields(kind)}
     _check(
         not kinds.keys() - raw.keys(), f"the fields of {kind.__name__}", f"none named {_first(kinds, raw)}"

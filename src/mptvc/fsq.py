@@ -5,8 +5,15 @@ bounding function: the scale of a channel belongs to the linear layer in front o
 bound keeps the reconstruction points equally spaced.
 """
 
+from bisect import bisect_right
+
 import torch
 from torch import Tensor, nn
+
+from mptvc.rate import MAX_GAIN, gain_factor
+
+#: Energy that the clamp may take away, in that of rounding.
+_CLAMPED = 0.1
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -40,6 +47,18 @@ class FSQ(nn.Module):
         """
         y = y.float()
         return round_ste(torch.minimum(torch.maximum(y, -self.halves), self.halves))
+
+    def finest_gain(self, y: Tensor) -> int:
+        """The largest gain (see `rate`), from 0, at which hardly a latent ``[..., C]`` leaves its range.
+
+        What the clamp takes away may have at most a tenth of the energy of rounding.
+        """
+        size = y.abs()
+
+        def clamped(gain: int) -> float:
+            return float((size * gain_factor(gain) - self.halves).clamp_min_(0).square_().mean())
+
+        return bisect_right(range(1, MAX_GAIN + 1), _CLAMPED / 12, key=clamped)
 
     def to_symbols(self, y_hat: Tensor) -> Tensor:
         """Centred integers ``[..., C]`` to symbols counted from zero, uint8."""

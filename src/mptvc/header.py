@@ -4,6 +4,7 @@ Pure data and arithmetic: no bytes, no files, no tensors. `bitstream` writes and
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -116,6 +117,7 @@ class Header:
         weights_id: SHA-256 of the whole weights.
         index: Sections of each level, by clip.
         side: The side section, None without one.
+        gains: Gain of each section, like ``index``; empty where all are 0.
         extra_bytes: Bytes of optional chunks that this release skips.
     """
 
@@ -129,6 +131,7 @@ class Header:
     weights_id: bytes
     index: tuple[tuple[Section, ...], ...]
     side: Side | None = None
+    gains: tuple[tuple[int, ...], ...] = ()
     extra_bytes: int = 0
 
     @property
@@ -188,12 +191,18 @@ class Header:
         )
         return height, width
 
+    def gain(self, level: int, clip: int) -> int:
+        """How much finer than in training a section is quantized, in 24ths of an octave."""
+        return self.gains[level][clip] if self.gains else 0
+
     @property
     def size_bytes(self) -> int:
         """Bytes of the header."""
         chunks = [4 * len(self.shots), 6 * self.levels, 8 * self.levels * self.clips]
         if self.side is not None:
             chunks.append(SIDE_BYTES)
+        if self.gains:
+            chunks.append(self.levels * self.clips)
         if self.video.time_steps:
             chunks.append(4 * self.video.frames)
         return FIXED_BYTES + sum(8 + size for size in chunks) + 4 + self.extra_bytes
@@ -215,6 +224,11 @@ class Header:
     def picture_bytes(self, levels: int) -> int:
         """Bytes of that prefix without the side section."""
         return self.prefix_bytes(levels) - (0 if self.side is None else self.side.section.length)
+
+
+def gains_of(gains: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """A header's ``gains`` from those of each level's sections."""
+    return tuple(map(tuple, gains)) if any(map(any, gains)) else ()
 
 
 @dataclass(frozen=True)

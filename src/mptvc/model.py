@@ -38,7 +38,9 @@ class Level(nn.Module):
 
     def __init__(self, index: int, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        self.detail = config.levels[index].detail
+        self.patch = (config.patch_frames, config.patch_side(index))
+        self.base_patch = (config.patch_frames, config.patch_size)
         self.analysis = Analysis(index, config)
         self.synthesis = Synthesis(index, config)
         self.fsq = FSQ(config.levels[index].halves)
@@ -49,13 +51,19 @@ class Level(nn.Module):
 
         Args:
             x: The level's picture ``[B, 3, T, h, w]``.
-            base: The expanded coarser reconstruction of the same shape, None at level 0.
+            base: The coarser reconstruction from ``Model.base``, None at level 0.
             scenes: Shot number of each slice ``[B, T]``.
         """
-        residual = x if base is None else x - base
-        base_patches = None if base is None else patchify(base, self.config)
-        latents: Tensor = self.analysis(patchify(residual, self.config), base_patches, scenes)
+        residual = x if base is None else x - self.enlarge(base)
+        latents: Tensor = self.analysis(patchify(residual, *self.patch), self._base_patches(base), scenes)
         return latents
+
+    def enlarge(self, base: Tensor) -> Tensor:
+        """The coarser reconstruction at the size of this level's picture."""
+        return base if self.detail == 1 else expand(base)
+
+    def _base_patches(self, base: Tensor | None) -> Tensor | None:
+        return None if base is None else patchify(base, *self.base_patch)
 
     def quantize(self, y: Tensor, parent: Tensor | None, scenes: Tensor) -> tuple[Tensor, Tensor]:
         """Centred symbols for latents ``[B, T, H, W, C]``, with a straight-through gradient.
@@ -73,10 +81,10 @@ class Level(nn.Module):
         return rounded + (chosen - rounded).detach(), rounded.detach()
 
     def synthesise(self, y_hat: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
-        """Reconstruction ``[B, 3, T, h, w]`` from centred symbols ``[B, T, H, W, C]``."""
-        base_patches = None if base is None else patchify(base, self.config)
-        out = unpatchify(self.synthesis(y_hat, base_patches, scenes), self.config).float()
-        return out if base is None else base + out
+        """Reconstruction ``[B, 3, T, h, w]`` from quantized latents ``[B, T, H, W, C]``, in steps."""
+        patches = self.synthesis(y_hat, self._base_patches(base), scenes)
+        out = unpatchify(patches, *self.patch).float()
+        return out if base is None else self.enlarge(base) + out
 
 
 class Model(nn.Module):
@@ -100,10 +108,18 @@ class Model(nn.Module):
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """Pictures of all levels, coarsest first."""
-        pictures = [x]
-        for _ in self.config.levels[1:]:
-            pictures.insert(0, reduce(pictures[0]))
+        pictures, size = [x], 1
+        for index in reversed(range(len(self.levels) - 1)):
+            picture = pictures[0]
+            while size < self.config.shrink(index):
+                picture, size = reduce(picture), 2 * size
+            pictures.insert(0, picture)
         return pictures
+
+    def base(self, index: int, coarser: Tensor) -> Tensor:
+        """What level ``index`` starts from: the coarser picture with ``patch_size`` pixels a token."""
+        same = self.config.shrink(index - 1) == self.config.shrink(index) * self.config.levels[index].detail
+        return coarser if same else expand(coarser)
 
     def encode(self, x: Tensor, scenes: Tensor | None = None) -> list[Tensor]:
         """Video ``[B, 3, T, H, W]`` in [-1, 1] to centred symbols of every level.
@@ -124,7 +140,7 @@ class Model(nn.Module):
             parent = latents[-1] if latents else None
             latents.append(level.quantize(level.analyse(picture, base, scenes), parent, scenes)[0])
             if index + 1 < len(self.levels):
-                base = expand(level.synthesise(latents[-1], base, scenes))
+                base = self.base(index + 1, level.synthesise(latents[-1], base, scenes))
         return latents
 
     def decode(self, latents: list[Tensor], scenes: Tensor | None = None) -> Tensor:
@@ -133,7 +149,7 @@ class Model(nn.Module):
         for index, y_hat in enumerate(latents):
             if scenes is None:
                 scenes = y_hat.new_zeros(y_hat.shape[:2])
-            base = None if x_hat is None else expand(x_hat)
+            base = None if x_hat is None else self.base(index, x_hat)
             x_hat = self.level(index).synthesise(y_hat, base, scenes)
         if x_hat is None:
             raise ValueError("decode needs the symbols of at least one level")
@@ -151,14 +167,22 @@ class Model(nn.Module):
         return outputs
 
     def level_forward(
-        self, index: int, x: Tensor, coarser: LevelOutput | None, scenes: Tensor
+        self, index: int, x: Tensor, coarser: LevelOutput | None, scenes: Tensor, gain: float = 1.0
     ) -> LevelOutput:
-        """The training pass of one level, given what the coarser one made."""
+        """The training pass of one level, given what the coarser one made.
+
+        Args:
+            index: The level.
+            x: Its picture ``[B, 3, T, h, w]``.
+            coarser: The coarser level's output, None at level 0.
+            scenes: Shot number of each slice ``[B, T]``.
+            gain: Quantization steps in the one that the level was trained for.
+        """
         level = self.level(index)
-        base = None if coarser is None else expand(coarser.x_hat.detach())
+        base = None if coarser is None else self.base(index, coarser.x_hat.detach())
         parent = None if coarser is None else coarser.y_hat.detach()
-        y_hat, rounded = level.quantize(level.analyse(x, base, scenes), parent, scenes)
-        x_hat = level.synthesise(y_hat, base, scenes)
+        y_hat, rounded = level.quantize(gain * level.analyse(x, base, scenes), parent, scenes)
+        x_hat = level.synthesise(y_hat / gain, base, scenes)
         y_bits, z_bits = level.entropy_model(y_hat, parent, fresh_slices(scenes), rounded)
         pixels = x.numel() / x.shape[1]
         bits = (y_bits.sum() + z_bits.sum()) / pixels

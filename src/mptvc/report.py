@@ -106,7 +106,7 @@ def _frame(codec: Codec, reader: Decompressor, index: int, source: np.ndarray) -
     coded = plan.kept[index - first]
     levels, errors = [], []
     for count in range(1, len(symbols) + 1):
-        decoded = codec.clips.decode_clip(symbols[:count], header, plan.scenes)[coded]
+        decoded = codec.clips.decode_clip(symbols[:count], header, clip)[coded]
         levels.append(_picture(decoded))
         difference = np.abs(source.astype(np.int16) - decoded) * _ERROR_GAIN
         errors.append(_picture(difference.clip(0, 255).astype(np.uint8)))

@@ -14,9 +14,10 @@ import numpy as np
 from torch import Tensor
 
 from mptvc.bitstream import MAX_RATIO, MAX_SIDE, read_header, read_section, write_header
-from mptvc.clip import ClipCoder
+from mptvc.clip import DEFAULT_RATE, ClipCoder
 from mptvc.errors import CorruptPacketError, FormatError, LimitExceededError, WeightsError
-from mptvc.header import Availability, Header, Section, Side, VideoInfo, availability
+from mptvc.header import Availability, Header, Section, Side, VideoInfo, availability, gains_of
+from mptvc.rate import Rate
 
 _SPOOL_BYTES = 2**25
 _COPY_BYTES = 2**20
@@ -28,13 +29,14 @@ class Compressor:
     Packets wait in temporary files, one per level, because the file is level-major.
     """
 
-    def __init__(self, coder: ClipCoder) -> None:
-        self._coder, self._patch = coder, coder.config.patch_frames
+    def __init__(self, coder: ClipCoder, rate: Rate = DEFAULT_RATE) -> None:
+        self._coder, self._patch, self._rate = coder, coder.config.patch_frames, rate
         self._shots: list[int] = []
         self._buffer: np.ndarray | None = None
-        self._filled = 0
+        self._filled = self._padding = 0
         self._scenes: list[int] = []
         self._sections: list[list[Section]] = [[] for _ in coder.config.levels]
+        self._gains: list[list[int]] = [[] for _ in coder.config.levels]
         self._spools = [
             SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - closed by __exit__
             for _ in coder.config.levels
@@ -72,17 +74,21 @@ class Compressor:
     def _pad_shot(self) -> None:
         """Repeat the last frame until the shot fills its last patch."""
         while self._filled % self._patch:
+            self._padding += 1
             self._put(self._buffer[self._filled - 1])  # type: ignore[index]
 
     def _flush(self) -> None:
         if self._buffer is None or self._header is None:
             return
         scenes = tuple(self._scenes)
-        _, packets = self._coder.encode_clip(self._buffer[: self._filled], self._header, scenes)
-        for packet, sections, spool in zip(packets, self._sections, self._spools, strict=True):
-            sections.append(Section(len(packet), crc32(packet)))
-            spool.write(packet)
-        self._filled, self._scenes = 0, []
+        levels = self._coder.encode_clip(
+            self._buffer[: self._filled], self._header, scenes, self._rate, padding=self._padding
+        )
+        for k, coded in enumerate(levels):
+            self._sections[k].append(Section(len(coded.packet), crc32(coded.packet)))
+            self._gains[k].append(coded.gain)
+            self._spools[k].write(coded.packet)
+        self._filled, self._padding, self._scenes = 0, 0, []
 
     def finish(
         self, video: VideoInfo, out: BinaryIO, side_file: BinaryIO | None = None, lead_s: int = 0
@@ -108,6 +114,7 @@ class Compressor:
             shots=tuple(self._shots),
             index=tuple(tuple(sections) for sections in self._sections),
             side=None if side_file is None else Side(_measure(side_file), lead_s),
+            gains=gains_of(self._gains),
         )
         out.write(write_header(header))
         for spool in (*([] if side_file is None else [side_file]), *self._spools):
@@ -190,11 +197,11 @@ class Decompressor:
 
     def frames(self, clip: int, *, source_size: bool = True) -> np.ndarray:
         """Source frames of one clip, uint8 ``[T, H, W, 3]``; none where nothing has arrived."""
-        plan, symbols = self.header.plan(clip), self.symbols(clip)
+        symbols = self.symbols(clip)
         if not symbols:
             return np.empty((0, self.header.video.height, self.header.video.width, 3), np.uint8)
-        coded = self._coder.decode_clip(symbols, self.header, plan.scenes, source_size=source_size)
-        return coded[plan.kept]
+        coded = self._coder.decode_clip(symbols, self.header, clip, source_size=source_size)
+        return coded[self.header.plan(clip).kept]
 
 
 def _measure(file: BinaryIO) -> Section:

@@ -105,7 +105,7 @@ def _spans(size: int, count: int, margin: int) -> list[Span]:
 
 # Pixels of tiles
 
-#: Pixels of the coarser level that ``expand`` reads beyond a tile.
+#: Pixels that ``expand`` reads beyond a tile.
 _HALO = 2
 
 
@@ -131,14 +131,24 @@ def tile_pixels(picture: Tensor, tile: Tile, patch: int) -> Tensor:
     return F.pad(inside, missing, mode="replicate") if any(missing) else inside
 
 
-def expanded_tile(coarser: Tensor, tile: Tile, patch: int) -> Tensor:
-    """The expanded coarser frame ``[3, h / 2, w / 2]`` under a tile, ``[3, h, w]``."""
+def expanded_tile(coarser: Tensor, tile: Tile, patch: int, doublings: int) -> Tensor:
+    """The coarser frame ``[3, h, w]`` under a tile, enlarged.
+
+    Args:
+        coarser: The whole frame.
+        tile: Where.
+        patch: Pixels of the result along a token.
+        doublings: How often it is doubled.
+    """
+    factor, halo = 1 << doublings, _HALO * doublings
     spans, lead = [], []
     for span, size in ((tile.y, coarser.shape[-2]), (tile.x, coarser.shape[-1])):
-        start = max(0, span.start * patch // 2 - _HALO)
-        spans.append(slice(start, min(size, span.stop * patch // 2 + _HALO)))
-        lead.append(span.start * patch - 2 * start)
-    big = expand(coarser[..., spans[0], spans[1]].float())
+        start = max(0, span.start * patch // factor - halo)
+        spans.append(slice(start, min(size, span.stop * patch // factor + halo)))
+        lead.append(span.start * patch - factor * start)
+    big = coarser[..., spans[0], spans[1]].float()
+    for _ in range(doublings):
+        big = expand(big)
     height = (tile.y.stop - tile.y.start) * patch
     width = (tile.x.stop - tile.x.start) * patch
     return big[..., lead[0] : lead[0] + height, lead[1] : lead[1] + width]

@@ -12,35 +12,31 @@ from mptvc.attention import Block, Rotary, rotary_table
 from mptvc.config import LevelConfig, ModelConfig
 
 
-def patchify(x: Tensor, config: ModelConfig) -> Tensor:
+def patchify(x: Tensor, p_t: int, p: int) -> Tensor:
     """Cut video ``[B, 3, T, H, W]`` into patches ``[B, T/p_t, H/p, W/p, 3 p_t p p]``."""
-    p_t, p = config.patch_frames, config.patch_size
     b, c, t, h, w = x.shape
     x = x.reshape(b, c, t // p_t, p_t, h // p, p, w // p, p)
     return x.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)  # [B, T, H, W, 3 p_t p p]
 
 
-def unpatchify(patches: Tensor, config: ModelConfig) -> Tensor:
+def unpatchify(patches: Tensor, p_t: int, p: int) -> Tensor:
     """Join patches ``[B, T, H, W, 3 p_t p p]`` to video ``[B, 3, T p_t, H p, W p]``."""
-    p_t, p = config.patch_frames, config.patch_size
     b, t, h, w, _ = patches.shape
     x = patches.reshape(b, t, h, w, 3, p_t, p, p)
     return x.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(b, 3, t * p_t, h * p, w * p)
 
 
-def frame_into_patches(frame: Tensor, index: int, patches: Tensor, config: ModelConfig) -> None:
+def frame_into_patches(frame: Tensor, index: int, patches: Tensor, p: int) -> None:
     """Write frame ``[3, h, w]`` as the frame ``index`` of one slice's patches ``[h/p, w/p, P]``."""
-    p = config.patch_size
     height, width, _ = patches.shape
-    cells = patches.view(height, width, 3, config.patch_frames, p, p)[:, :, :, index]
+    cells = patches.view(height, width, 3, -1, p, p)[:, :, :, index]
     cells.copy_(frame.view(3, height, p, width, p).permute(1, 3, 0, 2, 4))
 
 
-def frame_of_patches(patches: Tensor, index: int, config: ModelConfig) -> Tensor:
+def frame_of_patches(patches: Tensor, index: int, p: int) -> Tensor:
     """Frame ``index`` ``[3, h, w]`` of one slice's patches ``[h/p, w/p, P]``."""
-    p = config.patch_size
     height, width, _ = patches.shape
-    cells = patches.view(height, width, 3, config.patch_frames, p, p)[:, :, :, index]
+    cells = patches.view(height, width, 3, -1, p, p)[:, :, :, index]
     return cells.permute(2, 0, 3, 1, 4).reshape(3, height * p, width * p)
 
 
@@ -87,7 +83,7 @@ class Analysis(nn.Module):
     def __init__(self, index: int, config: ModelConfig) -> None:
         super().__init__()
         level = config.levels[index]
-        self.embed = nn.Linear(config.patch_values, level.dim)
+        self.embed = nn.Linear(config.patch_values(index), level.dim)
         self.scale = nn.Parameter(torch.ones(level.dim))
         self.embed_base = _base_embedding(index, config)
         self.trunk = _Trunk(level, config)
@@ -98,7 +94,7 @@ class Analysis(nn.Module):
 
         Args:
             patches: Residual of this level (level 0: the picture itself).
-            base: Patches of the expanded coarser picture, None at level 0.
+            base: Patches of the coarser picture ``[B, T, H, W, base_values]``, None at level 0.
             scenes: Shot number of each slice ``[B, T]``.
 
         Returns:
@@ -126,7 +122,7 @@ class Synthesis(nn.Module):
         self.embed_base = _base_embedding(index, config)
         self.trunk = _Trunk(level, config)
         self.scale = nn.Parameter(torch.ones(level.dim))
-        self.head = nn.Linear(level.dim, config.patch_values)
+        self.head = nn.Linear(level.dim, config.patch_values(index))
 
     def forward(self, y_hat: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
         """Reconstruct patches ``[B, T, H, W, P]``; arguments as in ``Analysis.forward``."""
@@ -153,7 +149,7 @@ def _add_base(h: Tensor, base: Tensor | None, embed: nn.Linear | None) -> Tensor
 def _base_embedding(index: int, config: ModelConfig) -> nn.Linear | None:
     if index == 0:
         return None
-    embed = nn.Linear(config.patch_values, config.levels[index].dim, bias=False)
+    embed = nn.Linear(config.base_values, config.levels[index].dim, bias=False)
     nn.init.zeros_(embed.weight)
     return embed
 

@@ -183,9 +183,9 @@ def _check_size(config: ModelConfig, tensors: dict[str, Tensor]) -> None:
     """Refuse a configuration of far more numbers than are stored, before memory is taken for them."""
     inner = config.heads * config.head_dim
     implied = 0
-    for level in config.levels:
+    for index, level in enumerate(config.levels):
         block = 12 * inner + 2 * config.mlp_ratio * level.dim
-        implied += 2 * level.dim * (config.patch_values + level.blocks * block)
+        implied += 2 * level.dim * (config.patch_values(index) + level.blocks * block)
         implied += len(level.groups) * level.hidden * level.channels
     stored = sum(tensor.numel() for tensor in tensors.values())
     if implied > 2 * stored + 2**24:

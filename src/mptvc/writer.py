@@ -9,9 +9,11 @@ from typing import BinaryIO, Self
 import numpy as np
 from av.video.frame import VideoFrame
 
+from mptvc.clip import DEFAULT_RATE
 from mptvc.codec import Codec
 from mptvc.cuts import SCENE_THRESHOLD, CutDetector, checked_threshold
 from mptvc.header import Header, VideoInfo
+from mptvc.rate import Rate
 from mptvc.streaming import Compressor, describe
 from mptvc.targets import open_target, refuse_existing
 from mptvc.weights import load_codec
@@ -30,6 +32,7 @@ class VideoWriter:
         target: Path or binary file object.
         frame_rate: Frames a second.
         codec: Codec to use; by default one with the packaged weights.
+        rate: How finely to quantize, or how many bits to use.
         scene_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
         force: Replace an existing target.
 
@@ -56,15 +59,16 @@ class VideoWriter:
         *,
         frame_rate: Fraction | float = Fraction(25),
         codec: Codec | None = None,
+        rate: Rate = DEFAULT_RATE,
         scene_threshold: float | None = SCENE_THRESHOLD,
         force: bool = False,
     ) -> None:
         if isinstance(target, str | Path):
             refuse_existing(Path(target), force)
         self._target, self._force = target, force
-        self._rate = Fraction(frame_rate)
+        self._frame_rate = Fraction(frame_rate)
         self._detector = CutDetector(checked_threshold(scene_threshold))
-        self._compressor = Compressor((codec or load_codec()).clips)
+        self._compressor = Compressor((codec or load_codec()).clips, rate)
         self._video: VideoInfo | None = None
         self._times: list[Fraction] = []
         self._count = 0
@@ -81,7 +85,7 @@ class VideoWriter:
             ValueError: Another shape or dtype than the first frame's, or a time that does not fit.
             MptError: A network returned a number that is not finite.
         """
-        video = describe(frame[None], self._rate)
+        video = describe(frame[None], self._frame_rate)
         if self._video is None:
             self._video = video
         if (video.width, video.height) != (self._video.width, self._video.height):

@@ -33,6 +33,8 @@ class TrainConfig:
         rate_attention: Peak learning rate of blocks and hyper-networks.
         rate_linear: Peak learning rate of the orthonormal maps.
         rate_integer: Peak learning rate of integer weights, in their own units.
+        gain_octaves: Each batch is quantized with steps finer or coarser by up to this many octaves, so that
+            the encoder may choose.
         ema: Decay of the moving average that becomes the result.
         warmup_steps: Steps in which the learning rates rise to their peak.
         klt_batches: Batches that the KLT start is computed from.
@@ -48,6 +50,7 @@ class TrainConfig:
     rate_attention: float = 1.5e-3
     rate_linear: float = 1e-4
     rate_integer: float = 0.3
+    gain_octaves: float = 0.75
     ema: float = 0.998
     warmup_steps: int = 100
     klt_batches: int = 24

@@ -82,15 +82,16 @@ class LevelTrainer:
 
     def init_klt(self) -> None:
         """Start from the KLT of the residual that the coarser levels leave."""
-        values = self.model.config.patch_values
+        values = self.model.config.patch_values(self.index)
         total, products = torch.zeros(values).double(), torch.zeros(values, values).double()
         count = 0
         for number in range(self.config.klt_batches):
             picture, coarser, _ = self._pictures(*self._batch(_KLT_BATCHES + number))
-            residual = picture if coarser is None else picture - expand(coarser.x_hat)
-            patches = patchify(residual, self.model.config).flatten(0, 3).cpu().double()
-            total += patches.sum(0)
-            products += patches.T @ patches
+            base = self._base(coarser)
+            residual = picture if base is None else picture - self.level.enlarge(base)
+            patches = patchify(residual, *self.level.patch).flatten(0, 3).cpu()
+            total += patches.double().sum(0)
+            products += (patches.T @ patches).double()
             count += len(patches)
         mean = total / count
         covariance = products / count - torch.outer(mean, mean)
@@ -113,10 +114,14 @@ class LevelTrainer:
         Returns:
             Loss and its parts.
         """
-        picture, coarser, scenes = self._pictures(pixels, scenes)
+        octaves = np.random.default_rng((self.config.seed, self.step)).uniform(-1, 1, len(self.model.levels))
+        gains = 2.0 ** (self.config.gain_octaves * octaves)
+        picture, coarser, scenes = self._pictures(pixels, scenes, gains)
+        gain = float(gains[self.index])
         with self.autocast:
-            out = self.model.level_forward(self.index, picture, coarser, scenes)
-            loss = out.bits + self.lmbda * out.squared_error
+            out = self.model.level_forward(self.index, picture, coarser, scenes, gain)
+            # At the optimum the rate's slope over the error grows with the square of the gain.
+            loss = (out.bits + self.lmbda * gain**2 * out.squared_error) / gain
         self._update(loss, progress)
         return {"loss": loss.item(), "bits": out.bits.item(), "mse": out.squared_error.item()}
 
@@ -124,21 +129,26 @@ class LevelTrainer:
         return self.sampler.batch(self.config.crops[self.index], number)
 
     @torch.no_grad()
-    def _pictures(self, pixels: Tensor, scenes: Tensor) -> tuple[Tensor, LevelOutput | None, Tensor]:
+    def _pictures(
+        self, pixels: Tensor, scenes: Tensor, gains: np.ndarray | None = None
+    ) -> tuple[Tensor, LevelOutput | None, Tensor]:
         """This level's picture, what the coarser level made of it, and the shots."""
         scenes = scenes.to(self.device)
         pictures = self.model.pyramid(to_video(pixels.to(self.device)))
         coarser: LevelOutput | None = None
         for k in range(self.index):
-            level = self.model.level(k)
-            base = None if coarser is None else expand(coarser.x_hat)
+            level, gain = self.model.level(k), 1.0 if gains is None else float(gains[k])
+            base = None if coarser is None else self.model.base(k, coarser.x_hat)
             parent = None if coarser is None else coarser.y_hat
             with self.autocast:
-                y_hat, _ = level.quantize(level.analyse(pictures[k], base, scenes), parent, scenes)
-                x_hat = level.synthesise(y_hat, base, scenes)
+                y_hat, _ = level.quantize(gain * level.analyse(pictures[k], base, scenes), parent, scenes)
+                x_hat = level.synthesise(y_hat / gain, base, scenes)
             nothing = x_hat.new_zeros(())
             coarser = LevelOutput(x_hat, y_hat, nothing, nothing)
         return pictures[self.index], coarser, scenes
+
+    def _base(self, coarser: LevelOutput | None) -> Tensor | None:
+        return None if coarser is None else self.model.base(self.index, coarser.x_hat)
 
     def _update(self, loss: Tensor, progress: float) -> None:
         warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
@@ -164,9 +174,8 @@ class LevelTrainer:
         counter = TableCounter(entropy_model)
         for number in range(self.config.table_batches):
             picture, coarser, scenes = self._pictures(*self._batch(_TABLE_BATCHES + number))
-            base = None if coarser is None else expand(coarser.x_hat)
             with self.autocast:
-                y = self.level.analyse(picture, base, scenes)
+                y = self.level.analyse(picture, self._base(coarser), scenes)
             counter.add(y, None if coarser is None else coarser.y_hat, scenes)
         before = estimated_bits(counter.counts, entropy_model.frequencies)
         entropy_model.set_frequencies(counter.frequencies())
@@ -217,10 +226,10 @@ def validate(
             outputs = model(x, scenes.to(device), levels)
         bpp, row = 0.0, []
         for k, out in enumerate(outputs):
-            up = len(model.config.levels) - 1 - k
-            bpp += out.bits.item() / 4**up
+            shrink = model.config.shrink(k)
+            bpp += out.bits.item() / shrink**2
             picture = out.x_hat
-            for _ in range(up):
+            for _ in range(shrink.bit_length() - 1):
                 picture = expand(picture)
             error = (picture.clamp(-1, 1) - x).square().mean().item() / 4
             row.append((bpp, -10 * math.log10(max(error, 1e-10))))

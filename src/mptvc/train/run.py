@@ -31,11 +31,11 @@ Report = Callable[[dict[str, Any]], None]
 
 
 def default_model_config() -> ModelConfig:
-    """The published channels with wider ranges for the leading ones; about 4.7 M parameters."""
+    """The published channels with wider ranges for the leading ones; about 6 M parameters."""
     return ModelConfig(
         levels=(
             LevelConfig((127,) * 8 + (63,) * 24 + (31,) * 32, 192, 2, (8, 56), 64),
-            LevelConfig((63,) * 32 + (31,) * 64, 160, 2, (8, 24, 64), 64),
+            LevelConfig((63,) * 64 + (31,) * 128, 192, 2, (8, 24, 64, 96), 64, detail=2),
             LevelConfig((63,) * 32 + (31,) * 96, 128, 2, (8, 24, 96), 64),
         )
     )
