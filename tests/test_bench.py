@@ -9,7 +9,7 @@ from mptvc.cli import main
 
 @pytest.fixture(scope="module")
 def result():
-    return bench(mptvc.load(device="cpu"), ((64, 64), (128, 128)), frames=5)
+    return bench(mptvc.load(device="cpu"), ((64, 64), (128, 128)), frames=(5,))
 
 
 def test_stages_add_up_to_no_more_than_the_total(result):
@@ -44,18 +44,18 @@ def test_every_stage_has_a_floor(result):
 
 def test_frames_beyond_a_clip_are_refused():
     with pytest.raises(ValueError, match="frames is 1 to 32"):
-        bench(mptvc.load(device="cpu"), ((64, 64),), frames=33)
+        bench(mptvc.load(device="cpu"), ((64, 64),), frames=(33,))
 
 
 def test_peers_without_their_library_name_the_extra(monkeypatch):
     monkeypatch.setattr("mptvc.bench_peers.find_spec", lambda name: None)
     with pytest.raises(mptvc.MptError, match=r"mptvc\[peers\]"):
-        bench(mptvc.load(device="cpu"), ((64, 64),), frames=1, peers=True)
+        bench(mptvc.load(device="cpu"), ((64, 64),), frames=(1,), peers=True)
 
 
 def test_peers_code_the_same_frames():
     pytest.importorskip("diffusers", reason="the extra peers is not installed")
-    (size,) = bench(mptvc.load(device="cpu"), ((64, 64),), frames=9, peers=True).sizes
+    (size,) = bench(mptvc.load(device="cpu"), ((64, 64),), frames=(9,), peers=True).sizes
     assert [peer.name.split()[0] for peer in size.peers] == ["x264", "x265", "Cosmos"]
     assert all(peer.encode_ns > 0 and peer.decode_ns > 0 for peer in size.peers)
 

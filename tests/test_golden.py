@@ -20,7 +20,7 @@ from mptvc.bitstream import read_header, read_side
 from mptvc.codec import Codec
 from mptvc.streaming import Decompressor
 
-FILES = tuple(f"v1-{name}.mpt" for name in ("pixel", "clip", "cuts", "tiles", "tags", "sound"))
+FILES = tuple(f"v1-{name}.mpt" for name in ("pixel", "clip", "cuts", "tiles", "tags", "sound", "gains"))
 #: Pixels are floating point. By how much they may differ, in what share of all values, and by how much a
 #: frame's mean may; found between instruction sets: (0, 0, 0.001) in float32, (1, 0.072, 0.047) in bfloat16.
 TOLERANCE = {"float32": (1, 0.005, 0.02), "bfloat16": (3, 0.2, 0.2)}
@@ -88,6 +88,7 @@ def test_golden_files_cover_what_the_format_can_say(recorded: dict[str, Any]) ->
     assert headers["v1-tags.mpt"]["rotation"] == 270
     assert len(headers["v1-tags.mpt"]["time_steps"]) == 7
     assert headers["v1-sound.mpt"]["side"] is not None
+    assert len({gain for level in headers["v1-gains.mpt"]["gains"] for gain in level}) > 2
 
 
 def test_every_prefix_decodes_to_the_recorded_symbols(

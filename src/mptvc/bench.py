@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class BenchResult:
         copy_bytes_per_s: Bytes read and written a second by a large copy.
         coded_per_s: Symbols that the entropy coder writes a second on one core.
         read_per_s: Symbols that it reads a second.
-        sizes: A result for each size.
+        sizes: A result for each size and number of frames.
     """
 
     device: str
@@ -103,7 +104,7 @@ def bench(
     codec: Codec,
     sizes: tuple[tuple[int, int], ...] = SIZES,
     *,
-    frames: int = 16,
+    frames: tuple[int, ...] = (16,),
     peers: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> BenchResult:
@@ -112,16 +113,16 @@ def bench(
     Args:
         codec: What to measure.
         sizes: Width and height of each.
-        frames: Frames to code, at most a clip; two short passes warm up and count.
+        frames: Numbers of frames to code, at most a clip; a pass before each warms up and counts.
         peers: Time other codecs and a tokenizer on the same frames too.
-        progress: Called after each size.
+        progress: Called after each size and number of frames.
 
     Raises:
         ValueError: More frames than a clip has.
         MptError: ``peers`` needs the extra of that name.
     """
     clips = codec.clips
-    if not 1 <= frames <= clips.config.clip_frames:
+    if not 1 <= min(frames) <= max(frames) <= clips.config.clip_frames:
         raise ValueError(f"frames is 1 to {clips.config.clip_frames}, found {frames}")
     coder = _TimedCoder(
         clips.model,
@@ -141,15 +142,16 @@ def bench(
         written,
         read,
     )
-    for done, (width, height) in enumerate(sizes, start=1):
-        measured = _size(coder, width, height, frames)
+    jobs = list(product(sizes, frames))
+    for done, ((width, height), count) in enumerate(jobs, start=1):
+        measured = _size(coder, width, height, count)
         if peers:
-            measured.peers.extend(time_peers(_pictures(width, height, frames), coder.device, coder.dtype))
+            measured.peers.extend(time_peers(_pictures(width, height, count), coder.device, coder.dtype))
         for stage in (*measured.encode.values(), *measured.decode.values()):
             stage.floor_s = max(stage.flops / flops, stage.bytes / copied)
         result.sizes.append(measured)
         if progress is not None:
-            progress(done, len(sizes))
+            progress(done, len(jobs))
     return result
 
 

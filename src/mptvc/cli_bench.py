@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def bench(
     sizes: Annotated[str, typer.Option(help="Sizes to measure, WxH,WxH.")] = "854x480,1920x1080,3840x2160",
-    frames: Annotated[int, typer.Option(min=1, help="Frames to code at each size.")] = 16,
+    frames: Annotated[str, typer.Option(help="Numbers of frames to code at each size, N,N.")] = "16",
     peers: Annotated[
         bool, typer.Option("--peers", help="x264, x265 and the Cosmos tokenizer too; needs mptvc[peers].")
     ] = False,
@@ -47,9 +47,12 @@ def bench(
     from mptvc.bench import bench as measure
 
     wanted = tuple(_size(text) for text in sizes.split(","))
+    if not all(text.isdigit() for text in frames.split(",")):
+        raise ValueError(f"--frames is N,..., found {frames}")
+    counts = tuple(int(text) for text in frames.split(","))
     codec = codec_from_options(weights, device, dtype, "auto", tile_batch, threads)
     with progress_callback("bench", progress, quiet) as show:
-        result = measure(codec, wanted, frames=frames, peers=peers, progress=show)
+        result = measure(codec, wanted, frames=counts, peers=peers, progress=show)
     if as_json:
         print_json(asdict(result))
     else:
@@ -86,6 +89,22 @@ def _print(result: "BenchResult") -> None:
         out.print(table)
         if size.peers:
             out.print(_peer_table(size))
+    if len(result.sizes) > 1:
+        out.print("\nGrowth with size and length: the cost of a pixel, and its ratio to the first")
+        out.print(_growth_table(result))
+
+
+def _growth_table(result: "BenchResult") -> Table:
+    """Cost of a pixel at every size and length."""
+    table = Table("size", "frames", "encode, ns/pixel", "", "decode, ns/pixel", "", box=None)
+    first = result.sizes[0]
+    for size in result.sizes:
+        cells = [f"{size.width}x{size.height}", str(size.frames)]
+        for mine, base in ((size.encode, first.encode), (size.decode, first.decode)):
+            cost = size.ns_per_pixel(mine["total"])
+            cells += [f"{cost:.1f}", f"{cost / first.ns_per_pixel(base['total']):.2f}"]
+        table.add_row(*cells)
+    return table
 
 
 def _peer_table(size: "SizeResult") -> Table:
