@@ -252,6 +252,18 @@ def test_truncation_keeps_to_a_size_or_rate(cli: Cli, made: Path) -> None:
         assert json.loads(result.out)["levels"] == 2
 
 
+def test_bits_and_quality_are_chosen_and_shown(cli: Cli, made: Path) -> None:
+    levels = [level["bpp"] for level in json.loads(cli("info", made / "in.mpt", "--json").out)[0]["levels"]]
+    bpp = ",".join(str(0.9 * value) for value in levels)
+    for name, options in (("less.mpt", ["--bpp", bpp]), ("coarse.mpt", ["--quality", "-3"])):
+        assert cli("encode", made / "in.mkv", name, *options).code == 0
+        found = json.loads(cli("info", name, "--json").out)[0]["levels"]
+        assert found[2]["bpp"] < levels[2]
+        assert found[2]["gains"][0] < 0
+    assert found[0]["gains"] == [-12]
+    assert "-3.0" in cli("info", "coarse.mpt").out
+
+
 def test_progress_is_json_lines_up_to_the_total(cli: Cli, made: Path) -> None:
     lines = cli("encode", made / "in.mkv", "a.mpt", "--progress", "json", "-q").err.splitlines()
     assert json.loads(lines[0])["done"] == 1
@@ -302,6 +314,9 @@ def test_demo_writes_its_files(cli: Cli, tmp_path: Path) -> None:
         (["encode", "{made}/in.mkv", "a.mpt", "--scene-detect", "often"], "--scene-detect is auto"),
         (["encode", "{made}/in.mkv", "a.mpt", "--start", "-1"], "--start"),
         (["encode", "{made}/in.mkv", "a.mpt", "--duration", "0"], "duration above 0"),
+        (["encode", "{made}/in.mkv", "a.mpt", "--bpp", "0.2,0.1"], "above zero and grow, found (0.2, 0.1)"),
+        (["encode", "{made}/in.mkv", "a.mpt", "--bpp", "little"], "cannot read little"),
+        (["encode", "{made}/in.mkv", "a.mpt", "--quality", "7"], "--quality"),
         (["encode", "-"], "name the output"),
         (["decode", "{made}/in.mpt", "a.mp4", "--levels", "9"], "levels is 1 to 3, found 9"),
         (["decode", "{made}/in.mpt", "a.mp4", "--levels", "0"], "--levels"),

@@ -69,8 +69,9 @@ def test_every_clip_keeps_to_the_bits_that_it_may_take(codec):
     header = mptvc.probe(data).header
     assert header.clips == 2
     for clip in range(2):
-        sizes = np.cumsum([header.index[k][clip].length for k in range(3)])
+        sizes = np.cumsum([header.index[k][clip].length for k in range(3)]) + header.header_share(clip)
         assert all(8 * size <= most * pixels[clip] for size, most in zip(sizes, share, strict=True))
+    assert header.size_bytes == header.header_share(0) + header.header_share(1)
     assert sum(s.length for s in header.index[2]) > 0.5 * sum(s.length for s in free.index[2])
     assert codec.decompress(data).frames.shape == frames.shape
 

@@ -19,6 +19,7 @@ from rich.table import Table
 from mptvc.cli_options import ProgressMode
 from mptvc.errors import FormatError, LimitExceededError, MptError, WeightsError
 from mptvc.files import FileReport
+from mptvc.rate import gain_db
 
 EXIT_FAILED, EXIT_USAGE, EXIT_DAMAGED, EXIT_WEIGHTS, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
@@ -154,6 +155,7 @@ def describe(report: FileReport) -> dict[str, Any]:
                 "bitrate": 8 * header.prefix_bytes(k + 1) / report.duration_s,
                 "tokens": list(header.grid(k)),
                 "tiles": asdict(header.tiles[k]),
+                "gains": [header.gain(k, clip) for clip in range(header.clips)],
             }
             for k in range(header.levels)
         ],
@@ -180,8 +182,9 @@ def print_report(out: Console, name: str, report: FileReport) -> None:
     out.print(
         f"weights {header.weights_id.hex()[:16]}, {report.size_bytes} bytes{sound}, {state}", soft_wrap=True
     )
-    table = Table("level", "bytes", "head -c N", "bpp", "kbit/s", "tokens", "tiles", box=None)
+    table = Table("level", "bytes", "head -c N", "bpp", "kbit/s", "quality, dB", "tokens", "tiles", box=None)
     for k in range(header.levels):
+        gains = [header.gain(k, clip) for clip in range(header.clips)]
         prefix, grid = header.prefix_bytes(k + 1), header.tiles[k]
         table.add_row(
             str(k),
@@ -189,6 +192,7 @@ def print_report(out: Console, name: str, report: FileReport) -> None:
             str(prefix),
             f"{report.bpp(k + 1):.4f}",
             f"{8 * prefix / report.duration_s / 1000:.0f}",
+            f"{gain_db(sum(gains) / len(gains)):+.1f}",
             "x".join(map(str, header.grid(k)[::-1])),
             f"{grid.columns}x{grid.rows}",
         )

@@ -117,6 +117,7 @@ class ClipCoder:
         rate: Rate = DEFAULT_RATE,
         *,
         padding: int = 0,
+        overhead: int = 0,
     ) -> list[CodedLevel]:
         """Coded frames to the symbols and packets of every level.
 
@@ -126,25 +127,33 @@ class ClipCoder:
             scenes: Shot number of each slice.
             rate: How finely to quantize, or how many bits to use.
             padding: How many of the frames are repeats, for which no bits are due.
+            overhead: Bytes that the clip takes beside its packets.
 
         Raises:
             MptError: A network returned a number that is not finite.
         """
         pictures = self._pyramid(torch.from_numpy(frames).to(self.device), header)
         shots = torch.tensor([scenes], device=self.device)
-        pixels = frames[padding:].size // 3
+        pixels, spent = frames[padding:].size // 3, overhead
         coded: list[CodedLevel] = []
         x_hat = None
         for k, picture in enumerate(pictures):
             latents = self._analyse(k, picture, x_hat, header, shots)
-            coded.append(self._quantize(latents, coded, scenes, pixels, rate))
+            coded.append(self._quantize(latents, coded, scenes, rate, pixels, spent))
+            spent += len(coded[k].packet)
             if k + 1 < len(pictures):
                 y_hat = coded[k].symbols.to(self.device) / gain_factor(coded[k].gain)
                 x_hat = self._synthesise(k, y_hat, x_hat, header, shots)
         return coded
 
     def _quantize(
-        self, latents: Tensor, coarser: list[CodedLevel], scenes: tuple[int, ...], pixels: int, rate: Rate
+        self,
+        latents: Tensor,
+        coarser: list[CodedLevel],
+        scenes: tuple[int, ...],
+        rate: Rate,
+        pixels: int,
+        spent: int,
     ) -> CodedLevel:
         """Latents of the next level to symbols and a packet, at the gain that the rate asks for."""
         level, parents = len(coarser), [c.symbols for c in coarser]
@@ -155,8 +164,6 @@ class ClipCoder:
             symbols = self._code(level, writer, y.shape[:3], parents, scenes, y)
             tried[gain] = CodedLevel(symbols, writer.finish(), gain)
             return len(tried[gain].packet)
-
-        spent = sum(len(c.packet) for c in coarser)
 
         def finest() -> int:
             return self.model.level(level).fsq.finest_gain(latents)

@@ -103,8 +103,14 @@ class Codec:
 
     def _encode_clip(self, frames: np.ndarray, header: Header, clip: int, rate: Rate) -> list[CodedLevel]:
         plan = header.plan(clip)
-        padding = len(plan.frames) - len(plan.kept)
-        return self.clips.encode_clip(frames[list(plan.frames)], header, plan.scenes, rate, padding=padding)
+        return self.clips.encode_clip(
+            frames[list(plan.frames)],
+            header,
+            plan.scenes,
+            rate,
+            padding=len(plan.frames) - len(plan.kept),
+            overhead=header.header_share(clip),
+        )
 
     def _to_tokens(self, level: int, clips: list[Tensor]) -> Tensor:
         symbols = torch.cat(clips).to(self.clips.device)

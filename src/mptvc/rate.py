@@ -27,6 +27,11 @@ def gain_factor(gain: int) -> float:
     return float(2.0 ** (gain / GAIN_OCTAVE))
 
 
+def gain_db(gain: float) -> float:
+    """The quality in decibels that a gain stands for."""
+    return gain / GAIN_OCTAVE * _OCTAVE_DB
+
+
 @dataclass(frozen=True)
 class Rate:
     """What decides the size of a file.
@@ -66,7 +71,7 @@ class Rate:
         Args:
             level: Its level.
             pixels: Source pixels of its clip.
-            spent: Bytes of the clip's coarser levels.
+            spent: Bytes of the clip's coarser levels and of what else counts for it.
             finest: Largest gain that the level's values have room for, at least 0.
             size_of: Bytes of the section at a gain; asked at most five times, for a number of bits alone.
         """

@@ -82,7 +82,12 @@ class Compressor:
             return
         scenes = tuple(self._scenes)
         levels = self._coder.encode_clip(
-            self._buffer[: self._filled], self._header, scenes, self._rate, padding=self._padding
+            self._buffer[: self._filled],
+            self._header,
+            scenes,
+            self._rate,
+            padding=self._padding,
+            overhead=self._header.header_share(len(self._sections[0])),
         )
         for k, coded in enumerate(levels):
             self._sections[k].append(Section(len(coded.packet), crc32(coded.packet)))
