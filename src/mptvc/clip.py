@@ -162,6 +162,9 @@ class ClipCoder:
         def size_of(gain: int) -> int:
             writer, y = PacketWriter(self._tables[level]), latents * gain_factor(gain)
             symbols = self._code(level, writer, y.shape[:3], parents, scenes, y)
+            # Tried gains below this one fit and those above do not: only the largest below can still win.
+            for other in sorted(tried, key=lambda g: (g < gain, g))[:-1]:
+                del tried[other]
             tried[gain] = CodedLevel(symbols, writer.finish(), gain)
             return len(tried[gain].packet)
 
