@@ -156,8 +156,8 @@ def test_text_names_a_folder_as_a_path_does(folder: Path, folder_ids: tuple[str,
 # Packaged weights
 
 
-def test_packaged_weights_have_about_five_million_parameters(codec: Codec) -> None:
-    assert 4e6 < sum(parameter.numel() for parameter in codec.model.parameters()) < 6e6
+def test_packaged_weights_have_five_to_seven_million_parameters(codec: Codec) -> None:
+    assert 5e6 < sum(parameter.numel() for parameter in codec.model.parameters()) < 7e6
 
 
 def test_packaged_integer_networks_stay_in_the_exact_range(codec: Codec) -> None:
