@@ -302,8 +302,10 @@ class Worker:
 
 
 def ask_all(workers: list[Worker], name: str, arguments: list[dict[str, Any]]) -> list[Any]:
-    """Ask one after the other: many threads of several processes have starved each other for minutes."""
-    return [worker(name, **mine) for worker, mine in zip(workers, arguments, strict=True)]
+    """Ask each with its arguments, then wait for all answers."""
+    for worker, mine in zip(workers, arguments, strict=True):
+        worker.ask(name, **mine)
+    return [worker.answer() for worker in workers]
 
 
 def started(stack: ExitStack, settings: Mapping[str, tuple[str, Mapping[str, str]]]) -> list[Worker]:
@@ -321,8 +323,7 @@ def started(stack: ExitStack, settings: Mapping[str, tuple[str, Mapping[str, str
 
 THREADS = (1, 2, 8)
 #: Threads, type of the networks and tiles at once of the files that each process makes.
-#: Not eight threads: in the networks' products MKL's threads spin for each other, and starve on two cores.
-MAKERS = ((1, "float32", 1), (2, "bfloat16", 3), (2, "float32", ALL))
+MAKERS = ((1, "float32", 1), (2, "bfloat16", 3), (8, "float32", ALL))
 SHOTS = [3, 4]
 SIZE = (64, 264)
 LONG_SHOTS = [10, 33, 32]

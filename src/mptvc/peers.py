@@ -17,6 +17,7 @@ from av.video.reformatter import Colorspace, Interpolation
 
 from mptvc.errors import VideoError
 from mptvc.metrics import Quality, QualityMeter
+from mptvc.scheduling import same_scheduling
 
 _MATRIX = Colorspace.ITU709
 
@@ -125,6 +126,8 @@ def _encoder(peer: Peer, quality: int, pixels: np.ndarray, rate: Fraction) -> av
     context.height, context.width, _ = pixels.shape
     context.pix_fmt, context.framerate, context.time_base = "yuv420p", rate, 1 / rate
     context.options = {**peer.options, "crf": str(quality)}
+    with same_scheduling():
+        context.open()
     return context
 
 

@@ -19,6 +19,7 @@ from av.video.reformatter import ColorRange
 
 from mptvc.errors import VideoError
 from mptvc.header import Colour, VideoInfo
+from mptvc.scheduling import same_scheduling
 from mptvc.sound import REFUSALS, SidePlayer
 from mptvc.targets import move_into_place, part_path, refuse_existing, remove
 from mptvc.video_input import ACCURATE, FULL, LIMITED, MATRICES, matrix_code, reason
@@ -217,7 +218,9 @@ class VideoSink:
         if self._container is None:
             return
         try:
-            self._container.mux(self._stream.encode(frame))
+            with same_scheduling():
+                packets = self._stream.encode(frame)
+            self._container.mux(packets)
         except REFUSALS as error:
             raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
 
