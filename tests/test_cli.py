@@ -14,10 +14,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
+import av
 import numpy as np
 import pytest
 import torch
 import typer
+from av.video.frame import VideoFrame
 from safetensors.torch import save
 
 from mptvc.api import encode_file
@@ -622,3 +624,92 @@ def test_signal_in_the_middle_leaves_no_trace(
     assert names(work) == ([target] if existing else [])
     assert not existing or (work / target).read_text() == "mine"
     assert names(scratch) == []
+
+
+# Options that a library function does the work of
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "truncate", "decode", "tokens", "compare"])
+@pytest.mark.parametrize("limit", ["--max-pixels", "--max-frames"])
+def test_limits_reach_every_command_that_reads(cli: Cli, made: Path, command: str, limit: str) -> None:
+    arguments: dict[str, list[object]] = {
+        "info": [made / "in.mpt"],
+        "verify": [made / "in.mpt"],
+        "truncate": [made / "in.mpt", "out.mpt", "--levels", "1"],
+        "decode": [made / "in.mpt", "out.mkv"],
+        "tokens": [made / "in.mpt", "out.safetensors"],
+        "compare": [made / "in.mkv", made / "in.mpt"],
+    }
+    out = cli(command, *arguments[command], limit, "10")
+    assert out.code in (1, DAMAGED)
+    assert limit in out.err
+
+
+def test_partial_level_is_decoded_on_request(cli: Cli, made: Path, tmp_path: Path) -> None:
+    data = (made / "long.mpt").read_bytes()
+    header = probe(data).header
+    (tmp_path / "cut.mpt").write_bytes(data[: header.offset(1, 1)])
+    outputs = []
+    for name, options in (("a.npy", []), ("b.npy", ["--allow-partial"])):
+        assert cli("decode", "cut.mpt", name, *options).code == 0
+        outputs.append(np.load(name))
+    assert not np.array_equal(outputs[0][:32], outputs[1][:32])
+    assert np.array_equal(outputs[0][32:], outputs[1][32:])
+
+
+def test_info_says_how_far_a_cut_file_goes(cli: Cli, made: Path, tmp_path: Path) -> None:
+    data = (made / "in.mpt").read_bytes()
+    header = probe(data).header
+    start, end = header.prefix_bytes(2), header.prefix_bytes(3)
+    (tmp_path / "cut.mpt").write_bytes(data[: start + 37 * (end - start) // 100])
+    text = cli("info", "cut.mpt")
+    assert "levels complete 2, level 2 37 %" in " ".join((text.out + text.err).split())
+    facts = json.loads(cli("info", "cut.mpt", "--json").out)
+    facts = facts[0] if isinstance(facts, list) else facts
+    assert facts["complete_levels"] == 2
+    assert facts["next_level_share"] == pytest.approx(0.37, abs=0.01)
+
+
+def test_deep_video_is_rounded_on_request(cli: Cli, tmp_path: Path) -> None:
+    with av.open("deep.mkv", "w") as file:
+        stream = file.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
+        for pixels in moving(3, 48, 64):
+            frame = VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p10le")
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    refused = cli("encode", "deep.mkv", "a.mpt")
+    assert refused.code == 1
+    assert "--force-8bit" in refused.err
+    assert names(tmp_path) == ["deep.mkv"]
+    assert cli("encode", "deep.mkv", "a.mpt", "--force-8bit").code == 0
+
+
+@pytest.mark.parametrize("text", ["x", "", "0.1;0.2", "nan,1,2", "0.1", "3,2,1"])
+def test_bits_that_say_nothing_are_refused(cli: Cli, made: Path, tmp_path: Path, text: str) -> None:
+    out = cli("encode", made / "in.mkv", "a.mpt", "--bpp", text)
+    assert out.code == USAGE
+    assert "bits per pixel" in out.err or "--bpp" in out.err
+    assert names(tmp_path) == []
+
+
+def test_bits_that_cannot_be_kept_are_a_warning(cli: Cli, made: Path, tmp_path: Path) -> None:
+    out = cli("encode", made / "in.mkv", "a.mpt", "--bpp", "0.001,0.002,50")
+    assert out.code == 0
+    assert out.err.count("warning: ") == 2
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "in.mkv").write_bytes((made / "in.mkv").read_bytes())
+    folder = cli("encode", "videos", "--output-dir", "coded", "--bpp", "0.001,0.002,50", "--json")
+    assert folder.code == 0
+    assert folder.err.count("warning: ") == 2
+    assert len(json.loads(folder.out)["warnings"]["videos/in.mkv"]) == 2
+
+
+def test_a_newer_version_says_what_to_do(cli: Cli, made: Path, tmp_path: Path) -> None:
+    data = bytearray((made / "in.mpt").read_bytes())
+    data[8] = 2
+    (tmp_path / "new.mpt").write_bytes(data)
+    out = cli("info", "new.mpt")
+    assert out.code == DAMAGED
+    assert "version 2" in out.err
+    assert "newer mptvc" in out.err

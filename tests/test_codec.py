@@ -146,6 +146,31 @@ def test_a_network_that_returns_nan_is_reported_with_its_tile(small_config, fram
         broken.compress(frames)
 
 
+def test_the_tile_that_is_not_finite_is_named(small_model):
+    """Infinity in the third of three tiles, which starts at 32 with its margin."""
+    coder = ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=(128, 128))
+    analysis, calls = coder.model.level(2).analysis, []
+    latents = analysis.latents
+
+    def broken(h, scenes):
+        calls.append(h.shape)
+        return latents(h, scenes) / (0 if len(calls) == 3 else 1)
+
+    analysis.latents = broken
+    try:
+        with pytest.raises(MptError, match=r"level 2: .* not finite in the tile at \(32, 0\)"):
+            Codec(coder).compress(np.random.default_rng(0).integers(0, 255, (4, 64, 264, 3), dtype=np.uint8))
+    finally:
+        del analysis.latents
+
+
+@pytest.mark.parametrize("size", [(479, 863), (481, 865), (1920, 1080), (1, 2000), (2000, 1)])
+def test_large_odd_sizes_come_back(small_codec, size):
+    """With tiles, cut at what is not a multiple of anything."""
+    frames = np.random.default_rng(1).integers(0, 255, (1, *size, 3), dtype=np.uint8)
+    assert small_codec.decompress(small_codec.compress(frames)).frames.shape == frames.shape
+
+
 @pytest.mark.parametrize(
     "wrong",
     [np.zeros((3, 8, 8), np.uint8), np.zeros((3, 8, 8, 3)), np.zeros((0, 8, 8, 3), np.uint8)],

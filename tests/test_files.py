@@ -15,12 +15,13 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
+import mptvc.targets
 from mptvc.bitstream import Limits, write_header
 from mptvc.codec import Codec
 from mptvc.errors import CorruptPacketError, FormatError, LimitExceededError, MptError, NotMptError
 from mptvc.files import FileReport, Source, open_source, probe, truncate, verify
 from mptvc.header import Header, Section
-from mptvc.targets import atomic_output
+from mptvc.targets import atomic_output, move_into_place
 
 
 @pytest.fixture(scope="module")
@@ -409,6 +410,45 @@ def test_output_that_appears_in_the_meantime_is_kept(tmp_path: Path) -> None:
         write_late(target)
     assert target.read_bytes() == b"theirs"
     assert names(tmp_path) == ["out"]
+
+
+def test_output_that_appears_at_the_last_moment_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the last look at it and before the new name."""
+    target = tmp_path / "out"
+    monkeypatch.setattr(mptvc.targets, "refuse_existing", lambda *_, **__: None)
+    with pytest.raises(MptError, match="exists"):
+        write_late(target)
+    assert target.read_bytes() == b"theirs"
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("moment", [0, 1, 2])
+def test_a_folder_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Interrupted before the first renaming, between the two, or after both."""
+    target, part = tmp_path / "out", tmp_path / "part"
+    for folder in (target, part):
+        folder.mkdir()
+        (folder / "name").write_text(folder.name)
+    renamed, replace = [], os.replace
+
+    def interrupted(source: object, to: object) -> None:
+        if len(renamed) == moment:
+            renamed.append(None)
+            raise KeyboardInterrupt
+        replace(source, to)  # type: ignore[arg-type]
+        renamed.append(to)
+        if len(renamed) == moment == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(mptvc.targets.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        move_into_place(part, target, force=True)
+    assert (target / "name").read_text() == ("part" if moment == 2 else "out")
+    assert set(names(tmp_path)) <= {"out", "part"}
 
 
 def test_failed_write_is_an_error_of_the_package(tmp_path: Path) -> None:

@@ -94,6 +94,23 @@ def test_headers_that_lie_are_refused_or_are_pictures(
         small_codec.decompress(write_header(replace(lied, index=index)) + b"".join(p for (p,) in packets))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"patch_size": 16}, {"patch_size": 4}, {"patch_frames": 8}, {"clip_frames": 64}, {"levels": 4}],
+)
+def test_another_geometry_than_that_of_the_weights_is_refused(
+    small_codec: Codec, data: bytes, changes: dict[str, int]
+) -> None:
+    header, packets = packets_of(data)
+    if "levels" in changes:
+        packets.append(packets[-1])
+        lied = replace(header, tiles=(*header.tiles, header.tiles[-1]))
+    else:
+        lied = replace(header, **changes)
+    with pytest.raises(mptvc.FormatError):
+        small_codec.decompress(forged(lied, [[level[0]] * lied.clips for level in packets]))
+
+
 def test_a_packet_that_claims_other_rows_is_refused(small_codec: Codec, data: bytes) -> None:
     header, packets = packets_of(data)
     packets[1][0] = bytes(4) + packets[1][0][4:]
@@ -171,3 +188,13 @@ def test_a_claim_above_the_limits_is_refused_by_name(codec: Codec, video: VideoI
     header = replace(codec.clips.header(video, (video.frames,)), index=((),) * 3)
     with pytest.raises(mptvc.LimitExceededError, match=message):
         mptvc.probe(BytesIO(write_header(header)))
+
+
+@pytest.mark.parametrize("target", ["parse", "packet", "decode"])
+def test_fuzz_targets_run(tmp_path: Path, target: str) -> None:
+    pytest.importorskip("atheris")
+    fuzz = Path(__file__).parent / "fuzz.py"
+    command = [sys.executable, fuzz, target, "-runs=200"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Done 200 runs" in done.stderr

@@ -16,7 +16,7 @@ from make_golden import FACTS, GOLDEN, WEIGHTS, frame_means, header_facts, sampl
 
 import mptvc
 from mptvc.api import symbol_digests
-from mptvc.bitstream import read_header, read_side
+from mptvc.bitstream import VERSION, read_header, read_side
 from mptvc.codec import Codec
 from mptvc.streaming import Decompressor
 
@@ -56,6 +56,7 @@ def data(name: str) -> bytes:
 def test_no_golden_file_is_missing_or_forgotten(recorded: dict[str, Any]) -> None:
     assert sorted(recorded) == sorted(FILES)
     assert sorted(path.name for path in GOLDEN.glob("*.mpt")) == sorted(FILES)
+    assert {facts["version"] for facts in recorded.values()} == set(range(1, VERSION + 1))
 
 
 def test_golden_file_is_the_one_that_was_made(data: bytes, facts: dict[str, Any]) -> None:

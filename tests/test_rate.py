@@ -1,5 +1,7 @@
+import math
 import struct
 import zlib
+from fractions import Fraction
 from io import BytesIO
 
 import numpy as np
@@ -8,10 +10,11 @@ import torch
 
 import mptvc
 from mptvc.bitstream import read_header, write_header
-from mptvc.errors import FormatError
+from mptvc.errors import FormatError, MptError
 from mptvc.fsq import FSQ
 from mptvc.header import gains_of
-from mptvc.rate import MAX_GAIN, Rate, gain_factor, largest_gain
+from mptvc.rate import MAX_GAIN, Rate, RateControl, gain_factor, largest_gain
+from mptvc.video_output import OutputOptions, VideoSink
 
 
 def video(frames: int = 37, height: int = 64, width: int = 96) -> np.ndarray:
@@ -54,26 +57,97 @@ def test_the_finest_gain_leaves_room_for_the_values():
     assert fsq.finest_gain(y * 10) == 0
 
 
-@pytest.mark.parametrize(("quality", "bpp"), [(7, ()), (0, (0.2, 0.1)), (0, (0.0,))])
+@pytest.mark.parametrize(
+    ("quality", "bpp"),
+    [
+        (7, ()),
+        (math.nan, ()),
+        (0, (0.2, 0.1)),
+        (0, (0.0,)),
+        (0, (0.1, math.nan)),
+        (0, (math.inf,)),
+        (0, (1e308,)),
+    ],
+)
 def test_rates_out_of_range_are_refused(quality, bpp):
     with pytest.raises(ValueError, match="found"):
         Rate(quality, bpp)
 
 
-def test_every_clip_keeps_to_the_bits_that_it_may_take(codec):
-    frames = video(40)
-    free = mptvc.probe(codec.compress(frames)).header
-    pixels = [32 * 64 * 96, 8 * 64 * 96]
-    share = [0.8 * 8 * free.picture_bytes(k + 1) / frames[..., 0].size for k in range(3)]
-    data = codec.compress(frames, rate=Rate(bpp=tuple(share)))
+def shares(header, share):
+    """Bits per pixel of every prefix times a share."""
+    pixels = header.video.width * header.video.height * header.video.frames
+    return tuple(share * 8 * header.picture_bytes(k + 1) / pixels for k in range(header.levels))
+
+
+@pytest.mark.parametrize("frames", [40, 64])
+def test_every_prefix_keeps_to_the_bits_that_it_may_take(codec, frames):
+    source = video(frames)
+    free = mptvc.probe(codec.compress(source)).header
+    most = shares(free, 0.8)
+    data = codec.compress(source, rate=Rate(bpp=most))
     header = mptvc.probe(data).header
     assert header.clips == 2
-    for clip in range(2):
-        sizes = np.cumsum([header.index[k][clip].length for k in range(3)]) + header.header_share(clip)
-        assert all(8 * size <= most * pixels[clip] for size, most in zip(sizes, share, strict=True))
-    assert header.size_bytes == header.header_share(0) + header.header_share(1)
-    assert sum(s.length for s in header.index[2]) > 0.5 * sum(s.length for s in free.index[2])
-    assert codec.decompress(data).frames.shape == frames.shape
+    taken = shares(header, 1.0)
+    assert all(0.85 * b < a <= b for a, b in zip(taken, most, strict=True))
+    assert codec.decompress(data).frames.shape == source.shape
+
+
+def test_a_clip_may_use_what_those_before_it_left():
+    control = RateControl(Rate(bpp=(1.0, 3.0)), 2)
+
+    def gain(level, size):
+        def size_of(gain):
+            return round(size * gain_factor(gain))
+
+        chosen = control.gain(level, lambda: MAX_GAIN, size_of)
+        control.spend(level, size_of(chosen))
+        return chosen
+
+    control.start_clip(8000, 100)
+    assert gain(0, 400) == 24  # 900 bytes are allowed: 100 are left
+    assert gain(1, 10**6) == -24  # nothing comes near
+    control.start_clip(8000, 0)
+    assert 0 <= gain(0, 1000) < 24  # 1,000 and the 100
+    assert gain(1, 100) == -24  # the prefix has long used up everything
+
+
+def test_header_is_charged_to_the_clips(codec):
+    data = codec.compress(video(40), shots=(3, 30, 7), rate=Rate(quality=-1))
+    header = mptvc.probe(data).header
+    assert header.clips == 2
+    assert header.size_bytes == header.header_share(0, 2) + header.header_share(1, 1)
+
+
+def test_tokens_are_chosen_as_the_files_symbols(codec):
+    source, shots = video(40), (3, 30, 7)
+    most = shares(mptvc.probe(codec.compress(source, shots=shots)).header, 0.7)
+    data = codec.compress(source, shots=shots, rate=Rate(bpp=most))
+    tokens = codec.encode(source, shots=shots, rate=Rate(bpp=most))
+    assert tokens.header.gains == mptvc.probe(data).header.gains
+    assert np.array_equal(codec.decode(tokens), codec.decompress(data).frames)
+
+
+@pytest.mark.parametrize("bpp", [(0.1,), (0.1, 0.2), (0.1, 0.2, 0.3, 0.4)])
+def test_bits_for_another_number_of_levels_are_refused(codec, bpp):
+    with pytest.raises(ValueError, match="3 numbers, one a prefix"):
+        codec.compress(video(4), rate=Rate(bpp=bpp))
+    with pytest.raises(ValueError, match="3 numbers, one a prefix"):
+        codec.encode(video(4), rate=Rate(bpp=bpp))
+
+
+def test_what_cannot_be_kept_is_a_warning(codec, tmp_path):
+    source = tmp_path / "in.mkv"
+    info = mptvc.VideoInfo(96, 64, 8, Fraction(25), Fraction(1, 25))
+    with VideoSink(source, info, OutputOptions(codec="ffv1")) as sink:
+        sink.write(video(8))
+    rate = Rate(bpp=(1e-3, 2e-3, 90))
+    report = mptvc.encode_file(source, tmp_path / "a.mpt", codec=codec, rate=rate)
+    assert [warning.split(" take ")[0] for warning in report.warnings] == ["1 of 3 levels", "2 of 3 levels"]
+    assert "more than 0.001" in report.warnings[0]
+    with pytest.raises(MptError, match="--strict"):
+        mptvc.encode_file(source, tmp_path / "b.mpt", codec=codec, rate=rate, strict=True)
+    assert not (tmp_path / "b.mpt").exists()
 
 
 def test_quality_trades_bits_for_error(codec):

@@ -1,5 +1,6 @@
 """Video files in and out: every property that a file can carry, and every way it can be broken."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -487,6 +488,76 @@ def test_damaged_video_never_raises_anything_else(tmp_path: Path, suffix: str, s
     except VideoError:
         return
     assert all(frame.pixels.shape == (48, 64, 3) for frame in found)
+
+
+def noisy(count: int) -> np.ndarray:
+    noise = np.random.default_rng(4).normal(0, 12, (count, 96, 128, 3))
+    return (moving(count, 96, 128) + noise).clip(0, 255).astype(np.uint8)
+
+
+def test_frames_that_are_flagged_as_damaged_are_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", noisy(60), codec="libx264", pix_fmt="yuv420p")
+    data = np.frombuffer(path.read_bytes(), np.uint8).copy()
+    middle = slice(4 * len(data) // 10, 6 * len(data) // 10)
+    data[middle][::200] ^= 0x5A
+    path.write_bytes(data.tobytes())
+    source, found = read(path)
+    assert len(found) > 20
+    assert any(re.search(r"[1-9]\d* frames are damaged in the source", w) for w in source.warnings)
+    with pytest.raises(VideoError, match="--strict"):
+        read(path, strict=True)
+
+
+def test_what_is_left_of_a_cut_mp4_is_read(tmp_path: Path) -> None:
+    """Its index is whole and in front, so the file says how much there was."""
+    with av.open(str(tmp_path / "a.mp4"), "w", options={"movflags": "+faststart"}) as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for pixels in noisy(60):
+            file.mux(stream.encode(VideoFrame.from_ndarray(pixels, format="rgb24")))
+        file.mux(stream.encode(None))
+    data = (tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "a.mp4").write_bytes(data[: len(data) // 2])
+    source, found = read(tmp_path / "a.mp4")
+    assert 10 < len(found) < 50
+    assert f"the source promises 60 frames, {len(found)} were decoded" in source.warnings
+
+
+def test_stream_without_frames_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mkv", moving(3))
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # up to the first cluster
+    with pytest.raises(VideoError, match=r"a\.mkv: cannot be read as video"):
+        read(path)
+
+
+def test_negative_times_start_at_zero(tmp_path: Path) -> None:
+    frames = moving(9)
+    with av.open(str(tmp_path / "a.mkv"), "w", options={"avoid_negative_ts": "disabled"}) as file:
+        stream = file.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        for index, pixels in enumerate(frames):
+            frame = VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="bgr0")
+            frame.pts = index - 3
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    with av.open(str(tmp_path / "a.mkv")) as file:
+        first = next(file.decode(video=0))
+        assert first.time is not None
+        assert first.time < 0
+    source, found = read(tmp_path / "a.mkv")
+    assert np.array_equal(np.stack([frame.pixels for frame in found]), frames)
+    assert [source.info.time_of(i) for i in range(9)] == [Fraction(i, 25) for i in range(9)]
+
+
+def test_hdr_is_rounded_on_request_and_keeps_its_tags(tmp_path: Path) -> None:
+    tags = {"color_primaries": 9, "color_trc": 16, "colorspace": 9, "color_range": 1}
+    path = write(tmp_path / "a.mkv", moving(2), pix_fmt="yuv420p10le", **tags)
+    with pytest.raises(VideoError, match="--force-8bit"):
+        read(path)
+    source, found = read(path, force_8bit=True)
+    assert source.info.colour == Colour(primaries=9, transfer=16, matrix=9, range=1)
+    assert len(found) == 2
 
 
 def test_change_of_size_names_the_frame(tmp_path: Path) -> None:

@@ -10,13 +10,12 @@ from typing import BinaryIO
 import numpy as np
 
 from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header, read_side
-from mptvc.clip import DEFAULT_RATE
 from mptvc.codec import Codec
 from mptvc.cuts import SCENE_THRESHOLD
-from mptvc.errors import FormatError
+from mptvc.errors import FormatError, MptError
 from mptvc.files import Source, open_source, seekable
 from mptvc.header import Header, VideoInfo, availability
-from mptvc.rate import Rate
+from mptvc.rate import DEFAULT_RATE, Rate
 from mptvc.raw_video import RawVideo
 from mptvc.sound import SidePlayer
 from mptvc.streaming import Compressor, Decompressor
@@ -136,9 +135,25 @@ def encode_file(
                     header = compressor.finish(video.info, out)
                 else:
                     header = compressor.finish(video.info, out, side.file, side.lead_s)
+                exceeded = _exceeded(header, rate)
+                if exceeded and strict:
+                    raise MptError(f"{exceeded[0]}; --strict refuses that")
         if progress is not None:
             progress(header.video.frames, header.video.frames)
-        return EncodeReport(header, tuple(video.warnings))
+        return EncodeReport(header, (*video.warnings, *exceeded))
+
+
+def _exceeded(header: Header, rate: Rate) -> list[str]:
+    """For each prefix that takes more bits than the rate allows, a warning."""
+    pixels = header.video.width * header.video.height * header.video.frames
+    stamps = 8 + 4 * header.video.frames if header.video.time_steps else 0
+    taken = [8 * (header.picture_bytes(k + 1) - stamps) / pixels for k in range(header.levels)]
+    return [
+        f"{k + 1} of {header.levels} levels take {bpp:.4g} bits per pixel, more than {most:g}: "
+        "that is the coarsest quantization"
+        for k, (bpp, most) in enumerate(zip(taken, rate.bpp, strict=False))
+        if bpp > most
+    ]
 
 
 def decode_file(

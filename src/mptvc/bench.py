@@ -23,6 +23,7 @@ from mptvc.clip import ClipCoder
 from mptvc.codec import Codec
 from mptvc.demo import sample_frames
 from mptvc.entropy_coder import PacketReader, PacketWriter, Tables
+from mptvc.rate import DEFAULT_RATE, RateControl
 from mptvc.streaming import describe
 
 #: Width and height that are measured.
@@ -212,7 +213,8 @@ def _size(coder: _TimedCoder, width: int, height: int, frames: int) -> SizeResul
     _forget_peak(coder.device)
 
     def encode() -> tuple[Any, dict[str, Stage]]:
-        return coder.run("total", coder.encode_clip, coded, header, plan.scenes)
+        control = RateControl(DEFAULT_RATE, header.levels)
+        return coder.run("total", coder.encode_clip, coded, header, plan.scenes, control)
 
     def decode(packets: list[bytes]) -> tuple[Any, dict[str, Stage]]:
         def both() -> None:

@@ -249,8 +249,9 @@ def _parse(data: bytes, limits: Limits) -> Header:
     slices = sum(-(-n // patch_frames) for n in shots)
     clips = -(-slices * patch_frames // clip_frames)
     _require(len(entries) == 2 * levels * clips, "the index", _FIXED.size)
+    _require(len(chunks.get(b"GAIN", b"")) in (0, levels * clips), "the gains", _FIXED.size)
     gains = _integers(chunks, b"GAIN", "b") if b"GAIN" in chunks else ()
-    _require(b"GAIN" not in chunks or (len(gains) == levels * clips and any(gains)), "the gains", _FIXED.size)
+    _require(b"GAIN" not in chunks or any(gains), "the gains", _FIXED.size)
     _require(all(abs(gain) <= MAX_GAIN for gain in gains), "a gain", _FIXED.size)
     sections = [Section(*entries[i : i + 2]) for i in range(0, len(entries), 2)]
     header = Header(

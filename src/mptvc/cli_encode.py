@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,6 +36,9 @@ from mptvc.cli_output import EXIT_FAILED, console, escape, print_json, progress_
 from mptvc.folders import FolderReport, StoppedError, find_videos, mirrored, work_through
 from mptvc.targets import refuse_existing
 
+if TYPE_CHECKING:
+    from mptvc.api import EncodeReport
+
 
 def encode(
     source: Annotated[str, typer.Argument(metavar="IN", help="Video file, folder, or - for stdin.")],
@@ -55,10 +58,11 @@ def encode(
     tile_batch: TileBatch = 1,
     threads: Threads = 0,
     quality: Annotated[
-        float, typer.Option(min=-6, max=6, help="Finer (above 0) or coarser, about as many dB.")
+        float, typer.Option(min=-6, max=6, help="dB finer (above 0) or coarser, as far as values reach.")
     ] = 0.0,
     bpp: Annotated[
-        str | None, typer.Option(help="Most bits per pixel of each prefix, such as 0.02,0.15,0.6.")
+        str | None,
+        typer.Option(help="Most bits per pixel of each prefix, sound not counted: 0.02,0.15,0.6. Slower."),
     ] = None,
     scene_detect: Annotated[str, typer.Option(help="auto, off, or a threshold to 100.")] = "auto",
     start: Start = 0.0,
@@ -87,7 +91,7 @@ def encode(
     elif output_dir is None or target is not None:
         raise ValueError(f"{source} is a folder: name the folder of its files with --output-dir")
     outputs = _outputs(Path(source), output_dir, recursive) if is_folder and output_dir else {}
-    from mptvc.api import EncodeReport, encode_file
+    from mptvc.api import encode_file
 
     rate = parse_rate(quality, bpp)
     codec = codec_from_options(weights, device, dtype, tile, tile_batch, threads)
@@ -150,15 +154,17 @@ def _share_threads(jobs: int) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
 
 
-def _stoppable(encode_one: Callable[..., object], yuv: str | None) -> Callable[[Path, Path, Event], object]:
+def _stoppable(
+    encode_one: Callable[..., "EncodeReport"], yuv: str | None
+) -> Callable[[Path, Path, Event], tuple[str, ...]]:
     """A job that looks after every frame whether it is to stop."""
 
-    def job(source: Path, target: Path, stop: Event) -> None:
+    def job(source: Path, target: Path, stop: Event) -> tuple[str, ...]:
         def look(_done: int, _total: int) -> None:
             if stop.is_set():
                 raise StoppedError(f"{source}: stopped")
 
-        encode_one(parse_raw(yuv, source), target, progress=look)
+        return encode_one(parse_raw(yuv, source), target, progress=look).warnings
 
     return job
 
@@ -173,6 +179,8 @@ def _show(target: str, header: mptvc.Header, as_json: bool, quiet: bool) -> None
 
 
 def _show_folder(report: FolderReport, as_json: bool, quiet: bool) -> None:
+    for source, warnings in sorted(report.warnings.items()):
+        warn(f"{source}: {warning}" for warning in warnings)
     for source, error in report.failed.items():
         name = "" if str(source) in str(error) else f"{source}: "
         console.print(f"[bold red]error:[/] {escape(name + str(error))}", soft_wrap=True)
@@ -182,6 +190,7 @@ def _show_folder(report: FolderReport, as_json: bool, quiet: bool) -> None:
                 "done": list(report.done),
                 "skipped": list(report.skipped),
                 "failed": {str(source): str(error) for source, error in report.failed.items()},
+                "warnings": {str(source): found for source, found in report.warnings.items()},
             }
         )
     counts = f"{len(report.done)} encoded, {len(report.skipped)} skipped, {len(report.failed)} failed"

@@ -68,10 +68,10 @@ def parse_rate(quality: float, bpp: str | None) -> "Rate":
     from mptvc.rate import Rate
 
     try:
-        return Rate(quality, tuple(float(part) for part in bpp.split(",")) if bpp else ())
-    except ValueError as error:
-        text = str(error) if "found" in str(error) else f"cannot read {bpp}"
-        raise ValueError(f"{text}: --bpp is one number a prefix, such as 0.02,0.15,0.6") from None
+        numbers = () if bpp is None else tuple(float(part) for part in bpp.split(","))
+    except ValueError:
+        raise ValueError(f"--bpp is one number a prefix, such as 0.02,0.15,0.6; found {bpp!r}") from None
+    return Rate(quality, numbers)
 
 
 def parse_tile(text: str) -> tuple[int, int] | None:

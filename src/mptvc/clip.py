@@ -18,7 +18,7 @@ from mptvc.errors import CorruptPacketError, MptError
 from mptvc.header import Header, VideoInfo
 from mptvc.model import Model, fresh_slices
 from mptvc.pyramid import expand, reduce
-from mptvc.rate import Rate, gain_factor
+from mptvc.rate import RateControl, gain_factor
 from mptvc.tiling import Tile, choose_grid, expanded_tile, extended_pixels, tile_pixels, tiles
 from mptvc.transforms import frame_into_patches, frame_of_patches
 
@@ -29,10 +29,6 @@ SMALLEST_CORE = 16
 _WRONG_ROWS = (
     "the file is forged, or this machine computes the entropy model wrongly; then report `mptvc env`"
 )
-
-
-#: Quantization as in training.
-DEFAULT_RATE = Rate()
 
 
 @dataclass(frozen=True)
@@ -114,10 +110,7 @@ class ClipCoder:
         frames: np.ndarray,
         header: Header,
         scenes: tuple[int, ...],
-        rate: Rate = DEFAULT_RATE,
-        *,
-        padding: int = 0,
-        overhead: int = 0,
+        control: RateControl,
     ) -> list[CodedLevel]:
         """Coded frames to the symbols and packets of every level.
 
@@ -125,22 +118,19 @@ class ClipCoder:
             frames: uint8 ``[F, H, W, 3]``.
             header: Geometry.
             scenes: Shot number of each slice.
-            rate: How finely to quantize, or how many bits to use.
-            padding: How many of the frames are repeats, for which no bits are due.
-            overhead: Bytes that the clip takes beside its packets.
+            control: Chooses the gains; it has started the clip.
 
         Raises:
             MptError: A network returned a number that is not finite.
         """
         pictures = self._pyramid(torch.from_numpy(frames).to(self.device), header)
         shots = torch.tensor([scenes], device=self.device)
-        pixels, spent = frames[padding:].size // 3, overhead
         coded: list[CodedLevel] = []
         x_hat = None
         for k, picture in enumerate(pictures):
             latents = self._analyse(k, picture, x_hat, header, shots)
-            coded.append(self._quantize(latents, coded, scenes, rate, pixels, spent))
-            spent += len(coded[k].packet)
+            coded.append(self._quantize(latents, coded, scenes, control))
+            control.spend(k, len(coded[k].packet))
             if k + 1 < len(pictures):
                 y_hat = coded[k].symbols.to(self.device) / gain_factor(coded[k].gain)
                 x_hat = self._synthesise(k, y_hat, x_hat, header, shots)
@@ -151,16 +141,15 @@ class ClipCoder:
         latents: Tensor,
         coarser: list[CodedLevel],
         scenes: tuple[int, ...],
-        rate: Rate,
-        pixels: int,
-        spent: int,
+        control: RateControl,
     ) -> CodedLevel:
-        """Latents of the next level to symbols and a packet, at the gain that the rate asks for."""
+        """Latents of the next level to symbols and a packet, at the gain that rate control asks for."""
         level, parents = len(coarser), [c.symbols for c in coarser]
         tried: dict[int, CodedLevel] = {}
 
         def size_of(gain: int) -> int:
-            writer, y = PacketWriter(self._tables[level]), latents * gain_factor(gain)
+            writer = PacketWriter(self._tables[level])
+            y = latents * gain_factor(gain) if gain else latents
             symbols = self._code(level, writer, y.shape[:3], parents, scenes, y)
             # Tried gains below this one fit and those above do not: only the largest below can still win.
             for other in sorted(tried, key=lambda g: (g < gain, g))[:-1]:
@@ -171,7 +160,7 @@ class ClipCoder:
         def finest() -> int:
             return self.model.level(level).fsq.finest_gain(latents)
 
-        gain = rate.gain(level, pixels, spent, finest, size_of)
+        gain = control.gain(level, finest, size_of)
         if gain not in tried:
             size_of(gain)
         return tried[gain]

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from mptvc.bitstream import write_header
-from mptvc.clip import DEFAULT_RATE, ClipCoder, CodedLevel
+from mptvc.clip import ClipCoder, CodedLevel
 from mptvc.header import Header, Section, gains_of
 from mptvc.model import Model
-from mptvc.rate import Rate
+from mptvc.rate import DEFAULT_RATE, Rate, RateControl
 from mptvc.streaming import (
     Compressor,
     Decompressor,
@@ -95,22 +95,21 @@ class Codec:
             ValueError: Wrong shape or dtype, or shots that do not sum to T.
         """
         header = self.clips.header(describe(frames, Fraction(25)), checked_shots(frames, shots))
-        clips = [self._encode_clip(frames, header, clip, rate) for clip in range(header.clips)]
+        control = RateControl(rate, header.levels)
+        clips = [self._encode_clip(frames, header, clip, control) for clip in range(header.clips)]
         coded = list(zip(*clips, strict=True))  # for each level its clips
         levels = tuple(self._to_tokens(k, [c.symbols for c in parts]) for k, parts in enumerate(coded))
         gains = gains_of([[c.gain for c in parts] for parts in coded])
         return Tokens(levels, replace(header, gains=gains))
 
-    def _encode_clip(self, frames: np.ndarray, header: Header, clip: int, rate: Rate) -> list[CodedLevel]:
+    def _encode_clip(
+        self, frames: np.ndarray, header: Header, clip: int, control: RateControl
+    ) -> list[CodedLevel]:
         plan = header.plan(clip)
-        return self.clips.encode_clip(
-            frames[list(plan.frames)],
-            header,
-            plan.scenes,
-            rate,
-            padding=len(plan.frames) - len(plan.kept),
-            overhead=header.header_share(clip),
-        )
+        before = header.plan(clip - 1).scenes[-1] if clip else -1
+        overhead = header.header_share(clip, plan.scenes[-1] - before)
+        control.start_clip(len(plan.kept) * frames[0].size // 3, overhead)
+        return self.clips.encode_clip(frames[list(plan.frames)], header, plan.scenes, control)
 
     def _to_tokens(self, level: int, clips: list[Tensor]) -> Tensor:
         symbols = torch.cat(clips).to(self.clips.device)

@@ -20,11 +20,13 @@ class FolderReport:
         done: Outputs that were written.
         skipped: Outputs that were there already.
         failed: What went wrong, by source.
+        warnings: What a user should know of those done, by source.
     """
 
     done: tuple[Path, ...]
     skipped: tuple[Path, ...]
     failed: dict[Path, Exception]
+    warnings: dict[Path, tuple[str, ...]]
 
 
 class StoppedError(MptError):
@@ -60,7 +62,7 @@ def mirrored(videos: list[Path], source: Path, target: Path) -> dict[Path, Path]
 
 def work_through(
     outputs: dict[Path, Path],
-    job: Callable[[Path, Path, Event], object],
+    job: Callable[[Path, Path, Event], tuple[str, ...]],
     *,
     skip_existing: bool,
     jobs: int,
@@ -70,7 +72,8 @@ def work_through(
 
     Args:
         outputs: Output of each source; its folder is made.
-        job: Called with source, output and an event; it raises ``StoppedError`` soon after the event is set.
+        job: Called with source, output and an event, returns warnings; it raises ``StoppedError`` soon after
+            the event is set.
         skip_existing: Leave out sources whose output is there.
         jobs: Jobs at a time.
         progress: Called with the sources that are finished and all of them.
@@ -78,13 +81,15 @@ def work_through(
     skipped = [out for out in outputs.values() if skip_existing and out.exists()]
     todo = {source: out for source, out in outputs.items() if out not in skipped}
     failed: dict[Path, Exception] = {}
+    warnings: dict[Path, tuple[str, ...]] = {}
     stop = Event()
 
     def run(source: Path, out: Path) -> None:
         if stop.is_set():
             raise StoppedError("stopped")
         out.parent.mkdir(parents=True, exist_ok=True)
-        job(source, out, stop)
+        if found := job(source, out, stop):
+            warnings[source] = found
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
@@ -99,4 +104,4 @@ def work_through(
             stop.set()
             raise
     done = tuple(out for source, out in todo.items() if source not in failed)
-    return FolderReport(done, tuple(skipped), failed)
+    return FolderReport(done, tuple(skipped), failed, warnings)

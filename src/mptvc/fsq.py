@@ -53,10 +53,11 @@ class FSQ(nn.Module):
 
         What the clamp takes away may have at most a tenth of the energy of rounding.
         """
-        size = y.abs()
 
         def clamped(gain: int) -> float:
-            return float((size * gain_factor(gain) - self.halves).clamp_min_(0).square_().mean())
+            factor = gain_factor(gain)  # one slice at a time, for memory
+            excess = [(part.abs() * factor).sub_(self.halves).clamp_min_(0).square_().sum() for part in y]
+            return float(sum(excess)) / y.numel()
 
         return bisect_right(range(1, MAX_GAIN + 1), _CLAMPED / 12, key=clamped)
 

@@ -207,10 +207,13 @@ class Header:
             chunks.append(4 * self.video.frames)
         return FIXED_BYTES + sum(8 + size for size in chunks) + 4 + self.extra_bytes
 
-    def header_share(self, clip: int) -> int:
-        """Bytes of the header that are there because of a clip; all else counts for the first."""
-        mine = (8 + 1) * self.levels  # entries of INDX and GAIN
-        return mine if clip else FIXED_BYTES + 4 * 8 + 4 * len(self.shots) + 6 * self.levels + 4 + mine
+    def header_share(self, clip: int, shots: int) -> int:
+        """Bytes of the header for a clip in which so many shots start; what is for all counts for the first.
+
+        Without sound and time stamps.
+        """
+        mine = (8 + 1) * self.levels + 4 * shots  # entries of INDX, GAIN and SHOT
+        return mine if clip else FIXED_BYTES + 4 * 8 + 6 * self.levels + 4 + mine
 
     @cached_property
     def _offsets(self) -> list[int]:

@@ -11,8 +11,10 @@ from math import log2
 
 #: Gains in an octave.
 GAIN_OCTAVE = 24
-#: Largest absolute gain; weights are trained for up to three quarters of it.
+#: Largest absolute gain; training draws up to three quarters of it.
 MAX_GAIN = 24
+#: Above what any video takes, and small enough to count with.
+_MAX_BPP = 1e6
 #: Decibels in a halved quantization step.
 _OCTAVE_DB = 6.02
 #: Octaves of size in an octave of gain, to start from; measured are 0.9 to 1.2.
@@ -38,9 +40,10 @@ class Rate:
 
     Attributes:
         quality: Decibels by which quantization is finer (above 0) or coarser than in training, -6 to 6;
-            about the change in PSNR of the full video.
-        bpp: Most bits per source pixel of each prefix, the first levels or all, growing; every clip keeps
-            to it where its coarsest quantization can. Levels without an entry follow ``quality``.
+            about the change in PSNR of the full video. Finer only as far as the levels' values reach.
+        bpp: Most bits per source pixel of each prefix, growing, one number for each level; none to go by
+            ``quality``. All bytes count but sound and the time stamps of uneven frames. A clip may use what
+            those before it left; the limit is kept where the coarsest quantization can keep it.
 
     Raises:
         ValueError: A number is out of range.
@@ -60,24 +63,54 @@ class Rate:
         """Check the ranges."""
         if not -6 <= self.quality <= 6:
             raise ValueError(f"quality is -6 to 6 dB, found {self.quality}")
-        if any(b <= a for a, b in zip((0.0, *self.bpp), self.bpp, strict=False)):
-            raise ValueError(f"bits per pixel of prefixes are above zero and grow, found {self.bpp}")
+        if not all(a < b < _MAX_BPP for a, b in zip((0.0, *self.bpp), self.bpp, strict=False)):
+            raise ValueError(f"bits per pixel of prefixes are numbers above zero that grow, found {self.bpp}")
 
-    def gain(
-        self, level: int, pixels: int, spent: int, finest: Callable[[], int], size_of: Callable[[int], int]
-    ) -> int:
-        """The gain of one section.
+
+#: Quantization as in training.
+DEFAULT_RATE = Rate()
+
+
+class RateControl:
+    """Chooses the gains of a video's sections as its clips pass.
+
+    Args:
+        rate: What decides.
+        levels: Levels of the video.
+
+    Raises:
+        ValueError: The rate has bits for another number of levels.
+    """
+
+    def __init__(self, rate: Rate, levels: int) -> None:
+        if rate.bpp and len(rate.bpp) != levels:
+            raise ValueError(f"bits per pixel are {levels} numbers, one a prefix, found {len(rate.bpp)}")
+        self._rate = rate
+        self._pixels = 0
+        self._spent = [0] * len(rate.bpp)  # bytes of every prefix
+
+    def start_clip(self, pixels: int, overhead: int) -> None:
+        """Go on to a clip of so many source pixels, which takes so many bytes beside its sections."""
+        self._pixels += pixels
+        self.spend(0, overhead)
+
+    def spend(self, level: int, size: int) -> None:
+        """Note the bytes of a section, which all prefixes from its level on hold."""
+        for k in range(level, len(self._spent)):
+            self._spent[k] += size
+
+    def gain(self, level: int, finest: Callable[[], int], size_of: Callable[[int], int]) -> int:
+        """The gain of the next section.
 
         Args:
             level: Its level.
-            pixels: Source pixels of its clip.
-            spent: Bytes of the clip's coarser levels and of what else counts for it.
             finest: Largest gain that the level's values have room for, at least 0.
             size_of: Bytes of the section at a gain; asked at most five times, for a number of bits alone.
         """
-        if level < len(self.bpp):
-            return largest_gain(size_of, self.bpp[level] * pixels / 8 - spent, finest())
-        gain = round(self.quality / _OCTAVE_DB * GAIN_OCTAVE)
+        if self._rate.bpp:
+            most = self._rate.bpp[level] * self._pixels / 8 - self._spent[level]
+            return largest_gain(size_of, most, finest())
+        gain = round(self._rate.quality / _OCTAVE_DB * GAIN_OCTAVE)
         return gain if gain <= 0 else min(gain, finest())
 
 
@@ -100,7 +133,7 @@ def largest_gain(size_of: Callable[[int], int], most: float, finest: int = MAX_G
         if _NEAR * most <= size <= most or exceeds - fits <= 1:
             break
         octaves = log2(max(size, 1))
-        if known is not None and known[0] != gain:
+        if known is not None:
             slope = max(0.3, GAIN_OCTAVE * (octaves - known[1]) / (gain - known[0]))
         known = (gain, octaves)
         wanted = gain + GAIN_OCTAVE * (log2(max(most, 1)) - octaves) / slope

@@ -14,10 +14,10 @@ import numpy as np
 from torch import Tensor
 
 from mptvc.bitstream import MAX_RATIO, MAX_SIDE, read_header, read_section, write_header
-from mptvc.clip import DEFAULT_RATE, ClipCoder
+from mptvc.clip import ClipCoder
 from mptvc.errors import CorruptPacketError, FormatError, LimitExceededError, WeightsError
 from mptvc.header import Availability, Header, Section, Side, VideoInfo, availability, gains_of
-from mptvc.rate import Rate
+from mptvc.rate import DEFAULT_RATE, Rate, RateControl
 
 _SPOOL_BYTES = 2**25
 _COPY_BYTES = 2**20
@@ -30,10 +30,11 @@ class Compressor:
     """
 
     def __init__(self, coder: ClipCoder, rate: Rate = DEFAULT_RATE) -> None:
-        self._coder, self._patch, self._rate = coder, coder.config.patch_frames, rate
+        self._coder, self._patch = coder, coder.config.patch_frames
+        self._control = RateControl(rate, len(coder.config.levels))
         self._shots: list[int] = []
         self._buffer: np.ndarray | None = None
-        self._filled = self._padding = 0
+        self._filled = self._padding = self._counted_shots = 0
         self._scenes: list[int] = []
         self._sections: list[list[Section]] = [[] for _ in coder.config.levels]
         self._gains: list[list[int]] = [[] for _ in coder.config.levels]
@@ -80,15 +81,11 @@ class Compressor:
     def _flush(self) -> None:
         if self._buffer is None or self._header is None:
             return
-        scenes = tuple(self._scenes)
-        levels = self._coder.encode_clip(
-            self._buffer[: self._filled],
-            self._header,
-            scenes,
-            self._rate,
-            padding=self._padding,
-            overhead=self._header.header_share(len(self._sections[0])),
-        )
+        scenes, frames = tuple(self._scenes), self._buffer[: self._filled]
+        overhead = self._header.header_share(len(self._sections[0]), scenes[-1] + 1 - self._counted_shots)
+        self._counted_shots = scenes[-1] + 1
+        self._control.start_clip(frames[self._padding :].size // 3, overhead)
+        levels = self._coder.encode_clip(frames, self._header, scenes, self._control)
         for k, coded in enumerate(levels):
             self._sections[k].append(Section(len(coded.packet), crc32(coded.packet)))
             self._gains[k].append(coded.gain)
@@ -230,6 +227,7 @@ def require_weights(header: Header, coder: ClipCoder) -> None:
 
     Raises:
         WeightsError: It was not.
+        FormatError: It says so, but its geometry is not that of the weights.
     """
     if header.weights_id != coder.weights_id:
         wanted, found = header.weights_id.hex(), coder.weights_id.hex()
@@ -238,6 +236,10 @@ def require_weights(header: Header, coder: ClipCoder) -> None:
             expected=wanted,
             found=found,
         )
+    config = coder.config
+    mine = (len(config.levels), config.patch_frames, config.patch_size, config.clip_frames)
+    if (header.levels, header.patch_frames, header.patch_size, header.clip_frames) != mine:
+        raise FormatError("the header's geometry is not that of the weights it names: the file is forged")
 
 
 def _missing(there: Availability, wanted: int) -> str:

@@ -98,7 +98,8 @@ def move_into_place(part: Path, target: Path, force: bool) -> None:
     if part.is_dir():
         part.chmod(0o755)
         if target.is_dir():
-            shutil.rmtree(target)
+            _replace_folder(part, target)
+            return
     else:
         mask = os.umask(0)
         os.umask(mask)
@@ -106,6 +107,20 @@ def move_into_place(part: Path, target: Path, force: bool) -> None:
         if not force and _linked(part, target):
             return
     os.replace(part, target)
+
+
+def _replace_folder(part: Path, target: Path) -> None:
+    """Give a folder the name of another one; whatever comes between, one of the two has it."""
+    old = part_path(target, folder=True)
+    try:
+        os.replace(target, old)
+        os.replace(part, target)
+    except BaseException:
+        if not target.exists():
+            os.replace(old, target)
+        raise
+    finally:
+        remove(old)
 
 
 def _linked(part: Path, target: Path) -> bool:

@@ -4,7 +4,8 @@
     header                 uint8, the file's own header (see `bitstream`)
     side                   uint8, sound and subtitles, if the file holds any
 
-The metadata names the values of each level's channels, so that a training job needs this file alone.
+The metadata names the values of each level's channels and the gains of its clips (see `rate`; none where all
+are zero), so that a training job needs this file alone.
 """
 
 import json
@@ -71,7 +72,8 @@ def export_tokens(
         if (side := read_side(file, reader.header)) is not None:
             tensors["side"] = np.frombuffer(side, np.uint8)
         values = [list(level.values) for level in reader.config.levels[: reader.levels]]
-        metadata = {"format": "mptvc tokens 1", "values": json.dumps(values)}
+        gains = [list(level) for level in reader.header.gains[: reader.levels]]
+        metadata = {"format": "mptvc tokens 1", "values": json.dumps(values), "gains": json.dumps(gains)}
         with atomic_output(Path(target), force=force) as out:
             out.write(save_tensors(tensors, metadata))
     return reader.header

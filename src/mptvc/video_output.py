@@ -5,6 +5,7 @@ MKV keep uneven time stamps, rotation and colour tags; the pixel aspect is kept 
 which store it themselves. Y4M keeps the colour range alone, so it is written with the usual matrix.
 """
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -124,9 +125,7 @@ class VideoSink:
         info = self._info
         where: str | Path | BinaryIO = self._part if self._part is not None else self._target
         if self._kind == "npy" and isinstance(where, Path):
-            shape = (info.frames, info.height, info.width, 3)
-            self._array = np.lib.format.open_memmap(where, "w+", np.uint8, shape)
-            self._count = 0
+            self._array, self._count = _mapped_array(where, self._name, info), 0
             return
         codec, pix_fmt = _codec(self._kind, options, info)
         self._colour = _carried_colour(self._kind, info.colour, pix_fmt)
@@ -166,6 +165,8 @@ class VideoSink:
         context.colorspace, context.color_range = colour.matrix, colour.range
         if info.rotation and self._kind in _TAGGED:
             stream.set_display_rotation(info.rotation)
+        with same_scheduling():
+            context.open()
         self._stream, self._pix_fmt, self._count = stream, pix_fmt, 0
 
     def write(self, frames: np.ndarray) -> None:
@@ -218,9 +219,7 @@ class VideoSink:
         if self._container is None:
             return
         try:
-            with same_scheduling():
-                packets = self._stream.encode(frame)
-            self._container.mux(packets)
+            self._container.mux(self._stream.encode(frame))
         except REFUSALS as error:
             raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
 
@@ -270,6 +269,22 @@ class VideoSink:
                 self.commit()
         finally:
             self._discard()
+
+
+def _mapped_array(path: Path, name: str, info: VideoInfo) -> np.memmap:
+    """An array of all frames in a file, which takes its room at once: later, a full disk ends the process.
+
+    Raises:
+        VideoError: There is no room.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, "w+", np.uint8, (info.frames, info.height, info.width, 3))
+        if hasattr(os, "posix_fallocate"):
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise VideoError(f"cannot write {name}: {reason(error)}") from error
+    return array
 
 
 def _stamps(info: VideoInfo) -> list[int]:

@@ -9,11 +9,10 @@ from typing import BinaryIO, Self
 import numpy as np
 from av.video.frame import VideoFrame
 
-from mptvc.clip import DEFAULT_RATE
 from mptvc.codec import Codec
 from mptvc.cuts import SCENE_THRESHOLD, CutDetector, checked_threshold
 from mptvc.header import Header, VideoInfo
-from mptvc.rate import Rate
+from mptvc.rate import DEFAULT_RATE, Rate
 from mptvc.streaming import Compressor, describe
 from mptvc.targets import open_target, refuse_existing
 from mptvc.weights import load_codec
