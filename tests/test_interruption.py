@@ -176,16 +176,17 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(made: Path, tmp_path: Path,
         ["encode", "{made}/in.mkv", "out"],
         ["decode", "{made}/in.mpt", "out", "--format", "mkv"],
         ["truncate", "{made}/in.mpt", "out", "--levels", "3"],
-        ["tokens", "{made}/in.mpt", "out"],
+        ["tokens", "{made}/in.mpt", "out.safetensors"],
     ],
     ids=["encode", "decode", "truncate", "tokens"],
 )
 def test_a_full_disk_keeps_what_was_there(made: Path, tmp_path: Path, arguments: list[str]) -> None:
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "out").write_text("mine")
+    target = tmp_path / "work" / arguments[2]
+    target.parent.mkdir()
+    target.write_text("mine")
     run_without_room(tmp_path / "work", [*(a.replace("{made}", str(made)) for a in arguments), "-f"])
-    assert names(tmp_path / "work") == ["out", "tmp"]
-    assert (tmp_path / "work" / "out").read_text() == "mine"
+    assert names(tmp_path / "work") == [target.name, "tmp"]
+    assert target.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
