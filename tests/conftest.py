@@ -17,11 +17,11 @@ torch.set_num_threads(1)
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 
 
-def build_small_config() -> ModelConfig:
-    """Three levels with few channels; the real geometry."""
+def build_small_config(details: tuple[int, ...] = (1, 2, 1)) -> ModelConfig:
+    """Three levels with few channels; by default the real geometry."""
     levels = tuple(
         LevelConfig((63,) * 4 + (15,) * 8, dim=16, blocks=2, groups=(4, 8), hidden=16, detail=detail)
-        for detail in (1, 2, 1)
+        for detail in details
     )
     return ModelConfig(levels=levels, hyper_channels=4, heads=1, head_dim=8)
 

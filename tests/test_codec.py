@@ -8,6 +8,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
+from conftest import build_small_config, build_small_model
 
 from mptvc.bitstream import read_header
 from mptvc.clip import ClipCoder
@@ -116,6 +117,27 @@ def test_symbols_do_not_depend_on_the_tiles(small_codec, small_model, frames):
     for a, b in zip(whole.levels, pieces.levels, strict=True):
         assert a.shape == b.shape
         assert (a != b).float().mean() < 0.02
+
+
+@pytest.mark.parametrize("details", [(1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 1)])
+def test_levels_of_any_detail_are_coded_as_the_model_codes_them(frames, details):
+    """In one tile as whole pictures in float32; in tiles nearly so."""
+    model = build_small_model(build_small_config(details))
+    video = np.tile(frames[:8], (1, 6, 4, 1))[:, :288, :256]
+    x = torch.from_numpy(video).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        latents = model.encode(x)
+        pixels = (model.decode(latents)[0].permute(1, 2, 3, 0) + 1) * 127.5
+    for tile in (None, (128, 128)):
+        codec = Codec(ClipCoder(model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=tile))
+        tokens = codec.encode(video)
+        for k, (mine, theirs) in enumerate(zip(latents, tokens.levels, strict=True)):
+            assert (model.level(k).fsq.to_symbols(mine[0]) != theirs).float().mean() < 0.02
+        decoded = codec.decode(tokens)
+        assert np.abs(decoded - pixels.round().clamp(0, 255).numpy()).mean() < 0.5
+        sizes = [codec.clips.picture_size(tokens.header, k + 1) for k in range(3)]
+        shrinks = [4 // details[0], 2 // details[1], 1]
+        assert sizes == [(288 // shrink, 256 // shrink) for shrink in shrinks]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
