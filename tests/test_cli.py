@@ -571,6 +571,21 @@ def test_a_reader_that_leaves_is_no_traceback(made: Path) -> None:
     assert error.count("\n") <= 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["encode", "in.mkv", "-"], ["truncate", "in.mpt", "-", "--levels", "1"]],
+    ids=["encode", "truncate"],
+)
+def test_a_reader_that_is_gone_fails_in_silence(made: Path, arguments: list[str]) -> None:
+    with subprocess.Popen(
+        [*COMMAND, *arguments], cwd=made, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        pipe(process.stdout).close()
+        error = pipe(process.stderr).read().decode()
+        assert process.wait(60) == FAILED
+    assert error == "", "a reader that leaves knows it"
+
+
 def pipe(stream: IO[Any] | None) -> IO[Any]:
     assert stream is not None
     return stream
