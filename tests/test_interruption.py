@@ -230,17 +230,37 @@ def test_a_read_only_folder_is_an_error(made: Path, tmp_path: Path) -> None:
     assert names(tmp_path) == ["in.mpt"]
 
 
-def test_two_writers_leave_one_whole_file(made: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("force", [False, True])
+def test_two_writers_leave_one_whole_file(made: Path, tmp_path: Path, force: bool) -> None:
     (tmp_path / "a").mkdir()
-    commands = [["encode", str(made / "in.mkv"), "../out.mpt", "--scene-detect", d] for d in ("off", "auto")]
+    commands = [
+        ["encode", str(made / "in.mkv"), "../out.mpt", "--scene-detect", d, *(["-f"] if force else [])]
+        for d in ("off", "auto")
+    ]
     with start(tmp_path / "a" / "one", commands[0]) as one, start(tmp_path / "a" / "two", commands[1]) as two:
         errors = [process.communicate(timeout=120)[1] for process in (one, two)]
-    assert sorted(process.returncode for process in (one, two)) == [0, 1]
-    assert all(
-        code == 0 or b"exists" in e for code, e in zip((one.returncode, two.returncode), errors, strict=True)
-    )
+    codes = (one.returncode, two.returncode)
+    assert sorted(codes) == ([0, 0] if force else [0, 1])
+    assert all(code == 0 or b"exists" in error for code, error in zip(codes, errors, strict=True))
     assert names(tmp_path / "a") == ["one", "out.mpt", "two"]
     assert is_whole(tmp_path / "a" / "out.mpt")
+
+
+def test_an_interrupted_folder_holds_whole_files_alone(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    for index in range(4):
+        (tmp_path / "videos" / f"{index}.mkv").symlink_to(made / "in.mkv")
+    work = tmp_path / "work"
+    with start(work, ["encode", "../videos", "--output-dir", "coded", "--jobs", "2"]) as process:
+        while not (work / "coded").exists() or not any(n.endswith(".mpt") for n in names(work / "coded")):
+            time.sleep(0.05)
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode in (0, 130), error
+    assert names(work / "tmp") == []
+    assert all(name.endswith(".mpt") for name in names(work / "coded"))
+    assert all(is_whole(path) for path in (work / "coded").iterdir())
 
 
 def test_a_source_is_never_written_over(made: Path, tmp_path: Path) -> None:
