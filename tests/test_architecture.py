@@ -12,7 +12,7 @@ ROOT = Path(mptvc.__file__).parent
 
 #: A module imports only modules of earlier layers.
 LAYERS = [
-    ["errors", "scheduling"],
+    ["errors", "process"],
     ["config", "rate"],
     ["header"],
     ["bitstream", "entropy_coder", "targets", "pyramid", "fsq", "metrics"],

@@ -150,7 +150,7 @@ def _exceeded(header: Header, rate: Rate) -> list[str]:
     taken = [8 * (header.picture_bytes(k + 1) - stamps) / pixels for k in range(header.levels)]
     return [
         f"{k + 1} of {header.levels} levels take {bpp:.4g} bits per pixel, more than {most:g}: "
-        "that is the coarsest quantization"
+        "the coarsest quantization was not enough"
         for k, (bpp, most) in enumerate(zip(taken, rate.bpp, strict=False))
         if bpp > most
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mptvc.bitstream import DEFAULT_LIMITS
+from mptvc.process import keep_freed_memory
 
 if TYPE_CHECKING:
     from mptvc.codec import Codec
@@ -130,6 +131,7 @@ def codec_from_options(
 
     from mptvc.weights import load_codec
 
+    keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     return load_codec(weights, device=device, dtype=dtype, tile=parse_tile(tile), tile_batch=batch)

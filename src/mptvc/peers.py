@@ -17,7 +17,7 @@ from av.video.reformatter import Colorspace, Interpolation
 
 from mptvc.errors import VideoError
 from mptvc.metrics import Quality, QualityMeter
-from mptvc.scheduling import same_scheduling
+from mptvc.process import same_scheduling
 
 _MATRIX = Colorspace.ITU709
 

@@ -20,7 +20,7 @@ from av.video.reformatter import ColorRange
 
 from mptvc.errors import VideoError
 from mptvc.header import Colour, VideoInfo
-from mptvc.scheduling import same_scheduling
+from mptvc.process import same_scheduling
 from mptvc.sound import REFUSALS, SidePlayer
 from mptvc.targets import move_into_place, part_path, refuse_existing, remove
 from mptvc.video_input import ACCURATE, FULL, LIMITED, MATRICES, matrix_code, reason
