@@ -37,7 +37,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 def keep_freed_memory() -> None:
     """Let the allocator keep what networks free for what they take next, where it is glibc's.
 
-    It gives large blocks back at once, and every page of fresh memory costs a fault: a third of the time at 4K.
+    It gives large blocks back at once, and fresh memory costs a fault a page: a third of the time at 4K.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
