@@ -25,6 +25,7 @@ from mptvc.demo import sample_frames
 from mptvc.entropy_coder import PacketReader, PacketWriter, Tables
 from mptvc.rate import DEFAULT_RATE, RateControl
 from mptvc.streaming import describe
+from mptvc.tiled import TiledNetworks
 
 #: Width and height that are measured.
 SIZES = ((854, 480), (1920, 1080), (3840, 2160))
@@ -125,18 +126,12 @@ def bench(
     clips = codec.clips
     if not 1 <= min(frames) <= max(frames) <= clips.config.clip_frames:
         raise ValueError(f"frames is 1 to {clips.config.clip_frames}, found {frames}")
-    coder = _TimedCoder(
-        clips.model,
-        entropy_id=clips.entropy_id,
-        weights_id=clips.weights_id,
-        dtype=clips.dtype,
-        tile_batch=clips.tile_batch,
-    )
-    flops, copied = _matmul_rate(clips.device, clips.dtype), _copy_rate(clips.device)
+    coder, dtype = _TimedCoder(clips), clips.networks.dtype
+    flops, copied = _matmul_rate(clips.device, dtype), _copy_rate(clips.device)
     written, read = _coder_rates(clips)
     result = BenchResult(
         str(clips.device),
-        str(clips.dtype).removeprefix("torch."),
+        str(dtype).removeprefix("torch."),
         torch.get_num_threads(),
         flops,
         copied,
@@ -147,7 +142,7 @@ def bench(
     for done, ((width, height), count) in enumerate(jobs, start=1):
         measured = _size(coder, width, height, count)
         if peers:
-            measured.peers.extend(time_peers(_pictures(width, height, count), coder.device, coder.dtype))
+            measured.peers.extend(time_peers(_pictures(width, height, count), coder.device, dtype))
         for stage in (*measured.encode.values(), *measured.decode.values()):
             stage.floor_s = max(stage.flops / flops, stage.bytes / copied)
         result.sizes.append(measured)
@@ -156,25 +151,16 @@ def bench(
     return result
 
 
-class _TimedCoder(ClipCoder):
-    """A coder that keeps the time of its stages, or counts their operations instead."""
+class _Stopwatch:
+    """Keeps the time of the stages of a call, or counts their operations instead."""
 
-    stages: dict[str, Stage]
-    counting = False
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.stages: dict[str, Stage] = {}
+        self.counting = False
 
-    def _pyramid(self, *arguments: Any) -> Any:
-        return self._timed("pyramid", super()._pyramid, *arguments)
-
-    def _analyse(self, *arguments: Any) -> Any:
-        return self._timed("analysis", super()._analyse, *arguments)
-
-    def _code(self, *arguments: Any) -> Any:
-        return self._timed("entropy", super()._code, *arguments)
-
-    def _synthesise(self, *arguments: Any) -> Any:
-        return self._timed("synthesis", super()._synthesise, *arguments)
-
-    def _timed(self, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
+    def stage(self, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a method as a part of a stage."""
         stage = self.stages.setdefault(name, Stage())
         if self.counting:
             with FlopCounterMode(display=False) as counter:
@@ -185,6 +171,14 @@ class _TimedCoder(ClipCoder):
         with self._clock(stage):
             return method(*arguments)
 
+    def run(self, method: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, Stage]]:
+        """Call a method and return what its stages took, with its own time as ``total``."""
+        self.stages = {}
+        whole = Stage()
+        with self._clock(whole):
+            result = method(*arguments)
+        return result, {**self.stages, "total": whole}
+
     @contextmanager
     def _clock(self, stage: Stage) -> Iterator[None]:
         started = self._now()
@@ -192,17 +186,34 @@ class _TimedCoder(ClipCoder):
         stage.seconds += self._now() - started
 
     def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
-    def run(self, name: str, method: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, Stage]]:
-        """Call a method and return what its stages took, with its own time as ``name``."""
-        self.stages = {}
-        whole = Stage()
-        with self._clock(whole):
-            result = method(*arguments)
-        return result, {**self.stages, name: whole}
+
+class _TimedNetworks(TiledNetworks):
+    def __init__(self, networks: TiledNetworks, watch: _Stopwatch) -> None:
+        super().__init__(networks.model, networks.dtype, networks.tile_batch)
+        self._watch = watch
+
+    def pyramid(self, *arguments: Any) -> Any:
+        return self._watch.stage("pyramid", super().pyramid, *arguments)
+
+    def analyse(self, *arguments: Any) -> Any:
+        return self._watch.stage("analysis", super().analyse, *arguments)
+
+    def synthesise(self, *arguments: Any) -> Any:
+        return self._watch.stage("synthesis", super().synthesise, *arguments)
+
+
+class _TimedCoder(ClipCoder):
+    def __init__(self, clips: ClipCoder) -> None:
+        super().__init__(clips.model, entropy_id=clips.entropy_id, weights_id=clips.weights_id)
+        self.watch = _Stopwatch(clips.device)
+        self.networks = _TimedNetworks(clips.networks, self.watch)
+
+    def _code(self, *arguments: Any) -> Any:
+        return self.watch.stage("entropy", super()._code, *arguments)
 
 
 def _size(coder: _TimedCoder, width: int, height: int, frames: int) -> SizeResult:
@@ -214,7 +225,7 @@ def _size(coder: _TimedCoder, width: int, height: int, frames: int) -> SizeResul
 
     def encode() -> tuple[Any, dict[str, Stage]]:
         control = RateControl(DEFAULT_RATE, header.levels)
-        return coder.run("total", coder.encode_clip, coded, header, plan.scenes, control)
+        return coder.watch.run(coder.encode_clip, coded, header, plan.scenes, control)
 
     def decode(packets: list[bytes]) -> tuple[Any, dict[str, Stage]]:
         def both() -> None:
@@ -223,13 +234,13 @@ def _size(coder: _TimedCoder, width: int, height: int, frames: int) -> SizeResul
                 symbols.append(coder.unpack_level(level, packet, header, symbols, 0))
             coder.decode_clip(symbols, header, 0)
 
-        return coder.run("total", both)
+        return coder.watch.run(both)
 
-    coder.counting = True
+    coder.watch.counting = True
     levels, counted_encode = encode()
     packets = [coded.packet for coded in levels]
     _, counted_decode = decode(packets)
-    coder.counting = False
+    coder.watch.counting = False
     _, timed_encode = encode()
     _, timed_decode = decode(packets)
     for timed, counted in ((timed_encode, counted_encode), (timed_decode, counted_decode)):
