@@ -35,6 +35,19 @@ def test_every_level_improves_a_clip_with_a_cut(codec, cut_video):
     assert scores[2] > scores[1] + 2
 
 
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_a_shot_does_not_depend_on_what_the_other_one_shows(codec, cut_video, levels):
+    def score(frames):
+        meter = QualityMeter()
+        data = codec.compress(frames, shots=(8, 8))
+        meter.add(frames[:8], codec.decompress(data, levels=levels).frames[:8])
+        return meter.rgb
+
+    swapped = cut_video.copy()
+    swapped[8:] = 255 - cut_video[8:, ::-1]
+    assert score(swapped) == pytest.approx(score(cut_video), abs=0.1)
+
+
 def test_attention_stays_inside_real_shots(codec, cut_video):
     """In every temporal head less than 1 % of the mass crosses the cut."""
     scenes = torch.tensor([[0, 0, 1, 1]])
