@@ -1,7 +1,9 @@
 """The trainer: crops, KLT start, tables, and a whole short run."""
 
 import json
+import resource
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,17 +12,19 @@ import torch
 import mptvc
 from mptvc.errors import VideoError, WeightsError
 from mptvc.folders import find_videos
+from mptvc.header import VideoInfo
 from mptvc.integer_network import logistic_frequencies
 from mptvc.metrics import QualityMeter
 from mptvc.model import Model
 from mptvc.train.card import model_card
 from mptvc.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from mptvc.train.config import CropShape, TrainConfig
-from mptvc.train.data import CropSampler, open_shards, to_video
-from mptvc.train.loop import LevelTrainer, trade_off
-from mptvc.train.run import default_model_config, train
+from mptvc.train.data import CropSampler, find_shards, to_video
+from mptvc.train.loop import LevelTrainer, draw_gains, trade_off, validate
+from mptvc.train.run import default_model_config, train, validation_clip
 from mptvc.train.shards import prepare_shards
 from mptvc.train.tables import TableCounter, estimated_bits
+from mptvc.video_output import OutputOptions, VideoSink
 from mptvc.weights import build_model, read_weights, write_weights
 
 SHAPE = CropShape(2, 8, 64)
@@ -32,6 +36,14 @@ def moving_video(frames=20, height=80, width=96, seed=0):
     waves = [np.sin(x / a + y / b + c) for a, b, c in rng.uniform(4, 30, (6, 3))]
     big = 127 + 20 * np.tensordot(np.stack(waves, -1), rng.normal(size=(6, 3)), 1)
     return np.stack([big[:, t : t + width] for t in range(frames)]).clip(0, 255).astype(np.uint8)
+
+
+def stored(folder, videos):
+    """Shots of arrays."""
+    folder.mkdir()
+    for number, video in enumerate(videos):
+        np.save(folder / f"{number}.npy", video)
+    return list(find_shards(folder).values())
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +71,8 @@ def test_default_model_has_five_to_seven_million_parameters():
     assert 5_000_000 < count < 7_000_000
 
 
-def test_batch_depends_on_seed_and_number_alone():
-    shots = [moving_video(seed=k) for k in range(3)]
+def test_batch_depends_on_seed_and_number_alone(tmp_path):
+    shots = stored(tmp_path / "shots", [moving_video(seed=k) for k in range(3)])
     first, again = (CropSampler(shots, 7, 4) for _ in range(2))
     first.batch(SHAPE, 0)
     for a, b in zip(first.batch(SHAPE, 5), again.batch(SHAPE, 5), strict=True):
@@ -70,17 +82,17 @@ def test_batch_depends_on_seed_and_number_alone():
     assert not torch.equal(first.batch(SHAPE, 6)[0], again.batch(SHAPE, 5)[0])
 
 
-def test_crops_have_their_shape_even_from_small_shots():
-    sampler = CropSampler([moving_video(3, 40, 50)], 0, 4)
+def test_crops_have_their_shape_even_from_small_shots(tmp_path):
+    sampler = CropSampler(stored(tmp_path / "shots", [moving_video(3, 40, 50)]), 0, 4)
     for number in range(20):
         pixels, scenes = sampler.batch(SHAPE, number)
         assert pixels.shape == (2, 3, 8, 64, 64)
         assert scenes.shape == (2, 2)
 
 
-def test_joined_shots_meet_at_a_patch():
+def test_joined_shots_meet_at_a_patch(tmp_path):
     light, dark = np.full((9, 64, 64, 3), 250, np.uint8), np.full((9, 64, 64, 3), 5, np.uint8)
-    sampler, joined = CropSampler([light, dark], 0, 4), 0
+    sampler, joined = CropSampler(stored(tmp_path / "shots", [light, dark]), 0, 4), 0
     for number in range(60):
         pixels, scenes = sampler.batch(SHAPE, number)
         for clip, shot in zip(pixels.float().mean((1, 3, 4)), scenes, strict=True):
@@ -93,7 +105,7 @@ def test_joined_shots_meet_at_a_patch():
 def test_training_lowers_the_loss(shards):
     torch.manual_seed(0)
     model = Model(default_model_config())
-    sampler = CropSampler(list(open_shards(shards).values()), 0, 4)
+    sampler = CropSampler(list(find_shards(shards).values()), 0, 4)
     config = replace(quick_config(minutes=(1, 0, 0)), warmup_steps=100)
     trainer = LevelTrainer(model, 0, config, sampler, torch.bfloat16)
     trainer.init_klt()
@@ -175,6 +187,22 @@ def test_other_settings_do_not_go_on_with_a_run(shards, tmp_path):
         train(shards, tmp_path, quick_config(steps=(2, 0, 0)))
 
 
+def test_edited_settings_of_a_run_do_not_go_on_with_it(shards, tmp_path):
+    """Even where the run's own file was edited, and not a copy."""
+    train(shards, tmp_path, quick_config(steps=(1, 0, 0)))
+    edited = replace(quick_config(steps=(1, 0, 0)), rate_linear=0.5)
+    (tmp_path / "train.json").write_text(edited.to_json())
+    with pytest.raises(ValueError, match="other settings"):
+        train(shards, tmp_path, edited)
+
+
+@pytest.mark.parametrize("crops", [(CropShape(2, 10, 64),) * 3, (CropShape(2, 8, 36),) * 3, (SHAPE,) * 2])
+def test_crops_that_do_not_fit_the_model_are_refused(shards, tmp_path, crops):
+    steps, quantization = (1,) * len(crops), (0.6,) * len(crops)
+    with pytest.raises(ValueError, match=r"multiples of 4|3 levels"):
+        train(shards, tmp_path, TrainConfig(steps=steps, crops=crops, quantization_steps=quantization))
+
+
 def test_other_shots_do_not_go_on_with_a_run(shards, tmp_path):
     """They would make shots that were trained on into held-out ones."""
     config = quick_config(steps=(1, 0, 0))
@@ -215,7 +243,12 @@ def test_settings_come_back_from_json():
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"minutes": [1, 1]}', "{}", '{"minutes": [1, 1, 1], "foo": 1}',
-                                  '{"minutes": [-1, 1, 1]}', '{"minutes": 3}',
+                                  '{"minutes": [-1, 1, 1]}', '{"minutes": 3}', '{"steps": [1.5, 1, 1]}',
+                                  '{"minutes": [1, 1, 1], "seed": "x"}', '{"minutes": [1, 1, "x"]}',
+                                  '{"minutes": [1, 1, 1], "warmup_steps": 0}',
+                                  '{"minutes": [1, 1, 1], "ema": 1}',
+                                  '{"minutes": [1, 1, 1], "quantization_steps": [1, 1, 0]}',
+                                  '{"minutes": [1, 1, 1], "crops": [{"batch": 0, "frames": 8, "size": 64}]}',
                                   '{"minutes": [1, 1, 1], "crops": [{"batch": 1}]}'])  # fmt: skip
 def test_wrong_settings_are_refused(text):
     with pytest.raises(ValueError):  # noqa: PT011 - the messages differ
@@ -242,14 +275,93 @@ def test_videos_become_one_shard_per_shot(tmp_path):
     write_sample(tmp_path / "sample.mkv")
     (tmp_path / "broken.mp4").write_text("no video")
     failures = prepare_shards(find_videos([tmp_path]), tmp_path / "shards")
-    assert len(failures) == 1
-    assert "broken.mp4" in failures[0]
-    shots = open_shards(tmp_path / "shards")
-    assert [len(shot) for shot in shots.values()] == [SAMPLE_CUT, SAMPLE_SHAPE[0] - SAMPLE_CUT]
+    assert list(failures) == [tmp_path / "broken.mp4"]
+    shots = find_shards(tmp_path / "shards")
+    assert [shot.shape[0] for shot in shots.values()] == [SAMPLE_CUT, SAMPLE_SHAPE[0] - SAMPLE_CUT]
+
+
+def plain_video(path, values):
+    """A video of a frame of one value after the other."""
+    path.parent.mkdir(exist_ok=True)
+    info = VideoInfo(32, 32, len(values), Fraction(25), Fraction(1, 25))
+    with VideoSink(path, info, OutputOptions(codec="ffv1")) as sink:
+        sink.write(np.stack([np.full((32, 32, 3), value, np.uint8) for value in values]))
+
+
+def test_videos_of_one_name_have_shards_of_their_own(tmp_path):
+    for folder, value in (("a", 50), ("b", 200)):
+        plain_video(tmp_path / folder / "clip.mkv", [value] * 9)
+    assert prepare_shards(find_videos([tmp_path]), tmp_path / "shards") == {}
+    means = {name: round(shot.pixels().mean()) for name, shot in find_shards(tmp_path / "shards").items()}
+    assert means == {"a_clip.mkv.00": 50, "b_clip.mkv.00": 200}
+
+
+def test_short_shots_are_left_out_and_a_video_of_them_is_named(tmp_path):
+    plain_video(tmp_path / "v" / "late.mkv", [0] * 5 + [250] * 12)
+    plain_video(tmp_path / "v" / "short.mkv", [0] * 5)
+    failures = prepare_shards(find_videos([tmp_path / "v"]), tmp_path / "shards")
+    assert {path.name for path in failures} == {"short.mkv"}
+    shots = find_shards(tmp_path / "shards")
+    assert {name: shot.shape[0] for name, shot in shots.items()} == {"late.00": 12}
+
+
+def test_interrupted_preparation_stores_no_part_of_a_video(tmp_path, monkeypatch):
+    plain_video(tmp_path / "v" / "two.mkv", [0] * 9 + [250] * 9)
+    whole, calls = np.save, []
+
+    def save(path, array):
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        whole(path, array)
+
+    monkeypatch.setattr(np, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_shards(find_videos([tmp_path / "v"]), tmp_path / "shards")
+    assert list((tmp_path / "shards").iterdir()) == []
+    monkeypatch.undo()
+    prepare_shards(find_videos([tmp_path / "v"]), tmp_path / "shards")
+    assert len(find_shards(tmp_path / "shards")) == 2
+
+
+def test_more_shots_than_a_process_may_hold_open(tmp_path):
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for number in range(80):
+        np.save(tmp_path / f"{number}.npy", np.zeros((8, 8, 8, 3), np.uint8))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (60, limit[1]))
+    try:
+        sampler = CropSampler(list(find_shards(tmp_path).values()), 0, 4)
+        for number in range(80):
+            sampler.batch(SHAPE, number)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+
+
+@pytest.mark.parametrize("shape", [(3, 80, 96, 3), (20, 40, 6, 3)])
+def test_small_held_out_shots_are_extended(tmp_path, shape):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8))
+    (shot,) = find_shards(tmp_path).values()
+    config = default_model_config()
+    pixels, scenes = validation_clip(shot, config)
+    assert [n % m for n, m in zip(pixels.shape[2:], (4, config.multiple, config.multiple), strict=True)] == [
+        0
+    ] * 3
+    (row,) = validate(Model(config), [(pixels, scenes)], 1, torch.float32)
+    assert np.isfinite(row["bpp"])
+    assert np.isfinite(row["psnr"])
+
+
+def test_gains_do_not_follow_the_crops():
+    """From one stream every shot would be seen at one gain."""
+    config, steps = quick_config(steps=(1, 1, 1)), range(300)
+    gains = np.log2([draw_gains(config, step, 3) for step in steps])
+    assert np.abs(gains).max() == pytest.approx(0.75, abs=0.02)
+    crops = np.array([np.random.default_rng((config.seed, step)).uniform(-1, 1, 3) for step in steps])
+    assert np.abs(np.corrcoef(gains.T, crops.T)[:3, 3:]).max() < 0.3
 
 
 def test_missing_data_is_reported(tmp_path):
     with pytest.raises(VideoError, match="no video files"):
         find_videos([tmp_path])
     with pytest.raises(VideoError, match=r"no \.npy shards"):
-        open_shards(tmp_path)
+        find_shards(tmp_path)

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from mptvc.cli_options import Device, Dtype, ProgressMode, Quiet, ShowProgress, Threads
-from mptvc.cli_output import console, escape, progress_callback, say
+from mptvc.cli_output import console, progress_callback, say, warn
 from mptvc.targets import atomic_output
 
 
@@ -58,7 +58,7 @@ def train(
     from mptvc.folders import find_videos
     from mptvc.train.card import model_card
     from mptvc.train.config import TrainConfig
-    from mptvc.train.data import open_shards
+    from mptvc.train.data import find_shards
     from mptvc.train.run import LOG_FILE
     from mptvc.train.run import train as run_training
     from mptvc.train.shards import prepare_shards
@@ -74,9 +74,9 @@ def train(
     model = None if init is None else build_model(*read_weights(init))
     videos = find_videos(data)
     with progress_callback("prepare", progress, quiet) as show:
-        for failure in prepare_shards(videos, out / "shards", show):
-            console.print(f"[yellow]warning:[/] {escape(failure)}")
-    held = _held_out(sorted(open_shards(out / "shards")), held_out)
+        failures = prepare_shards(videos, out / "shards", show)
+    warn(failures.values())
+    held = _held_out(sorted(find_shards(out / "shards")), held_out)
     with _stop_signal(stop_after) as should_stop, _display(progress, quiet) as report:
         result = run_training(
             out / "shards",
@@ -98,7 +98,9 @@ def train(
         say(quiet, f"stopped; the same command goes on from {out / 'checkpoints'}")
         raise typer.Exit(0 if stop_after is not None else 130)
     write_weights(result.model, out)
-    (out / "README.md").write_text(model_card(result, config, videos, held, str(target), init))
+    (out / "README.md").write_text(
+        model_card(result, config, [v for v in videos if v not in failures], held, str(target), init)
+    )
     say(quiet, f"weights, log and model card are in {out}")
 
 

@@ -75,7 +75,9 @@ def _data(videos: list[Path]) -> list[str]:
     for folder in sorted({parent for video in videos for parent in video.absolute().parents[:2]}):
         if (folder / _MANIFEST).is_file():
             with open(folder / _MANIFEST, newline="") as file:
-                known |= {Path(row["file"]).name: row for row in csv.DictReader(file, delimiter="\t")}
+                known |= {
+                    Path(row.get("file") or "").name: row for row in csv.DictReader(file, delimiter="\t")
+                }
     lines = ["| file | origin | licence |", "|---|---|---|"]
     for video in videos:
         row = known.get(video.name, {})

@@ -1,8 +1,16 @@
 """Every number that shapes a training run, as a frozen dataclass that is saved with the result."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+
+def _require_counts(settings: object, names: tuple[str, ...], least: int) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is a whole number from {least} on, found {value}")
 
 
 @dataclass(frozen=True)
@@ -18,6 +26,14 @@ class CropShape:
     batch: int
     frames: int
     size: int
+
+    def __post_init__(self) -> None:
+        """Check that there is something in a batch.
+
+        Raises:
+            ValueError: A number below 1, or none.
+        """
+        _require_counts(self, ("batch", "frames", "size"), 1)
 
 
 @dataclass(frozen=True)
@@ -62,8 +78,15 @@ class TrainConfig:
         """Check what training could only trip over later.
 
         Raises:
-            ValueError: Not exactly one of ``minutes`` and ``steps``, or lengths that differ.
+            ValueError: Not exactly one of ``minutes`` and ``steps``, lengths that differ, or a number that is
+                none or out of range.
         """
+        _require_counts(self, ("warmup_steps", "klt_batches", "table_batches"), 1)
+        _require_counts(self, ("seed", "validations"), 0)
+        rates = (self.rate_attention, self.rate_linear, self.rate_integer, self.gain_octaves)
+        numbers = (*self.minutes, *self.steps, *self.quantization_steps, *rates, self.ema)
+        if not all(isinstance(n, int | float) and math.isfinite(n) and n >= 0 for n in numbers):
+            raise ValueError("minutes, steps, rates and decays are numbers from 0 on")
         if bool(self.minutes) == bool(self.steps):
             raise ValueError("training needs either minutes or steps for each level")
         if not len(self.minutes or self.steps) == len(self.quantization_steps) == len(self.crops):
@@ -71,8 +94,10 @@ class TrainConfig:
                 f"minutes or steps, quantization_steps and crops need an entry for each level, found "
                 f"{len(self.minutes or self.steps)}, {len(self.quantization_steps)} and {len(self.crops)}"
             )
-        if min(self.minutes or self.steps) < 0:
-            raise ValueError("minutes and steps start at 0")
+        if not all(self.quantization_steps) or self.ema >= 1:
+            raise ValueError("quantization steps are above 0, the moving average's decay is below 1")
+        if not all(isinstance(steps, int) for steps in self.steps):
+            raise ValueError("steps are whole numbers")
 
     def to_json(self) -> str:
         """Return the settings as JSON text."""

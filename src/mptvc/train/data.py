@@ -6,6 +6,7 @@ the arrays from videos.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +17,39 @@ from mptvc.errors import VideoError
 from mptvc.train.config import CropShape
 
 
+@dataclass(frozen=True)
+class Shot:
+    """A shard: the pixels of one shot.
+
+    Attributes:
+        path: A ``.npy`` of uint8 ``[T, H, W, 3]``.
+        shape: ``(T, H, W, 3)``.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+
+    def pixels(self) -> np.ndarray:
+        """The array, memory-mapped while it is in use: a process may not hold thousands open."""
+        array: np.ndarray = np.load(self.path, mmap_mode="r")
+        return array
+
+
 class CropSampler:
     """Random crops of shots, with flips, time reversal, frame skips, halved size and joined shots.
 
     Args:
-        shots: Arrays uint8 ``[T, H, W, 3]``, memory-mapped.
+        shots: Where crops are taken from, the longer the more often.
         seed: Start of the random stream; a batch depends on it and on its own number alone, so a
             resumed run draws what an uninterrupted one would.
         patch_frames: Joined shots meet at a multiple of this many frames.
     """
 
-    def __init__(self, shots: list[np.ndarray], seed: int, patch_frames: int) -> None:
+    def __init__(self, shots: list[Shot], seed: int, patch_frames: int) -> None:
         if not shots:
             raise VideoError("no shots to train on")
         self.shots, self.patch_frames, self.seed = shots, patch_frames, seed
-        lengths = np.array([len(shot) for shot in shots], dtype=np.float64)
+        lengths = np.array([shot.shape[0] for shot in shots], dtype=np.float64)
         self.weights = lengths**0.5 / (lengths**0.5).sum()
 
     def batch(self, shape: CropShape, number: int) -> tuple[Tensor, Tensor]:
@@ -63,7 +82,7 @@ class CropSampler:
 
     def _shot(self, rng: np.random.Generator, frames: int, size: int) -> np.ndarray:
         """One augmented crop ``[frames, size, size, 3]``."""
-        shot = self.shots[rng.choice(len(self.shots), p=self.weights)]
+        shot = self.shots[rng.choice(len(self.shots), p=self.weights)].pixels()
         halve = min(shot.shape[1:3]) >= 2 * size and rng.random() < 0.2
         window = 2 * size if halve else size
         skip = 2 if len(shot) >= 2 * frames and rng.random() < 0.15 else 1
@@ -74,7 +93,7 @@ class CropSampler:
         if halve:
             pairs = clip[:, ::2].astype(np.uint16) + clip[:, 1::2]
             clip = ((pairs[:, :, ::2] + pairs[:, :, 1::2] + 2) >> 2).astype(np.uint8)
-        clip = _pad_to(clip, frames, size)
+        clip = pad_to(clip, frames, size, size)
         if rng.random() < 0.5:
             clip = clip[:, :, ::-1]
         if rng.random() < 0.3:
@@ -82,20 +101,20 @@ class CropSampler:
         return clip
 
 
-def _pad_to(clip: np.ndarray, frames: int, size: int) -> np.ndarray:
-    """Repeat the last frame, row and column up to the wanted shape."""
+def pad_to(clip: np.ndarray, frames: int, height: int, width: int) -> np.ndarray:
+    """Repeat the last frame, row and column of ``[T, H, W, 3]`` up to the wanted shape."""
     t, h, w, _ = clip.shape
-    pads = ((0, frames - t), (0, size - h), (0, size - w), (0, 0))
+    pads = ((0, frames - t), (0, height - h), (0, width - w), (0, 0))
     return np.pad(clip, pads, mode="edge")
 
 
-def open_shards(folder: Path) -> dict[str, np.ndarray]:
-    """Memory-map every shard of a folder, by name.
+def find_shards(folder: Path) -> dict[str, Shot]:
+    """Every shard of a folder, by name.
 
     Raises:
         VideoError: The folder holds no shards.
     """
-    shots = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    shots = {p.stem: Shot(p, np.load(p, mmap_mode="r").shape) for p in sorted(folder.glob("*.npy"))}
     if not shots:
         raise VideoError(f"no .npy shards in {folder}")
     return shots

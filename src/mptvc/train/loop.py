@@ -28,6 +28,12 @@ def trade_off(step: float) -> float:
     return 6 / (math.log(2) * step**2)
 
 
+def draw_gains(config: TrainConfig, step: int, levels: int) -> np.ndarray:
+    """Factors by which the latents of each level are multiplied in a step's batch, float64 ``[levels]``."""
+    rng = np.random.default_rng((config.seed, step, 1))  # crops are drawn from (seed, step)
+    return np.asarray(2.0 ** (config.gain_octaves * rng.uniform(-1, 1, levels)))
+
+
 class LevelTrainer:
     """Trains one level while the coarser ones stay fixed.
 
@@ -114,8 +120,7 @@ class LevelTrainer:
         Returns:
             Loss and its parts.
         """
-        octaves = np.random.default_rng((self.config.seed, self.step)).uniform(-1, 1, len(self.model.levels))
-        gains = 2.0 ** (self.config.gain_octaves * octaves)
+        gains = draw_gains(self.config, self.step, len(self.model.levels))
         picture, coarser, scenes = self._pictures(pixels, scenes, gains)
         gain = float(gains[self.index])
         with self.autocast:

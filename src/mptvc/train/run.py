@@ -18,7 +18,7 @@ from mptvc.config import LevelConfig, ModelConfig
 from mptvc.model import Model
 from mptvc.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from mptvc.train.config import TrainConfig
-from mptvc.train.data import CropSampler, open_shards
+from mptvc.train.data import CropSampler, Shot, find_shards, pad_to
 from mptvc.train.loop import LevelTrainer, validate
 
 LOG_FILE, SETTINGS_FILE, CHECKPOINTS = "log.jsonl", "train.json", "checkpoints"
@@ -87,7 +87,8 @@ def train(
         report: Called with every record of the log.
 
     Raises:
-        ValueError: ``out`` holds a run with other settings, shots or another model.
+        ValueError: ``out`` holds a run with other settings, shots or another model, or the settings do not
+            fit the model.
         VideoError: There are no shards.
         WeightsError: The newest checkpoint is damaged.
     """
@@ -111,10 +112,10 @@ class _Run:
     ) -> None:
         self.out, self.config, self.dtype, self.report = out, config, dtype, report
         self.from_klt = init is None
-        self._check_settings()
         torch.manual_seed(config.seed)
-        shots = open_shards(shards)
+        shots = find_shards(shards)
         self.model = (init or Model(default_model_config())).to(device)
+        _check_crops(config, self.model.config)
         training = [shot for name, shot in shots.items() if name not in held_out]
         self.sampler = CropSampler(training, config.seed, self.model.config.patch_frames)
         self.clips = [validation_clip(shots[name], self.model.config) for name in sorted(held_out)]
@@ -122,12 +123,15 @@ class _Run:
         self.restored: dict[str, Tensor] = {}
         #: What a checkpoint may only go on with: other shots would mix training and held-out ones.
         self.origin = {
+            "settings": json.loads(config.to_json()),
             "model": json.loads(self.model.config.to_json()),
             "training": sorted(shots.keys() - held_out),
             "held_out": sorted(held_out),
         }
         if saved := checkpoints(out / CHECKPOINTS):
             self._restore(saved[-1])
+        out.mkdir(parents=True, exist_ok=True)
+        (out / SETTINGS_FILE).write_text(config.to_json())
 
     def finish(self, should_stop: Callable[[], bool]) -> TrainResult:
         """Train until the end or until told to stop."""
@@ -209,17 +213,6 @@ class _Run:
         if self.report is not None:
             self.report(record)
 
-    def _check_settings(self) -> None:
-        """Keep the settings with the run, and refuse to go on with others."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        path, text = self.out / SETTINGS_FILE, self.config.to_json()
-        if not checkpoints(self.out / CHECKPOINTS):
-            path.write_text(text)
-        elif path.read_text() != text:
-            raise ValueError(
-                f"{self.out} holds a run with other settings; see {path}, or choose another folder"
-            )
-
     def _save(self, trainer: LevelTrainer | None = None) -> None:
         step = 0 if trainer is None else trainer.step
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
@@ -232,8 +225,9 @@ class _Run:
         tensors, state = load_checkpoint(path)
         for name, mine in self.origin.items():
             if state.get(name) != mine:
-                what = {"model": "networks", "training": "training shots", "held_out": "held-out shots"}[name]
-                raise ValueError(f"{self.out} holds a run with other {what}; choose another folder")
+                what = {"model": "networks", "training": "training shots", "held_out": "held-out shots"}
+                other = what.get(name, name)
+                raise ValueError(f"{self.out} holds a run with other {other}; choose another folder")
         self.level, self.step, self.seconds = state["level"], state["step"], state["seconds"]
         prefix = "model/"
         self.model.load_state_dict(
@@ -245,17 +239,41 @@ class _Run:
         self.restored = {n: t for n, t in tensors.items() if not n.startswith(prefix)}
 
 
+def _check_crops(config: TrainConfig, model: ModelConfig) -> None:
+    """Check that the batches of a run fit its networks.
+
+    Raises:
+        ValueError: They do not.
+    """
+    if len(config.crops) != len(model.levels):
+        raise ValueError(f"the model has {len(model.levels)} levels, the settings have {len(config.crops)}")
+    for crop in config.crops:
+        if crop.frames % model.patch_frames or crop.size % model.multiple:
+            raise ValueError(
+                f"crops are multiples of {model.patch_frames} frames and {model.multiple} pixels, found "
+                f"{crop.frames} and {crop.size}"
+            )
+
+
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:
     """Mean of every entry over rows of the same names."""
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def validation_clip(shot: np.ndarray, config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """The middle of a shot's first clip, uint8 ``[1, 3, T, H, W]``, and its shot numbers."""
-    block, frames = config.multiple, min(config.clip_frames, len(shot))
-    frames -= frames % config.patch_frames
-    height, width = (min(side, _VALIDATION_SIZE) // block * block for side in shot.shape[1:3])
-    top, left = (shot.shape[1] - height) // 2, (shot.shape[2] - width) // 2
-    clip = shot[:frames, top : top + height, left : left + width].transpose(3, 0, 1, 2)
+def validation_clip(shot: Shot, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """The middle of a shot's first clip, uint8 ``[1, 3, T, H, W]``, and its shot numbers.
+
+    What is smaller than a patch is extended to one.
+    """
+    frames = _whole(min(config.clip_frames, shot.shape[0]), config.patch_frames)
+    height, width = (_whole(min(side, _VALIDATION_SIZE), config.multiple) for side in shot.shape[1:3])
+    top, left = (max(0, shot.shape[1] - height) // 2, max(0, shot.shape[2] - width) // 2)
+    inside = shot.pixels()[:frames, top : top + height, left : left + width]
+    clip = pad_to(inside, frames, height, width).transpose(3, 0, 1, 2)
     scenes = torch.zeros(1, frames // config.patch_frames)
     return torch.from_numpy(np.ascontiguousarray(clip))[None], scenes
+
+
+def _whole(size: int, unit: int) -> int:
+    """The largest multiple of a unit that is not above a size, at least one unit."""
+    return max(unit, size // unit * unit)
