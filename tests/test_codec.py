@@ -14,10 +14,11 @@ from mptvc.bitstream import read_header
 from mptvc.clip import ClipCoder
 from mptvc.codec import Codec
 from mptvc.config import TileGrid
+from mptvc.entropy_model import EntropyModel
 from mptvc.errors import CorruptPacketError, FormatError, MptError, WeightsError
 from mptvc.metrics import QualityMeter
 from mptvc.model import Model
-from mptvc.transforms import _Trunk
+from mptvc.transforms import Synthesis, _Trunk
 
 SHOTS = (6, 5)
 
@@ -297,12 +298,17 @@ def test_batch_that_does_not_fit_the_memory_goes_tile_by_tile(
     assert np.array_equal(batched.decompress(data).frames, plain.decompress(data).frames)
 
 
-def test_a_tile_that_does_not_fit_the_memory_is_a_clear_error(
-    small_codec: Codec, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("part", [(_Trunk, "forward"), (Synthesis, "patches"), (EntropyModel, "_walk_slice")])
+def test_too_little_memory_is_a_clear_error(
+    small_codec: Codec, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch, part: tuple[type, str]
 ) -> None:
+    data = small_codec.compress(frames)
+
     def none(*_: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("no more")
 
-    monkeypatch.setattr(_Trunk, "forward", none)
-    with pytest.raises(MptError, match="smaller --tile"):
+    monkeypatch.setattr(*part, none)
+    with pytest.raises(MptError, match="out of memory"):
         small_codec.compress(frames)
+    with pytest.raises(MptError, match="out of memory"):
+        small_codec.decompress(data)

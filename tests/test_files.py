@@ -477,6 +477,20 @@ def test_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out"]
 
 
+def test_device_or_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(MptError, match="pipe"), atomic_output(tmp_path / "pipe", force=True):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_longest_name_that_the_system_takes(tmp_path: Path) -> None:
+    target = tmp_path / ("ü" * 125 + ".mpt")
+    with atomic_output(target, force=False) as file:
+        file.write(b"new")
+    assert target.read_bytes() == b"new"
+
+
 def test_output_has_the_rights_of_an_ordinary_file(tmp_path: Path) -> None:
     ordinary, target = tmp_path / "ordinary", tmp_path / "out"
     ordinary.write_bytes(b"")

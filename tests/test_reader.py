@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,20 @@ def test_frames_by_time_are_those_that_are_shown_then(reader: mptvc.VideoReader,
             reader.frames_at([time])
 
 
+@pytest.mark.parametrize("rate", [30, 24, Fraction(30000, 1001)])
+@pytest.mark.parametrize("uneven", [False, True])
+def test_a_frame_is_found_by_its_own_time_as_a_float(
+    small_codec: Codec, rate: Fraction | int, uneven: bool
+) -> None:
+    out = BytesIO()
+    with mptvc.VideoWriter(out, frame_rate=rate, codec=small_codec) as writer:
+        for index, frame in enumerate(moving(20)):
+            writer.add(frame, time=(index + index // 3) / rate if uneven else None)
+    with mptvc.VideoReader(out.getvalue(), codec=small_codec) as reader:
+        times = [float(reader.time_of(index)) for index in range(20)]
+        assert np.array_equal(reader.frames_at(times), reader[:])
+
+
 def test_frames_by_uneven_times(tmp_path: Path, small_codec: Codec) -> None:
     times = [0, 0.1, 0.15, 0.9]
     with mptvc.VideoWriter(tmp_path / "a.mpt", frame_rate=10, codec=small_codec) as writer:
@@ -91,6 +106,8 @@ def test_tokens_are_those_of_the_encoder(small_codec: Codec, reader: mptvc.Video
         assert np.array_equal(reader.tokens(level), expected)
         assert np.array_equal(reader.tokens(level, 5, 13), expected[5:13])
         assert reader.tokens(level, 4, 4).shape == (0, *expected.shape[1:])
+        assert np.array_equal(reader.all_tokens()[level], expected)
+        assert np.array_equal(reader.all_tokens(5, 13)[level], expected[5:13])
 
 
 def test_tokens_that_do_not_exist_are_refused(reader: mptvc.VideoReader) -> None:

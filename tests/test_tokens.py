@@ -136,6 +136,15 @@ def test_loader_gives_the_tokens_of_every_window(corpus: list[Path], codec: Code
         assert torch.equal(loaded[0][level], torch.stack([expected[level][:8], expected[level][4:12]]))
 
 
+def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path, codec: Codec) -> None:
+    for value in (0, 200):
+        data = codec.compress(np.full((16 + value, 32, 32, 3), value, np.uint8))
+        (tmp_path / "new").write_bytes(data)
+        (tmp_path / "new").rename(tmp_path / "a.mpt")
+        windows = mptvc.VideoDataset([tmp_path / "a.mpt"], frames=16)
+        assert abs(windows[len(windows) - 1].float().mean() - value) < 3  # type: ignore[union-attr]
+
+
 def test_windows_that_make_no_sense_are_refused(corpus: list[Path]) -> None:
     with pytest.raises(ValueError, match="1 or more"):
         mptvc.VideoDataset(corpus, frames=0)

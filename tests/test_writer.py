@@ -39,6 +39,50 @@ def test_times_are_kept(frames: np.ndarray, small_codec: Codec) -> None:
     assert [video.time_of(i) for i in range(11)] == [time - 2 for time in times]
 
 
+def test_the_mean_rate_is_that_of_the_times(frames: np.ndarray, small_codec: Codec) -> None:
+    out = BytesIO()
+    with mptvc.VideoWriter(out, codec=small_codec) as writer:
+        for second, frame in enumerate(frames):
+            writer.add(frame, time=second)
+    assert mptvc.probe(out.getvalue()).header.video.frame_rate == 1
+
+
+def test_a_frame_a_day_has_its_time(frames: np.ndarray, small_codec: Codec) -> None:
+    """A day has more ticks than a time stamp's difference can hold."""
+    out = BytesIO()
+    with mptvc.VideoWriter(out, codec=small_codec) as writer:
+        for day, frame in enumerate(frames):
+            writer.add(frame, time=86400 * day)
+    video = mptvc.probe(out.getvalue()).header.video
+    assert [video.time_of(day) for day in range(11)] == [86400 * day for day in range(11)]
+
+
+@pytest.mark.parametrize("rate", [10000.123457, Fraction(5000000001, 10**6), 1e-5, 2**32 - 1, 4e9 + 0.5])
+def test_any_rate_fits_the_header(frames: np.ndarray, small_codec: Codec, rate: float) -> None:
+    data = push(frames, small_codec, frame_rate=rate)
+    assert float(mptvc.probe(data).header.video.frame_rate) == pytest.approx(float(rate), rel=1e-6)
+
+
+@pytest.mark.parametrize("rate", [0, -1, 1e-9, 2.0**32, float("nan"), float("inf")])
+def test_a_rate_that_does_not_fit_is_refused_with_the_first_frame(
+    frames: np.ndarray, small_codec: Codec, rate: float
+) -> None:
+    with pytest.raises(ValueError, match="frame_rate"):
+        push(frames[:1], small_codec, frame_rate=rate)
+
+
+def test_a_finished_file_stays_as_it_is(frames: np.ndarray, small_codec: Codec) -> None:
+    out = BytesIO()
+    with mptvc.VideoWriter(out, codec=small_codec) as writer:
+        writer.add(frames[0])
+        header = writer.finish()
+        data = out.getvalue()
+        with pytest.raises(ValueError, match="finished"):
+            writer.add(frames[1])
+    assert writer.header == header
+    assert out.getvalue() == data
+
+
 def test_file_appears_when_it_is_complete(frames: np.ndarray, small_codec: Codec, tmp_path: Path) -> None:
     with mptvc.VideoWriter(tmp_path / "a.mpt", codec=small_codec) as writer:
         for frame in frames:

@@ -14,7 +14,7 @@ from mptvc.codec import Codec
 from mptvc.cuts import SCENE_THRESHOLD
 from mptvc.errors import FormatError, MptError
 from mptvc.files import Source, open_source, seekable
-from mptvc.header import Header, VideoInfo, availability
+from mptvc.header import TIME_TOLERANCE, Header, VideoInfo, availability
 from mptvc.rate import DEFAULT_RATE, Rate
 from mptvc.raw_video import RawVideo
 from mptvc.sound import SidePlayer
@@ -328,7 +328,7 @@ def _frame_range(video: VideoInfo, arrived: int, start: float, duration: float |
         times = np.arange(video.frames) / float(video.frame_rate)
     times = times[:arrived]
     end = float("inf") if duration is None else start + duration
-    chosen = np.flatnonzero((times >= start - 1e-6) & (times < end - 1e-6))
+    chosen = np.flatnonzero((times >= start - TIME_TOLERANCE) & (times < end - TIME_TOLERANCE))
     if len(chosen) == 0:
         raise ValueError(f"no frame between {start} s and {end} s; the last is at {times[-1]:.3f} s")
     return int(chosen[0]), int(chosen[-1]) + 1

@@ -209,6 +209,7 @@ class _TimedNetworks(TiledNetworks):
 class _TimedCoder(ClipCoder):
     def __init__(self, clips: ClipCoder) -> None:
         super().__init__(clips.model, entropy_id=clips.entropy_id, weights_id=clips.weights_id)
+        self._core = clips._core
         self.watch = _Stopwatch(clips.device)
         self.networks = _TimedNetworks(clips.networks, self.watch)
 

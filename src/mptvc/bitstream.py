@@ -38,13 +38,14 @@ be skipped if its first letter is lower case, and refused if it is upper case. E
 once, in this order:
 
     SHOT  frames of each shot, 4 bytes each, all above 0; they sum to ``frames``
-    TILE  for each level: rows, columns, margin of its tile grid, 2 bytes each
+    TILE  for each level: rows, columns, margin of its tile grid, 2 bytes each; a margin above 0 where
+          there is more than one tile
     INDX  for each level, for each clip: length and CRC-32 of the section, 4 bytes each
     SIDE  (may be missing) length, CRC-32 and lead of the side section, 4 bytes each
     GAIN  (may be missing) for each level, for each clip: the section's gain, a signed byte, -24 to 24,
           not all 0; without it, all gains are 0
     time  (may be missing) for each frame the difference of its time stamp to the one before, in
-          units of the time base, 4 bytes each; without it, frame i is shown at i / frame rate
+          units of the time base, 4 bytes each, the first 0; without it, frame i is shown at i / frame rate
 
 **Geometry.** Each shot is padded to a multiple of the patch's frames by repeating its last frame; the
 padded shots, one after the other, are the coded frames, which are cut into clips. The last clip may be
@@ -88,7 +89,6 @@ VERSION = 1
 PREAMBLE = 16
 MAX_HEADER = 2**26
 MAX_SIDE = 2**16
-MAX_RATIO = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,8 @@ def _parse(data: bytes, limits: Limits) -> Header:
     _require(len(tiles) == 3 * levels, "the tile grids", _FIXED.size)
     entries = _integers(chunks, b"INDX")
     steps = _integers(chunks, b"time") if b"time" in chunks else ()
-    _require(b"time" not in chunks or len(steps) == frames, "the time stamps", _FIXED.size)
+    timed = len(steps) == frames and steps[0] == 0
+    _require(b"time" not in chunks or timed, "the time stamps", _FIXED.size)
     side = _integers(chunks, b"SIDE") if b"SIDE" in chunks else ()
     _require(b"SIDE" not in chunks or len(side) == 3, "the side section", _FIXED.size)
     slices = sum(-(-n // patch_frames) for n in shots)
@@ -289,7 +290,7 @@ def _require(condition: bool, what: str, offset: int) -> None:
 
 def _require_tiles(grid: TileGrid, tokens: tuple[int, int]) -> None:
     fits = all(
-        count == 1 or (count >= 1 and size // count >= max(1, grid.margin))
+        count == 1 or (count >= 1 and size // count >= grid.margin >= 1)
         for count, size in zip((grid.rows, grid.columns), tokens, strict=True)
     )
     _require(fits and grid.margin <= 256, f"tile grid {grid.rows}x{grid.columns}", _FIXED.size)

@@ -3,7 +3,8 @@
 Knows tensors and packets; knows no file. Memory is bounded by one clip and one batch of tiles.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from mptvc.config import TileGrid
 from mptvc.entropy_coder import PacketReader, PacketWriter, Tables
-from mptvc.errors import CorruptPacketError
+from mptvc.errors import CorruptPacketError, MptError
 from mptvc.header import Header, VideoInfo
 from mptvc.model import Model, fresh_slices
 from mptvc.pyramid import expand
@@ -42,6 +43,14 @@ class CodedLevel:
     symbols: Tensor
     packet: bytes
     gain: int
+
+
+@contextmanager
+def _within_memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MptError("out of memory: use --device cpu, or encode with a smaller --tile") from error
 
 
 class ClipCoder:
@@ -101,6 +110,7 @@ class ClipCoder:
         return replace(header, tiles=tuple(grids))
 
     @torch.no_grad()
+    @_within_memory()
     def encode_clip(
         self,
         frames: np.ndarray,
@@ -117,7 +127,7 @@ class ClipCoder:
             control: Chooses the gains; it has started the clip.
 
         Raises:
-            MptError: A network returned a number that is not finite.
+            MptError: A network returned a number that is not finite, or the memory is too small.
         """
         pictures = self.networks.pyramid(torch.from_numpy(frames).to(self.device), header)
         shots = torch.tensor([scenes], device=self.device)
@@ -162,15 +172,21 @@ class ClipCoder:
         return tried[gain]
 
     @torch.no_grad()
+    @_within_memory()
     def pack_level(
         self, level: int, symbols: Tensor, coarser: list[Tensor], scenes: tuple[int, ...]
     ) -> bytes:
-        """The packet of one level of one clip from its centred symbols ``[T, h, w, C]``."""
+        """The packet of one level of one clip from its centred symbols ``[T, h, w, C]``.
+
+        Raises:
+            MptError: The memory is too small.
+        """
         writer = PacketWriter(self._tables[level])
         shape = symbols.shape[:3]
         self._code(level, writer, shape, coarser, scenes, symbols.to(self.device), False)
         return writer.finish()
 
+    @_within_memory()
     def unpack_level(
         self, level: int, packet: bytes, header: Header, coarser: list[Tensor], clip: int
     ) -> Tensor:
@@ -178,6 +194,7 @@ class ClipCoder:
 
         Raises:
             CorruptPacketError: The packet does not fit the geometry.
+            MptError: The memory is too small.
         """
         scenes = header.plan(clip).scenes
         shape = (len(scenes), *header.grid(level))
@@ -207,6 +224,7 @@ class ClipCoder:
         return self.model.level(level).entropy_model.code(coder, grid, parent, fresh, latents, choose=choose)
 
     @torch.no_grad()
+    @_within_memory()
     def decode_clip(
         self,
         symbols: list[Tensor],
@@ -225,6 +243,9 @@ class ClipCoder:
 
         Returns:
             uint8 ``[F, H, W, 3]``.
+
+        Raises:
+            MptError: The memory is too small.
         """
         shots = torch.tensor([header.plan(clip).scenes], device=self.device)
         x_hat = None

@@ -96,7 +96,7 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
         reader = _reader(self.paths[file], self._levels, self._weights, self._device)
         stop = start + self._length
         if self._tokens:
-            return tuple(reader.tokens(level, start, stop) for level in range(reader.levels))
+            return reader.all_tokens(start, stop)
         return torch.from_numpy(reader.frames(start, stop))
 
 
@@ -111,7 +111,10 @@ _readers: OrderedDict[tuple[object, ...], VideoReader] = OrderedDict()
 
 def _reader(path: str, levels: int | None, weights: str | Path | None, device: str) -> VideoReader:
     """An open reader; the least recently used one is closed where there are too many."""
-    key = (path, levels, weights, device, os.getpid())  # a forked worker would share the file's position
+    found = os.stat(path)  # a file that was replaced is opened anew
+    version = (found.st_ino, found.st_mtime_ns, found.st_size)
+    # A forked worker would share the file's position.
+    key = (path, version, levels, weights, device, os.getpid())
     if key not in _readers:
         _readers[key] = VideoReader(path, levels=levels, codec=_codec(weights, device))
         if len(_readers) > _OPEN_FILES:

@@ -5,7 +5,7 @@ Pure data and arithmetic: no bytes, no files, no tensors. `bitstream` writes and
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate
@@ -16,6 +16,17 @@ from mptvc.config import TileGrid
 FIXED_BYTES = 132
 #: Bytes of the chunk that describes the side section.
 SIDE_BYTES = 12
+
+
+#: Largest numerator and denominator of a rate or time base.
+MAX_RATIO = 2**32 - 1
+#: Seconds by which a time given as a float may miss the time stamp that it means.
+TIME_TOLERANCE = 1e-6
+
+
+def header_ratio(value: Fraction) -> Fraction:
+    """The nearest ratio that a header can hold, to a millionth where it is below 4,294; 0 below that."""
+    return value.limit_denominator(min(10**6, max(1, int(MAX_RATIO / (value + 1)))))
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,13 @@ class VideoInfo:
     pixel_aspect: Fraction = Fraction(1)
     rotation: int = 0
     colour: Colour = Colour()
+
+    def with_times(self, time_base: Fraction, steps: tuple[int, ...]) -> "VideoInfo":
+        """This video with these differences of time stamps, and the mean rate that they give."""
+        rate = self.frame_rate
+        if sum(steps):
+            rate = header_ratio((len(steps) - 1) / (sum(steps) * time_base)) or rate
+        return replace(self, frame_rate=rate, time_base=time_base, time_steps=steps)
 
     def time_of(self, frame: int) -> Fraction:
         """When a frame is shown, in seconds from the first."""

@@ -1,7 +1,7 @@
 """One clip in tensors: pixels to the symbols of every level and back, and the training pass.
 
 Video is ``[B, 3, T, H, W]`` in [-1, 1], T a multiple of ``patch_frames``, H and W multiples of
-``config.multiple``. This module sees whole pictures; `codec` cuts large ones into tiles.
+``config.multiple``. This module sees whole pictures; `tiled` cuts large ones into tiles.
 """
 
 from dataclasses import dataclass

@@ -105,7 +105,7 @@ class RateControl:
         Args:
             level: Its level.
             finest: Largest gain that the level's values have room for, at least 0.
-            size_of: Bytes of the section at a gain; asked at most five times, for a number of bits alone.
+            size_of: Bytes of the section at a gain; asked a few times, for a number of bits alone.
         """
         if self._rate.bpp:
             most = self._rate.bpp[level] * self._pixels / 8 - self._spent[level]

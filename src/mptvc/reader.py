@@ -16,7 +16,7 @@ from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header
 from mptvc.codec import Codec
 from mptvc.config import ModelConfig
 from mptvc.files import Source, open_source
-from mptvc.header import VideoInfo
+from mptvc.header import TIME_TOLERANCE, VideoInfo
 from mptvc.remote import RemoteFile, is_url
 from mptvc.streaming import Decompressor
 from mptvc.weights import load_codec
@@ -133,18 +133,20 @@ class VideoReader:
             IndexError: A time is before the first frame or not before the end of the last.
             FormatError: The file is damaged there.
         """
-        return self._picked([self._frame_at(Fraction(time)) for time in times])
+        return self._picked([self._frame_at(time) for time in times])
 
-    def _frame_at(self, time: Fraction) -> int:
+    def _frame_at(self, time: float | Fraction) -> int:
         video = self.video
-        if not self._ticks:
-            index = time * video.frame_rate // 1
-        else:
-            index = bisect_right(self._ticks, time / video.time_base) - 1
         end = self.time_of(len(self) - 1) + 1 / video.frame_rate
-        if time < 0 or time >= end:
+        if not 0 <= time < end:
             raise IndexError(f"no frame at {float(time)} s, the video ends at {float(end):.3f} s")
-        return int(index)
+        # A float may be just below the time stamp that it stands for.
+        exact = Fraction(time) + (TIME_TOLERANCE if isinstance(time, float) else 0)
+        if not self._ticks:
+            index = int(exact * video.frame_rate)
+        else:
+            index = bisect_right(self._ticks, exact / video.time_base) - 1
+        return min(index, len(self) - 1)
 
     def time_of(self, frame: int) -> Fraction:
         """When a frame is shown, in seconds from the first."""
@@ -185,18 +187,27 @@ class VideoReader:
         """
         if not 0 <= level < self.levels:
             raise ValueError(f"level is 0 to {self.levels - 1}, found {level}")
-        stop = self.slices if stop is None else stop
+        return self._tokens([level], start, self.slices if stop is None else stop)[0]
+
+    def all_tokens(self, start: int = 0, stop: int | None = None) -> tuple[Tensor, ...]:
+        """Tokens of every decoded level, each packet decoded once; arguments as for `tokens`."""
+        return self._tokens(list(range(self.levels)), start, self.slices if stop is None else stop)
+
+    def _tokens(self, levels: list[int], start: int, stop: int) -> tuple[Tensor, ...]:
         if not 0 <= start <= stop <= self.slices:
             raise IndexError(f"slices {start} to {stop} of {self.slices}")
-        per_clip, fsq = self.header.clip_slices, self._codec.model.level(level).fsq
-        parts = [torch.empty(0, *self.header.grid(level), len(fsq.halves), dtype=torch.uint8)]
+        per_clip, fsqs = self.header.clip_slices, [self._codec.model.level(level).fsq for level in levels]
+        parts = [
+            [torch.empty(0, *self.header.grid(level), len(fsq.halves), dtype=torch.uint8)]
+            for level, fsq in zip(levels, fsqs, strict=True)
+        ]
         for clip in range(start // per_clip, -(-stop // per_clip)) if start < stop else ():
             with self._lock:
-                symbols = self._decompressor.symbols(clip, level + 1)[level]
-            first = clip * per_clip
-            part = symbols[max(0, start - first) : stop - first]
-            parts.append(fsq.to_symbols(part.to(self._codec.clips.device)).cpu())
-        return torch.cat(parts)
+                symbols = self._decompressor.symbols(clip, max(levels) + 1)
+            mine = slice(max(0, start - clip * per_clip), stop - clip * per_clip)
+            for level, fsq, found in zip(levels, fsqs, parts, strict=True):
+                found.append(fsq.to_symbols(symbols[level][mine].to(self._codec.clips.device)).cpu())
+        return tuple(torch.cat(found) for found in parts)
 
     def close(self) -> None:
         """Close the source if the reader has opened it."""

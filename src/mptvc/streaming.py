@@ -13,10 +13,20 @@ from zlib import crc32
 import numpy as np
 from torch import Tensor
 
-from mptvc.bitstream import MAX_RATIO, MAX_SIDE, read_header, read_section, write_header
+from mptvc.bitstream import MAX_SIDE, read_header, read_section, write_header
 from mptvc.clip import ClipCoder
 from mptvc.errors import CorruptPacketError, FormatError, LimitExceededError, WeightsError
-from mptvc.header import Availability, Header, Section, Side, VideoInfo, availability, gains_of
+from mptvc.header import (
+    MAX_RATIO,
+    Availability,
+    Header,
+    Section,
+    Side,
+    VideoInfo,
+    availability,
+    gains_of,
+    header_ratio,
+)
 from mptvc.rate import DEFAULT_RATE, Rate, RateControl
 
 _SPOOL_BYTES = 2**25
@@ -248,7 +258,7 @@ def _missing(there: Availability, wanted: int) -> str:
     return f"the file is cut: {wanted} levels are needed, it has {have}; use fewer levels"
 
 
-def describe(frames: np.ndarray, frame_rate: Fraction) -> VideoInfo:
+def describe(frames: np.ndarray, frame_rate: Fraction | float) -> VideoInfo:
     """Describe frames uint8 ``[T, H, W, 3]``.
 
     Raises:
@@ -259,10 +269,10 @@ def describe(frames: np.ndarray, frame_rate: Fraction) -> VideoInfo:
     count, height, width, _ = frames.shape
     if max(height, width) > MAX_SIDE:
         raise ValueError(f"{width}x{height} is larger than {MAX_SIDE} pixels a side")
-    frame_rate = Fraction(frame_rate).limit_denominator(10**6)
-    if not 0 < frame_rate <= MAX_RATIO:
+    rate = header_ratio(Fraction(frame_rate)) if 0 < frame_rate <= MAX_RATIO else 0
+    if rate == 0:
         raise ValueError(f"frame_rate is above zero, found {frame_rate}")
-    return VideoInfo(width, height, count, frame_rate=frame_rate, time_base=1 / frame_rate)
+    return VideoInfo(width, height, count, frame_rate=Fraction(rate), time_base=Fraction(1 / rate))
 
 
 def checked_shots(frames: np.ndarray, shots: Sequence[int] | None) -> tuple[int, ...]:

@@ -13,6 +13,9 @@ from typing import BinaryIO
 
 from mptvc.errors import MptError
 
+#: Of a target's name in that of its temporary file, which must stay below 255 bytes.
+_NAME_LENGTH = 50
+
 
 def refuse_same(source: object, target: str | Path) -> None:
     """Check that a command does not overwrite what it reads.
@@ -65,8 +68,10 @@ def refuse_existing(target: Path, force: bool, *, folder: bool = False) -> None:
 
     Raises:
         MptError: It exists and ``force`` is not set, it is a folder where a file is to be written or the
-            reverse, or the folder around it does not exist.
+            reverse, it is a device or a pipe, or the folder around it does not exist.
     """
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise MptError(f"{target} is a device or a pipe; - is standard output")
     if target.exists() and not force:
         raise MptError(f"{target} exists; -f replaces it")
     if target.exists() and target.is_dir() != folder:
@@ -77,7 +82,7 @@ def refuse_existing(target: Path, force: bool, *, folder: bool = False) -> None:
 
 def part_path(target: Path, *, folder: bool = False) -> Path:
     """A fresh temporary file or folder beside the target."""
-    prefix, parent = f".{target.name}.", target.absolute().parent
+    prefix, parent = f".{target.name[:_NAME_LENGTH]}.", target.absolute().parent
     try:
         if folder:
             return Path(tempfile.mkdtemp(prefix=prefix, suffix=".part", dir=parent))

@@ -100,17 +100,13 @@ class TiledNetworks:
     def _through(
         self, network: Callable[[list[Tile]], Tensor], batch: list[Tile]
     ) -> Iterator[tuple[Tile, Tensor]]:
-        """What a network makes of each tile of a batch; tile by tile if the batch does not fit the memory.
-
-        Raises:
-            MptError: Not even one tile fits.
-        """
+        """What a network makes of each tile of a batch; tile by tile if the batch does not fit the memory."""
         try:
             with self._arithmetic():
                 results = network(batch)
-        except torch.OutOfMemoryError as error:
+        except torch.OutOfMemoryError:
             if len(batch) == 1:
-                raise MptError("out of memory: encode with a smaller --tile, or use --device cpu") from error
+                raise
         else:
             yield from zip(batch, results, strict=True)
             return

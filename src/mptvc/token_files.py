@@ -67,7 +67,7 @@ def export_tokens(
         open_source(source) as (file, _),
         VideoReader(file, levels=levels, codec=codec, limits=limits) as reader,
     ):
-        tensors = {f"level.{k}": reader.tokens(k).numpy() for k in range(reader.levels)}
+        tensors = {f"level.{k}": level.numpy() for k, level in enumerate(reader.all_tokens())}
         tensors["header"] = np.frombuffer(_header_alone(reader.header), np.uint8)
         if (side := read_side(file, reader.header)) is not None:
             tensors["side"] = np.frombuffer(side, np.uint8)

@@ -21,7 +21,7 @@ from av.video.reformatter import ColorRange, Interpolation
 from mptvc.cuts import SCENE_THRESHOLD, checked_threshold, pair_with_cuts
 from mptvc.deinterlace import deinterlaced
 from mptvc.errors import VideoError
-from mptvc.header import Colour, VideoInfo
+from mptvc.header import MAX_RATIO, Colour, VideoInfo
 from mptvc.raw_video import RawVideo
 from mptvc.sound import SideData, SideRecorder
 
@@ -188,8 +188,8 @@ class VideoSource:
             late = f" after {self._start} s" if self._start else ""
             raise VideoError(f"{self.name}: no frame could be decoded{late}")
         steps = _time_steps(times, self.info)
-        rate = _mean_rate(steps, self.info)
-        self.info = replace(self.info, frames=len(times), frame_rate=rate, time_steps=steps)
+        # Containers do not state the mean of an uneven rate reliably.
+        self.info = replace(self.info, frames=len(times)).with_times(self.info.time_base, steps)
 
     def _learn_from(self, frame: VideoFrame) -> None:
         """Take from the first frame what the container did not say."""
@@ -317,15 +317,7 @@ def _time_steps(times: list[int | None], info: VideoInfo) -> tuple[int, ...]:
     steps = [b - a for a, b in pairwise(stamps)]
     if min(steps) < 0:  # AVI stores no display times: what FFmpeg guesses for reordered frames is no use
         return ()
-    return (0, *(min(step, 2**32 - 1) for step in steps))
-
-
-def _mean_rate(steps: tuple[int, ...], info: VideoInfo) -> Fraction:
-    """Frames a second; containers do not state the mean of an uneven rate reliably."""
-    if sum(steps) == 0:
-        return info.frame_rate
-    mean = (len(steps) - 1) / (sum(steps) * info.time_base)
-    return mean.limit_denominator(10**6) or info.frame_rate
+    return (0, *(min(step, MAX_RATIO) for step in steps))
 
 
 def _seconds(frame: VideoFrame) -> Fraction:

@@ -1,5 +1,6 @@
 """Frames in as they come, an ``.mpt`` file out at the end."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ from av.video.frame import VideoFrame
 
 from mptvc.codec import Codec
 from mptvc.cuts import SCENE_THRESHOLD, CutDetector, checked_threshold
-from mptvc.header import Header, VideoInfo
+from mptvc.header import MAX_RATIO, Header, VideoInfo
 from mptvc.rate import DEFAULT_RATE, Rate
 from mptvc.streaming import Compressor, describe
 from mptvc.targets import open_target, refuse_existing
@@ -29,7 +30,7 @@ class VideoWriter:
 
     Args:
         target: Path or binary file object.
-        frame_rate: Frames a second.
+        frame_rate: Frames a second, where frames have no times of their own.
         codec: Codec to use; by default one with the packaged weights.
         rate: How finely to quantize, or how many bits to use.
         scene_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
@@ -65,7 +66,7 @@ class VideoWriter:
         if isinstance(target, str | Path):
             refuse_existing(Path(target), force)
         self._target, self._force = target, force
-        self._frame_rate = Fraction(frame_rate)
+        self._frame_rate = frame_rate
         self._detector = CutDetector(checked_threshold(scene_threshold))
         self._compressor = Compressor((codec or load_codec()).clips, rate)
         self._video: VideoInfo | None = None
@@ -81,9 +82,12 @@ class VideoWriter:
             time: When it is shown, in seconds, not before the frame before it; for all frames or for none.
 
         Raises:
-            ValueError: Another shape or dtype than the first frame's, or a time that does not fit.
+            ValueError: Another shape or dtype than the first frame's, a time that does not fit, or the file
+                is finished.
             MptError: A network returned a number that is not finite.
         """
+        if self.header is not None:
+            raise ValueError("the file is finished")
         video = describe(frame[None], self._frame_rate)
         if self._video is None:
             self._video = video
@@ -107,7 +111,7 @@ class VideoWriter:
             self._compressor.add(frame.to_ndarray(), is_cut=is_cut)
 
     def finish(self) -> Header:
-        """Write the file and return its header; the ``with`` block does this.
+        """Write the file and return its header; the end of the ``with`` block does this if nobody has.
 
         Raises:
             ValueError: There is no frame.
@@ -115,16 +119,21 @@ class VideoWriter:
         """
         if self._video is None:
             raise ValueError("no frame was added")
+        if self.header is not None:
+            return self.header
         self._compress(self._detector.finish())
         with open_target(self._target, force=self._force) as out:
             self.header = self._compressor.finish(self._timed(self._video), out)
         return self.header
 
     def _timed(self, video: VideoInfo) -> VideoInfo:
-        ticks = [round((time - self._times[0]) / TIME_BASE) for time in self._times]
-        steps = (0, *(b - a for a, b in pairwise(ticks))) if ticks else ()
-        base = TIME_BASE if steps else video.time_base
-        return VideoInfo(video.width, video.height, self._count, video.frame_rate, base, steps)
+        if not self._times:
+            return replace(video, frames=self._count)
+        gap = max((b - a for a, b in pairwise(self._times)), default=0)
+        base = TIME_BASE * (1 + int(gap / TIME_BASE / MAX_RATIO))  # coarser where a gap would not fit
+        ticks = [round((time - self._times[0]) / base) for time in self._times]
+        steps = (0, *(b - a for a, b in pairwise(ticks)))
+        return replace(video, frames=self._count).with_times(base, steps)
 
     def close(self) -> None:
         """Drop what is not written; the ``with`` block does this."""
