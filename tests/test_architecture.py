@@ -19,6 +19,7 @@ LAYERS = [
     ["attention", "tiling", "integer_network", "files", "remote", "folders", "raw_video"],
     ["transforms", "entropy_model"],
     ["model"],
+    ["tiled"],
     ["clip"],
     ["streaming"],
     ["codec"],

@@ -142,6 +142,21 @@ def test_version_is_printed(cli: Cli) -> None:
     assert result.out.strip().replace(".", "").isalnum()
 
 
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("compare", "mptvc[eval]"),
+        ("bench", "mptvc[peers]"),
+        ("encode", "[@revision]"),
+        ("encode", "cuda[:N]"),
+    ],
+)
+def test_help_shows_brackets(cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str, text: str) -> None:
+    """They are markup to the library that prints the help."""
+    monkeypatch.setenv("COLUMNS", "250")
+    assert text in cli(command, "--help").out
+
+
 def test_no_arguments_show_the_help(cli: Cli) -> None:
     result = cli()
     assert "encode" in result.out
@@ -215,7 +230,7 @@ def test_results_for_people_go_to_standard_output(cli: Cli, made: Path) -> None:
     compared = cli("compare", made / "in.mkv", made / "in.mpt")
     assert "PSNR RGB" in compared.out
     checked = cli("verify", made / "in.mpt")
-    assert checked.out == f"{made / 'in.mpt'}: ok, 3 levels complete\n"
+    assert checked.out == f"{made / 'in.mpt'}: ok, complete\n"
     assert shown.err == compared.err == checked.err == ""
 
 
@@ -326,8 +341,8 @@ def test_demo_writes_its_files(cli: Cli, tmp_path: Path) -> None:
         (["decode", "{made}/in.mpt", "a.mp4", "--format", "avi"], "found avi"),
         (["decode", "{made}/in.mpt", "-"], "--format y4m or mkv"),
         (["decode", "{made}/in.mpt", "-", "--format", "mp4"], "--format y4m or mkv"),
-        (["decode", "{made}/in.mpt", "a.mp4", "--start", "7"], "no frame between 7.0 s"),
-        (["truncate", "{made}/in.mpt", "a.mpt"], "exactly one"),
+        (["decode", "{made}/in.mpt", "a.mp4", "--start", "7"], "no frame from 7.0 s on"),
+        (["truncate", "{made}/in.mpt", "a.mpt"], "give one of --levels"),
         (["truncate", "{made}/in.mpt", "a.mpt", "--levels", "9"], "levels is 1 to 3"),
         (["truncate", "{made}/in.mpt", "a.mpt", "--max-bytes", "much"], "cannot read the size much"),
         (["info"], "name at least one file"),
@@ -442,7 +457,7 @@ def test_one_damaged_file_of_several_is_named(cli: Cli, made: Path, tmp_path: Pa
     result = cli("verify", "bad.mpt", made / "in.mpt")
     assert result.code == DAMAGED
     assert result.err.startswith("error: bad.mpt: level 2, clip 0")
-    assert result.out == f"{made / 'in.mpt'}: ok, 3 levels complete\n"
+    assert result.out == f"{made / 'in.mpt'}: ok, complete\n"
     listed = json.loads(cli("verify", "bad.mpt", made / "in.mpt", "--json").out)
     assert [file["ok"] for file in listed] == [False, True]
 
@@ -513,7 +528,7 @@ def test_existing_output_exits_with_1_and_is_kept(
     result = cli(*real)
     assert result.code == FAILED
     assert is_one_error(result)
-    assert "there exists; -f replaces it" in result.err
+    assert "there exists; -f (force=True) replaces it" in result.err
     assert (tmp_path / "there").read_text() == "mine"
     assert cli(*real, "-f").code == 0
     assert (tmp_path / "there").read_bytes()[:4] != b"mine"
@@ -678,7 +693,7 @@ def test_info_says_how_far_a_cut_file_goes(cli: Cli, made: Path, tmp_path: Path)
     start, end = header.prefix_bytes(2), header.prefix_bytes(3)
     (tmp_path / "cut.mpt").write_bytes(data[: start + 37 * (end - start) // 100])
     text = cli("info", "cut.mpt")
-    assert "levels complete 2, level 2 37 %" in " ".join((text.out + text.err).split())
+    assert "a prefix: 2 of 3 levels, 37 % of level 2" in " ".join((text.out + text.err).split())
     facts = json.loads(cli("info", "cut.mpt", "--json").out)
     facts = facts[0] if isinstance(facts, list) else facts
     assert facts["complete_levels"] == 2
@@ -728,3 +743,76 @@ def test_a_newer_version_says_what_to_do(cli: Cli, made: Path, tmp_path: Path) -
     assert out.code == DAMAGED
     assert "version 2" in out.err
     assert "newer mptvc" in out.err
+
+
+def test_frames_replace_frames_and_nothing_else(cli: Cli, made: Path, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    assert cli("decode", made / "in.mpt", "frames", "-q").code == 0
+    assert len(names(tmp_path / "frames")) == 11
+    assert cli("decode", made / "in.mpt", "frames", "-q").code == FAILED
+    assert cli("decode", made / "in.mpt", "frames", "-f", "--duration", "0.2", "-q").code == 0
+    assert len(names(tmp_path / "frames")) == 5
+    (tmp_path / "frames" / "notes.txt").write_text("mine")
+    result = cli("decode", made / "in.mpt", "frames", "-f")
+    assert result.code == FAILED
+    assert "holds notes.txt, which would be lost" in result.err
+    assert len(names(tmp_path / "frames")) == 6
+
+
+def test_verify_tells_a_prefix_from_a_file_without_a_level(cli: Cli, made: Path, tmp_path: Path) -> None:
+    data = (made / "in.mpt").read_bytes()
+    header = probe(data).header
+    (tmp_path / "one.mpt").write_bytes(data[: header.prefix_bytes(1) + 3])
+    (tmp_path / "none.mpt").write_bytes(data[: header.prefix_bytes(1) - 3])
+    one, none = cli("verify", "one.mpt"), cli("verify", "none.mpt")
+    assert one.code == 0
+    assert "ok, a prefix: 1 of 3 levels" in one.out
+    assert none.code == DAMAGED
+    assert "no level is complete" in none.err
+    (state,) = json.loads(cli("verify", "one.mpt", "--json").out)
+    assert (state["complete_levels"], state["levels"]) == (1, 3)
+
+
+def test_info_goes_on_after_a_file_that_is_missing(cli: Cli, made: Path) -> None:
+    result = cli("info", "nowhere.mpt", made / "in.mpt")
+    assert result.code == FAILED
+    assert "nowhere.mpt" in result.err
+    assert "11 frames" in result.out
+
+
+def test_tables_are_whole_where_nobody_sees_a_terminal(cli: Cli, made: Path) -> None:
+    result = cli("compare", made / "in.mkv", made / "in.mpt", "--against", "x264", "--ssim")
+    assert result.code == 0
+    assert "…" not in result.out
+    assert "MS-SSIM" in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["encode", "{made}/in.mkv", "a.mp4"], "ends in .mpt"),
+        (["encode", "{made}/in.mkv", "folder/"], "ends in .mpt"),
+        (["encode", "{made}/in.mkv", "a.mpt", "--yuv", "64x48@25"], "is no raw video"),
+        (["encode", "{made}/in.mkv", "a.mpt", "--quality", "1", "--bpp", "0.1,0.2,0.3"], "not both"),
+        (["compare", "{made}/in.mkv", "{made}/in.mpt", "--plot", "a.jpg"], "writes a PNG"),
+        (
+            ["train", "{made}", "--out", "t", "--steps", "1", "1", "1", "--minutes", "1", "1", "1"],
+            "give one of",
+        ),
+        (["train", "{made}", "--out", "t", "--settings", "{made}/in.mkv"], "in.mkv"),
+    ],
+)
+def test_arguments_that_contradict_each_other(
+    cli: Cli, made: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    result = cli(*(argument.replace("{made}", str(made)) for argument in arguments))
+    assert result.code == USAGE
+    assert is_one_error(result)
+    assert message in result.err
+    assert names(tmp_path) == []
+
+
+def test_training_names_a_folder_that_is_missing(cli: Cli, made: Path, tmp_path: Path) -> None:
+    result = cli("train", made, "nowhere", "--out", "t", "--steps", "1", "1", "1")
+    assert result.code == FAILED
+    assert "nowhere: no such file or folder" in result.err

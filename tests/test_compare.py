@@ -91,6 +91,15 @@ def test_half_the_rate_is_minus_fifty_per_cent() -> None:
     assert bjontegaard(other, curve((0.001, 10.0), (0.002, 11.0), (0.003, 12.0))) == (None, None)
 
 
+def test_curves_with_equal_points_have_deltas() -> None:
+    """An encoder may give the same packets at its two coarsest qualities."""
+    base = curve((0.1, 30.0), (0.1, 30.0), (0.2, 33.0), (0.4, 36.0), (0.8, 39.0))
+    rate, psnr = bjontegaard(base, curve((0.2, 30.0), (0.4, 33.0), (0.8, 36.0)))
+    assert rate == pytest.approx(100, abs=1)
+    assert psnr == pytest.approx(-3, abs=0.1)
+    assert bjontegaard(base, curve((0.2, 30.0), (0.2, 30.0))) == (None, None)
+
+
 def test_mean_is_of_rates_and_of_decibels() -> None:
     mean = mean_quality(curve((0.1, 30.0), (0.3, 40.0)))
     assert mean.bpp == pytest.approx(0.2)
@@ -99,12 +108,19 @@ def test_mean_is_of_rates_and_of_decibels() -> None:
 
 
 def test_folders_are_paired_by_name(tmp_path: Path) -> None:
-    for name in ("src/a.mp4", "src/b.mp4", "src/c.mp4", "one/a.mpt", "one/b.mpt", "two/b.mkv"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    sources = ("src/a.mp4", "src/b.mp4", "src/c.mp4", "src/in/d.mp4", "src/in/d.mkv")
+    for name in (*sources, "one/a.mpt", "one/b.mpt", "two/b.mkv", "one/in/d.mp4.mpt", "one/in/d.mkv.mpt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
-    pairs = pair_files(tmp_path / "src", [tmp_path / "one", tmp_path / "two"])
+    pairs, alone = pair_files(tmp_path / "src", [tmp_path / "one", tmp_path / "two"])
     names = [(source.name, [file.name for file in found]) for source, found in pairs]
-    assert names == [("a.mp4", ["a.mpt"]), ("b.mp4", ["b.mpt", "b.mkv"])]
+    assert names == [
+        ("a.mp4", ["a.mpt"]),
+        ("b.mp4", ["b.mpt", "b.mkv"]),
+        ("d.mkv", ["d.mkv.mpt"]),
+        ("d.mp4", ["d.mp4.mpt"]),
+    ]
+    assert [source.name for source in alone] == ["c.mp4"]
     with pytest.raises(MptError, match="is a folder"):
         pair_files(tmp_path / "src", [tmp_path / "one" / "a.mpt"])
     with pytest.raises(MptError, match="no file of"):
@@ -139,11 +155,16 @@ def test_command_writes_table_plot_and_deltas(sample: Path, tmp_path: Path, run:
     assert "BD-PSNR" in text
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
     rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
-    assert len(rows) == 2 * (3 + len(PEERS["x264"].qualities))
-    ours = [row for row in rows if row["version"].startswith("levels")]
+    assert len(rows) == 3 * (3 + len(PEERS["x264"].qualities))
+    assert {row["clip"] for row in rows} == {"a.mkv", "b.mkv", "mean of 2 clips"}
+    ours = [row for row in rows if row["version"].startswith("level")]
     assert all(0 < float(row["ssim"]) <= 1 for row in ours)
     (result,) = json.loads(run("compare", sample, files / "a.mpt", "--json"))
-    assert [q["name"] for q in next(iter(result["files"].values()))] == ["levels 1", "levels 2", "levels 3"]
+    assert [q["name"] for q in next(iter(result["files"].values()))] == [
+        "level 0",
+        "levels 0-1",
+        "levels 0-2",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_file_of_raw_video_keeps_its_rate(tmp_path: Path, small_codec: Codec) ->
     header = mptvc.encode_file(raw, tmp_path / "a.mpt", codec=small_codec).header
     assert (header.video.frame_rate, header.video.frames) == (120, 6)
     qualities = compare_file(raw, tmp_path / "a.mpt", codec=small_codec)
-    assert [q.name for q in qualities] == ["levels 1", "levels 2", "levels 3"]
+    assert [q.name for q in qualities] == ["level 0", "levels 0-1", "levels 0-2"]
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

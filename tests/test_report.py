@@ -57,7 +57,7 @@ def content(page: Path) -> dict:
 
 def test_page_tells_what_the_file_holds(page: Path) -> None:
     data, size = content(page), (page.parent / "a.mpt").stat().st_size
-    assert [level["name"] for level in data["levels"]] == ["levels 1", "levels 2", "levels 3"]
+    assert [level["name"] for level in data["levels"]] == ["level 0", "levels 0-1", "levels 0-2"]
     assert data["levels"][2]["bytes"] == size
     structure = data["structure"]
     assert structure["header"] + sum(map(sum, structure["sections"])) == size

@@ -14,7 +14,7 @@ from mptvc.codec import Codec
 from mptvc.cuts import SCENE_THRESHOLD
 from mptvc.errors import FormatError, MptError
 from mptvc.files import Source, open_source, seekable
-from mptvc.header import TIME_TOLERANCE, Header, VideoInfo, availability
+from mptvc.header import TIME_TOLERANCE, Header, VideoInfo, availability, prefix_name
 from mptvc.rate import DEFAULT_RATE, Rate
 from mptvc.raw_video import RawVideo
 from mptvc.sound import SidePlayer
@@ -149,7 +149,7 @@ def _exceeded(header: Header, rate: Rate) -> list[str]:
     stamps = 8 + 4 * header.video.frames if header.video.time_steps else 0
     taken = [8 * (header.picture_bytes(k + 1) - stamps) / pixels for k in range(header.levels)]
     return [
-        f"{k + 1} of {header.levels} levels take {bpp:.4g} bits per pixel, more than {most:g}: "
+        f"{prefix_name(k + 1)}: {bpp:.4g} bits per pixel, more than {most:g}: "
         "the coarsest quantization was not enough"
         for k, (bpp, most) in enumerate(zip(taken, rate.bpp, strict=False))
         if bpp > most
@@ -283,12 +283,16 @@ def _side_player(
 
 
 def symbol_digests(
-    source: Source, *, codec: Codec | None = None, limits: Limits = DEFAULT_LIMITS
+    source: Source,
+    *,
+    codec: Codec | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Decode all symbols of a file or prefix, and return a SHA-256 for each complete level.
 
     The digest is over the symbols as uint8 in the order clip, slice, row, column, channel; it is the
-    same on every machine.
+    same on every machine. ``progress`` is called with the clips that are done and all of them.
 
     Raises:
         FormatError: The file is damaged.
@@ -309,6 +313,8 @@ def symbol_digests(
                 fsq = codec.model.level(level).fsq
                 counted = fsq.to_symbols(symbols.to(codec.clips.device)).cpu().numpy()
                 hashers[level].update(np.ascontiguousarray(counted).tobytes())
+            if progress is not None:
+                progress(clip + 1, reader.header.clips)
         return [hasher.hexdigest() for hasher in hashers]
 
 
@@ -330,5 +336,6 @@ def _frame_range(video: VideoInfo, arrived: int, start: float, duration: float |
     end = float("inf") if duration is None else start + duration
     chosen = np.flatnonzero((times >= start - TIME_TOLERANCE) & (times < end - TIME_TOLERANCE))
     if len(chosen) == 0:
-        raise ValueError(f"no frame between {start} s and {end} s; the last is at {times[-1]:.3f} s")
+        span = f"from {start} s on" if duration is None else f"between {start} s and {end} s"
+        raise ValueError(f"no frame {span}; the last is at {times[-1]:.3f} s")
     return int(chosen[0]), int(chosen[-1]) + 1

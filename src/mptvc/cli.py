@@ -57,6 +57,10 @@ from mptvc.cli_output import (
 )
 from mptvc.cli_tools import demo, env, weights_app
 from mptvc.cli_train import train
+from mptvc.header import prefix_name
+
+#: Stands anywhere in a command line.
+_VERBOSE = ("-v", "--verbose")
 
 app = typer.Typer(
     name="mptvc",
@@ -72,8 +76,8 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
-    verbose = "-v" in sys.argv[1:]
-    arguments = [a for a in sys.argv[1:] if a != "-v"]
+    arguments = [a for a in sys.argv[1:] if a not in _VERBOSE]
+    verbose = len(arguments) < len(sys.argv[1:])
     try:
         code = app(arguments or ["--help"], prog_name="mptvc", standalone_mode=False)
     except KeyboardInterrupt:
@@ -107,9 +111,12 @@ def decode(
     levels: Annotated[int | None, typer.Option(min=1, help="Levels to decode.")] = None,
     size: Annotated[SizeMode, typer.Option(help="source or level.")] = SizeMode.SOURCE,
     allow_partial: Annotated[
-        bool, typer.Option(help="Also use the clips of a level that is not complete.")
+        bool,
+        typer.Option("--allow-partial", help="Also use the clips of a level that is not complete."),
     ] = False,
-    best_effort: Annotated[bool, typer.Option(help="Leave out what is damaged, and leave with 3.")] = False,
+    best_effort: Annotated[
+        bool, typer.Option("--best-effort", help="Leave out what is damaged, and leave with 3.")
+    ] = False,
     audio: AudioMode = Audio.COPY,
     format: Annotated[str | None, typer.Option(help="mp4, mkv, y4m, png or npy.")] = None,
     codec_name: Annotated[
@@ -170,10 +177,10 @@ def decode(
     if as_json and target != "-":
         damage = [str(error) for error in report.damage]
         print_json({"output": target, "levels": report.levels, "frames": video.frames, "damage": damage})
-    note = "" if report.complete else " (a part of the file's levels)"
+    note = "" if report.complete else " of more"
     say(
         quiet,
-        f"{target}: {video.frames} frames {video.width}x{video.height}, {report.levels} levels{note}",
+        f"{target}: {video.frames} frames {video.width}x{video.height}, {prefix_name(report.levels)}{note}",
     )
     if report.damage:
         raise typer.Exit(EXIT_DAMAGED)
@@ -189,6 +196,7 @@ def _root(
     show_version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
     ] = False,
+    _verbose: Annotated[bool, typer.Option(*_VERBOSE, help="Show where an error comes from.")] = False,
 ) -> None:
     """A neural video codec: one small file, any prefix of which plays."""
     if show_version:

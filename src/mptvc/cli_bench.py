@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from mptvc.cli_options import (
@@ -19,7 +18,7 @@ from mptvc.cli_options import (
     Weights,
     codec_from_options,
 )
-from mptvc.cli_output import print_json, progress_callback
+from mptvc.cli_output import number_columns, output_console, print_json, progress_callback
 
 if TYPE_CHECKING:
     from mptvc.bench import BenchResult, SizeResult
@@ -29,7 +28,7 @@ def bench(
     sizes: Annotated[str, typer.Option(help="Sizes to measure, WxH,WxH.")] = "854x480,1920x1080,3840x2160",
     frames: Annotated[str, typer.Option(help="Numbers of frames to code at each size, N,N.")] = "16",
     peers: Annotated[
-        bool, typer.Option("--peers", help="x264, x265 and the Cosmos tokenizer too; needs mptvc[peers].")
+        bool, typer.Option("--peers", help="x264, x265 and the Cosmos tokenizer too; needs mptvc\\[peers].")
     ] = False,
     weights: Weights = None,
     device: Device = "auto",
@@ -67,7 +66,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _print(result: "BenchResult") -> None:
-    out = Console(highlight=False, emoji=False)
+    out = output_console()
     rates = {
         "matrix products": f"{result.flops_per_s / 1e9:.0f} GFLOP/s",
         "copies": f"{result.copy_bytes_per_s / 1e9:.1f} GB/s",
@@ -79,7 +78,8 @@ def _print(result: "BenchResult") -> None:
     for size in result.sizes:
         memory = f"peak memory {size.peak_bytes / 2**30:.1f} GiB"
         out.print(f"\n{size.width}x{size.height}, {size.frames} frames, {memory}")
-        table = Table("", "stage", "seconds", "ns/pixel", "share", "floor, s", "times floor", box=None)
+        columns = number_columns("seconds", "ns/pixel", "share", "floor, s", "times floor")
+        table = Table("", "stage", *columns, box=None)
         for job, stages in (("encode", size.encode), ("decode", size.decode)):
             for stage, value in stages.items():
                 share = value.seconds / stages["total"].seconds
@@ -96,7 +96,8 @@ def _print(result: "BenchResult") -> None:
 
 def _growth_table(result: "BenchResult") -> Table:
     """Cost of a pixel at every size and length."""
-    table = Table("size", "frames", "encode, ns/pixel", "", "decode, ns/pixel", "", box=None)
+    columns = number_columns("frames", "encode, ns/pixel", "", "decode, ns/pixel", "")
+    table = Table("size", *columns, box=None)
     first = result.sizes[0]
     for size in result.sizes:
         cells = [f"{size.width}x{size.height}", str(size.frames)]
@@ -110,7 +111,8 @@ def _growth_table(result: "BenchResult") -> Table:
 def _peer_table(size: "SizeResult") -> Table:
     """Times of the peers as ratios to ours: above 1 they are slower."""
     mine = [size.ns_per_pixel(stages["total"]) for stages in (size.encode, size.decode)]
-    table = Table("peer", "encode, ns/pixel", "of ours", "decode, ns/pixel", "of ours", box=None)
+    columns = number_columns("encode, ns/pixel", "of ours", "decode, ns/pixel", "of ours")
+    table = Table("peer", *columns, box=None)
     for peer in size.peers:
         cells = []
         for theirs, ours in zip((peer.encode_ns, peer.decode_ns), mine, strict=True):

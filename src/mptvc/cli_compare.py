@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from mptvc.bitstream import Limits
@@ -32,7 +31,7 @@ from mptvc.cli_options import (
     codec_from_options,
     parse_raw,
 )
-from mptvc.cli_output import escape, print_json, progress_callback
+from mptvc.cli_output import escape, number_columns, output_console, print_json, progress_callback, warn
 from mptvc.errors import MptError
 
 if TYPE_CHECKING:
@@ -66,10 +65,10 @@ def compare(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare every prefix of a file with its source: PSNR and bits per pixel, beside other codecs.
+    r"""Compare every prefix of a file with its source: PSNR and bits per pixel, beside other codecs.
 
     Two folders are compared file by file, with the mean. --against, --ssim and --plot need the extra:
-    pip install 'mptvc[eval]'.
+    pip install 'mptvc\[eval]'.
 
     Example: [bold]mptvc compare in.mp4 out.mpt --against x264,x265 --plot curves.png[/]
     """
@@ -82,7 +81,10 @@ def compare(
     for option, module in ((against, "bjontegaard"), (ssim, "pytorch_msssim"), (plot, "matplotlib")):
         if option and find_spec(module) is None:
             raise MptError(f"this needs {module}: pip install 'mptvc[eval]'")
-    pairs = pair_files(reference, files)
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise ValueError(f"--plot writes a PNG, found {plot}")
+    pairs, alone = pair_files(reference, files)
+    warn(f"{source} has no file to compare it with" for source in alone)
     if html is not None and yuv is not None:
         raise ValueError("--html needs a source that players know, not raw video")
     if html is not None and (len(pairs) > 1 or files[0].suffix != ".mpt"):
@@ -105,9 +107,10 @@ def compare(
             names = against.split(",") if against else []
             peers = compare_peers(source, names, structure=ssim, progress=show)
         results.append(Comparison(path.name, versions, peers))
+    everything = [*results, *([_mean(results)] if len(results) > 1 else [])]
     if csv_path is not None:
         with atomic_output(csv_path, force=force) as out:
-            out.write(_csv(results).encode())
+            out.write(_csv(everything).encode())
     if plot is not None:
         from mptvc.plots import plot_comparisons
 
@@ -123,33 +126,28 @@ def compare(
     if as_json:
         print_json([asdict(result) | {"deltas": _deltas(result)} for result in results])
         return
-    out_console = Console(highlight=False, emoji=False)
-    for result in [*results, *([_mean(results)] if len(results) > 1 else [])]:
-        out_console.print(_table(result, ssim))
+    output = output_console()
+    for result in everything:
+        for name, ladder in result.files.items():
+            output.print(escape(f"{result.clip}: {name}"), style="bold", soft_wrap=True)
+            output.print(_table(ladder, result.peers, ssim))
         for name, delta in _deltas(result).items():
-            out_console.print(escape(f"  {name}: {_delta(delta)}"), soft_wrap=True)
+            output.print(escape(f"  {name}: {_delta(delta)}"), soft_wrap=True)
+    if against:
+        output.print("Other codecs: PSNR RGB at the same rate; - outside of their curves.", soft_wrap=True)
 
 
-def _table(result: "Comparison", ssim: bool) -> Table:
+def _table(versions: "list[Quality]", peers: "dict[str, list[Quality]]", ssim: bool) -> Table:
     from mptvc.compare import at_rate
 
-    columns: list[Column | str] = [
-        Column(result.clip, overflow="fold"),
-        "",
-        "bytes",
-        "bpp",
-        "PSNR RGB",
-        "PSNR Y",
-    ]
-    columns += ["SSIM", "MS-SSIM"] if ssim else []
-    columns += [Column(f"{name.split()[0]} at this rate", justify="right") for name in result.peers]
-    table = Table(*columns, box=None)
-    for file, versions in result.files.items():
-        for q in versions:
-            row = [escape(file), q.name, str(q.size_bytes), f"{q.bpp:.4f}", _db(q.psnr_rgb), _db(q.psnr_y)]
-            row += [_share(q.ssim), _share(q.ms_ssim)] if ssim else []
-            row += [_db(at_rate(curve, q.bpp)) for curve in result.peers.values()]
-            table.add_row(*row)
+    names = ["bytes", "bpp", "PSNR RGB", "PSNR Y", *(["SSIM", "MS-SSIM"] if ssim else [])]
+    columns = number_columns(*names, *(name.split()[0] for name in peers))
+    table = Table(Column(no_wrap=True), *columns, box=None, collapse_padding=True)
+    for q in versions:
+        row = [q.name, str(q.size_bytes), f"{q.bpp:.4f}", _db(q.psnr_rgb), _db(q.psnr_y)]
+        row += [_share(q.ssim), _share(q.ms_ssim)] if ssim else []
+        row += [_db(at_rate(curve, q.bpp)) for curve in peers.values()]
+        table.add_row(*row)
     return table
 
 
@@ -171,8 +169,9 @@ def _mean(results: "Sequence[Comparison]") -> "Comparison":
 
     versions = [list(zip(*ladders, strict=False)) for ladders in
                 zip(*(list(result.files.values()) for result in results), strict=False)]  # fmt: skip
+    name = "file {} of each" if len(versions) > 1 else "the file of each"
     files = {
-        f"file {number}" if len(versions) > 1 else "mean": [mean_quality(same) for same in ladder]
+        name.format(number): [mean_quality(same) for same in ladder]
         for number, ladder in enumerate(versions, start=1)
     }
     peers = {

@@ -33,7 +33,8 @@ from mptvc.cli_options import (
     parse_threshold,
 )
 from mptvc.cli_output import EXIT_FAILED, console, escape, print_json, progress_callback, say, warn
-from mptvc.folders import FolderReport, StoppedError, find_videos, mirrored, work_through
+from mptvc.folders import VIDEO_SUFFIXES, FolderReport, StoppedError, find_videos, mirrored, work_through
+from mptvc.header import prefix_name
 from mptvc.targets import refuse_existing
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def encode(
         Path | None, typer.Option(help="Folder for the files of a folder, in a tree like its own.")
     ] = None,
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Folders inside too.")] = False,
-    skip_existing: Annotated[bool, typer.Option(help="Leave out videos that are done.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out videos that are done.")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Videos of a folder at a time.")] = 1,
     weights: Weights = None,
     device: Device = "auto",
@@ -62,16 +65,20 @@ def encode(
     ] = 0.0,
     bpp: Annotated[
         str | None,
-        typer.Option(help="Most bits per pixel of each prefix, sound not counted: 0.02,0.15,0.6. Slower."),
+        typer.Option(
+            help="Most bits per pixel of each prefix, without sound and time stamps: 0.02,0.15,0.6."
+        ),
     ] = None,
     scene_detect: Annotated[str, typer.Option(help="auto, off, or a threshold to 100.")] = "auto",
     start: Start = 0.0,
     duration: Duration = None,
     yuv: RawFormat = None,
     audio: AudioMode = Audio.COPY,
-    force_8bit: Annotated[bool, typer.Option(help="Round deeper video to 8 bits.")] = False,
-    deinterlace: Annotated[bool, typer.Option(help="Make whole frames of interlaced ones.")] = False,
-    strict: Annotated[bool, typer.Option(help="Refuse what would be a warning.")] = False,
+    force_8bit: Annotated[bool, typer.Option("--force-8bit", help="Round deeper video to 8 bits.")] = False,
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Make whole frames of interlaced ones.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse what would be a warning.")] = False,
     force: Force = False,
     progress: ShowProgress = ProgressMode.AUTO,
     as_json: AsJson = False,
@@ -137,6 +144,8 @@ def _checked(source: str, target: str | None, output_dir: Path | None, may_exist
         if source == "-":
             raise ValueError("reading from standard input, name the output")
         target = str(Path(source).with_suffix(".mpt"))
+    if target.endswith("/") or Path(target).suffix.lower() in VIDEO_SUFFIXES:
+        raise ValueError(f"{target} is no name for an encoded file, which ends in .mpt; or use --output-dir")
     if target != "-":
         refuse_existing(Path(target), may_exist)
     if source != "-" and not Path(source).exists():
@@ -172,10 +181,12 @@ def _stoppable(
 def _show(target: str, header: mptvc.Header, as_json: bool, quiet: bool) -> None:
     sizes = [header.prefix_bytes(k + 1) for k in range(header.levels)]
     pixels = header.video.width * header.video.height * header.video.frames
-    bpp = ", ".join(f"{k + 1}: {8 * header.picture_bytes(k + 1) / pixels:.4f}" for k in range(header.levels))
+    bpp = ", ".join(
+        f"{prefix_name(k + 1)} {8 * header.picture_bytes(k + 1) / pixels:.4f}" for k in range(header.levels)
+    )
     if as_json and target != "-":
         print_json({"output": target, "frames": header.video.frames, "prefix_bytes": sizes})
-    say(quiet, f"{target}: {sizes[-1]} bytes, bpp of levels {bpp}")
+    say(quiet, f"{target}: {sizes[-1]} bytes, bits per pixel: {bpp}")
 
 
 def _show_folder(report: FolderReport, as_json: bool, quiet: bool) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 import mptvc
 from mptvc.bitstream import Limits
@@ -18,14 +17,29 @@ from mptvc.cli_options import (
     Force,
     MaxFrames,
     MaxPixels,
+    ProgressMode,
     Quiet,
+    ShowProgress,
     Threads,
     Weights,
     codec_from_options,
     parse_size,
 )
-from mptvc.cli_output import describe, explain, print_check, print_json, print_report, say, show_weights
-from mptvc.errors import MptError
+from mptvc.cli_output import (
+    console,
+    counted,
+    describe,
+    escape,
+    explain,
+    output_console,
+    print_check,
+    print_json,
+    print_report,
+    progress_callback,
+    say,
+    show_weights,
+)
+from mptvc.errors import FormatError, MptError
 from mptvc.targets import refuse_existing
 
 
@@ -45,6 +59,8 @@ def truncate(
 
     Example: [bold]mptvc truncate out.mpt small.mpt --levels 1[/]
     """
+    if sum(limit is not None for limit in (levels, max_bytes, max_bitrate)) != 1:
+        raise ValueError("give one of --levels, --max-bytes and --max-bitrate")
     report = mptvc.truncate(
         sys.stdin.buffer if source == "-" else source,
         sys.stdout.buffer if target == "-" else target,
@@ -57,7 +73,7 @@ def truncate(
     kept = report.available.levels
     if as_json and target != "-":
         print_json({"output": target, "levels": kept, "bytes": report.size_bytes})
-    say(quiet, f"{target}: {report.size_bytes} bytes, {kept} levels")
+    say(quiet, f"{target}: {report.size_bytes} bytes, {counted(kept, 'level')}")
 
 
 def info(
@@ -79,28 +95,41 @@ def info(
         return
     if not sources:
         raise ValueError("name at least one file, or --weights")
-    reports = {name: mptvc.probe(_input(name), limits=Limits(max_pixels, max_frames)) for name in sources}
+    out, found, failures = output_console(), [], []
+    for name in sources:
+        try:
+            report = mptvc.probe(_input(name), limits=Limits(max_pixels, max_frames))
+        except MptError as error:
+            if len(sources) == 1:
+                raise
+            console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+            failures.append(error)
+            continue
+        found.append({"file": name, **describe(report)})
+        if not as_json:
+            print_report(out, name, report)
     if as_json:
-        print_json([{"file": name, **describe(report)} for name, report in reports.items()])
-        return
-    out = Console(highlight=False, emoji=False)
-    for name, report in reports.items():
-        print_report(out, name, report)
+        print_json(found)
+    if failures:
+        raise typer.Exit(max(explain(error)[0] for error in failures))
 
 
 def verify(
     sources: Annotated[list[str], typer.Argument(metavar="IN...")],
-    deep: Annotated[bool, typer.Option(help="Decode the symbols too, and print a hash.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode the symbols too, and print a hash.")] = False,
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Threads = 0,
     max_pixels: MaxPixels = PIXELS,
     max_frames: MaxFrames = FRAMES,
+    progress: ShowProgress = ProgressMode.AUTO,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Check the checksums of files; --deep also decodes the symbols.
+
+    A prefix that holds a whole level is in order; one that does not is incomplete.
 
     Example: [bold]mptvc verify out.mpt --deep[/]
     """
@@ -111,9 +140,15 @@ def verify(
         try:
             data = _input(name)
             report = mptvc.verify(data, limits=limits)
-            result["complete_levels"] = report.available.levels
+            there, levels = report.available, report.header.levels
+            result |= {"levels": levels, "complete_levels": there.levels}
+            result["next_level_share"] = there.next_share
+            if there.levels == 0:
+                share = f"{100 * there.next_share:.0f} % of level 0"
+                raise FormatError(f"{name}: no level is complete, {share} has arrived")
             if codec is not None:
-                result["sha256"] = mptvc.symbol_digests(data, codec=codec, limits=limits)
+                with progress_callback(name, progress, quiet, unit="clips") as show:
+                    result["sha256"] = mptvc.symbol_digests(data, codec=codec, limits=limits, progress=show)
         except MptError as error:
             if len(sources) == 1 and not as_json:
                 raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mptvc.bitstream import DEFAULT_LIMITS
+from mptvc.folders import VIDEO_SUFFIXES
 from mptvc.process import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ Force = Annotated[bool, typer.Option("-f", "--force", help="Replace an existing 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Weights = Annotated[
     str | None,
-    typer.Option(help="Folder or hf://owner/name[@revision]; otherwise those in the package."),
+    typer.Option(help="Folder or hf://owner/name\\[@revision]; otherwise those in the package."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda[:N] or mps.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda\\[:N] or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 TileSize = Annotated[str, typer.Option("--tile", help="auto, or the largest tile as WxH pixels.")]
 TileBatch = Annotated[int, typer.Option(min=1, help="Tiles at once: speed and memory, never the result.")]
@@ -68,6 +69,8 @@ def parse_rate(quality: float, bpp: str | None) -> "Rate":
     """The rate that --quality and --bpp ask for."""
     from mptvc.rate import Rate
 
+    if bpp is not None and quality:
+        raise ValueError("give --quality or --bpp, not both")
     try:
         numbers = () if bpp is None else tuple(float(part) for part in bpp.split(","))
     except ValueError:
@@ -91,6 +94,8 @@ def parse_raw(text: str | None, path: Path) -> "RawVideo | Path":
 
     if text is None:
         return path
+    if path.suffix.lower() in set(VIDEO_SUFFIXES) - {".yuv"}:
+        raise ValueError(f"{path} is no raw video: leave out --yuv")
     match = re.fullmatch(r"(\d+)x(\d+)@(\d+(?:[./]\d+)?)(?::(8|10))?", text)
     if match is None or "0" in match.group(1, 2) or Fraction(match[3]) <= 0:
         raise ValueError(f"--yuv is WIDTHxHEIGHT@RATE, with :10 for 10 bits, found {text}")

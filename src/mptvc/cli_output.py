@@ -14,13 +14,14 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape as rich_escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from mptvc.cli_options import ProgressMode
 from mptvc.errors import FormatError, LimitExceededError, MptError, WeightsError
 from mptvc.files import FileReport
 from mptvc.rate import gain_db
 
+_PIPE_WIDTH = 200
 EXIT_FAILED, EXIT_USAGE, EXIT_DAMAGED, EXIT_WEIGHTS, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 _interrupted = Event()
@@ -45,6 +46,8 @@ def explain(error: Exception) -> tuple[int, str]:
         return EXIT_DAMAGED, text
     if isinstance(error, ValueError):
         return EXIT_USAGE, text
+    if isinstance(error, OSError) and error.filename is not None:
+        return EXIT_FAILED, f"{error.filename}: {error.strerror}"
     if isinstance(error, MptError | OSError):
         return EXIT_FAILED, text
     return EXIT_FAILED, f"{type(error).__name__}: {text} (-v shows where)"
@@ -108,6 +111,21 @@ def _display(label: str, mode: ProgressMode, quiet: bool, unit: str) -> Iterator
         yield show
 
 
+def output_console() -> Console:
+    """Where tables go: standard output, wide enough for all columns where it is no terminal."""
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def number_columns(*names: str) -> list[Column]:
+    """Columns of numbers, which are never shortened."""
+    return [Column(name, justify="right", no_wrap=True) for name in names]
+
+
+def counted(count: int, name: str) -> str:
+    """A number of things."""
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
+
+
 def say(quiet: bool, message: str) -> None:
     """Print a line to standard error unless quiet."""
     if not quiet:
@@ -169,7 +187,7 @@ def print_report(out: Console, name: str, report: FileReport) -> None:
     out.print(
         f"[bold]{escape(name)}[/]  {video.width}x{video.height}, {video.frames} frames at "
         f"{timing}{float(video.frame_rate):g} fps, {report.duration_s:.2f} s, "
-        f"{len(header.shots)} shots, {header.clips} clips",
+        f"{counted(len(header.shots), 'shot')}, {counted(header.clips, 'clip')}",
         soft_wrap=True,
     )
     there = report.available
@@ -177,12 +195,13 @@ def print_report(out: Console, name: str, report: FileReport) -> None:
     state = (
         "complete"
         if there.levels == header.levels
-        else (f"cut: levels complete {there.levels}, level {there.levels} {100 * there.next_share:.0f} %")
+        else _prefix(there.levels, header.levels, there.next_share)
     )
     out.print(
         f"weights {header.weights_id.hex()[:16]}, {report.size_bytes} bytes{sound}, {state}", soft_wrap=True
     )
-    table = Table("level", "bytes", "head -c N", "bpp", "kbit/s", "quality, dB", "tokens", "tiles", box=None)
+    names = ("level", "bytes", "head -c N", "bpp", "kbit/s", "quality, dB", "tokens", "tiles")
+    table = Table(*number_columns(*names), box=None)
     for k in range(header.levels):
         gains = [header.gain(k, clip) for clip in range(header.clips)]
         prefix, grid = header.prefix_bytes(k + 1), header.tiles[k]
@@ -199,13 +218,19 @@ def print_report(out: Console, name: str, report: FileReport) -> None:
     out.print(table)
 
 
+def _prefix(levels: int, of: int, share: float) -> str:
+    return f"a prefix: {levels} of {of} levels, {100 * share:.0f} % of level {levels}"
+
+
 def print_check(result: dict[str, Any], quiet: bool) -> None:
     """Print the outcome of ``verify`` for one file."""
     if not result["ok"]:
         console.print(f"[bold red]error:[/] {escape(result['error'])}", soft_wrap=True)
         return
     if not quiet:
-        print(f"{result['file']}: ok, {result['complete_levels']} levels complete")
+        found, of = result["complete_levels"], result["levels"]
+        state = "complete" if found == of else _prefix(found, of, result["next_level_share"])
+        print(f"{result['file']}: ok, {state}")
     for level, digest in enumerate(result.get("sha256", ())):
         print(f"  level {level}  {digest}")
 
@@ -240,9 +265,10 @@ def show_weights(weights: str | None, as_json: bool) -> None:
     if as_json:
         print_json({**summary, "config": json.loads(config.to_json())})
         return
-    out = Console(highlight=False, emoji=False)
+    out = output_console()
     out.print(f"weights {summary['weights_id']}\nentropy {summary['entropy_id']}")
-    table = Table("level", "channels", "analysis", "synthesis", "entropy model", box=None)
+    columns = number_columns("level", "channels", "analysis", "synthesis", "entropy model")
+    table = Table(*columns, box=None)
     for row in rows:
         table.add_row(*(f"{value:,}" for value in row.values()))
     out.print(table)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 import mptvc
 from mptvc.cli_options import AsJson, Force, ProgressMode, Quiet
-from mptvc.cli_output import console, escape, print_json, progress_callback, say, show_weights
+from mptvc.cli_output import console, escape, number_columns, print_json, progress_callback, say, show_weights
 
 weights_app = typer.Typer(no_args_is_help=True, help="Show, download and check weights.")
 
@@ -86,14 +86,15 @@ def demo(
         mptvc.truncate(coded, prefix, levels=levels, force=force)
         rows.append(codec.decompress(prefix.read_bytes()).frames[shown])
     write_contact_sheet(sheet, rows)
-    table = Table("", "file", "bytes", "bpp", "PSNR RGB", "PSNR Y", box=None)
-    for q in compare_file(source, coded, codec=codec):
-        name = escape(str(folder / f"{q.name.replace(' ', '_')}.mpt"))
+    columns = number_columns("bytes", "bpp", "PSNR RGB", "PSNR Y")
+    table = Table("", "file", *columns, box=None)
+    for levels, q in enumerate(compare_file(source, coded, codec=codec), start=1):
+        name = escape(str(folder / f"levels_{levels}.mpt"))
         numbers = (f"{q.bpp:.4f}", f"{q.psnr_rgb:.2f}", f"{q.psnr_y:.2f}")
         table.add_row(q.name, name, str(q.size_bytes), *numbers)
     if not quiet:
         console.print(table)
-        console.print(f"{sheet}: source, then levels 1 to 3")
+        console.print(f"{sheet}: source, then each prefix")
 
 
 def env(as_json: AsJson = False) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.live import Live
@@ -17,15 +17,22 @@ from rich.table import Table
 
 from mptvc.cli_options import Device, Dtype, ProgressMode, Quiet, ShowProgress, Threads
 from mptvc.cli_output import console, progress_callback, say, warn
+from mptvc.errors import VideoError
 from mptvc.targets import atomic_output
+
+if TYPE_CHECKING:
+    from mptvc.train.config import TrainConfig
+
+_MINUTES = (20.0, 40.0, 60.0)
 
 
 def train(
     data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Videos, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the weights, the log, checkpoints and shards.")],
     minutes: Annotated[
-        tuple[float, float, float], typer.Option(help="Minutes for each of the three levels.")
-    ] = (20.0, 40.0, 60.0),
+        tuple[float, float, float] | None,
+        typer.Option(help="Minutes for each of the three levels.", show_default="20 40 60"),
+    ] = None,
     steps: Annotated[
         tuple[int, int, int] | None, typer.Option(help="Optimiser steps for each level, instead of minutes.")
     ] = None,
@@ -57,7 +64,6 @@ def train(
 
     from mptvc.folders import find_videos
     from mptvc.train.card import model_card
-    from mptvc.train.config import TrainConfig
     from mptvc.train.data import find_shards
     from mptvc.train.run import LOG_FILE
     from mptvc.train.run import train as run_training
@@ -66,17 +72,18 @@ def train(
 
     if threads:
         torch.set_num_threads(threads)
-    if settings is not None:
-        config = TrainConfig.from_json(settings.read_text())
-    else:
-        config = TrainConfig(steps=steps) if steps else TrainConfig(minutes=minutes)
+    config = _config(settings, minutes, steps)
     target = resolve_device(device)
     model = None if init is None else build_model(*read_weights(init))
     videos = find_videos(data)
     with progress_callback("prepare", progress, quiet) as show:
         failures = prepare_shards(videos, out / "shards", show)
     warn(failures.values())
+    if len(failures) == len(videos):
+        raise VideoError("none of the videos could be used")
     held = _held_out(sorted(find_shards(out / "shards")), held_out)
+    if not held:
+        warn(["no shot is held out, as there are fewer than eight: name some with --held-out"])
     with _stop_signal(stop_after) as should_stop, _display(progress, quiet) as report:
         result = run_training(
             out / "shards",
@@ -102,6 +109,22 @@ def train(
         model_card(result, config, [v for v in videos if v not in failures], held, str(target), init)
     )
     say(quiet, f"weights, log and model card are in {out}")
+
+
+def _config(
+    settings: Path | None, minutes: tuple[float, ...] | None, steps: tuple[int, ...] | None
+) -> "TrainConfig":
+    """The settings of a run, which one of the three gives."""
+    from mptvc.train.config import TrainConfig
+
+    if sum(given is not None for given in (settings, minutes, steps)) > 1:
+        raise ValueError("give one of --settings, --minutes and --steps")
+    if settings is not None:
+        try:
+            return TrainConfig.from_json(settings.read_text())
+        except ValueError as error:
+            raise ValueError(f"{settings}: {error}") from error
+    return TrainConfig(steps=steps) if steps else TrainConfig(minutes=minutes or _MINUTES)
 
 
 def _held_out(shots: list[str], names: str | None) -> frozenset[str]:

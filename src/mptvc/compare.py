@@ -13,6 +13,8 @@ from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header
 from mptvc.codec import Codec
 from mptvc.errors import MptError, VideoError
 from mptvc.files import open_source
+from mptvc.folders import find_videos
+from mptvc.header import prefix_name
 from mptvc.metrics import Quality, QualityMeter
 from mptvc.peers import PEERS, encode_with
 from mptvc.raw_video import RawVideo
@@ -82,9 +84,9 @@ def compare_file(
             if progress is not None:
                 progress(done, video.frames)
         if next(frames, None) is not None:
-            raise VideoError(f"{reference} has more frames than {file}")
+            raise VideoError(f"{reference} has more frames than {file}: compare it with what was encoded")
         return [
-            meter.quality(f"levels {count}", header.picture_bytes(count))
+            meter.quality(prefix_name(count), header.picture_bytes(count))
             for count, meter in enumerate(meters, start=1)
         ]
 
@@ -170,10 +172,9 @@ def bjontegaard(curve: Sequence[Quality], ours: Sequence[Quality]) -> tuple[floa
     """
     import bjontegaard as bd
 
-    points = [
-        [list(values) for values in zip(*sorted((p.bpp, p.psnr_rgb) for p in c), strict=True)]
-        for c in (curve, ours)
-    ]
+    points = [_rising(c) for c in (curve, ours)]
+    if any(len(rates) < 2 for rates, _ in points):
+        return None, None
     options = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about little overlap, which the range of three prefixes implies
@@ -182,8 +183,19 @@ def bjontegaard(curve: Sequence[Quality], ours: Sequence[Quality]) -> tuple[floa
     return rate, psnr
 
 
+def _rising(curve: Sequence[Quality]) -> tuple[list[float], list[float]]:
+    """Rates and PSNRs of the points that are better than all cheaper ones."""
+    rates: list[float] = []
+    psnrs: list[float] = []
+    for point in sorted(curve, key=lambda p: (p.bpp, -p.psnr_rgb)):
+        if not rates or (point.bpp > rates[-1] and point.psnr_rgb > psnrs[-1]):
+            rates.append(point.bpp)
+            psnrs.append(point.psnr_rgb)
+    return rates, psnrs
+
+
 def mean_quality(qualities: Sequence[Quality]) -> Quality:
-    """The mean of versions of several clips: of their rates, and of their PSNRs in dB."""
+    """The mean of versions of several clips: of their sizes, of their rates, and of their PSNRs in dB."""
 
     def mean(values: Sequence[float | None]) -> float | None:
         known = [value for value in values if value is not None]
@@ -191,7 +203,7 @@ def mean_quality(qualities: Sequence[Quality]) -> Quality:
 
     return replace(
         qualities[0],
-        size_bytes=sum(q.size_bytes for q in qualities),
+        size_bytes=round(np.mean([q.size_bytes for q in qualities])),
         bpp=float(np.mean([q.bpp for q in qualities])),
         psnr_rgb=float(np.mean([q.psnr_rgb for q in qualities])),
         psnr_y=float(np.mean([q.psnr_y for q in qualities])),
@@ -202,24 +214,32 @@ def mean_quality(qualities: Sequence[Quality]) -> Quality:
     )
 
 
-def pair_files(reference: Path, files: Sequence[Path]) -> list[tuple[Path, list[Path]]]:
-    """Sources with the files to compare: one source, or two folders paired by the names of their files.
+def pair_files(
+    reference: Path, files: Sequence[Path]
+) -> tuple[list[tuple[Path, list[Path]]], tuple[Path, ...]]:
+    """Sources with the files to compare: one source, or folders with files of the same names, at any depth.
+
+    Returns:
+        The pairs, and the sources that have no file.
 
     Raises:
         MptError: A folder is compared with a file, or nothing in two folders belongs together.
     """
     if not reference.is_dir():
-        return [(reference, list(files))]
+        return [(reference, list(files))], ()
     if not all(file.is_dir() for file in files):
         raise MptError(f"{reference} is a folder; compare it with folders that hold files of the same names")
-    pairs = []
-    for source in sorted(path for path in reference.iterdir() if path.is_file()):
-        found = [path for folder in files for path in sorted(folder.glob("*")) if path.stem == source.stem]
-        if found:
+    pairs, alone = [], []
+    for source in find_videos([reference]):
+        places = [folder / source.relative_to(reference).parent for folder in files]
+        there = [path for place in places for path in sorted(place.glob("*")) if path.is_file()]
+        if found := [path for path in there if path.stem in (source.stem, source.name)]:
             pairs.append((source, found))
+        else:
+            alone.append(source)
     if not pairs:
         raise MptError(f"no file of {', '.join(map(str, files))} has the name of one in {reference}")
-    return pairs
+    return pairs, tuple(alone)
 
 
 def _check_size(reference: object, source: VideoSource, file: object, size: tuple[int, int]) -> None:

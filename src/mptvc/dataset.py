@@ -38,7 +38,8 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
     Raises:
         FormatError: A file is damaged.
         MptError: A file cannot be opened.
-        ValueError: A window or stride below 1, or one of tokens that is no multiple of 4.
+        ValueError: A window or stride below 1, one of tokens that is no multiple of 4, or no file is long
+            enough for a window.
 
     Example:
         >>> import mptvc, numpy as np, pathlib, tempfile
@@ -79,6 +80,8 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
             total = header.slices if tokens else header.video.frames
             starts = range(0, total - self._length + 1, stride // unit)
             self._windows += [(index, start) for start in starts]
+        if not self._windows:
+            raise ValueError(f"no file has {frames} frames")
 
     def __len__(self) -> int:
         """Number of windows."""

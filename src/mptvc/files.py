@@ -209,7 +209,9 @@ def _fitting_levels(report: FileReport, max_bytes: int | None, max_bitrate: floa
     if report.available.levels == 0:
         raise FormatError("the file is cut: it has no complete level", offset=report.size_bytes)
     if fitting == 0:
-        raise MptError(f"level 0 needs {header.prefix_bytes(1)} bytes, the limit allows {limit}: raise it")
+        sound = f" ({report.side_bytes} of them sound)" if report.side_bytes else ""
+        needed = f"level 0 needs {header.prefix_bytes(1)} bytes{sound}"
+        raise MptError(f"{needed}, the limit allows {limit}: raise it")
     return fitting
 
 

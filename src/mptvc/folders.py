@@ -37,10 +37,12 @@ def find_videos(sources: Iterable[Path], *, recursive: bool = True) -> list[Path
     """Video files among paths and, for folders, inside them.
 
     Raises:
-        VideoError: None is found.
+        VideoError: None is found, or a path does not exist.
     """
     found: list[Path] = []
     for source in sources:
+        if not source.exists():
+            raise VideoError(f"{source}: no such file or folder")
         pattern = "**/*" if recursive else "*"
         inside = sorted(source.glob(pattern)) if source.is_dir() else [source]
         found += [p for p in inside if p.is_file() and (p == source or p.suffix.lower() in VIDEO_SUFFIXES)]

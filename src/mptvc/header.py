@@ -24,6 +24,11 @@ MAX_RATIO = 2**32 - 1
 TIME_TOLERANCE = 1e-6
 
 
+def prefix_name(levels: int) -> str:
+    """What the prefix with so many levels is called."""
+    return "level 0" if levels == 1 else f"levels 0-{levels - 1}"
+
+
 def header_ratio(value: Fraction) -> Fraction:
     """The nearest ratio that a header can hold, to a millionth where it is below 4,294; 0 below that."""
     return value.limit_denominator(min(10**6, max(1, int(MAX_RATIO / (value + 1)))))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mptvc.compare import Comparison
 from mptvc.metrics import Quality
@@ -43,7 +44,7 @@ def plot_training(log: str, out: BinaryIO) -> None:
         mine = [record for record in records if record.get("level") == level and "seconds" in record]
         steps = [record for record in mine if "loss" in record]
         minutes = [record["seconds"] / 60 for record in steps]
-        losses.plot(minutes, [record["loss"] for record in steps], linewidth=1)
+        losses.plot(minutes, [record["loss"] for record in steps], ".-", linewidth=1)
         losses.set(title=f"level {level}", xlabel="minutes", ylabel="bits + lambda MSE, training crops")
         losses.grid(alpha=0.3)
         _held_out(ladder, level, [record for record in mine if "held_out" in record])
@@ -66,15 +67,18 @@ def _curves(axes: Any, result: Comparison) -> None:
     """PSNR over rate, our prefixes as marked points."""
     for name, points in result.peers.items():
         rates, psnrs = _points(points)
-        axes.plot(rates, psnrs, "-", marker=".", linewidth=1, label=name)
+        axes.plot(rates, psnrs, "-", marker=".", linewidth=1, label=name.split(" (")[0])
     for file, versions in result.files.items():
         rates, psnrs = _points(versions)
         axes.plot(
             rates, psnrs, "o-" if len(versions) > 1 else "s", linewidth=2, markersize=7, label=_short(file)
         )
     axes.set(title=result.clip, xscale="log", xlabel="bits per pixel", ylabel="PSNR RGB, dB")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize="x-small")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="x-small", loc="lower right")
 
 
 def _frames(axes: Any, result: Comparison) -> None:
@@ -83,7 +87,7 @@ def _frames(axes: Any, result: Comparison) -> None:
             axes.plot(q.frames_rgb, linewidth=1, label=f"{_short(file)}, {q.name}")
     axes.set(xlabel="frame", ylabel="PSNR RGB, dB")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="x-small")
+    axes.legend(fontsize="x-small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
 
 
 def _sizes(axes: Any, result: Comparison) -> None:

@@ -26,6 +26,7 @@ from mptvc.header import (
     availability,
     gains_of,
     header_ratio,
+    prefix_name,
 )
 from mptvc.rate import DEFAULT_RATE, Rate, RateControl
 
@@ -188,7 +189,7 @@ class Decompressor:
         wanted = checked_levels(levels, self.header.levels)
         usable = there.levels + (1 if allow_partial and there.clips else 0)
         if usable == 0 or (levels is not None and wanted > usable):
-            raise FormatError(_missing(there, wanted if levels else 1), offset=size_bytes)
+            raise FormatError(_missing(self.header, there, wanted if levels else 1), offset=size_bytes)
         self.levels = min(wanted, usable)
 
     def symbols(self, clip: int, levels: int | None = None) -> list[Tensor]:
@@ -252,10 +253,11 @@ def require_weights(header: Header, coder: ClipCoder) -> None:
         raise FormatError("the header's geometry is not that of the weights it names: the file is forged")
 
 
-def _missing(there: Availability, wanted: int) -> str:
-    share = f"{100 * there.next_share:.0f} %"
-    have = f"{there.levels} complete, {share} of level {there.levels}"
-    return f"the file is cut: {wanted} levels are needed, it has {have}; use fewer levels"
+def _missing(header: Header, there: Availability, wanted: int) -> str:
+    have = prefix_name(there.levels) if there.levels else "no level"
+    share = f"{100 * there.next_share:.0f} % of level {there.levels}"
+    needed = f"{prefix_name(wanted)} needs the first {header.prefix_bytes(wanted)} bytes"
+    return f"the file is cut: it has {have} complete and {share}; a prefix with {needed}"
 
 
 def describe(frames: np.ndarray, frame_rate: Fraction | float) -> VideoInfo:

@@ -67,17 +67,33 @@ def refuse_existing(target: Path, force: bool, *, folder: bool = False) -> None:
     """Check that a target may be written.
 
     Raises:
-        MptError: It exists and ``force`` is not set, it is a folder where a file is to be written or the
-            reverse, it is a device or a pipe, or the folder around it does not exist.
+        MptError: It exists, is no empty folder, and ``force`` is not set; it is a folder where a file is to
+            be written or the reverse; it is a device or a pipe; or the folder around it does not exist.
     """
-    if target.exists() and not (target.is_file() or target.is_dir()):
-        raise MptError(f"{target} is a device or a pipe; - is standard output")
-    if target.exists() and not force:
-        raise MptError(f"{target} exists; -f replaces it")
-    if target.exists() and target.is_dir() != folder:
-        raise MptError(f"{target} is {'no' if folder else 'a'} folder; name another output")
+    if target.exists():
+        if not (target.is_file() or target.is_dir()):
+            raise MptError(f"{target} is a device or a pipe; - is standard output")
+        if target.is_dir() != folder:
+            raise MptError(f"{target} is {'no' if folder else 'a'} folder; name another output")
+        if not force and not (folder and not any(target.iterdir())):
+            raise MptError(_exists(target))
     if not target.absolute().parent.is_dir():
         raise MptError(f"{target.absolute().parent} is not a folder")
+
+
+def _exists(target: Path) -> str:
+    return f"{target} exists; -f (force=True) replaces it"
+
+
+def refuse_other_files(folder: Path, pattern: str) -> None:
+    """Check that a folder that is to be replaced, if it is there, holds nothing but files of one pattern.
+
+    Raises:
+        MptError: It holds something else, which would be lost.
+    """
+    others = (path.name for path in folder.glob("*") if not path.match(pattern))
+    if found := next(others, None):
+        raise MptError(f"{folder} holds {found}, which would be lost; name another folder")
 
 
 def part_path(target: Path, *, folder: bool = False) -> Path:
@@ -137,7 +153,7 @@ def _linked(part: Path, target: Path) -> bool:
     try:
         os.link(part, target)
     except FileExistsError:
-        raise MptError(f"{target} exists; -f replaces it") from None
+        raise MptError(_exists(target)) from None
     except OSError:
         return False
     part.unlink()

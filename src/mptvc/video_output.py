@@ -22,7 +22,7 @@ from mptvc.errors import VideoError
 from mptvc.header import Colour, VideoInfo
 from mptvc.process import same_scheduling
 from mptvc.sound import REFUSALS, SidePlayer
-from mptvc.targets import move_into_place, part_path, refuse_existing, remove
+from mptvc.targets import move_into_place, part_path, refuse_existing, refuse_other_files, remove
 from mptvc.video_input import ACCURATE, FULL, LIMITED, MATRICES, matrix_code, reason
 
 
@@ -56,6 +56,8 @@ _FORMATS = {
 }
 _STREAMED = ("y4m", "mkv")
 _TAGGED = ("mp4", "mkv")
+#: Names of the files in a folder of PNG, for FFmpeg and as a pattern.
+_FRAME, _FRAMES = "frame_%06d.png", "frame_*.png"
 
 
 def output_format(target: str, options: OutputOptions) -> str:
@@ -110,6 +112,8 @@ class VideoSink:
         self._side = side if self._kind in _TAGGED else None
         if isinstance(target, Path):
             refuse_existing(target, force, folder=self._kind == "png")
+            if self._kind == "png":
+                refuse_other_files(target, _FRAMES)
             self._part: Path | None = part_path(target, folder=self._kind == "png")
         else:
             self._part = None
@@ -133,7 +137,7 @@ class VideoSink:
             "mp4": "mp4", "mkv": "matroska", "y4m": "yuv4mpegpipe", "png": "image2",
         }[self._kind]  # fmt: skip
         if self._kind == "png":
-            where = f"{where}/frame_%06d.png"
+            where = f"{where}/{_FRAME}"
         name = str(where) if isinstance(where, str | Path) else where
         extra = {"movflags": "+faststart"} if self._kind == "mp4" else {}
         try:
@@ -241,6 +245,8 @@ class VideoSink:
                 raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
             self._container = None
         if self._part is not None and isinstance(self._target, Path):
+            if self._kind == "png":
+                refuse_other_files(self._target, _FRAMES)
             move_into_place(self._part, self._target, self._force)
             self._part = None
 
