@@ -773,6 +773,33 @@ def test_verify_tells_a_prefix_from_a_file_without_a_level(cli: Cli, made: Path,
     assert (state["complete_levels"], state["levels"]) == (1, 3)
 
 
+def test_input_is_never_the_output(cli: Cli, made: Path, tmp_path: Path) -> None:
+    for name in ("in.mkv", "in.mpt"):
+        shutil.copy(made / name, tmp_path / name)
+    for arguments in (
+        ("decode", "in.mpt", "in.mpt", "--format", "mkv", "-f"),
+        ("compare", "in.mkv", "in.mpt", "--csv", "in.mkv", "-f"),
+        ("compare", "in.mkv", "in.mpt", "--html", "./in.mpt", "-f"),
+    ):
+        result = cli(*arguments)
+        assert result.code == USAGE
+        assert "same file" in result.err
+    for name in ("in.mkv", "in.mpt"):
+        assert (tmp_path / name).read_bytes() == (made / name).read_bytes()
+
+
+def test_lossless_pictures_have_no_number_that_json_lacks(cli: Cli, tmp_path: Path) -> None:
+    write_video(tmp_path / "black.mkv", np.zeros((4, 32, 32, 3), np.uint8))
+    shutil.copy(tmp_path / "black.mkv", tmp_path / "same.mkv")
+    assert cli("encode", "black.mkv", "black.mpt", "-q").code == 0
+    result = cli("compare", "black.mkv", "same.mkv", "black.mpt", "--against", "x264", "--json")
+    assert result.code == 0
+    (row,) = json.loads(result.out, parse_constant=pytest.fail)[0]["files"]["same.mkv"]
+    assert row["psnr_rgb"] is None
+    page = cli("compare", "black.mkv", "black.mpt", "--against", "x264", "--html", "page.html")
+    assert page.code == 0, page.err
+
+
 def test_info_goes_on_after_a_file_that_is_missing(cli: Cli, made: Path) -> None:
     result = cli("info", "nowhere.mpt", made / "in.mpt")
     assert result.code == FAILED

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from mptvc.cli import main
-from mptvc.compare import at_rate, bjontegaard, compare_peers, compare_video, mean_quality, pair_files
+from mptvc.cli_compare import _mean
+from mptvc.compare import (
+    Comparison,
+    at_rate,
+    bjontegaard,
+    compare_peers,
+    compare_video,
+    mean_quality,
+    pair_files,
+)
 from mptvc.demo import write_sample
 from mptvc.errors import MptError, VideoError
 from mptvc.metrics import Quality
@@ -100,6 +109,16 @@ def test_curves_with_equal_points_have_deltas() -> None:
     assert bjontegaard(base, curve((0.2, 30.0), (0.2, 30.0))) == (None, None)
 
 
+def test_means_are_of_files_that_belong_together() -> None:
+    """The first clip has no file in the first folder."""
+    results = [
+        Comparison("a.mkv", {"two/a.mpt": curve((9.0, 30.0))}, {}),
+        Comparison("in/b.mkv", {"one/in/b.mpt": curve((1.0, 30.0)), "two/in/b.mpt": curve((3.0, 30.0))}, {}),
+    ]
+    means = {name: version.bpp for name, (version,) in _mean(results).files.items()}
+    assert means == {"two/*.mpt, 2 of 2 clips": 6.0, "one/*.mpt, 1 of 2 clips": 1.0}
+
+
 def test_mean_is_of_rates_and_of_decibels() -> None:
     mean = mean_quality(curve((0.1, 30.0), (0.3, 40.0)))
     assert mean.bpp == pytest.approx(0.2)
@@ -121,6 +140,10 @@ def test_folders_are_paired_by_name(tmp_path: Path) -> None:
         ("d.mp4", ["d.mp4.mpt"]),
     ]
     assert [source.name for source in alone] == ["c.mp4"]
+    (tmp_path / "src" / "a.mpt").touch()
+    (tmp_path / "src" / "a.safetensors").touch()
+    beside, _ = pair_files(tmp_path / "src", [tmp_path / "src"])
+    assert beside[0] == (tmp_path / "src" / "a.mp4", [tmp_path / "src" / "a.mpt"])
     with pytest.raises(MptError, match="is a folder"):
         pair_files(tmp_path / "src", [tmp_path / "one" / "a.mpt"])
     with pytest.raises(MptError, match="no file of"):

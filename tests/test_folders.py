@@ -30,6 +30,13 @@ def tree(tmp_path: Path) -> Path:
     return folder
 
 
+def test_no_two_videos_share_an_output() -> None:
+    source, target = Path("in"), Path("out")
+    videos = [source / name for name in ("a.mp4", "a.mkv", "a.mp4.mp4", "b.mp4")]
+    outputs = [path.name for path in mirrored(videos, source, target).values()]
+    assert outputs == ["a.mp4.mpt", "a.mkv.mpt", "a.mp4.mp4.mpt", "b.mpt"]
+
+
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mptvc", *map(str, arguments), "--threads", "1"]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

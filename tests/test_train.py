@@ -274,15 +274,16 @@ def test_videos_become_one_shard_per_shot(tmp_path):
 
     write_sample(tmp_path / "sample.mkv")
     (tmp_path / "broken.mp4").write_text("no video")
-    failures = prepare_shards(find_videos([tmp_path]), tmp_path / "shards")
-    assert list(failures) == [tmp_path / "broken.mp4"]
+    prepared = prepare_shards(find_videos([tmp_path]), tmp_path / "shards")
+    assert list(prepared.failures) == [tmp_path / "broken.mp4"]
+    assert prepared.shards == {tmp_path / "sample.mkv": ("sample.00", "sample.01")}
     shots = find_shards(tmp_path / "shards")
     assert [shot.shape[0] for shot in shots.values()] == [SAMPLE_CUT, SAMPLE_SHAPE[0] - SAMPLE_CUT]
 
 
 def plain_video(path, values):
     """A video of a frame of one value after the other."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     info = VideoInfo(32, 32, len(values), Fraction(25), Fraction(1, 25))
     with VideoSink(path, info, OutputOptions(codec="ffv1")) as sink:
         sink.write(np.stack([np.full((32, 32, 3), value, np.uint8) for value in values]))
@@ -291,7 +292,7 @@ def plain_video(path, values):
 def test_videos_of_one_name_have_shards_of_their_own(tmp_path):
     for folder, value in (("a", 50), ("b", 200)):
         plain_video(tmp_path / folder / "clip.mkv", [value] * 9)
-    assert prepare_shards(find_videos([tmp_path]), tmp_path / "shards") == {}
+    assert prepare_shards(find_videos([tmp_path]), tmp_path / "shards").failures == {}
     means = {name: round(shot.pixels().mean()) for name, shot in find_shards(tmp_path / "shards").items()}
     assert means == {"a_clip.mkv.00": 50, "b_clip.mkv.00": 200}
 
@@ -299,10 +300,31 @@ def test_videos_of_one_name_have_shards_of_their_own(tmp_path):
 def test_short_shots_are_left_out_and_a_video_of_them_is_named(tmp_path):
     plain_video(tmp_path / "v" / "late.mkv", [0] * 5 + [250] * 12)
     plain_video(tmp_path / "v" / "short.mkv", [0] * 5)
-    failures = prepare_shards(find_videos([tmp_path / "v"]), tmp_path / "shards")
-    assert {path.name for path in failures} == {"short.mkv"}
+    prepared = prepare_shards(find_videos([tmp_path / "v"]), tmp_path / "shards")
+    assert {path.name for path in prepared.failures} == {"short.mkv"}
     shots = find_shards(tmp_path / "shards")
     assert {name: shot.shape[0] for name, shot in shots.items()} == {"late.00": 12}
+
+
+def test_shards_are_those_of_the_videos_of_this_call(tmp_path):
+    """A video that was replaced is read again; one that is not named any more is not trained on."""
+    for name, value in (("a", 50), ("b", 200)):
+        plain_video(tmp_path / "v" / f"{name}.mkv", [value] * 9)
+    prepare_shards(find_videos([tmp_path / "v"]), tmp_path / "shards")
+    (tmp_path / "v" / "b.mkv").unlink()
+    plain_video(tmp_path / "w" / "a.mkv", [90] * 12)
+    (tmp_path / "w" / "a.mkv").rename(tmp_path / "v" / "a.mkv")
+    prepared = prepare_shards(find_videos([tmp_path / "v"]), tmp_path / "shards")
+    (names,) = prepared.shards.values()
+    (shot,) = find_shards(tmp_path / "shards", frozenset(names)).values()
+    assert (shot.shape[0], round(shot.pixels().mean())) == (12, 90)
+
+
+def test_names_that_would_be_equal_are_told_apart(tmp_path):
+    for name in ("x/y_z.mkv", "x_y/z.mkv", "k/y_z.mkv", "k/z.mkv"):
+        plain_video(tmp_path / "v" / name, [0] * 9)
+    prepared = prepare_shards(find_videos([tmp_path / "v"]), tmp_path / "shards")
+    assert len({shard for shards in prepared.shards.values() for shard in shards}) == 4
 
 
 def test_interrupted_preparation_stores_no_part_of_a_video(tmp_path, monkeypatch):

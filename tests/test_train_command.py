@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mptvc.cli_train import _held_out
 from mptvc.header import VideoInfo
 from mptvc.train.config import CropShape, TrainConfig
 from mptvc.video_output import OutputOptions, VideoSink
@@ -88,6 +89,21 @@ def test_run_goes_on_with_its_own_settings_alone(trained: Path, videos: Path) ->
     other = run("train", videos, "--out", trained, "--steps", "3", "3", "3", "--held-out", "two")
     assert other.returncode == 2
     assert "holds a run with other settings" in other.stderr
+
+
+def test_every_shard_of_a_held_out_video_is_held_out() -> None:
+    shots = ["a.b.00", "a.b.01", "a.00", "c.00"]
+    assert _held_out(shots, "a.b, c") == {"a.b.00", "a.b.01", "c.00"}
+    with pytest.raises(ValueError, match="names b, which"):
+        _held_out(shots, "b")
+
+
+def test_a_folder_that_no_run_has_made_is_left_alone(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    result = run("train", videos, "--out", tmp_path, "--steps", "1", "1", "1")
+    assert result.returncode == 1
+    assert "README.md, which would be replaced" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
 def test_unknown_held_out_name_is_a_usage_error(videos: Path, tmp_path: Path) -> None:

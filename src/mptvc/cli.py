@@ -144,12 +144,13 @@ def decode(
     """
     from mptvc.api import decode_file
     from mptvc.files import open_source, probe
-    from mptvc.targets import refuse_existing
+    from mptvc.targets import refuse_existing, refuse_same
     from mptvc.video_output import OutputOptions, output_format
 
     options, limits = OutputOptions(format, codec_name, crf, pix_fmt), Limits(max_pixels, max_frames)
     kind = output_format(target, options)
     if target != "-":
+        refuse_same(source, target)
         refuse_existing(Path(target), force, folder=kind == "png")
     with open_source(sys.stdin.buffer if source == "-" else source) as (file, _):
         probe(file, limits=limits)

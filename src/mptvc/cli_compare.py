@@ -73,10 +73,12 @@ def compare(
     Example: [bold]mptvc compare in.mp4 out.mpt --against x264,x265 --plot curves.png[/]
     """
     from mptvc.compare import Comparison, compare_file, compare_peers, compare_video, pair_files
-    from mptvc.targets import atomic_output, refuse_existing
+    from mptvc.targets import atomic_output, refuse_existing, refuse_same
 
     for target in (csv_path, plot, html):
         if target is not None:
+            for given in (reference, *files):
+                refuse_same(given, target)
             refuse_existing(target, force)
     for option, module in ((against, "bjontegaard"), (ssim, "pytorch_msssim"), (plot, "matplotlib")):
         if option and find_spec(module) is None:
@@ -106,7 +108,8 @@ def compare(
         with progress_callback(f"{path.name} against", progress, quiet) as show:
             names = against.split(",") if against else []
             peers = compare_peers(source, names, structure=ssim, progress=show)
-        results.append(Comparison(path.name, versions, peers))
+        clip = path.relative_to(reference) if reference.is_dir() else path.name
+        results.append(Comparison(str(clip), versions, peers))
     everything = [*results, *([_mean(results)] if len(results) > 1 else [])]
     if csv_path is not None:
         with atomic_output(csv_path, force=force) as out:
@@ -164,21 +167,31 @@ def _deltas(result: "Comparison") -> dict[str, tuple[float | None, float | None]
 
 
 def _mean(results: "Sequence[Comparison]") -> "Comparison":
-    """Mean over clips, version by version; files are paired in their order."""
+    """Mean over clips of the files of each folder and kind, version by version."""
     from mptvc.compare import Comparison, mean_quality
 
-    versions = [list(zip(*ladders, strict=False)) for ladders in
-                zip(*(list(result.files.values()) for result in results), strict=False)]  # fmt: skip
-    name = "file {} of each" if len(versions) > 1 else "the file of each"
+    groups: dict[str, list[list[Quality]]] = {}
+    for result in results:
+        for file, ladder in result.files.items():
+            groups.setdefault(_kind(result, file), []).append(ladder)
     files = {
-        name.format(number): [mean_quality(same) for same in ladder]
-        for number, ladder in enumerate(versions, start=1)
+        f"{kind}, {len(ladders)} of {len(results)} clips": [
+            mean_quality(same) for same in zip(*ladders, strict=False)
+        ]
+        for kind, ladders in groups.items()
     }
     peers = {
         name: [mean_quality(same) for same in zip(*(r.peers[name] for r in results), strict=True)]
         for name in results[0].peers
     }
     return Comparison(f"mean of {len(results)} clips", files, peers)
+
+
+def _kind(result: "Comparison", file: str) -> str:
+    """What the files of several clips that belong together share: folder, above the clip's, and ending."""
+    path, below = Path(file), Path(result.clip).parent
+    folder = str(path.parent).removesuffix(str(below)) if str(below) != "." else str(path.parent)
+    return str(Path(folder) / f"*{path.suffix}")
 
 
 def _csv(results: "Sequence[Comparison]") -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from math import isfinite
 from threading import Event
 from typing import Any
 
@@ -139,8 +140,16 @@ def warn(warnings: Iterable[str]) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a result as JSON to standard output."""
-    print(json.dumps(value, indent=2, default=str))
+    """Print a result as JSON to standard output; a number that is not finite is null."""
+    print(json.dumps(_finite(value), indent=2, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def describe(report: FileReport) -> dict[str, Any]:

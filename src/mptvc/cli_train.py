@@ -16,14 +16,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from mptvc.cli_options import Device, Dtype, ProgressMode, Quiet, ShowProgress, Threads
-from mptvc.cli_output import console, progress_callback, say, warn
-from mptvc.errors import VideoError
+from mptvc.cli_output import EXIT_INTERRUPTED, console, progress_callback, say, warn
+from mptvc.errors import MptError, VideoError
 from mptvc.targets import atomic_output
 
 if TYPE_CHECKING:
     from mptvc.train.config import TrainConfig
 
 _MINUTES = (20.0, 40.0, 60.0)
+_CARD = "README.md"
 
 
 def train(
@@ -64,7 +65,6 @@ def train(
 
     from mptvc.folders import find_videos
     from mptvc.train.card import model_card
-    from mptvc.train.data import find_shards
     from mptvc.train.run import LOG_FILE
     from mptvc.train.run import train as run_training
     from mptvc.train.shards import prepare_shards
@@ -73,23 +73,26 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     config = _config(settings, minutes, steps)
+    _refuse_foreign(out)
     target = resolve_device(device)
     model = None if init is None else build_model(*read_weights(init))
     videos = find_videos(data)
     with progress_callback("prepare", progress, quiet) as show:
-        failures = prepare_shards(videos, out / "shards", show)
-    warn(failures.values())
-    if len(failures) == len(videos):
+        prepared = prepare_shards(videos, out / "shards", show)
+    warn(prepared.failures.values())
+    if not prepared.shards:
         raise VideoError("none of the videos could be used")
-    held = _held_out(sorted(find_shards(out / "shards")), held_out)
+    shots = sorted(shard for shards in prepared.shards.values() for shard in shards)
+    held = _held_out(shots, held_out)
     if not held:
         warn(["no shot is held out, as there are fewer than eight: name some with --held-out"])
-    with _stop_signal(stop_after) as should_stop, _display(progress, quiet) as report:
+    with _stop_signal(stop_after) as (should_stop, is_interrupted), _display(progress, quiet) as report:
         result = run_training(
             out / "shards",
             out,
             config,
             init=model,
+            names=frozenset(shots),
             held_out=held,
             device=str(target),
             dtype=resolve_dtype(dtype, target),
@@ -103,11 +106,11 @@ def train(
             plot_training((out / LOG_FILE).read_text(), picture)
     if not result.finished:
         say(quiet, f"stopped; the same command goes on from {out / 'checkpoints'}")
-        raise typer.Exit(0 if stop_after is not None else 130)
+        raise typer.Exit(EXIT_INTERRUPTED if is_interrupted() else 0)
     write_weights(result.model, out)
-    (out / "README.md").write_text(
-        model_card(result, config, [v for v in videos if v not in failures], held, str(target), init)
-    )
+    card = model_card(result, config, list(prepared.shards), held, str(target), init)
+    with atomic_output(out / _CARD, force=True) as file:
+        file.write(card.encode())
     say(quiet, f"weights, log and model card are in {out}")
 
 
@@ -127,19 +130,34 @@ def _config(
     return TrainConfig(steps=steps) if steps else TrainConfig(minutes=minutes or _MINUTES)
 
 
+def _refuse_foreign(out: Path) -> None:
+    """Check that a run does not replace what no run has written.
+
+    Raises:
+        MptError: The folder holds weights or a text, but no settings of a run.
+    """
+    from mptvc.train.run import SETTINGS_FILE
+    from mptvc.weights import TENSORS_FILE
+
+    there = [name for name in (TENSORS_FILE, _CARD) if (out / name).exists()]
+    if there and not (out / SETTINGS_FILE).exists():
+        raise MptError(f"{out} holds {there[0]}, which would be replaced; name another folder")
+
+
 def _held_out(shots: list[str], names: str | None) -> frozenset[str]:
-    """Shots to validate on: the first of each named video, or every eighth of all."""
+    """Shots to validate on: those of the named videos, or every eighth of all."""
     if names is None:
         return frozenset(shots[7::8])
-    wanted = [f"{name.strip()}.00" for name in names.split(",")]
-    if missing := sorted(set(wanted) - set(shots)):
-        raise ValueError(f"--held-out names {missing[0].removesuffix('.00')}, which is not among the videos")
-    return frozenset(wanted)
+    wanted = [name.strip() for name in names.split(",")]
+    videos = {shot.rpartition(".")[0] for shot in shots}
+    if missing := sorted(set(wanted) - videos):
+        raise ValueError(f"--held-out names {missing[0]}, which is not among the videos")
+    return frozenset(shot for shot in shots if shot.rpartition(".")[0] in wanted)
 
 
 @contextmanager
-def _stop_signal(minutes: float | None) -> Iterator[Callable[[], bool]]:
-    """Whether to stop: the time is up, or Ctrl-C was pressed; pressed again it interrupts at once."""
+def _stop_signal(minutes: float | None) -> Iterator[tuple[Callable[[], bool], Callable[[], bool]]]:
+    """Whether to stop, and whether Ctrl-C, not the time, is why; pressed again it interrupts at once."""
     deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     asked: list[int] = []
 
@@ -150,7 +168,7 @@ def _stop_signal(minutes: float | None) -> Iterator[Callable[[], bool]]:
 
     before = {kind: signal.signal(kind, ask) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(asked) or time.monotonic() >= deadline
+        yield lambda: bool(asked) or time.monotonic() >= deadline, lambda: bool(asked)
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)

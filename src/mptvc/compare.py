@@ -13,7 +13,7 @@ from mptvc.bitstream import DEFAULT_LIMITS, Limits, read_header
 from mptvc.codec import Codec
 from mptvc.errors import MptError, VideoError
 from mptvc.files import open_source
-from mptvc.folders import find_videos
+from mptvc.folders import VIDEO_SUFFIXES, find_videos
 from mptvc.header import prefix_name
 from mptvc.metrics import Quality, QualityMeter
 from mptvc.peers import PEERS, encode_with
@@ -157,7 +157,7 @@ def compare_peers(
 
 def at_rate(curve: Sequence[Quality], bpp: float) -> float | None:
     """RGB PSNR of a curve at a rate, linear in the logarithm of the rate; None outside the curve."""
-    points = sorted((point.bpp, point.psnr_rgb) for point in curve)
+    points = sorted((point.bpp, point.psnr_rgb) for point in curve if np.isfinite(point.psnr_rgb))
     if not points or not points[0][0] <= bpp <= points[-1][0]:
         return None
     rates, psnrs = zip(*points, strict=True)
@@ -184,10 +184,12 @@ def bjontegaard(curve: Sequence[Quality], ours: Sequence[Quality]) -> tuple[floa
 
 
 def _rising(curve: Sequence[Quality]) -> tuple[list[float], list[float]]:
-    """Rates and PSNRs of the points that are better than all cheaper ones."""
+    """Rates and PSNRs of the points that are better than all cheaper ones, up to a lossless one."""
     rates: list[float] = []
     psnrs: list[float] = []
     for point in sorted(curve, key=lambda p: (p.bpp, -p.psnr_rgb)):
+        if not np.isfinite(point.psnr_rgb):  # lossless
+            break
         if not rates or (point.bpp > rates[-1] and point.psnr_rgb > psnrs[-1]):
             rates.append(point.bpp)
             psnrs.append(point.psnr_rgb)
@@ -232,14 +234,20 @@ def pair_files(
     pairs, alone = [], []
     for source in find_videos([reference]):
         places = [folder / source.relative_to(reference).parent for folder in files]
-        there = [path for place in places for path in sorted(place.glob("*")) if path.is_file()]
-        if found := [path for path in there if path.stem in (source.stem, source.name)]:
-            pairs.append((source, found))
+        there = [path for place in places for path in sorted(place.glob("*")) if _is_version(path, source)]
+        if there:
+            pairs.append((source, there))
         else:
             alone.append(source)
     if not pairs:
         raise MptError(f"no file of {', '.join(map(str, files))} has the name of one in {reference}")
     return pairs, tuple(alone)
+
+
+def _is_version(path: Path, source: Path) -> bool:
+    """Whether a file is named as a coded version of a source, and is not the source."""
+    named = path.stem in (source.stem, source.name) and path.suffix.lower() in (".mpt", *VIDEO_SUFFIXES)
+    return named and path.is_file() and not path.samefile(source)
 
 
 def _check_size(reference: object, source: VideoSource, file: object, size: tuple[int, int]) -> None:

@@ -5,12 +5,18 @@ from collections.abc import Iterable, Iterator
 import av
 from av.video.frame import VideoFrame
 
+#: Rows and columns that the filter needs.
+_SMALLEST = 3
+
 
 def deinterlaced(frames: Iterable[VideoFrame], stream: av.VideoStream) -> Iterator[VideoFrame]:
     """Yield one whole frame for each frame, with its time stamp; progressive frames stay as they are."""
     graph: av.filter.Graph | None = None
     waiting = 0
     for frame in frames:
+        if min(frame.width, frame.height) < _SMALLEST:
+            yield frame
+            continue
         if graph is None:
             graph = _bwdif(frame, stream)
         graph.push(frame)

@@ -57,8 +57,8 @@ def mirrored(videos: list[Path], source: Path, target: Path) -> dict[Path, Path]
     ``a/b.mp4`` becomes ``a/b.mpt``; where ``a/b.mkv`` exists too, they become ``a/b.mp4.mpt`` and
     ``a/b.mkv.mpt``.
     """
-    stems = Counter(video.with_suffix("") for video in videos)
-    names = {v: v.stem if stems[v.with_suffix("")] == 1 else v.name for v in videos}
+    taken = Counter(videos) + Counter(video.with_suffix("") for video in videos)
+    names = {v: v.stem if taken[v.with_suffix("")] == 1 else v.name for v in videos}
     return {v: target / v.relative_to(source).parent / f"{names[v]}.mpt" for v in videos}
 
 

@@ -6,6 +6,7 @@ from http.client import HTTPException
 from io import BytesIO, RawIOBase, UnsupportedOperation
 from os import SEEK_CUR, SEEK_END, SEEK_SET
 from urllib.error import HTTPError, URLError
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from mptvc.errors import MptError
@@ -13,6 +14,8 @@ from mptvc.errors import MptError
 #: Fetched at once at the start; holds most headers with some of level 0.
 _FIRST_BYTES = 2**14
 _TIMEOUT_S = 30
+#: What an address keeps as it is; all else, such as letters with accents, is escaped.
+_URL_CHARACTERS = "%/:=&?~#+!$,;'@()*[]"
 _TRIES = 3
 
 
@@ -100,7 +103,7 @@ class RemoteFile(RawIOBase):
 
     def _request(self, start: int, count: int) -> bytes:
         headers = {"Range": f"bytes={start}-{start + count - 1}", "Accept-Encoding": "identity"}
-        request = Request(self.url, headers=headers)  # noqa: S310 - the address was checked
+        request = Request(quote(self.url, safe=_URL_CHARACTERS), headers=headers)  # noqa: S310 - the address was checked
         with urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
             if response.status != 206 or span is None:

@@ -31,6 +31,7 @@ from mptvc.video_input import VideoSource
 _PAGE_PIXELS = 6_000_000
 _MOST_FRAMES = 12
 _ERROR_GAIN = 6.0
+_LOSSLESS_DB = 100.0
 _PLACE_FOR_DATA = "/*DATA*/"
 
 
@@ -78,7 +79,10 @@ def write_report(
         "rate": float(header.video.frame_rate),
         "shown": shown,
         "levels": [_version(q) for q in comparison.files[str(file)]],
-        "curves": {name: [[q.bpp, q.psnr_rgb] for q in points] for name, points in comparison.peers.items()},
+        "curves": {
+            name: [[q.bpp, min(q.psnr_rgb, _LOSSLESS_DB)] for q in points]
+            for name, points in comparison.peers.items()
+        },
         "structure": _structure(header),
     }
     text = json.dumps(data, allow_nan=False).replace("</", "<\\/")
@@ -164,14 +168,14 @@ def _picture(pixels: np.ndarray) -> str:
 
 
 def _version(quality: Any) -> dict[str, Any]:
-    """A prefix for the page; lossless frames, which have no finite PSNR, as 100 dB."""
+    """A prefix for the page; lossless frames, which have no finite PSNR, as ``_LOSSLESS_DB``."""
     return {
         "name": quality.name,
         "bytes": quality.size_bytes,
         "bpp": quality.bpp,
-        "rgb": min(quality.psnr_rgb, 100.0),
-        "y": min(quality.psnr_y, 100.0),
-        "frames": [round(min(value, 100.0), 2) for value in quality.frames_rgb],
+        "rgb": min(quality.psnr_rgb, _LOSSLESS_DB),
+        "y": min(quality.psnr_y, _LOSSLESS_DB),
+        "frames": [round(min(value, _LOSSLESS_DB), 2) for value in quality.frames_rgb],
     }
 
 

@@ -15,6 +15,7 @@ from typing import BinaryIO, Self
 
 import av
 import numpy as np
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 
@@ -94,7 +95,8 @@ class VideoSource:
         if not start >= 0 or not (duration is None or duration > 0):
             raise ValueError(f"start is 0 or more and duration above 0, found {start} and {duration}")
         self._threshold, self._strict = checked_threshold(scene_threshold), strict
-        self._start, self._duration, self._deinterlace = start, duration, deinterlace
+        self._start, self._duration = start, duration
+        self._deinterlace, self._force_8bit = deinterlace, force_8bit
         self.warnings: list[str] = []
         self._recorder: SideRecorder | None = None
         if isinstance(source, str | Path | RawVideo) and not Path(self.name).exists():
@@ -112,7 +114,7 @@ class VideoSource:
             raise VideoError(f"{self.name}: no video stream")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
-        self._check_format(force_8bit)
+        self._check_format()
         if sound:
             self._recorder = SideRecorder(self._container)
         others = () if self._recorder is None else self._recorder.streams
@@ -121,25 +123,28 @@ class VideoSource:
         if isinstance(source, RawVideo) and (rest := source.left_over()):
             self._warn(f"{rest} bytes are left over after the last whole frame: is the size right?")
 
-    def _check_format(self, force_8bit: bool) -> None:
+    def _check_format(self) -> None:
         context = self._stream.codec_context
         pixel_format = context.format if context else None  # there is none for an unknown codec
         if pixel_format is None:
             self.close()
             raise VideoError(f"{self.name}: no decodable video stream")
-        bits = max(component.bits for component in pixel_format.components)
-        if bits > 8 and not force_8bit:
-            self.close()
-            raise VideoError(
-                f"{self.name}: {bits}-bit video; --force-8bit converts it to 8 bits, which loses "
-                "precision and keeps the colour tags"
-            )
+        self._check_depth(pixel_format)
         self._alpha = any(component.is_alpha for component in pixel_format.components)
         if self._alpha:
             self._warn("the alpha channel is composited on black")
         matrix = int(context.colorspace)
         if not pixel_format.is_rgb and matrix not in (0, 2, *MATRICES):
             self._warn(f"the colour matrix {matrix} is unknown, the usual one is taken")
+
+    def _check_depth(self, pixel_format: VideoFormat) -> None:
+        bits = max(component.bits for component in pixel_format.components)
+        if bits > 8 and not self._force_8bit:
+            self.close()
+            raise VideoError(
+                f"{self.name}: {bits}-bit video; --force-8bit converts it to 8 bits, which loses "
+                "precision and keeps the colour tags"
+            )
 
     def _describe(self) -> VideoInfo:
         stream, context = self._stream, self._stream.codec_context
@@ -213,6 +218,7 @@ class VideoSource:
                     f"{self.name}: frame {index} is {frame.width}x{frame.height} after "
                     f"{self.info.width}x{self.info.height}; split the video there"
                 )
+            self._check_depth(frame.format)
             at = frame.time if frame.time is not None else index / float(self.info.frame_rate)
             first_time = at if first_time is None else first_time
             elapsed = at - first_time

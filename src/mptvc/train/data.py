@@ -108,13 +108,14 @@ def pad_to(clip: np.ndarray, frames: int, height: int, width: int) -> np.ndarray
     return np.pad(clip, pads, mode="edge")
 
 
-def find_shards(folder: Path) -> dict[str, Shot]:
-    """Every shard of a folder, by name.
+def find_shards(folder: Path, names: frozenset[str] | None = None) -> dict[str, Shot]:
+    """Shards of a folder by name, all or those that are named.
 
     Raises:
         VideoError: The folder holds no shards.
     """
-    shots = {p.stem: Shot(p, np.load(p, mmap_mode="r").shape) for p in sorted(folder.glob("*.npy"))}
+    paths = (path for path in sorted(folder.glob("*.npy")) if names is None or path.stem in names)
+    shots = {path.stem: Shot(path, np.load(path, mmap_mode="r").shape) for path in paths}
     if not shots:
         raise VideoError(f"no .npy shards in {folder}")
     return shots

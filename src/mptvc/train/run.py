@@ -64,6 +64,7 @@ def train(
     config: TrainConfig,
     *,
     init: Model | None = None,
+    names: frozenset[str] | None = None,
     held_out: frozenset[str] = frozenset(),
     device: str = "cpu",
     dtype: torch.dtype = torch.bfloat16,
@@ -80,6 +81,7 @@ def train(
         out: Folder of the settings, the log and the checkpoints.
         config: How to train.
         init: Model to start from instead of the KLT.
+        names: Names of shards to use; all by default.
         held_out: Names of shards to validate on and not to train on.
         device: Where to train.
         dtype: Precision of the networks' matrix products.
@@ -92,7 +94,7 @@ def train(
         VideoError: There are no shards.
         WeightsError: The newest checkpoint is damaged.
     """
-    run = _Run(shards, out, config, init, held_out, torch.device(device), dtype, report)
+    run = _Run(find_shards(shards, names), out, config, init, held_out, torch.device(device), dtype, report)
     return run.finish(should_stop)
 
 
@@ -101,7 +103,7 @@ class _Run:
 
     def __init__(
         self,
-        shards: Path,
+        shots: dict[str, Shot],
         out: Path,
         config: TrainConfig,
         init: Model | None,
@@ -113,7 +115,6 @@ class _Run:
         self.out, self.config, self.dtype, self.report = out, config, dtype, report
         self.from_klt = init is None
         torch.manual_seed(config.seed)
-        shots = find_shards(shards)
         self.model = (init or Model(default_model_config())).to(device)
         _check_crops(config, self.model.config)
         training = [shot for name, shot in shots.items() if name not in held_out]
