@@ -209,3 +209,36 @@ def test_subtitles_are_copied(tmp_path: Path, small_codec: Codec) -> None:
     with av.open(tmp_path / "out.mkv") as out:
         packets = [p for p in out.demux(out.streams.subtitles[0]) if p.size]
     assert [(float(p.pts * p.time_base), bytes(p)) for p in packets] == [(0.4, b"hello")]
+
+
+def test_packets_of_half_a_millisecond_share_a_time_and_all_come_back(tmp_path: Path, codec: Codec) -> None:
+    """Matroska counts milliseconds."""
+    with av.open(tmp_path / "in.mkv", "w") as out:
+        video = out.add_stream("ffv1", rate=25, width=32, height=32, pix_fmt="bgr0")
+        sound = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        for i in range(10):
+            frame = VideoFrame.from_ndarray(np.full((32, 32, 3), 20 * i, np.uint8), format="rgb24")
+            frame.pts = i
+            out.mux(video.encode(frame))
+            for at in range(1920 * i, 1920 * (i + 1), 24):
+                part = AudioFrame.from_ndarray(
+                    np.full((1, 24), at % 999, np.int16), format="s16", layout="mono"
+                )
+                part.sample_rate, part.pts = RATE, at
+                out.mux(sound.encode(part))
+        out.mux(video.encode(None))
+    report = mptvc.encode_file(tmp_path / "in.mkv", tmp_path / "a.mpt", codec=codec)
+    assert report.warnings == ()
+    assert report.header.video.frames == 10
+    mptvc.decode_file(tmp_path / "a.mpt", tmp_path / "out.mkv", codec=codec)
+    assert_same(sound_of(tmp_path / "out.mkv"), sound_of(tmp_path / "in.mkv"), MILLISECOND)
+
+
+def test_sound_that_goes_back_in_time_takes_no_picture_along(tmp_path: Path, codec: Codec) -> None:
+    """Two transport streams, one after the other in one file."""
+    part = make_source(tmp_path / "part.ts", ("mp2",), frames=20).read_bytes()
+    (tmp_path / "in.ts").write_bytes(part + part)
+    report = mptvc.encode_file(tmp_path / "in.ts", tmp_path / "a.mpt", codec=codec)
+    assert report.header.video.frames == 40
+    (warning,) = report.warnings
+    assert "goes back in time" in warning

@@ -27,6 +27,8 @@ _CONTAINERS = ("nut", "matroska")
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 #: Later packets may start earlier than those that were read first, by less than this.
 _SPARE_S = 10
+#: Packets that are earlier than the one before by no more stand for the same time.
+_SAME_S = Fraction(1, 100)
 #: What FFmpeg raises for streams that a container cannot take.
 REFUSALS = (av.FFmpegError, OSError, ValueError, OverflowError)
 
@@ -67,6 +69,7 @@ class SideRecorder:
         self._file: BinaryIO | None = None
         self._out: av.container.OutputContainer | None = None
         self._copies: dict[int, Stream] = {}
+        self._last: dict[int, int] = {}  # the newest time of each copy, in its ticks
         self._lead = 0
 
     def start(self, origin: Fraction, duration: Fraction | None, *, trimmed: bool) -> None:
@@ -119,15 +122,43 @@ class SideRecorder:
         shift = self._lead - (self._origin or Fraction(0))
         if self._out is None or copy is None or _time(packet) + shift < 0:
             return
+        label = _label(packet.stream)
         packet.stream = copy
         _move(packet, shift)
-        self._out.mux(packet)
+        if not self._follows(packet, copy):
+            if (warning := f"{label} goes back in time: what does is left out") not in self.warnings:
+                self.warnings.append(warning)
+            return
+        try:
+            self._out.mux(packet)
+        except REFUSALS as error:
+            raise VideoError(f"{label} cannot be copied: {error}") from error
+
+    def _follows(self, packet: _Packet, copy: Stream) -> bool:
+        """Whether a packet comes after the one before it; one of an equal time is moved by a tick.
+
+        Containers with a coarse clock give short packets equal times, which no container takes.
+        """
+        at = packet.dts if packet.dts is not None else packet.pts
+        if at is None or packet.time_base is None or copy.time_base is None:
+            return True
+        ticks = round(at * packet.time_base / copy.time_base)
+        last = self._last.get(copy.index, ticks - 1)
+        if (last - ticks) * copy.time_base > _SAME_S:
+            return False
+        self._last[copy.index] = max(ticks, last + 1)
+        if ticks <= last:
+            packet.time_base = copy.time_base
+            packet.dts = packet.pts = last + 1
+        return True
 
     def _open(self) -> None:
         names = [name for name in _CONTAINERS if all(_holds(name, stream) for stream in self.streams)]
         self._file = TemporaryFile()  # noqa: SIM115 - closed by close
         self._out = av.open(self._file, "w", format=(names or _CONTAINERS)[0])
         self._copies = _copy_streams(self._out, self.streams, self.warnings)
+        if self._copies:
+            self._out.start_encoding()  # from here on the streams' own clocks are known
 
     def finish(self) -> SideData | None:
         """Everything that was kept, or None for nothing.
