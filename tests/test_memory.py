@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -108,4 +109,6 @@ def test_resident_memory_does_not_grow_with_length(
     encoded, decoded = resident_mib(frames, height, width, tmp_path)
     print(f"{frames} frames of {width}x{height}: encode {encoded}, decode {decoded} MiB")
     for values in (encoded, decoded):
-        assert max(values[3:]) < max(values[:3]) + 8 + frames * height * width * 3 / 2**24
+        # Medians: a sample that falls into the work on a clip is higher by what that takes.
+        growth = median(values[4:]) - median(values[1:4])
+        assert growth < 8 + frames * height * width * 3 / 2**24
