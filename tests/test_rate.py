@@ -143,7 +143,7 @@ def test_what_cannot_be_kept_is_a_warning(codec, tmp_path):
         sink.write(video(8))
     rate = Rate(bpp=(1e-3, 2e-3, 90))
     report = mptvc.encode_file(source, tmp_path / "a.mpt", codec=codec, rate=rate)
-    assert [warning.split(" take ")[0] for warning in report.warnings] == ["1 of 3 levels", "2 of 3 levels"]
+    assert [warning.split(": ")[0] for warning in report.warnings] == ["level 0", "levels 0-1"]
     assert "more than 0.001" in report.warnings[0]
     with pytest.raises(MptError, match="--strict"):
         mptvc.encode_file(source, tmp_path / "b.mpt", codec=codec, rate=rate, strict=True)
