@@ -232,6 +232,12 @@ def test_remote_frame_fetches_its_clip_alone(
     assert server.sent_bytes <= 2**14 + clip
 
 
+def test_address_with_letters_beyond_ascii(tmp_path: Path, server: Any, big: bytes) -> None:
+    (tmp_path / "vidéo 1.mpt").write_bytes(big)
+    assert RemoteFile(f"{server.url}/vidéo 1.mpt").read(100) == big[:100]
+    assert RemoteFile(f"{server.url}/vid%C3%A9o%201.mpt").read(100) == big[:100]
+
+
 def test_remote_bytes_are_those_of_the_file(tmp_path: Path, server: Any, big: bytes) -> None:
     (tmp_path / "a.mpt").write_bytes(big)
     file = RemoteFile(f"{server.url}/a.mpt")

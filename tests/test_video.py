@@ -843,3 +843,11 @@ def test_numbers_beyond_a_container_are_a_video_error(tmp_path: Path, changes: d
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(MptError, match="nowhere is not a folder"):
         VideoSink(tmp_path / "nowhere" / "a.mp4", describe(moving(1)), OutputOptions())
+
+
+@pytest.mark.parametrize("size", [(2, 2), (4, 2)])
+def test_pictures_too_small_to_deinterlace_stay_as_they_are(tmp_path: Path, size: tuple[int, int]) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (3, *size[::-1], 3), dtype=np.uint8)
+    put(tmp_path / "a.mkv", frames, describe(frames), OutputOptions(codec="ffv1"))
+    with VideoSource(tmp_path / "a.mkv", deinterlace=True) as source:
+        assert np.array_equal(np.stack([frame.pixels for frame in source.frames()]), frames)
