@@ -346,6 +346,16 @@ def test_demo_writes_its_files(cli: Cli, tmp_path: Path) -> None:
         (["truncate", "{made}/in.mpt", "a.mpt", "--levels", "9"], "levels is 1 to 3"),
         (["truncate", "{made}/in.mpt", "a.mpt", "--max-bytes", "much"], "cannot read the size much"),
         (["info"], "name at least one file"),
+        (["encode", "{made}/in.mkv", "a.mp4"], "ends in .mpt"),
+        (["encode", "{made}/in.mkv", "folder/"], "ends in .mpt"),
+        (["encode", "{made}/in.mkv", "a.mpt", "--yuv", "64x48@25"], "is no raw video"),
+        (["encode", "{made}/in.mkv", "a.mpt", "--quality", "1", "--bpp", "0.1,0.2,0.3"], "not both"),
+        (["compare", "{made}/in.mkv", "{made}/in.mpt", "--plot", "a.jpg"], "writes a PNG"),
+        (
+            ["train", "{made}", "--out", "t", "--steps", "1", "1", "1", "--minutes", "1", "1", "1"],
+            "give one of",
+        ),
+        (["train", "{made}", "--out", "t", "--settings", "{made}/in.mkv"], "in.mkv"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -812,31 +822,6 @@ def test_tables_are_whole_where_nobody_sees_a_terminal(cli: Cli, made: Path) -> 
     assert result.code == 0
     assert "…" not in result.out
     assert "MS-SSIM" in result.out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["encode", "{made}/in.mkv", "a.mp4"], "ends in .mpt"),
-        (["encode", "{made}/in.mkv", "folder/"], "ends in .mpt"),
-        (["encode", "{made}/in.mkv", "a.mpt", "--yuv", "64x48@25"], "is no raw video"),
-        (["encode", "{made}/in.mkv", "a.mpt", "--quality", "1", "--bpp", "0.1,0.2,0.3"], "not both"),
-        (["compare", "{made}/in.mkv", "{made}/in.mpt", "--plot", "a.jpg"], "writes a PNG"),
-        (
-            ["train", "{made}", "--out", "t", "--steps", "1", "1", "1", "--minutes", "1", "1", "1"],
-            "give one of",
-        ),
-        (["train", "{made}", "--out", "t", "--settings", "{made}/in.mkv"], "in.mkv"),
-    ],
-)
-def test_arguments_that_contradict_each_other(
-    cli: Cli, made: Path, tmp_path: Path, arguments: list[str], message: str
-) -> None:
-    result = cli(*(argument.replace("{made}", str(made)) for argument in arguments))
-    assert result.code == USAGE
-    assert is_one_error(result)
-    assert message in result.err
-    assert names(tmp_path) == []
 
 
 def test_training_names_a_folder_that_is_missing(cli: Cli, made: Path, tmp_path: Path) -> None:

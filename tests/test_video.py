@@ -851,3 +851,20 @@ def test_pictures_too_small_to_deinterlace_stay_as_they_are(tmp_path: Path, size
     put(tmp_path / "a.mkv", frames, describe(frames), OutputOptions(codec="ffv1"))
     with VideoSource(tmp_path / "a.mkv", deinterlace=True) as source:
         assert np.array_equal(np.stack([frame.pixels for frame in source.frames()]), frames)
+
+
+def test_video_that_turns_10_bit_on_its_way_is_refused(tmp_path: Path) -> None:
+    """Two transport streams, one after the other in one file."""
+    parts = []
+    for pix_fmt in ("yuv420p", "yuv420p10le"):
+        with av.open(tmp_path / f"{pix_fmt}.ts", "w") as out:
+            stream = out.add_stream("libx264", rate=25, width=64, height=64, pix_fmt=pix_fmt)
+            for index in range(10):
+                frame = VideoFrame.from_ndarray(np.full((64, 64, 3), 9 * index, np.uint8), format="rgb24")
+                frame.pts = index
+                out.mux(stream.encode(frame.reformat(format=pix_fmt)))
+            out.mux(stream.encode(None))
+        parts.append((tmp_path / f"{pix_fmt}.ts").read_bytes())
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    with VideoSource(tmp_path / "both.ts") as source, pytest.raises(VideoError, match="10-bit video"):
+        list(source.frames())

@@ -178,7 +178,7 @@ def decode(
     if as_json and target != "-":
         damage = [str(error) for error in report.damage]
         print_json({"output": target, "levels": report.levels, "frames": video.frames, "damage": damage})
-    note = "" if report.complete else " of more"
+    note = "" if report.complete else " (the file has more)"
     say(
         quiet,
         f"{target}: {video.frames} frames {video.width}x{video.height}, {prefix_name(report.levels)}{note}",
