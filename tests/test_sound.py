@@ -133,6 +133,19 @@ def test_preview_has_its_sound(tmp_path: Path, small_codec: Codec) -> None:
     assert_same(sound_of(tmp_path / "out.mp4"), sound_of(given), MILLISECOND)
 
 
+@pytest.mark.parametrize("kind", ["npy", "y4m", "png"])
+def test_formats_without_sound_say_what_they_leave_out(
+    tmp_path: Path, small_codec: Codec, kind: str
+) -> None:
+    given, coded, target = make_source(tmp_path / "in.mp4"), tmp_path / "a.mpt", tmp_path / "out"
+    mptvc.encode_file(given, coded, codec=small_codec)
+    options = mptvc.OutputOptions(format=kind)
+    report = mptvc.decode_file(coded, target, codec=small_codec, output=options)
+    assert report.warnings == (f"{kind} holds no sound or subtitles: those of the video are left out",)
+    mute = mptvc.decode_file(coded, target, codec=small_codec, output=options, sound=False, force=True)
+    assert mute.warnings == ()
+
+
 def test_no_sound_where_none_is_wanted(tmp_path: Path, small_codec: Codec) -> None:
     given = make_source(tmp_path / "in.mp4")
     mptvc.encode_file(given, tmp_path / "mute.mpt", codec=small_codec, sound=False)

@@ -110,6 +110,8 @@ class VideoSink:
         self._kind = output_format(str(target) if isinstance(target, Path) else "-", options)
         self._stamps = _stamps(info) if self._kind in _TAGGED else []
         self._side = side if self._kind in _TAGGED else None
+        if side is not None and self._side is None:
+            side.warnings.append(f"{self._kind} holds no sound or subtitles: those of the video are left out")
         if isinstance(target, Path):
             refuse_existing(target, force, folder=self._kind == "png")
             if self._kind == "png":
