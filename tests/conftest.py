@@ -1,5 +1,6 @@
 """Shared fixtures: one small model with random weights, one codec with the packaged weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,12 @@ torch.set_num_threads(1)
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 
 
-def build_small_config(details: tuple[int, ...] = (1, 2, 1)) -> ModelConfig:
+def build_small_config(
+    details: tuple[int, ...] = (2, 2, 1), linear: tuple[int, ...] = (0, 4, 4)
+) -> ModelConfig:
     """Three levels with few channels; by default the real geometry."""
-    levels = tuple(
-        LevelConfig((63,) * 4 + (15,) * 8, dim=16, blocks=2, groups=(4, 8), hidden=16, detail=detail)
-        for detail in details
-    )
+    first = LevelConfig((63,) * 4 + (15,) * 8, dim=16, blocks=2, groups=(4, 8), hidden=16)
+    levels = tuple(replace(first, detail=d, linear=n) for d, n in zip(details, linear, strict=True))
     return ModelConfig(levels=levels, hyper_channels=4, heads=1, head_dim=8)
 
 

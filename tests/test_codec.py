@@ -120,10 +120,13 @@ def test_symbols_do_not_depend_on_the_tiles(small_codec, small_model, frames):
         assert (a != b).float().mean() < 0.02
 
 
-@pytest.mark.parametrize("details", [(1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 1)])
-def test_levels_of_any_detail_are_coded_as_the_model_codes_them(frames, details):
+@pytest.mark.parametrize(
+    ("details", "linear"),
+    [((1, 1, 1), (0, 0, 0)), ((1, 2, 1), (4, 0, 0)), ((2, 1, 1), (0, 4, 0)), ((2, 2, 1), (0, 4, 4))],
+)
+def test_levels_of_any_shape_are_coded_as_the_model_codes_them(frames, details, linear):
     """In one tile as whole pictures in float32; in tiles nearly so."""
-    model = build_small_model(build_small_config(details))
+    model = build_small_model(build_small_config(details, linear))
     video = np.tile(frames[:8], (1, 6, 4, 1))[:, :288, :256]
     x = torch.from_numpy(video).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
     with torch.no_grad():

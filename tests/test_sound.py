@@ -134,9 +134,7 @@ def test_preview_has_its_sound(tmp_path: Path, small_codec: Codec) -> None:
 
 
 @pytest.mark.parametrize("kind", ["npy", "y4m", "png"])
-def test_formats_without_sound_say_what_they_leave_out(
-    tmp_path: Path, small_codec: Codec, kind: str
-) -> None:
+def test_formats_without_sound_say_what_they_leave_out(tmp_path: Path, small_codec: Codec, kind: str) -> None:
     given, coded, target = make_source(tmp_path / "in.mp4"), tmp_path / "a.mpt", tmp_path / "out"
     mptvc.encode_file(given, coded, codec=small_codec)
     options = mptvc.OutputOptions(format=kind)

@@ -1,7 +1,16 @@
+import pytest
 import torch
 
 from mptvc.model import Level
-from mptvc.transforms import frame_into_patches, frame_of_patches, init_klt, patchify, unpatchify
+from mptvc.transforms import (
+    Analysis,
+    Synthesis,
+    frame_into_patches,
+    frame_of_patches,
+    init_klt,
+    patchify,
+    unpatchify,
+)
 
 
 def test_unpatchify_inverts_patchify():
@@ -21,13 +30,15 @@ def test_frames_and_whole_slices_make_the_same_patches():
     assert torch.equal(patches, expected)
 
 
-def test_untrained_networks_are_the_klt(small_config):
+@pytest.mark.parametrize("index", [0, 2])
+def test_untrained_networks_are_the_klt(small_config, index):
     """With as many channels as the data has dimensions, the reconstruction is exact up to the step."""
     torch.manual_seed(0)
-    basis = torch.linalg.qr(torch.randn(768, 8))[0]
-    patches = (torch.randn(1, 4, 10, 10, 8) * torch.arange(8, 0, -1)) @ basis.T
+    assert [level.linear for level in small_config.levels] == [0, 4, 4]
+    basis = torch.linalg.qr(torch.randn(small_config.patch_values(index), 12))[0]
+    patches = (torch.randn(1, 4, 10, 10, 12) * torch.arange(12, 0, -1)) @ basis.T
     flat = patches.flatten(0, 3)
-    level = Level(0, small_config)
+    level = Level(index, small_config)
     init_klt(level.analysis, level.synthesis, flat.mean(0), flat.T.cov(), step=0.05)
     scenes = torch.zeros(1, 4)
     with torch.no_grad():
@@ -36,4 +47,25 @@ def test_untrained_networks_are_the_klt(small_config):
         x_hat = level.synthesis(y_hat, None, scenes)
     error = (x_hat - patches).square().sum(-1).mean()
     assert error < 12 * 0.05**2 / 12 * 1.1
-    assert y[..., 0].std() > y[..., 3].std()
+    deviations = y.flatten(0, -2).std(0)
+    assert torch.equal(deviations.sort(descending=True).values, deviations)
+
+
+def test_linear_channels_pass_the_attention_by(small_config):
+    """They depend on their own patch alone, and it depends on them alone."""
+    torch.manual_seed(0)
+    analysis, synthesis = Analysis(2, small_config), Synthesis(2, small_config)
+    for network in (analysis, synthesis):
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, 0, 0.1)
+    torch.nn.init.zeros_(synthesis.embed.weight)
+    patches, y_hat, scenes = torch.randn(1, 2, 6, 6, 768), torch.randn(1, 2, 6, 6, 12), torch.zeros(1, 2)
+    with torch.no_grad():
+        y, x = analysis(patches, None, scenes), synthesis(y_hat, None, scenes)
+        patches[0, 0, 2, 2], y_hat[0, 0, 2, 2, 8:] = 0, 0
+        y_moved = (analysis(patches, None, scenes) != y)[0]
+        x_moved = (synthesis(y_hat, None, scenes) != x)[0].any(-1)
+    assert y_moved[..., :8].any(-1).sum() > 1
+    assert y_moved[..., 8:].any(-1).sum() == 1
+    assert x_moved.sum() == 1
+    assert x_moved[0, 2, 2]

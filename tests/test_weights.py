@@ -486,8 +486,11 @@ def test_a_field_out_of_range_is_named(
 @pytest.mark.parametrize(
     ("field", "value", "complaint"),
     [
-        ("dim", 11, "dim from channels"),
-        ("dim", 10**9, "dim from channels to 2048"),
+        ("dim", 7, "dim from attended channels"),
+        ("linear", -1, "linear channels"),
+        ("linear", 12, "linear channels"),
+        ("linear", 0.5, "integer for linear"),
+        ("dim", 10**9, "dim from attended channels to 2048"),
         ("blocks", -1, "blocks"),
         ("blocks", 10**9, "blocks"),
         ("hidden", 0, "hidden"),
@@ -540,7 +543,7 @@ def test_sizes_in_range_that_the_tensors_do_not_have_take_no_memory(
         return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
     raw_config.update(changes)
-    raw_config["levels"] = [{**raw_config["levels"][0], **level_changes}]
+    raw_config["levels"] = [{**raw_config["levels"][2], **level_changes}]
     changed = store(config=json.dumps(raw_config))  # over 2 GB as float32
     before = peak()
     assert "config.json implies" in refusal(changed)

@@ -27,6 +27,7 @@ class LevelConfig:
         hidden: Hidden width of the entropy model.
         detail: How many times larger than 1/2^(K-1-k) of the source the level's picture is; its patches are
             as many times wider, so the token grid does not depend on it.
+        linear: How many of the channels, the last ones, a linear map carries past the attention.
     """
 
     values: tuple[int, ...]
@@ -35,11 +36,17 @@ class LevelConfig:
     groups: tuple[int, ...]
     hidden: int
     detail: int = 1
+    linear: int = 0
 
     @property
     def channels(self) -> int:
         """Number of latent channels of a token."""
         return len(self.values)
+
+    @property
+    def attended(self) -> int:
+        """Number of the channels that come out of the attention, the first ones."""
+        return self.channels - self.linear
 
     @property
     def halves(self) -> tuple[int, ...]:
@@ -100,7 +107,8 @@ class ModelConfig:
                 _check(value % 2 == 1 and 3 <= value <= 2 * MAX_HALF + 1, "odd values", value)
             _check(sum(level.groups) == level.channels, "groups that cover the channels", sum(level.groups))
             _check(all(g > 0 for g in level.groups), "groups above zero", level.groups)
-            _check(level.channels <= level.dim <= 2048, "dim from channels to 2048", level.dim)
+            _check(0 <= level.linear < level.channels, "fewer linear channels than channels", level.linear)
+            _check(level.attended <= level.dim <= 2048, "dim from attended channels to 2048", level.dim)
             _check(0 <= level.blocks <= 32, "0 to 32 blocks", level.blocks)
             _check(1 <= level.hidden <= 512, "1 to 512 hidden", level.hidden)
             _check(level.detail in (1, 2), "detail 1 or 2", level.detail)
@@ -200,7 +208,7 @@ class TileGrid:
 
 
 #: Fields that the first weights do not have, with the values that these mean.
-_LATER_FIELDS: dict[type, dict[str, Any]] = {LevelConfig: {"detail": 1}}
+_LATER_FIELDS: dict[type, dict[str, Any]] = {LevelConfig: {"detail": 1, "linear": 0}}
 
 
 def _check(condition: bool, expected: str, found: object) -> None:

@@ -3,6 +3,9 @@
 Both networks are a linear map, a few attention blocks, and a linear map. Started from the KLT they
 *are* the KLT of the level's patches (see ``init_klt``); training adds what a linear map cannot do.
 Each also sees the patches of the expanded coarser picture, which the decoder has too.
+
+The many weak components of a patch gain little from attention but must be coded where a picture is rich, so
+the last ``linear`` channels of a level pass it by: they are the KLT's, and cost two matrix products.
 """
 
 import torch
@@ -56,14 +59,16 @@ class _Trunk(nn.Module):
 
     def __init__(self, level: LevelConfig, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.dim = config, level.dim
         self.blocks = nn.ModuleList(Block(level.dim, config) for _ in range(level.blocks))
 
     def forward(self, h: Tensor, scenes: Tensor) -> Tensor:
+        """Attention over the first D values of the stream ``[B, T, H, W, D + linear]``."""
         rotary = self._rotary(h, scenes)
+        attended, linear = h[..., : self.dim], h[..., self.dim :]
         for block in self.blocks:
-            h = block(h, rotary)
-        return h
+            attended = block(attended, rotary)
+        return _join(attended, linear)
 
     def _rotary(self, h: Tensor, scenes: Tensor) -> tuple[Rotary, Rotary, Rotary]:
         def table(positions: Tensor) -> Rotary:
@@ -86,8 +91,9 @@ class Analysis(nn.Module):
         self.embed = nn.Linear(config.patch_values(index), level.dim)
         self.scale = nn.Parameter(torch.ones(level.dim))
         self.embed_base = _base_embedding(index, config)
+        self.linear = nn.Linear(config.patch_values(index), level.linear) if level.linear else None
         self.trunk = _Trunk(level, config)
-        self.head = nn.Linear(level.dim, level.channels)
+        self.head = nn.Linear(level.dim, level.attended)
 
     def forward(self, patches: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
         """Transform patches ``[B, T, H, W, P]`` in [-2, 2].
@@ -103,13 +109,15 @@ class Analysis(nn.Module):
         return self.latents(self.tokens(patches, base), scenes)
 
     def tokens(self, patches: Tensor, base: Tensor | None) -> Tensor:
-        """The stream ``[..., D]`` of patches ``[..., P]``, before attention."""
-        return _add_base(self.embed(patches).float() * self.scale, base, self.embed_base)
+        """The stream ``[..., D + linear]`` of patches ``[..., P]``, before attention."""
+        h = _add_base(self.embed(patches).float() * self.scale, base, self.embed_base)
+        return h if self.linear is None else _join(h, self.linear(patches).float())
 
     def latents(self, h: Tensor, scenes: Tensor) -> Tensor:
-        """Attention over the stream ``[B, T, H, W, D]``, and the latents ``[B, T, H, W, C]``."""
-        latents: Tensor = self.head(self.trunk(h, scenes)).float()
-        return latents
+        """Attention over the stream ``[B, T, H, W, D + linear]``, and the latents ``[B, T, H, W, C]``."""
+        h = self.trunk(h, scenes)
+        dim = self.trunk.dim
+        return _join(self.head(h[..., :dim]).float(), h[..., dim:])
 
 
 class Synthesis(nn.Module):
@@ -118,24 +126,35 @@ class Synthesis(nn.Module):
     def __init__(self, index: int, config: ModelConfig) -> None:
         super().__init__()
         level = config.levels[index]
+        self.attended = level.attended
         self.embed = nn.Linear(level.channels, level.dim)
         self.embed_base = _base_embedding(index, config)
         self.trunk = _Trunk(level, config)
         self.scale = nn.Parameter(torch.ones(level.dim))
         self.head = nn.Linear(level.dim, config.patch_values(index))
+        self.linear = (
+            nn.Linear(level.linear, config.patch_values(index), bias=False) if level.linear else None
+        )
 
     def forward(self, y_hat: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
         """Reconstruct patches ``[B, T, H, W, P]``; arguments as in ``Analysis.forward``."""
         return self.patches(self.trunk(self.tokens(y_hat, base), scenes))
 
     def tokens(self, y_hat: Tensor, base: Tensor | None) -> Tensor:
-        """The stream ``[..., D]`` of latents ``[..., C]``, before attention."""
-        return _add_base(self.embed(y_hat).float(), base, self.embed_base)
+        """The stream ``[..., D + linear]`` of latents ``[..., C]``, before attention."""
+        h = _add_base(self.embed(y_hat).float(), base, self.embed_base)
+        return _join(h, y_hat[..., self.attended :])
 
     def patches(self, h: Tensor) -> Tensor:
-        """Patches ``[..., P]`` from the stream after attention ``[..., D]``."""
-        patches: Tensor = self.head(h * self.scale)
-        return patches
+        """Patches ``[..., P]`` from the stream after attention ``[..., D + linear]``."""
+        dim = self.trunk.dim
+        patches: Tensor = self.head(h[..., :dim] * self.scale)
+        return patches if self.linear is None else patches + self.linear(h[..., dim:])
+
+
+def _join(attended: Tensor, linear: Tensor) -> Tensor:
+    """Both parts of a stream; the same tensor where there is no linear part."""
+    return torch.cat([attended, linear], -1) if linear.shape[-1] else attended
 
 
 def _add_base(h: Tensor, base: Tensor | None, embed: nn.Linear | None) -> Tensor:
@@ -168,18 +187,24 @@ def init_klt(analysis: Analysis, synthesis: Synthesis, mean: Tensor, covariance:
         covariance: Covariance ``[P, P]``.
         step: Quantization step of an orthonormal coefficient, pixels being in [-1, 1].
     """
-    dim, channels = analysis.embed.out_features, analysis.head.out_features
+    dim, attended = analysis.embed.out_features, analysis.head.out_features
     variances, vectors = torch.linalg.eigh(covariance.double())
-    # A component far below the step is never coded; whitening it fully would only amplify noise.
-    variances, vectors = variances.flip(0)[:dim].clamp_min((step / 8) ** 2), vectors.flip(1)[:, :dim]
-    sigma = variances.sqrt()
+    variances, vectors = variances.flip(0), vectors.flip(1)
     with torch.no_grad():
+        if analysis.linear is not None and synthesis.linear is not None:
+            weak = vectors[:, attended : attended + analysis.linear.out_features]
+            analysis.linear.weight.copy_(weak.T / step)
+            analysis.linear.bias.copy_(-(weak.T @ mean.double()) / step)
+            synthesis.linear.weight.copy_(weak * step)
+        # A component far below the step is never coded; whitening it fully would only amplify noise.
+        sigma, vectors = variances[:dim].clamp_min((step / 8) ** 2).sqrt(), vectors[:, :dim]
         analysis.embed.weight.copy_(vectors.T)
         analysis.embed.bias.copy_(-(vectors.T @ mean.double()))
         analysis.scale.copy_(1 / sigma)
-        analysis.head.weight.copy_(torch.diag(sigma)[:channels] / step)
+        analysis.head.weight.copy_(torch.diag(sigma)[:attended] / step)
         analysis.head.bias.zero_()
-        synthesis.embed.weight.copy_((torch.diag(step / sigma))[:, :channels])
+        synthesis.embed.weight.zero_()
+        synthesis.embed.weight[:, :attended].copy_(torch.diag(step / sigma)[:, :attended])
         synthesis.embed.bias.zero_()
         synthesis.scale.copy_(sigma)
         synthesis.head.weight.copy_(vectors)

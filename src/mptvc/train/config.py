@@ -61,7 +61,7 @@ class TrainConfig:
 
     minutes: tuple[float, ...] = ()
     steps: tuple[int, ...] = ()
-    quantization_steps: tuple[float, ...] = (0.6, 0.8, 0.275)
+    quantization_steps: tuple[float, ...] = (1.2, 0.8, 0.275)
     crops: tuple[CropShape, ...] = (CropShape(2, 32, 384), CropShape(2, 32, 256), CropShape(2, 32, 192))
     rate_attention: float = 1.5e-3
     rate_linear: float = 1e-4

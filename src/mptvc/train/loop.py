@@ -20,7 +20,12 @@ from mptvc.transforms import init_klt, patchify
 
 _KLT_BATCHES, _TABLE_BATCHES = 10**9, 2 * 10**9  # batch numbers that no optimiser step reaches
 _INTEGERS = ("entropy_model.mixers", "entropy_model.hyper_scale", "entropy_model.hyper_gate")
-_LINEAR = ("analysis.embed.weight", "synthesis.head.weight")
+_LINEAR = (
+    "analysis.embed.weight",
+    "analysis.linear.weight",
+    "synthesis.head.weight",
+    "synthesis.linear.weight",
+)
 
 
 def trade_off(step: float) -> float:
