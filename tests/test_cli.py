@@ -404,7 +404,7 @@ def test_damaged_files_exit_with_3(
 def test_tokens_out_and_back(cli: Cli, made: Path, tmp_path: Path) -> None:
     out = cli("tokens", made / "in.mpt", "a.safetensors", "--json")
     assert out.code == 0
-    assert json.loads(out.out)["levels"] == [[3, 2, 2, 64], [3, 4, 4, 192], [3, 8, 8, 128]]
+    assert json.loads(out.out)["levels"] == [[3, 2, 2, 160], [3, 4, 4, 320], [3, 8, 8, 256]]
     assert cli("tokens", "a.safetensors", "back.mpt").code == 0
     assert cli("verify", "back.mpt", "--deep", "-q").code == 0
     digests = [json.loads(cli("verify", path, "--deep", "--json").out)[0]["sha256"]

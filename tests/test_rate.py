@@ -105,11 +105,11 @@ def test_a_clip_may_use_what_those_before_it_left():
         return chosen
 
     control.start_clip(8000, 100)
-    assert gain(0, 400) == 24  # 900 bytes are allowed: 100 are left
-    assert gain(1, 10**6) == -24  # nothing comes near
+    assert gain(0, 200) == MAX_GAIN  # 900 bytes are allowed: 100 are left
+    assert gain(1, 10**6) == -MAX_GAIN  # nothing comes near
     control.start_clip(8000, 0)
-    assert 0 <= gain(0, 1000) < 24  # 1,000 and the 100
-    assert gain(1, 100) == -24  # the prefix has long used up everything
+    assert 0 <= gain(0, 1000) < MAX_GAIN  # 1,000 and the 100
+    assert gain(1, 100) == -MAX_GAIN  # the prefix has long used up everything
 
 
 def test_header_is_charged_to_the_clips(codec):
@@ -179,7 +179,9 @@ def test_a_file_without_gains_has_no_chunk_for_them(codec):
     assert b"GAIN" not in write_header(header)
 
 
-@pytest.mark.parametrize("gains", [b"\x00\x00\x00", b"\x19\x00\x00", b"\x01\x00", b"\x80\x01\x01"])
+@pytest.mark.parametrize(
+    "gains", [b"\x00\x00\x00", b"\x31\x00\x00", b"\xcf\x00\x00", b"\x01\x00", b"\x80\x01\x01"]
+)
 def test_gains_that_cannot_be_are_refused(gains, codec):
 
     data = codec.compress(video(4), rate=Rate(quality=-1))

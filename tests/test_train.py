@@ -66,9 +66,10 @@ def quick_config(**budget):
     )
 
 
-def test_default_model_has_five_to_seven_million_parameters():
-    count = sum(p.numel() for p in Model(default_model_config()).parameters())
-    assert 5_000_000 < count < 7_000_000
+def test_default_model_is_that_of_the_packaged_weights(codec):
+    model = Model(default_model_config())
+    assert model.config == codec.model.config
+    assert sum(p.numel() for p in model.parameters()) == 7_869_248
 
 
 def test_batch_depends_on_seed_and_number_alone(tmp_path):

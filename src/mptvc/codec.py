@@ -68,7 +68,7 @@ class Codec:
         >>> frames = np.zeros((5, 48, 64, 3), dtype=np.uint8)
         >>> tokens = codec.encode(frames)
         >>> [tuple(level.shape) for level in tokens.levels]
-        [(2, 2, 2, 64), (2, 4, 4, 192), (2, 8, 8, 128)]
+        [(2, 2, 2, 160), (2, 4, 4, 320), (2, 8, 8, 256)]
         >>> codec.decode(tokens, levels=1).shape
         (5, 48, 64, 3)
     """

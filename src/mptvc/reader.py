@@ -53,7 +53,7 @@ class VideoReader:
         >>> data = codec.compress(np.zeros((9, 48, 64, 3), dtype=np.uint8))
         >>> with mptvc.VideoReader(data, codec=codec) as reader:
         ...     len(reader), reader[4].shape, reader[2:5].shape, tuple(reader.tokens(0).shape)
-        (9, (48, 64, 3), (3, 48, 64, 3), (3, 2, 2, 64))
+        (9, (48, 64, 3), (3, 48, 64, 3), (3, 2, 2, 160))
     """
 
     def __init__(

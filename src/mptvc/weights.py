@@ -63,7 +63,7 @@ def load_codec(
         >>> import mptvc
         >>> codec = mptvc.load(device="cpu", dtype="float32")
         >>> [level.channels for level in codec.model.config.levels]
-        [64, 192, 128]
+        [160, 320, 256]
     """
     config, tensors = read_weights(weights)
     model = build_model(config, tensors)
