@@ -35,7 +35,7 @@ class CodedLevel:
     """One level of one clip.
 
     Attributes:
-        symbols: Centred symbols, float32 ``[T, h, w, C]``.
+        symbols: Centred symbols, int8 ``[T, h, w, C]``.
         packet: The packet that holds them.
         gain: How much finer than in training they are quantized.
     """
@@ -138,8 +138,8 @@ class ClipCoder:
             coded.append(self._quantize(latents, coded, scenes, control))
             control.spend(k, len(coded[k].packet))
             if k + 1 < len(pictures):
-                y_hat = coded[k].symbols.to(self.device) / gain_factor(coded[k].gain)
-                x_hat = self.networks.synthesise(k, y_hat, x_hat, header, shots)
+                factor = gain_factor(coded[k].gain)
+                x_hat = self.networks.synthesise(k, coded[k].symbols, factor, x_hat, header, shots)
         return coded
 
     def _quantize(
@@ -190,7 +190,7 @@ class ClipCoder:
     def unpack_level(
         self, level: int, packet: bytes, header: Header, coarser: list[Tensor], clip: int
     ) -> Tensor:
-        """Centred symbols ``[T, h, w, C]`` of one level of one clip.
+        """Centred symbols of one level of one clip, int8 ``[T, h, w, C]``.
 
         Raises:
             CorruptPacketError: The packet does not fit the geometry.
@@ -250,8 +250,8 @@ class ClipCoder:
         shots = torch.tensor([header.plan(clip).scenes], device=self.device)
         x_hat = None
         for k, level_symbols in enumerate(symbols):
-            y_hat = level_symbols.to(self.device) / gain_factor(header.gain(k, clip))
-            x_hat = self.networks.synthesise(k, y_hat, x_hat, header, shots)
+            factor = gain_factor(header.gain(k, clip))
+            x_hat = self.networks.synthesise(k, level_symbols, factor, x_hat, header, shots)
         if x_hat is None:
             raise ValueError("at least one level is needed")
         doublings = self.config.shrink(len(symbols) - 1).bit_length() - 1

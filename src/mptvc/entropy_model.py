@@ -181,7 +181,7 @@ class EntropyModel(nn.Module):
             choose: ``y`` are latents, for which symbols are to be chosen.
 
         Returns:
-            The symbols ``[T, H, W, C]``, float32 integers.
+            The symbols ``[T, H, W, C]``, int8 on the processor: of a large picture they are many.
 
         Raises:
             ValueError: A decoded symbol is outside its channel's range.
@@ -195,7 +195,7 @@ class EntropyModel(nn.Module):
     def choose(self, y: Tensor, parent: Tensor | None, fresh: Tensor) -> Tensor:
         """The symbols that ``code`` chooses for latents ``[B, T, H, W, C]``; arguments as in ``forward``."""
         shape = (y.shape[0], y.shape[1], y.shape[2], y.shape[3])
-        return self._walk(None, shape, parent, fresh, y, True).to(y.device)
+        return self._walk(None, shape, parent, fresh, y, True).to(y.device).float()
 
     def _walk(
         self,
@@ -219,7 +219,7 @@ class EntropyModel(nn.Module):
                     coder, past * keep, z_past * keep, above, fresh[:, t], latents, choose
                 )
                 coded.append(past.to("cpu", torch.int8))
-            return torch.stack(coded, 1).float()
+            return torch.stack(coded, 1)
 
     def _walk_slice(
         self,

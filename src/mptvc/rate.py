@@ -11,7 +11,7 @@ from math import log2
 
 #: Gains in an octave.
 GAIN_OCTAVE = 24
-#: Largest absolute gain. Training draws up to an octave; a page of text needs to go beyond for a low rate.
+#: Largest absolute gain. Training draws less; a page of text needs the rest for a low rate.
 MAX_GAIN = 48
 #: Above what any video takes, and small enough to count with.
 _MAX_BPP = 1e6

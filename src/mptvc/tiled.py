@@ -79,16 +79,31 @@ class TiledNetworks:
         return blended
 
     def synthesise(
-        self, k: int, y_hat: Tensor, coarser: Tensor | None, header: Header, scenes: Tensor
+        self,
+        k: int,
+        symbols: Tensor,
+        factor: float,
+        coarser: Tensor | None,
+        header: Header,
+        scenes: Tensor,
     ) -> Tensor:
-        """A level's picture, half floats ``[3, F, h, w]``: tiles are blended as pixels."""
+        """A level's picture, half floats ``[3, F, h, w]``: tiles are blended as pixels.
+
+        Args:
+            k: The level.
+            symbols: Its centred symbols ``[T, h, w, C]``, of any type, anywhere.
+            factor: What latents were multiplied by before they were rounded.
+            coarser: The coarser level's picture, None at level 0.
+            header: Geometry.
+            scenes: Shot number of each slice ``[1, T]``.
+        """
         level, patch = self.model.level(k), self.config.patch_side(k)
         height, width = (n * patch for n in header.grid(k))
         frames = scenes.shape[1] * self.config.patch_frames
         blended = torch.zeros(3, frames, height, width, dtype=torch.half, device=self.device)
 
         def tokens_of(batch: list[Tile]) -> Tensor:
-            h = torch.stack([self._symbol_tokens(k, y_hat, coarser, t) for t in batch])
+            h = torch.stack([self._symbol_tokens(k, symbols, factor, coarser, t) for t in batch])
             return cast(Tensor, level.synthesis.trunk(h, scenes.expand(len(batch), -1)))
 
         for batch in self._batches(header, k):
@@ -145,17 +160,19 @@ class TiledNetworks:
             slices.append(analysis.tokens(residual, base))
         return torch.stack(slices)
 
-    def _symbol_tokens(self, k: int, y_hat: Tensor, coarser: Tensor | None, tile: Tile) -> Tensor:
+    def _symbol_tokens(
+        self, k: int, symbols: Tensor, factor: float, coarser: Tensor | None, tile: Tile
+    ) -> Tensor:
         """The stream ``[T, h, w, D]`` of a tile's quantized latents, slice by slice."""
         synthesis, patch = self.model.level(k).synthesis, self.config.patch_size
         base = None if coarser is None else self._patch_buffer(tile, self.config.base_values)
         slices = []
-        for t, latents in enumerate(tile.tokens(y_hat)):
+        for t, quantized in enumerate(tile.tokens(symbols)):
             if coarser is not None and base is not None:
                 for f in range(self.config.patch_frames):
                     below = self._below(k, coarser[:, t * self.config.patch_frames + f], tile, patch)
                     frame_into_patches(below, f, base, patch)
-            slices.append(synthesis.tokens(latents, base))
+            slices.append(synthesis.tokens(quantized.to(self.device) / factor, base))
         return torch.stack(slices)
 
     def _patch_buffer(self, tile: Tile, values: int) -> Tensor:
