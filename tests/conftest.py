@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import mptvc
-from mptvc.clip import ClipCoder
-from mptvc.codec import Codec
-from mptvc.config import LevelConfig, ModelConfig
-from mptvc.model import Model
+from mptvc.codec.codec import Codec
+from mptvc.codec.patches import ClipCoder
+from mptvc.model.config import LevelConfig, ModelConfig
+from mptvc.model.model import Model
 
 torch.set_num_threads(1)
 

@@ -19,10 +19,10 @@ import atheris
 
 with atheris.instrument_imports(include=["mptvc"]):
     import mptvc
-    from mptvc.bitstream import Limits, header_length, read_header
-    from mptvc.clip import ClipCoder
-    from mptvc.codec import Codec
-    from mptvc.entropy_coder import PacketReader, Tables
+    from mptvc.codec.codec import Codec
+    from mptvc.codec.patches import ClipCoder
+    from mptvc.format.bitstream import Limits, header_length, read_header
+    from mptvc.format.packet import PacketReader, Tables
 
 import numpy as np
 import torch

@@ -19,15 +19,15 @@ from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
 import mptvc
-from mptvc.api import encode_file, symbol_digests
-from mptvc.bitstream import VERSION, read_header, read_side
-from mptvc.codec import Codec
-from mptvc.config import LevelConfig, ModelConfig
-from mptvc.header import Colour, Header, VideoInfo
-from mptvc.integer_network import ALPHABET, logistic_frequencies
-from mptvc.model import Model
-from mptvc.streaming import Compressor
-from mptvc.weights import write_weights
+from mptvc.codec.codec import Codec
+from mptvc.codec.stream import Compressor
+from mptvc.codec.weights import write_weights
+from mptvc.files.transcode import encode_file, symbol_digests
+from mptvc.format.bitstream import VERSION, read_header, read_side
+from mptvc.format.header import Colour, Header, VideoInfo
+from mptvc.model.config import LevelConfig, ModelConfig
+from mptvc.model.integer_network import ALPHABET, logistic_frequencies
+from mptvc.model.model import Model
 
 GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS, FACTS = GOLDEN / "weights", GOLDEN / "golden.json"

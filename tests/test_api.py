@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from mptvc.api import decode_file, encode_file, symbol_digests
-from mptvc.codec import Codec
-from mptvc.compare import compare_file
+from mptvc.codec.codec import Codec
 from mptvc.errors import CorruptPacketError, FormatError, MptError, VideoError, WeightsError
-from mptvc.files import probe
-from mptvc.header import Colour, Header, VideoInfo
-from mptvc.video_input import VideoSource
-from mptvc.video_output import OutputOptions, VideoSink
+from mptvc.evaluate.compare import compare_file
+from mptvc.files.transcode import decode_file, encode_file, symbol_digests
+from mptvc.format.header import Colour, Header, VideoInfo
+from mptvc.format.inspect import probe
+from mptvc.video.sink import OutputOptions, VideoSink
+from mptvc.video.source import VideoSource
 
 LOSSLESS = OutputOptions(codec="ffv1")
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mptvc.attention import (
+from mptvc.model.attention import (
     AxialAttention,
     full_attention,
     phase_coherence,
@@ -13,7 +13,7 @@ from mptvc.attention import (
     rotate,
     window_attention,
 )
-from mptvc.transforms import Analysis, temporal_positions
+from mptvc.model.transforms import Analysis, temporal_positions
 
 
 def randomise(module):

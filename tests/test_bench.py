@@ -3,8 +3,8 @@
 import pytest
 
 import mptvc
-from mptvc.bench import bench
-from mptvc.cli import main
+from mptvc.cli.main import main
+from mptvc.evaluate.bench import bench
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_frames_beyond_a_clip_are_refused():
 
 
 def test_peers_without_their_library_name_the_extra(monkeypatch):
-    monkeypatch.setattr("mptvc.bench_peers.find_spec", lambda name: None)
+    monkeypatch.setattr("mptvc.evaluate.bench_peers.find_spec", lambda name: None)
     with pytest.raises(mptvc.MptError, match=r"mptvc\[peers\]"):
         bench(mptvc.load(device="cpu"), ((64, 64),), frames=(1,), peers=True)
 

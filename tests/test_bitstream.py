@@ -13,7 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mptvc.bitstream import (
+from mptvc.errors import (
+    CorruptPacketError,
+    FormatError,
+    LimitExceededError,
+    NotMptError,
+    UnsupportedVersionError,
+)
+from mptvc.format.bitstream import (
     DEFAULT_LIMITS,
     PREAMBLE,
     Limits,
@@ -23,15 +30,8 @@ from mptvc.bitstream import (
     read_side,
     write_header,
 )
-from mptvc.config import TileGrid
-from mptvc.errors import (
-    CorruptPacketError,
-    FormatError,
-    LimitExceededError,
-    NotMptError,
-    UnsupportedVersionError,
-)
-from mptvc.header import Colour, Header, Section, Side, VideoInfo, availability
+from mptvc.format.geometry import TileGrid
+from mptvc.format.header import Colour, Header, Section, Side, VideoInfo, availability
 
 # A file of 2 levels and 2 clips, built from the text of the specification alone
 

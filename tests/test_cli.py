@@ -22,14 +22,14 @@ import typer
 from av.video.frame import VideoFrame
 from safetensors.torch import save
 
-from mptvc.api import encode_file
-from mptvc.cli import app, main
-from mptvc.codec import Codec
-from mptvc.files import probe
-from mptvc.header import VideoInfo
-from mptvc.video_input import VideoSource
-from mptvc.video_output import OutputOptions, VideoSink
-from mptvc.weights import CONFIG_FILE, TENSORS_FILE, read_weights
+from mptvc.cli.main import app, main
+from mptvc.codec.codec import Codec
+from mptvc.codec.weights import CONFIG_FILE, TENSORS_FILE, read_weights
+from mptvc.files.transcode import encode_file
+from mptvc.format.header import VideoInfo
+from mptvc.format.inspect import probe
+from mptvc.video.sink import OutputOptions, VideoSink
+from mptvc.video.source import VideoSource
 
 FAILED, USAGE, DAMAGED, WEIGHTS, INTERRUPTED = 1, 2, 3, 4, 130
 COMMAND = [sys.executable, "-m", "mptvc"]
@@ -623,7 +623,7 @@ def test_an_error_after_an_interruption_is_the_interruption(
     assert cli("info", "nothing.mpt").code == FAILED
     asked = threading.Event()
     asked.set()
-    monkeypatch.setattr("mptvc.cli_output._interrupted", asked)
+    monkeypatch.setattr("mptvc.cli.output._interrupted", asked)
     result = cli("info", "nothing.mpt")
     assert (result.code, result.err) == (INTERRUPTED, "error: interrupted\n")
 

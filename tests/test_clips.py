@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mptvc.attention import AxialAttention, full_attention, phase_coherence, rotate
-from mptvc.cuts import detect_shots
-from mptvc.metrics import QualityMeter
-from mptvc.video_input import VideoSource
+from mptvc.evaluate.metrics import QualityMeter
+from mptvc.model.attention import AxialAttention, full_attention, phase_coherence, rotate
+from mptvc.video.cuts import detect_shots
+from mptvc.video.source import VideoSource
 
 pytestmark = pytest.mark.clips
 

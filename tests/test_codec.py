@@ -10,15 +10,15 @@ import pytest
 import torch
 from conftest import build_small_config, build_small_model
 
-from mptvc.bitstream import read_header
-from mptvc.clip import ClipCoder
-from mptvc.codec import Codec
-from mptvc.config import TileGrid
-from mptvc.entropy_model import EntropyModel
+from mptvc.codec.codec import Codec
+from mptvc.codec.patches import ClipCoder
 from mptvc.errors import CorruptPacketError, FormatError, MptError, WeightsError
-from mptvc.metrics import QualityMeter
-from mptvc.model import Model
-from mptvc.transforms import Synthesis, _Trunk
+from mptvc.evaluate.metrics import QualityMeter
+from mptvc.format.bitstream import read_header
+from mptvc.format.geometry import TileGrid
+from mptvc.model.entropy_model import EntropyModel
+from mptvc.model.model import Model
+from mptvc.model.transforms import Synthesis, _Trunk
 
 SHOTS = (6, 5)
 

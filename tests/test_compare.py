@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mptvc.cli import main
-from mptvc.cli_compare import _mean
-from mptvc.compare import (
+from mptvc.cli.compare import _mean
+from mptvc.cli.main import main
+from mptvc.errors import MptError, VideoError
+from mptvc.evaluate.compare import (
     Comparison,
     at_rate,
     bjontegaard,
@@ -22,11 +23,10 @@ from mptvc.compare import (
     mean_quality,
     pair_files,
 )
-from mptvc.demo import write_sample
-from mptvc.errors import MptError, VideoError
-from mptvc.metrics import Quality
-from mptvc.peers import PEERS, encode_with
-from mptvc.video_input import VideoSource
+from mptvc.evaluate.metrics import Quality
+from mptvc.evaluate.peers import PEERS, encode_with
+from mptvc.evaluate.sample import write_sample
+from mptvc.video.source import VideoSource
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,9 @@ def test_a_copy_of_a_video_has_no_error(sample: Path) -> None:
 
 
 def test_videos_of_different_length_are_refused(sample: Path, tmp_path: Path) -> None:
-    from mptvc.demo import sample_frames
-    from mptvc.header import VideoInfo
-    from mptvc.video_output import OutputOptions, VideoSink
+    from mptvc.evaluate.sample import sample_frames
+    from mptvc.format.header import VideoInfo
+    from mptvc.video.sink import OutputOptions, VideoSink
 
     short = sample_frames()[:5]
     info = VideoInfo(short.shape[2], short.shape[1], 5, frame_rate=Fraction(30), time_base=Fraction(1, 30))

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_rans import read_packet
 
-from mptvc.entropy_coder import PacketReader, PacketWriter, Tables
-from mptvc.integer_network import ALPHABET, logistic_frequencies
+from mptvc.format.packet import PacketReader, PacketWriter, Tables
+from mptvc.model.integer_network import ALPHABET, logistic_frequencies
 
 TOTAL = 2**24
 EMPTY = bytes(4)  # a packet without words: the check value of no rows

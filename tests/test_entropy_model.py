@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from mptvc.entropy_coder import PacketReader, PacketWriter, Tables
-from mptvc.entropy_model import ERROR_BITS
-from mptvc.integer_network import ALPHABET, PRECISION, integer_frequencies, logistic_frequencies
-from mptvc.model import fresh_slices
+from mptvc.format.packet import PacketReader, PacketWriter, Tables
+from mptvc.model.entropy_model import ERROR_BITS
+from mptvc.model.integer_network import ALPHABET, PRECISION, integer_frequencies, logistic_frequencies
+from mptvc.model.model import fresh_slices
 
 
 def latents(model, seed=0, shape=(4, 9, 7)):

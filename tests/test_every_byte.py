@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import mptvc
-from mptvc.clip import ClipCoder
-from mptvc.codec import Codec
-from mptvc.header import Header, VideoInfo
-from mptvc.model import Model
-from mptvc.streaming import Compressor, describe
+from mptvc.codec.codec import Codec
+from mptvc.codec.patches import ClipCoder
+from mptvc.codec.stream import Compressor, describe
+from mptvc.format.header import Header, VideoInfo
+from mptvc.model.model import Model
 
 Case = tuple[Codec, bytes]
 

@@ -25,17 +25,17 @@ import torch
 from torch import Tensor
 
 import mptvc
-import mptvc.clip
-import mptvc.entropy_model
-from mptvc.api import symbol_digests
-from mptvc.bitstream import read_header
-from mptvc.clip import ClipCoder, CodedLevel
-from mptvc.codec import Codec
-from mptvc.entropy_coder import PacketReader, PacketWriter
+import mptvc.codec.patches
+import mptvc.model.entropy_model
+from mptvc.codec.codec import Codec
+from mptvc.codec.patches import ClipCoder, CodedLevel
+from mptvc.codec.stream import Compressor, Decompressor
 from mptvc.errors import CorruptPacketError
-from mptvc.model import Model
-from mptvc.streaming import Compressor, Decompressor
-from mptvc.video_input import VideoSource
+from mptvc.files.transcode import symbol_digests
+from mptvc.format.bitstream import read_header
+from mptvc.format.packet import PacketReader, PacketWriter
+from mptvc.model.model import Model
+from mptvc.video.source import VideoSource
 
 TILE = (128, 128)
 DTYPES = ("float32", "bfloat16")
@@ -202,8 +202,8 @@ class Program:
         """Encode the first frames of a video, and store the table rows that its symbols were coded with."""
         torch.set_num_threads(threads)
         seen, coder = Rows(), coder_of(self.codec, dtype, tile=None)
-        plain = mptvc.clip.PacketWriter
-        mptvc.clip.PacketWriter = seen.writer()  # type: ignore[misc]
+        plain = mptvc.codec.patches.PacketWriter
+        mptvc.codec.patches.PacketWriter = seen.writer()  # type: ignore[misc]
         try:
             with (
                 VideoSource(source, force_8bit=True) as video,
@@ -218,22 +218,22 @@ class Program:
                 rate, base = video.info.frame_rate, video.info.time_base
                 compressor.finish(mptvc.VideoInfo(width, height, count, rate, base), out)
         finally:
-            mptvc.clip.PacketWriter = plain  # type: ignore[misc]
+            mptvc.codec.patches.PacketWriter = plain  # type: ignore[misc]
         np.concatenate(seen.recorded).tofile(rows)
         return {"rows": seen.count, "digests": digests_of(coder, coder.made)}
 
     def compare_rows(self, source: str, rows: str, threads: int) -> dict[str, Any]:
         """Decode a file, and compare every table row with those of its encoder."""
         torch.set_num_threads(threads)
-        seen, plain = Rows(), mptvc.clip.PacketReader
+        seen, plain = Rows(), mptvc.codec.patches.PacketReader
         seen.expected = np.fromfile(rows, np.uint8)
-        mptvc.clip.PacketReader = seen.reader()  # type: ignore[misc]
+        mptvc.codec.patches.PacketReader = seen.reader()  # type: ignore[misc]
         try:
             digests = symbol_digests(source, codec=self.codec)
         except CorruptPacketError as error:
             digests = [str(error)]
         finally:
-            mptvc.clip.PacketReader = plain  # type: ignore[misc]
+            mptvc.codec.patches.PacketReader = plain  # type: ignore[misc]
         return {"rows": seen.count, "mismatches": seen.mismatches, "digests": digests}
 
 
@@ -505,7 +505,7 @@ def test_a_wrong_integer_weight_is_reported_or_harmless(
 
 def calls_of(name: str, codec: Codec, data: bytes, monkeypatch: pytest.MonkeyPatch) -> int:
     """How often decoding calls a function of the entropy model."""
-    real, calls = getattr(mptvc.entropy_model, name), []
+    real, calls = getattr(mptvc.model.entropy_model, name), []
 
     def counted(*args: Tensor) -> Tensor:
         calls.append(name)
@@ -513,7 +513,7 @@ def calls_of(name: str, codec: Codec, data: bytes, monkeypatch: pytest.MonkeyPat
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(mptvc.entropy_model, name, counted)
+        patch.setattr(mptvc.model.entropy_model, name, counted)
         symbol_digests(data, codec=codec)
     assert calls
     return len(calls)
@@ -523,7 +523,7 @@ def alter_call(
     name: str, call: int, change: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Change one element in the middle of what one call of a function of the entropy model returns."""
-    real, calls = getattr(mptvc.entropy_model, name), iter(range(10**6))
+    real, calls = getattr(mptvc.model.entropy_model, name), iter(range(10**6))
 
     def wrong(*args: Tensor) -> Tensor:
         result: Tensor = real(*args)
@@ -533,7 +533,7 @@ def alter_call(
             middle.copy_(change(middle))
         return result
 
-    monkeypatch.setattr(mptvc.entropy_model, name, wrong)
+    monkeypatch.setattr(mptvc.model.entropy_model, name, wrong)
 
 
 def test_a_wrong_table_row_is_reported_wherever_it_is(

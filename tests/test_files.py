@@ -15,13 +15,14 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-import mptvc.targets
-from mptvc.bitstream import Limits, write_header
-from mptvc.codec import Codec
+import mptvc.format.target
+from mptvc.codec.codec import Codec
 from mptvc.errors import CorruptPacketError, FormatError, LimitExceededError, MptError, NotMptError
-from mptvc.files import FileReport, Source, open_source, probe, truncate, verify
-from mptvc.header import Header, Section
-from mptvc.targets import atomic_output, move_into_place
+from mptvc.format.bitstream import Limits, write_header
+from mptvc.format.header import Header, Section
+from mptvc.format.inspect import FileReport, probe, truncate, verify
+from mptvc.format.source import Source, open_source
+from mptvc.format.target import atomic_output, move_into_place
 
 
 @pytest.fixture(scope="module")
@@ -417,7 +418,7 @@ def test_output_that_appears_at_the_last_moment_is_kept(
 ) -> None:
     """After the last look at it and before the new name."""
     target = tmp_path / "out"
-    monkeypatch.setattr(mptvc.targets, "refuse_existing", lambda *_, **__: None)
+    monkeypatch.setattr(mptvc.format.target, "refuse_existing", lambda *_, **__: None)
     with pytest.raises(MptError, match="exists"):
         write_late(target)
     assert target.read_bytes() == b"theirs"
@@ -444,7 +445,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(
         if len(renamed) == moment == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(mptvc.targets.os, "replace", interrupted)
+    monkeypatch.setattr(mptvc.format.target.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         move_into_place(part, target, force=True)
     assert (target / "name").read_text() == ("part" if moment == 2 else "out")

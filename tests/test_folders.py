@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import mptvc
-from mptvc.codec import Codec
-from mptvc.folders import find_videos, mirrored
-from mptvc.header import VideoInfo
-from mptvc.video_output import OutputOptions, VideoSink
+from mptvc.codec.codec import Codec
+from mptvc.files.folders import find_videos, mirrored
+from mptvc.format.header import VideoInfo
+from mptvc.video.sink import OutputOptions, VideoSink
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mptvc
-from mptvc.bitstream import write_header
-from mptvc.codec import Codec
-from mptvc.entropy_coder import PacketReader
-from mptvc.header import Header, Section, VideoInfo
+from mptvc.codec.codec import Codec
+from mptvc.format.bitstream import write_header
+from mptvc.format.header import Header, Section, VideoInfo
+from mptvc.format.packet import PacketReader
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (9, 16, 24, 3), dtype=np.uint8)
 

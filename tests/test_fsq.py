@@ -1,6 +1,6 @@
 import torch
 
-from mptvc.fsq import FSQ
+from mptvc.model.fsq import FSQ
 
 HALVES = (1, 7, 63)
 

@@ -15,10 +15,10 @@ import torch
 from make_golden import FACTS, GOLDEN, WEIGHTS, frame_means, header_facts, sampled
 
 import mptvc
-from mptvc.api import symbol_digests
-from mptvc.bitstream import VERSION, read_header, read_side
-from mptvc.codec import Codec
-from mptvc.streaming import Decompressor
+from mptvc.codec.codec import Codec
+from mptvc.codec.stream import Decompressor
+from mptvc.files.transcode import symbol_digests
+from mptvc.format.bitstream import VERSION, read_header, read_side
 
 FILES = tuple(f"v1-{name}.mpt" for name in ("pixel", "clip", "cuts", "tiles", "tags", "sound", "gains"))
 #: Pixels are floating point. By how much they may differ, in what share of all values, and by how much a

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mptvc.bitstream import write_header
-from mptvc.config import TileGrid
-from mptvc.header import Availability, Header, Section, VideoInfo, availability
+from mptvc.format.bitstream import write_header
+from mptvc.format.geometry import TileGrid
+from mptvc.format.header import Availability, Header, Section, VideoInfo, availability
 
 
 def make(

@@ -17,8 +17,8 @@ import pytest
 import torch
 from hub_server import HubServer, Repository, Request, single_commit
 
-from mptvc.model import Model
-from mptvc.weights import CONFIG_FILE, TENSORS_FILE, write_weights
+from mptvc.codec.weights import CONFIG_FILE, TENSORS_FILE, write_weights
+from mptvc.model.model import Model
 
 OLD, NEW = "a" * 40, "b" * 40
 TOKEN = "hf_reader"
@@ -38,7 +38,7 @@ MALFORMED = (
 LOAD = """
 import hashlib, json, os, sys, time
 import numpy as np
-import mptvc, mptvc.weights
+import mptvc, mptvc.codec.weights
 
 time.sleep = lambda seconds: None  # the client's pauses between its attempts
 frames = np.random.default_rng(1).integers(0, 256, (5, 32, 48, 3), dtype=np.uint8)

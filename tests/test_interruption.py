@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import mptvc
-from mptvc.codec import Codec
-from mptvc.header import VideoInfo
-from mptvc.video_output import OutputOptions, VideoSink
+from mptvc.codec.codec import Codec
+from mptvc.format.header import VideoInfo
+from mptvc.video.sink import OutputOptions, VideoSink
 
 COMMAND = [sys.executable, "-m", "mptvc"]
 
@@ -218,7 +218,7 @@ def test_a_read_only_folder_is_an_error(made: Path, tmp_path: Path) -> None:
         folder.chmod(folder.stat().st_mode | 0o055)
     (tmp_path / "in.mpt").chmod(0o644)
     code = (
-        "import os, mptvc, mptvc.files\n"
+        "import os, mptvc, mptvc.format.inspect\n"
         "os.setuid(65534)  # whom file permissions hold for\n"
         "try:\n mptvc.truncate('in.mpt', 'out.mpt', levels=1)\n"
         "except mptvc.MptError as error:\n print(error)"

@@ -39,11 +39,11 @@ mptvc.decode_file(target, target + ".mkv", codec=codec, progress=lambda done, to
 
 #: The same with frames of 1280x720, the work of the networks and of the entropy coder left out.
 STREAM = """
-import sys, numpy as np, torch, mptvc, mptvc.clip
+import sys, numpy as np, torch, mptvc, mptvc.codec.patches
 
-class Idle(mptvc.clip.ClipCoder):
+class Idle(mptvc.codec.patches.ClipCoder):
     def encode_clip(self, frames, header, scenes, control):
-        return [mptvc.clip.CodedLevel(torch.zeros(1), bytes(100), 0) for _ in range(header.levels)]
+        return [mptvc.codec.patches.CodedLevel(torch.zeros(1), bytes(100), 0) for _ in range(header.levels)]
     def unpack_level(self, *_):
         return torch.zeros(1)
     def decode_clip(self, symbols, header, clip, source_size=True):

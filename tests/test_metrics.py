@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mptvc.metrics import QualityMeter
+from mptvc.evaluate.metrics import QualityMeter
 
 
 def test_psnr_of_a_constant_error():

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from mptvc import VideoInfo
-from mptvc.peers import PEERS, encode_with
-from mptvc.process import same_scheduling
-from mptvc.video_output import OutputOptions, VideoSink
+from mptvc.evaluate.peers import PEERS, encode_with
+from mptvc.video.ffmpeg import same_scheduling
+from mptvc.video.sink import OutputOptions, VideoSink
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="scheduling policies of Linux")
 FRAMES = np.zeros((3, 64, 64, 3), np.uint8)
@@ -53,7 +53,7 @@ def test_freed_blocks_are_used_again_without_page_faults() -> None:
     """In a process of its own: what the allocator keeps cannot be undone."""
     code = (
         "import resource, sys, numpy as np\n"
-        "from mptvc.process import keep_freed_memory\n"
+        "from mptvc.cli.process import keep_freed_memory\n"
         "if sys.argv[1] == 'kept': keep_freed_memory()\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "np.ones(2**26, np.uint8)\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mptvc
-from mptvc.demo import write_sample
+from mptvc.evaluate.sample import write_sample
 
 PUBLIC = [name for name in mptvc.__all__ if name != "__version__"]
 

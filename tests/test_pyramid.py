@@ -1,6 +1,6 @@
 import torch
 
-from mptvc.pyramid import expand, reduce
+from mptvc.model.pyramid import expand, reduce
 
 
 def test_reduce_inverts_expand():

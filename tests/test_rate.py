@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import mptvc
-from mptvc.bitstream import read_header, write_header
+from mptvc.codec.rate import Rate, RateControl, largest_gain
 from mptvc.errors import FormatError, MptError
-from mptvc.fsq import FSQ
-from mptvc.header import gains_of
-from mptvc.rate import MAX_GAIN, Rate, RateControl, gain_factor, largest_gain
-from mptvc.video_output import OutputOptions, VideoSink
+from mptvc.format.bitstream import read_header, write_header
+from mptvc.format.gain import MAX_GAIN, gain_factor
+from mptvc.format.header import gains_of
+from mptvc.model.fsq import FSQ
+from mptvc.video.sink import OutputOptions, VideoSink
 
 
 def video(frames: int = 37, height: int = 64, width: int = 96) -> np.ndarray:

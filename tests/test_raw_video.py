@@ -11,10 +11,10 @@ import pytest
 from av.video.frame import VideoFrame
 
 import mptvc
-from mptvc.codec import Codec
-from mptvc.compare import compare_file, compare_peers
-from mptvc.raw_video import RawVideo
-from mptvc.video_input import VideoSource
+from mptvc.codec.codec import Codec
+from mptvc.evaluate.compare import compare_file, compare_peers
+from mptvc.video.raw import RawVideo
+from mptvc.video.source import VideoSource
 
 
 def write_yuv(path: Path, bits: int = 8, count: int = 6, height: int = 48, width: int = 64) -> Path:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import mptvc
-from mptvc.codec import Codec
-from mptvc.remote import RemoteFile
+from mptvc.codec.codec import Codec
+from mptvc.format.remote import RemoteFile
 
 
 def moving(count: int, height: int = 48, width: int = 64) -> np.ndarray:

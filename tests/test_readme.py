@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mptvc.cli import app
-from mptvc.demo import write_sample
+from mptvc.cli.main import app
+from mptvc.evaluate.sample import write_sample
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import mptvc
-from mptvc.compare import Comparison, compare_file
-from mptvc.demo import SAMPLE_CUT, SAMPLE_SHAPE, write_sample
 from mptvc.errors import MptError
-from mptvc.metrics import Quality
-from mptvc.report import write_report
+from mptvc.evaluate.compare import Comparison, compare_file
+from mptvc.evaluate.metrics import Quality
+from mptvc.evaluate.report import write_report
+from mptvc.evaluate.sample import SAMPLE_CUT, SAMPLE_SHAPE, write_sample
 
 _BROWSER = [
     "--headless",

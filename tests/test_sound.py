@@ -13,7 +13,7 @@ from av.audio.resampler import AudioResampler
 from av.video.frame import VideoFrame
 
 import mptvc
-from mptvc.codec import Codec
+from mptvc.codec.codec import Codec
 
 RATE = 48000
 MILLISECOND = Fraction(1, 1000)

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mptvc.config import TileGrid
-from mptvc.tiling import MARGIN, choose_grid, tiles
+from mptvc.codec.tiles import MARGIN, choose_grid, tiles
+from mptvc.format.geometry import TileGrid
 
 
 @settings(deadline=None)

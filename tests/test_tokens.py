@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader
 
 import mptvc
-from mptvc.codec import Codec, Tokens
+from mptvc.codec.codec import Codec, Tokens
 
 
 @pytest.fixture

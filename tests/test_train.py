@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import mptvc
+from mptvc.codec.weights import build_model, read_weights, write_weights
 from mptvc.errors import VideoError, WeightsError
-from mptvc.folders import find_videos
-from mptvc.header import VideoInfo
-from mptvc.integer_network import logistic_frequencies
-from mptvc.metrics import QualityMeter
-from mptvc.model import Model
+from mptvc.evaluate.metrics import QualityMeter
+from mptvc.files.folders import find_videos
+from mptvc.format.header import VideoInfo
+from mptvc.model.integer_network import logistic_frequencies
+from mptvc.model.model import Model
 from mptvc.train.card import model_card
 from mptvc.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from mptvc.train.config import CropShape, TrainConfig
@@ -24,8 +25,7 @@ from mptvc.train.loop import LevelTrainer, draw_gains, trade_off, validate
 from mptvc.train.run import default_model_config, train, validation_clip
 from mptvc.train.shards import prepare_shards
 from mptvc.train.tables import TableCounter, estimated_bits
-from mptvc.video_output import OutputOptions, VideoSink
-from mptvc.weights import build_model, read_weights, write_weights
+from mptvc.video.sink import OutputOptions, VideoSink
 
 SHAPE = CropShape(2, 8, 64)
 
@@ -271,7 +271,7 @@ def test_model_card_lists_data_with_licences(shards, tmp_path):
 
 
 def test_videos_become_one_shard_per_shot(tmp_path):
-    from mptvc.demo import SAMPLE_CUT, SAMPLE_SHAPE, write_sample
+    from mptvc.evaluate.sample import SAMPLE_CUT, SAMPLE_SHAPE, write_sample
 
     write_sample(tmp_path / "sample.mkv")
     (tmp_path / "broken.mp4").write_text("no video")

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mptvc.cli_train import _held_out
-from mptvc.header import VideoInfo
+from mptvc.cli.train import _held_out
+from mptvc.format.header import VideoInfo
 from mptvc.train.config import CropShape, TrainConfig
-from mptvc.video_output import OutputOptions, VideoSink
+from mptvc.video.sink import OutputOptions, VideoSink
 
 TINY = replace(
     TrainConfig(steps=(2, 2, 2)),

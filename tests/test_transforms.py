@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from mptvc.model import Level
-from mptvc.transforms import (
+from mptvc.model.model import Level
+from mptvc.model.transforms import (
     Analysis,
     Synthesis,
     frame_into_patches,

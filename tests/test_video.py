@@ -14,11 +14,11 @@ import pytest
 from av.video.frame import VideoFrame
 
 from mptvc import cuts
-from mptvc.cuts import detect_shots
 from mptvc.errors import MptError, VideoError
-from mptvc.header import Colour, VideoInfo
-from mptvc.video_input import SourceFrame, VideoSource
-from mptvc.video_output import OutputOptions, VideoSink, output_format
+from mptvc.format.header import Colour, VideoInfo
+from mptvc.video.cuts import detect_shots
+from mptvc.video.sink import OutputOptions, VideoSink, output_format
+from mptvc.video.source import SourceFrame, VideoSource
 
 Writer = Callable[..., Path]
 

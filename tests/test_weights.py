@@ -14,12 +14,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 import mptvc
-from mptvc.codec import Codec
-from mptvc.config import LevelConfig, ModelConfig
-from mptvc.errors import WeightsError
-from mptvc.integer_network import PRECISION
-from mptvc.model import Model
-from mptvc.weights import (
+from mptvc.codec.codec import Codec
+from mptvc.codec.weights import (
     CONFIG_FILE,
     TENSORS_FILE,
     build_model,
@@ -27,6 +23,10 @@ from mptvc.weights import (
     read_weights,
     write_weights,
 )
+from mptvc.errors import WeightsError
+from mptvc.model.config import LevelConfig, ModelConfig
+from mptvc.model.integer_network import PRECISION
+from mptvc.model.model import Model
 
 Tensors = dict[str, Tensor]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mptvc
-from mptvc.codec import Codec
+from mptvc.codec.codec import Codec
 
 
 def push(frames: np.ndarray, codec: Codec, **options: object) -> bytes:

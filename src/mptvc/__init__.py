@@ -22,17 +22,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mptvc.api import DecodeReport as DecodeReport
-    from mptvc.api import EncodeReport as EncodeReport
-    from mptvc.api import decode_file as decode_file
-    from mptvc.api import encode_file as encode_file
-    from mptvc.api import symbol_digests as symbol_digests
-    from mptvc.bitstream import Limits as Limits
-    from mptvc.codec import Codec as Codec
-    from mptvc.codec import DecodedVideo as DecodedVideo
-    from mptvc.codec import Tokens as Tokens
-    from mptvc.cuts import detect_shots as detect_shots
-    from mptvc.dataset import VideoDataset as VideoDataset
+    from mptvc.codec.codec import Codec as Codec
+    from mptvc.codec.codec import DecodedVideo as DecodedVideo
+    from mptvc.codec.codec import Tokens as Tokens
+    from mptvc.codec.rate import Rate as Rate
+    from mptvc.codec.weights import load_codec as load  # noqa: F401 - public under the shorter name
     from mptvc.errors import CorruptPacketError as CorruptPacketError
     from mptvc.errors import FormatError as FormatError
     from mptvc.errors import LimitExceededError as LimitExceededError
@@ -41,55 +35,61 @@ if TYPE_CHECKING:
     from mptvc.errors import UnsupportedVersionError as UnsupportedVersionError
     from mptvc.errors import VideoError as VideoError
     from mptvc.errors import WeightsError as WeightsError
-    from mptvc.files import FileReport as FileReport
-    from mptvc.files import probe as probe
-    from mptvc.files import truncate as truncate
-    from mptvc.files import verify as verify
-    from mptvc.header import Availability as Availability
-    from mptvc.header import Colour as Colour
-    from mptvc.header import Header as Header
-    from mptvc.header import VideoInfo as VideoInfo
-    from mptvc.rate import Rate as Rate
-    from mptvc.raw_video import RawVideo as RawVideo
-    from mptvc.reader import VideoReader as VideoReader
-    from mptvc.token_files import export_tokens as export_tokens
-    from mptvc.token_files import import_tokens as import_tokens
-    from mptvc.video_output import OutputOptions as OutputOptions
-    from mptvc.weights import load_codec as load  # noqa: F401 - public under the shorter name
-    from mptvc.writer import VideoWriter as VideoWriter
+    from mptvc.files.dataset import VideoDataset as VideoDataset
+    from mptvc.files.reader import VideoReader as VideoReader
+    from mptvc.files.tokens import export_tokens as export_tokens
+    from mptvc.files.tokens import import_tokens as import_tokens
+    from mptvc.files.transcode import DecodeReport as DecodeReport
+    from mptvc.files.transcode import EncodeReport as EncodeReport
+    from mptvc.files.transcode import decode_file as decode_file
+    from mptvc.files.transcode import encode_file as encode_file
+    from mptvc.files.transcode import symbol_digests as symbol_digests
+    from mptvc.files.writer import VideoWriter as VideoWriter
+    from mptvc.format.bitstream import Limits as Limits
+    from mptvc.format.header import Availability as Availability
+    from mptvc.format.header import Colour as Colour
+    from mptvc.format.header import Header as Header
+    from mptvc.format.header import VideoInfo as VideoInfo
+    from mptvc.format.inspect import FileReport as FileReport
+    from mptvc.format.inspect import probe as probe
+    from mptvc.format.inspect import truncate as truncate
+    from mptvc.format.inspect import verify as verify
+    from mptvc.video.cuts import detect_shots as detect_shots
+    from mptvc.video.raw import RawVideo as RawVideo
+    from mptvc.video.sink import OutputOptions as OutputOptions
 
 __version__ = version("mptvc")
 
 # Names are looked up on first use, so that `probe` and `truncate` do not wait for torch; a test holds
 # this table against the imports above.
 _HOMES = {
-    "load": ("weights", "load_codec"),
-    "Codec": ("codec", "Codec"),
-    "Tokens": ("codec", "Tokens"),
-    "DecodedVideo": ("codec", "DecodedVideo"),
-    "encode_file": ("api", "encode_file"),
-    "decode_file": ("api", "decode_file"),
-    "symbol_digests": ("api", "symbol_digests"),
-    "EncodeReport": ("api", "EncodeReport"),
-    "DecodeReport": ("api", "DecodeReport"),
-    "VideoReader": ("reader", "VideoReader"),
-    "VideoWriter": ("writer", "VideoWriter"),
-    "VideoDataset": ("dataset", "VideoDataset"),
-    "export_tokens": ("token_files", "export_tokens"),
-    "import_tokens": ("token_files", "import_tokens"),
-    "detect_shots": ("cuts", "detect_shots"),
-    "Rate": ("rate", "Rate"),
-    "RawVideo": ("raw_video", "RawVideo"),
-    "OutputOptions": ("video_output", "OutputOptions"),
-    "probe": ("files", "probe"),
-    "verify": ("files", "verify"),
-    "truncate": ("files", "truncate"),
-    "FileReport": ("files", "FileReport"),
-    "Header": ("header", "Header"),
-    "VideoInfo": ("header", "VideoInfo"),
-    "Colour": ("header", "Colour"),
-    "Availability": ("header", "Availability"),
-    "Limits": ("bitstream", "Limits"),
+    "load": ("codec.weights", "load_codec"),
+    "Codec": ("codec.codec", "Codec"),
+    "Tokens": ("codec.codec", "Tokens"),
+    "DecodedVideo": ("codec.codec", "DecodedVideo"),
+    "encode_file": ("files.transcode", "encode_file"),
+    "decode_file": ("files.transcode", "decode_file"),
+    "symbol_digests": ("files.transcode", "symbol_digests"),
+    "EncodeReport": ("files.transcode", "EncodeReport"),
+    "DecodeReport": ("files.transcode", "DecodeReport"),
+    "VideoReader": ("files.reader", "VideoReader"),
+    "VideoWriter": ("files.writer", "VideoWriter"),
+    "VideoDataset": ("files.dataset", "VideoDataset"),
+    "export_tokens": ("files.tokens", "export_tokens"),
+    "import_tokens": ("files.tokens", "import_tokens"),
+    "detect_shots": ("video.cuts", "detect_shots"),
+    "Rate": ("codec.rate", "Rate"),
+    "RawVideo": ("video.raw", "RawVideo"),
+    "OutputOptions": ("video.sink", "OutputOptions"),
+    "probe": ("format.inspect", "probe"),
+    "verify": ("format.inspect", "verify"),
+    "truncate": ("format.inspect", "truncate"),
+    "FileReport": ("format.inspect", "FileReport"),
+    "Header": ("format.header", "Header"),
+    "VideoInfo": ("format.header", "VideoInfo"),
+    "Colour": ("format.header", "Colour"),
+    "Availability": ("format.header", "Availability"),
+    "Limits": ("format.bitstream", "Limits"),
     "MptError": ("errors", "MptError"),
     "FormatError": ("errors", "FormatError"),
     "NotMptError": ("errors", "NotMptError"),

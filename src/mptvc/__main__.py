@@ -1,6 +1,6 @@
 """``python -m mptvc`` is the ``mptvc`` command."""
 
-from mptvc.cli import main
+from mptvc.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mptvc.model import LevelOutput, Model
-from mptvc.pyramid import expand
+from mptvc.model.model import LevelOutput, Model
+from mptvc.model.pyramid import expand
+from mptvc.model.transforms import init_klt, patchify
 from mptvc.train.config import TrainConfig
 from mptvc.train.data import CropSampler, to_video
 from mptvc.train.tables import TableCounter, estimated_bits
-from mptvc.transforms import init_klt, patchify
 
 _KLT_BATCHES, _TABLE_BATCHES = 10**9, 2 * 10**9  # batch numbers that no optimiser step reaches
 _INTEGERS = ("entropy_model.mixers", "entropy_model.hyper_scale", "entropy_model.hyper_gate")

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.config import LevelConfig, ModelConfig
-from mptvc.model import Model
+from mptvc.model.config import LevelConfig, ModelConfig
+from mptvc.model.model import Model
 from mptvc.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from mptvc.train.config import TrainConfig
 from mptvc.train.data import CropSampler, Shot, find_shards, pad_to

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from mptvc.errors import VideoError
-from mptvc.targets import atomic_output
-from mptvc.video_input import VideoSource
+from mptvc.format.target import atomic_output
+from mptvc.video.source import VideoSource
 
 #: Shots shorter than this teach nothing about time.
 _SHORTEST = 8

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.entropy_model import EntropyModel
-from mptvc.integer_network import ALPHABET, FRACTIONS, REACH, integer_frequencies, logistic_frequencies
-from mptvc.model import fresh_slices
+from mptvc.model.entropy_model import EntropyModel
+from mptvc.model.integer_network import ALPHABET, FRACTIONS, REACH, integer_frequencies, logistic_frequencies
+from mptvc.model.model import fresh_slices
 
 #: Weight of the logistic start, in symbols, beside the counts of a row.
 _PRIOR_SYMBOLS = 1000.0

@@ -1,0 +1,121 @@
+"""The command that measures speed and memory."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from mptvc.cli.options import (
+    AsJson,
+    Device,
+    Dtype,
+    ProgressMode,
+    Quiet,
+    ShowProgress,
+    Threads,
+    TileBatch,
+    Weights,
+    codec_from_options,
+)
+from mptvc.cli.output import number_columns, output_console, print_json, progress_callback
+
+if TYPE_CHECKING:
+    from mptvc.evaluate.bench import BenchResult, SizeResult
+
+
+def bench(
+    sizes: Annotated[str, typer.Option(help="Sizes to measure, WxH,WxH.")] = "854x480,1920x1080,3840x2160",
+    frames: Annotated[str, typer.Option(help="Numbers of frames to code at each size, N,N.")] = "16",
+    peers: Annotated[
+        bool, typer.Option("--peers", help="x264, x265 and the Cosmos tokenizer too; needs mptvc\\[peers].")
+    ] = False,
+    weights: Weights = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    tile_batch: TileBatch = 1,
+    threads: Threads = 0,
+    progress: ShowProgress = ProgressMode.AUTO,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure every stage: time, memory, and how far it is from the machine's floor.
+
+    Example: [bold]mptvc bench --sizes 854x480[/]
+    """
+    from mptvc.evaluate.bench import bench as measure
+
+    wanted = tuple(_size(text) for text in sizes.split(","))
+    if not all(text.isdigit() for text in frames.split(",")):
+        raise ValueError(f"--frames is N,..., found {frames}")
+    counts = tuple(int(text) for text in frames.split(","))
+    codec = codec_from_options(weights, device, dtype, "auto", tile_batch, threads)
+    with progress_callback("bench", progress, quiet) as show:
+        result = measure(codec, wanted, frames=counts, peers=peers, progress=show)
+    if as_json:
+        print_json(asdict(result))
+    else:
+        _print(result)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ValueError(f"--sizes is WIDTHxHEIGHT,..., found {text}")
+    return int(width), int(height)
+
+
+def _print(result: "BenchResult") -> None:
+    out = output_console()
+    rates = {
+        "matrix products": f"{result.flops_per_s / 1e9:.0f} GFLOP/s",
+        "copies": f"{result.copy_bytes_per_s / 1e9:.1f} GB/s",
+        "entropy coder": f"{result.coded_per_s / 1e6:.0f} / {result.read_per_s / 1e6:.0f} million symbols/s "
+        "written / read",
+    }
+    out.print(f"{result.device}, {result.dtype}, {result.threads} threads")
+    out.print(", ".join(f"{name} {rate}" for name, rate in rates.items()), soft_wrap=True)
+    for size in result.sizes:
+        memory = f"peak memory {size.peak_bytes / 2**30:.1f} GiB"
+        out.print(f"\n{size.width}x{size.height}, {size.frames} frames, {memory}")
+        columns = number_columns("seconds", "ns/pixel", "share", "floor, s", "times floor")
+        table = Table("", "stage", *columns, box=None)
+        for job, stages in (("encode", size.encode), ("decode", size.decode)):
+            for stage, value in stages.items():
+                share = value.seconds / stages["total"].seconds
+                numbers = (f"{value.seconds:.2f}", f"{size.ns_per_pixel(value):.1f}", f"{100 * share:.0f} %")
+                far = f"{value.seconds / value.floor_s:.0f}" if value.floor_s else ""
+                table.add_row(job, stage, *numbers, f"{value.floor_s:.3f}", far)
+        out.print(table)
+        if size.peers:
+            out.print(_peer_table(size))
+    if len(result.sizes) > 1:
+        out.print("\nGrowth with size and length: the cost of a pixel, and its ratio to the first")
+        out.print(_growth_table(result))
+
+
+def _growth_table(result: "BenchResult") -> Table:
+    """Cost of a pixel at every size and length."""
+    columns = number_columns("frames", "encode, ns/pixel", "", "decode, ns/pixel", "")
+    table = Table("size", *columns, box=None)
+    first = result.sizes[0]
+    for size in result.sizes:
+        cells = [f"{size.width}x{size.height}", str(size.frames)]
+        for mine, base in ((size.encode, first.encode), (size.decode, first.decode)):
+            cost = size.ns_per_pixel(mine["total"])
+            cells += [f"{cost:.1f}", f"{cost / first.ns_per_pixel(base['total']):.2f}"]
+        table.add_row(*cells)
+    return table
+
+
+def _peer_table(size: "SizeResult") -> Table:
+    """Times of the peers as ratios to ours: above 1 they are slower."""
+    mine = [size.ns_per_pixel(stages["total"]) for stages in (size.encode, size.decode)]
+    columns = number_columns("encode, ns/pixel", "of ours", "decode, ns/pixel", "of ours")
+    table = Table("peer", *columns, box=None)
+    for peer in size.peers:
+        cells = []
+        for theirs, ours in zip((peer.encode_ns, peer.decode_ns), mine, strict=True):
+            cells += [f"{theirs:.1f}", f"{theirs / ours:.2f}"]
+        table.add_row(peer.name, *cells)
+    return table

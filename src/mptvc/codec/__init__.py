@@ -1,0 +1,1 @@
+"""Frames to tokens to bytes and back, with a model."""

@@ -1,0 +1,275 @@
+"""Rate and quality side by side: prefixes of a file, other video files, other codecs on the same frames."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from mptvc.codec.codec import Codec
+from mptvc.codec.stream import Decompressor
+from mptvc.errors import MptError, VideoError
+from mptvc.evaluate.metrics import Quality, QualityMeter
+from mptvc.evaluate.peers import PEERS, encode_with
+from mptvc.files.folders import VIDEO_SUFFIXES, find_videos
+from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
+from mptvc.format.header import prefix_name
+from mptvc.format.source import open_source
+from mptvc.video.raw import RawVideo
+from mptvc.video.source import VideoSource
+
+#: Called with units of work done and expected.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Versions of one video.
+
+    Attributes:
+        clip: Name of the video.
+        files: For each compared file its versions: the prefixes of an ``.mpt`` file, or one.
+        peers: For each other codec the points of its curve, from fine to coarse.
+    """
+
+    clip: str
+    files: dict[str, list[Quality]]
+    peers: dict[str, list[Quality]]
+
+
+def compare_file(
+    reference: str | Path | RawVideo,
+    file: str | Path,
+    *,
+    codec: Codec,
+    structure: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress | None = None,
+) -> list[Quality]:
+    """Compare every complete prefix of an ``.mpt`` file with its source.
+
+    Args:
+        reference: The source video.
+        file: The ``.mpt`` file.
+        codec: Codec with the file's weights.
+        structure: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
+        limits: What to accept.
+        progress: Called after each clip with frames done and expected.
+
+    Raises:
+        VideoError: The source cannot be read, or has another size or number of frames.
+        FormatError: The file is damaged.
+        WeightsError: The file was made with other weights.
+    """
+    with (
+        open_source(file) as (opened, size),
+        VideoSource(reference, scene_threshold=None, force_8bit=True) as source,
+    ):
+        header = read_header(opened, limits)
+        reader = Decompressor(codec.clips, opened, size, header=header)
+        video = header.video
+        _check_size(reference, source, file, (video.width, video.height))
+        meters = [QualityMeter(structure) for _ in range(reader.levels)]
+        frames, done = (frame.pixels for frame in source.frames()), 0
+        for clip in range(header.clips):
+            plan, symbols = header.plan(clip), reader.symbols(clip)
+            wanted = _take(frames, len(plan.kept), f"{reference} has fewer frames than {file}")
+            for count, meter in enumerate(meters, start=1):
+                coded = codec.clips.decode_clip(symbols[:count], header, clip)
+                meter.add(wanted, coded[plan.kept])
+            done += len(wanted)
+            if progress is not None:
+                progress(done, video.frames)
+        if next(frames, None) is not None:
+            raise VideoError(f"{reference} has more frames than {file}: compare it with what was encoded")
+        return [
+            meter.quality(prefix_name(count), header.picture_bytes(count))
+            for count, meter in enumerate(meters, start=1)
+        ]
+
+
+def compare_video(
+    reference: str | Path | RawVideo,
+    file: str | Path,
+    *,
+    structure: bool = False,
+    progress: Progress | None = None,
+) -> Quality:
+    """Compare a video file of any format with its source, frame by frame; its rate is the whole file's.
+
+    Raises:
+        VideoError: One cannot be read, or they differ in size or number of frames.
+    """
+    meter = QualityMeter(structure)
+    with (
+        VideoSource(reference, scene_threshold=None, force_8bit=True) as source,
+        VideoSource(file, scene_threshold=None, force_8bit=True) as other,
+    ):
+        _check_size(reference, source, file, (other.info.width, other.info.height))
+        try:
+            for done, (a, b) in enumerate(zip(source.frames(), other.frames(), strict=True), start=1):
+                meter.add(a.pixels[None], b.pixels[None])
+                if progress is not None:
+                    progress(done, max(done, source.info.frames))
+        except ValueError as error:
+            raise VideoError(f"{reference} and {file} differ in their number of frames") from error
+    return meter.quality("file", Path(file).stat().st_size)
+
+
+def compare_peers(
+    reference: str | Path | RawVideo,
+    names: Sequence[str],
+    *,
+    structure: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, list[Quality]]:
+    """Code a video with other codecs at all their qualities.
+
+    Args:
+        reference: The source video.
+        names: Of ``mptvc.evaluate.peers.PEERS``.
+        structure: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
+        progress: Called after each encode.
+
+    Raises:
+        ValueError: A name is unknown.
+        VideoError: The source cannot be read, or FFmpeg lacks an encoder.
+    """
+    if unknown := [name for name in names if name not in PEERS]:
+        raise ValueError(f"{unknown[0]} is not one of {', '.join(PEERS)}")
+    curves: dict[str, list[Quality]] = {}
+    done, total = 0, sum(len(PEERS[name].qualities) for name in names)
+    for name in names:
+        points = curves.setdefault(PEERS[name].describe(), [])
+        for quality in PEERS[name].qualities:
+            rate = _frame_rate(reference)
+            points.append(
+                encode_with(PEERS[name], quality, lambda: _frames(reference), rate, structure=structure)
+            )
+            done += 1
+            if progress is not None:
+                progress(done, total)
+    return curves
+
+
+def at_rate(curve: Sequence[Quality], bpp: float) -> float | None:
+    """RGB PSNR of a curve at a rate, linear in the logarithm of the rate; None outside the curve."""
+    points = sorted((point.bpp, point.psnr_rgb) for point in curve if np.isfinite(point.psnr_rgb))
+    if not points or not points[0][0] <= bpp <= points[-1][0]:
+        return None
+    rates, psnrs = zip(*points, strict=True)
+    return float(np.interp(np.log(bpp), np.log(rates), psnrs))
+
+
+def bjontegaard(curve: Sequence[Quality], ours: Sequence[Quality]) -> tuple[float | None, float | None]:
+    """BD-rate in per cent and BD-PSNR in dB of ``ours`` against a curve, RGB PSNR; needs the extra ``eval``.
+
+    Source: Bjontegaard, "Calculation of average PSNR differences between RD curves", 2001, with
+    piecewise cubic interpolation; None where the curves do not overlap.
+    """
+    import bjontegaard as bd
+
+    points = [_rising(c) for c in (curve, ours)]
+    if any(len(rates) < 2 for rates, _ in points):
+        return None, None
+    options = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about little overlap, which the range of three prefixes implies
+        values = [delta(*points[0], *points[1], **options) for delta in (bd.bd_rate, bd.bd_psnr)]
+    rate, psnr = (float(value) if np.isfinite(value) else None for value in values)
+    return rate, psnr
+
+
+def _rising(curve: Sequence[Quality]) -> tuple[list[float], list[float]]:
+    """Rates and PSNRs of the points that are better than all cheaper ones, up to a lossless one."""
+    rates: list[float] = []
+    psnrs: list[float] = []
+    for point in sorted(curve, key=lambda p: (p.bpp, -p.psnr_rgb)):
+        if not np.isfinite(point.psnr_rgb):  # lossless
+            break
+        if not rates or (point.bpp > rates[-1] and point.psnr_rgb > psnrs[-1]):
+            rates.append(point.bpp)
+            psnrs.append(point.psnr_rgb)
+    return rates, psnrs
+
+
+def mean_quality(qualities: Sequence[Quality]) -> Quality:
+    """The mean of versions of several clips: of their sizes, of their rates, and of their PSNRs in dB."""
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if len(known) == len(values) else None
+
+    return replace(
+        qualities[0],
+        size_bytes=round(np.mean([q.size_bytes for q in qualities])),
+        bpp=float(np.mean([q.bpp for q in qualities])),
+        psnr_rgb=float(np.mean([q.psnr_rgb for q in qualities])),
+        psnr_y=float(np.mean([q.psnr_y for q in qualities])),
+        frames_rgb=(),
+        frames_y=(),
+        ssim=mean([q.ssim for q in qualities]),
+        ms_ssim=mean([q.ms_ssim for q in qualities]),
+    )
+
+
+def pair_files(
+    reference: Path, files: Sequence[Path]
+) -> tuple[list[tuple[Path, list[Path]]], tuple[Path, ...]]:
+    """Sources with the files to compare: one source, or folders with files of the same names, at any depth.
+
+    Returns:
+        The pairs, and the sources that have no file.
+
+    Raises:
+        MptError: A folder is compared with a file, or nothing in two folders belongs together.
+    """
+    if not reference.is_dir():
+        return [(reference, list(files))], ()
+    if not all(file.is_dir() for file in files):
+        raise MptError(f"{reference} is a folder; compare it with folders that hold files of the same names")
+    pairs, alone = [], []
+    for source in find_videos([reference]):
+        places = [folder / source.relative_to(reference).parent for folder in files]
+        there = [path for place in places for path in sorted(place.glob("*")) if _is_version(path, source)]
+        if there:
+            pairs.append((source, there))
+        else:
+            alone.append(source)
+    if not pairs:
+        raise MptError(f"no file of {', '.join(map(str, files))} has the name of one in {reference}")
+    return pairs, tuple(alone)
+
+
+def _is_version(path: Path, source: Path) -> bool:
+    """Whether a file is named as a coded version of a source, and is not the source."""
+    named = path.stem in (source.stem, source.name) and path.suffix.lower() in (".mpt", *VIDEO_SUFFIXES)
+    return named and path.is_file() and not path.samefile(source)
+
+
+def _check_size(reference: object, source: VideoSource, file: object, size: tuple[int, int]) -> None:
+    if (source.info.width, source.info.height) != size:
+        raise VideoError(
+            f"{reference} is {source.info.width}x{source.info.height}, {file} is {size[0]}x{size[1]}"
+        )
+
+
+def _frames(reference: str | Path | RawVideo) -> Iterator[np.ndarray]:
+    with closing(VideoSource(reference, scene_threshold=None, force_8bit=True)) as source:
+        for frame in source.frames():
+            yield frame.pixels
+
+
+def _frame_rate(reference: str | Path | RawVideo) -> Fraction:
+    with VideoSource(reference, scene_threshold=None, force_8bit=True) as source:
+        return source.info.frame_rate.limit_denominator(65535)
+
+
+def _take(frames: Iterator[np.ndarray], count: int, message: str) -> np.ndarray:
+    taken = [frame for _, frame in zip(range(count), frames, strict=False)]
+    if len(taken) < count:
+        raise VideoError(message)
+    return np.stack(taken)

@@ -1,0 +1,188 @@
+"""One self-contained HTML page that shows what the codec does to a video.
+
+Pictures of a few frames are embedded, so the page opens from disk, without a network. Everything that
+moves on it is in ``report.html``; this module gathers the data.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Callable
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+import torch
+from av.video.frame import VideoFrame
+
+from mptvc.codec.codec import Codec
+from mptvc.codec.stream import Decompressor
+from mptvc.errors import MptError
+from mptvc.evaluate.compare import Comparison
+from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
+from mptvc.format.header import Header
+from mptvc.format.source import open_source
+from mptvc.model.model import fresh_slices
+from mptvc.video.source import VideoSource
+
+#: Source pixels that a page shows at most, over all its frames; each comes seven times, at 3 to 4 bits.
+_PAGE_PIXELS = 6_000_000
+_MOST_FRAMES = 12
+_ERROR_GAIN = 6.0
+_LOSSLESS_DB = 100.0
+_PLACE_FOR_DATA = "/*DATA*/"
+
+
+def write_report(
+    reference: str | Path,
+    file: str | Path,
+    out: BinaryIO,
+    *,
+    codec: Codec,
+    comparison: Comparison,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the page of one ``.mpt`` file.
+
+    Args:
+        reference: The source video.
+        file: The ``.mpt`` file.
+        out: Binary file.
+        codec: Codec with the file's weights.
+        comparison: What ``mptvc.evaluate.compare`` measured of the file, and other codecs.
+        limits: What to accept.
+        progress: Called after each picture with pictures done and expected.
+
+    Raises:
+        MptError: The comparison does not hold the file, or either cannot be read.
+    """
+    if str(file) not in comparison.files:
+        raise MptError(f"{file} was not compared")
+    with open_source(file) as (opened, size):
+        header = read_header(opened, limits)
+        reader = Decompressor(codec.clips, opened, size, header=header)
+        wanted = _chosen_frames(header)
+        sources = _source_frames(reference, wanted)
+        shown = []
+        for done, index in enumerate(wanted, start=1):
+            shown.append(_frame(codec, reader, index, sources[index]))
+            if progress is not None:
+                progress(done, len(wanted))
+    page = files("mptvc.evaluate").joinpath("report.html").read_text(encoding="utf-8")
+    data = {
+        "title": comparison.clip,
+        "width": header.video.width,
+        "height": header.video.height,
+        "rate": float(header.video.frame_rate),
+        "shown": shown,
+        "levels": [_version(q) for q in comparison.files[str(file)]],
+        "curves": {
+            name: [[q.bpp, min(q.psnr_rgb, _LOSSLESS_DB)] for q in points]
+            for name, points in comparison.peers.items()
+        },
+        "structure": _structure(header),
+    }
+    text = json.dumps(data, allow_nan=False).replace("</", "<\\/")
+    out.write(page.replace(_PLACE_FOR_DATA, text).encode())
+
+
+def _chosen_frames(header: Header) -> list[int]:
+    """Frames spread evenly over the video, as many as a page should hold."""
+    video = header.video
+    count = max(1, min(_MOST_FRAMES, video.frames, _PAGE_PIXELS // (video.width * video.height)))
+    return [round((i + 0.5) * video.frames / count - 0.5) for i in range(count)]
+
+
+def _source_frames(reference: str | Path, wanted: list[int]) -> dict[int, np.ndarray]:
+    with VideoSource(reference, scene_threshold=None, force_8bit=True) as source:
+        return {i: frame.pixels for i, frame in enumerate(source.frames()) if i in wanted}
+
+
+def _frame(codec: Codec, reader: Decompressor, index: int, source: np.ndarray) -> dict[str, Any]:
+    """Pictures of one frame: source, every level, its error and where its bits went."""
+    header = reader.header
+    clip = header.clip_at(index)
+    plan, symbols = header.plan(clip), reader.symbols(clip)
+    first = sum(len(header.plan(c).kept) for c in range(clip))
+    coded = plan.kept[index - first]
+    levels, errors = [], []
+    for count in range(1, len(symbols) + 1):
+        decoded = codec.clips.decode_clip(symbols[:count], header, clip)[coded]
+        levels.append(_picture(decoded))
+        difference = np.abs(source.astype(np.int16) - decoded) * _ERROR_GAIN
+        errors.append(_picture(difference.clip(0, 255).astype(np.uint8)))
+    maps = [
+        _bits_map(codec, k, symbols, plan.scenes, coded // header.patch_frames) for k in range(len(symbols))
+    ]
+    return {
+        "index": index,
+        "time": round(index / float(header.video.frame_rate), 3),
+        "source": _picture(source),
+        "levels": levels,
+        "errors": errors,
+        "bits": [_picture(_heat(m)) for m in maps],
+        "most": [float(m.max()) for m in maps],
+    }
+
+
+@torch.no_grad()
+def _bits_map(
+    codec: Codec, level: int, symbols: list[torch.Tensor], scenes: tuple[int, ...], slice_: int
+) -> np.ndarray:
+    """Bits that the entropy model spends on every token of a slice ``[h, w]``, hyper symbols left out."""
+    device = codec.clips.device
+    model = codec.model.level(level).entropy_model
+    # A slice depends on the one before and no other.
+    first = max(0, slice_ - 1)
+    near = slice(first, slice_ + 1)
+    parent = None if level == 0 else symbols[level - 1][near][None].to(device)
+    fresh = fresh_slices(torch.tensor([scenes], device=device))[:, near]
+    bits, _ = model(symbols[level][near][None].to(device), parent, fresh)
+    result: np.ndarray = bits[0, -1].sum(-1).float().cpu().numpy()
+    return result
+
+
+def _heat(bits: np.ndarray) -> np.ndarray:
+    """Bits as colours from black over red to yellow and white, uint8 ``[h, w, 3]``."""
+    share = bits / max(float(bits.max()), 1e-9) * 3
+    channels = [(share - k).clip(0, 1) for k in range(3)]
+    return (255 * np.stack(channels, -1)).astype(np.uint8)
+
+
+def _picture(pixels: np.ndarray) -> str:
+    """Pixels uint8 ``[H, W, 3]`` as the data URL of a JPEG that looks the same, a PNG where it is tiny."""
+    tiny = pixels.shape[0] * pixels.shape[1] < 2**16
+    context = av.CodecContext.create("png" if tiny else "mjpeg", "w")
+    if not isinstance(context, av.VideoCodecContext):
+        raise MptError("FFmpeg has no encoder for pictures")
+    context.height, context.width, _ = pixels.shape
+    context.pix_fmt, context.time_base = "rgb24" if tiny else "yuvj444p", Fraction(1)
+    context.options = {} if tiny else {"qmin": "2", "qmax": "2"}
+    frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+    packets = [*context.encode(frame.reformat(format=context.pix_fmt)), *context.encode(None)]
+    data = b64encode(b"".join(bytes(packet) for packet in packets)).decode()
+    return f"data:image/{'png' if tiny else 'jpeg'};base64,{data}"
+
+
+def _version(quality: Any) -> dict[str, Any]:
+    """A prefix for the page; lossless frames, which have no finite PSNR, as ``_LOSSLESS_DB``."""
+    return {
+        "name": quality.name,
+        "bytes": quality.size_bytes,
+        "bpp": quality.bpp,
+        "rgb": min(quality.psnr_rgb, _LOSSLESS_DB),
+        "y": min(quality.psnr_y, _LOSSLESS_DB),
+        "frames": [round(min(value, _LOSSLESS_DB), 2) for value in quality.frames_rgb],
+    }
+
+
+def _structure(header: Header) -> dict[str, Any]:
+    return {
+        "header": header.size_bytes,
+        "sections": [[section.length for section in level] for level in header.index],
+        "clips": [len(header.plan(clip).kept) for clip in range(header.clips)],
+        "shots": list(header.shots),
+    }

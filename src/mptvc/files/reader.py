@@ -1,0 +1,222 @@
+"""Random access: frames and tokens of a file by number, decoding only the clips that are needed."""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from contextlib import ExitStack
+from fractions import Fraction
+from itertools import accumulate
+from threading import RLock
+from typing import BinaryIO, Self, cast, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mptvc.codec.codec import Codec
+from mptvc.codec.stream import Decompressor
+from mptvc.codec.weights import load_codec
+from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
+from mptvc.format.header import TIME_TOLERANCE, VideoInfo
+from mptvc.format.remote import RemoteFile, is_url
+from mptvc.format.source import Source, open_source
+from mptvc.model.config import ModelConfig
+
+
+class VideoReader:
+    """Frames and tokens of an ``.mpt`` file or a prefix of one, by number.
+
+    ``len(reader)`` is the number of frames, ``reader[i]`` a frame uint8 ``[H, W, 3]``, ``reader[a:b]`` frames
+    uint8 ``[T, H, W, 3]``. Only the clips that hold them are read and decoded; the last one is kept, so that
+    going through a file frame by frame decodes each clip once. Safe to use from several threads.
+
+    Args:
+        source: Path, ``http(s)://`` address, bytes or a seekable binary file. Of an address only the byte
+            ranges are fetched that the levels asked for need.
+        levels: Levels to decode; by default all that are complete.
+        codec: Codec with the file's weights; by default one with the packaged weights.
+        limits: What to accept.
+
+    Attributes:
+        header: The file's header.
+        levels: Levels that are decoded.
+        slices: Temporal slices of tokens; a slice is four frames of one shot.
+
+    Raises:
+        FormatError: The source is damaged, or no level is complete.
+        WeightsError: The source was made with other weights.
+        MptError: The source cannot be opened.
+        ValueError: More levels than the file has.
+
+    Example:
+        >>> import mptvc, numpy as np
+        >>> codec = mptvc.load()
+        >>> data = codec.compress(np.zeros((9, 48, 64, 3), dtype=np.uint8))
+        >>> with mptvc.VideoReader(data, codec=codec) as reader:
+        ...     len(reader), reader[4].shape, reader[2:5].shape, tuple(reader.tokens(0).shape)
+        (9, (48, 64, 3), (3, 48, 64, 3), (3, 2, 2, 160))
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        levels: int | None = None,
+        codec: Codec | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self._lock, self._stack = RLock(), ExitStack()
+        self._codec = codec or load_codec()
+        self._kept: tuple[int, np.ndarray] | None = None
+        try:
+            given = cast(BinaryIO, RemoteFile(str(source))) if is_url(source) else source
+            file, size = self._stack.enter_context(open_source(given))
+            header = read_header(file, limits)
+            self._decompressor = Decompressor(self._codec.clips, file, size, levels=levels, header=header)
+        except BaseException:
+            self._stack.close()
+            raise
+        self.header, self.levels, self.slices = header, self._decompressor.levels, header.slices
+        self._ticks = list(accumulate(header.video.time_steps))
+
+    @property
+    def video(self) -> VideoInfo:
+        """What the file says of its source."""
+        return self.header.video
+
+    @property
+    def config(self) -> ModelConfig:
+        """Shapes of the networks; ``config.levels[k].values`` has the values of level k's channels."""
+        return self._codec.model.config
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of all frames, (T, H, W, 3)."""
+        return self.video.frames, self.video.height, self.video.width, 3
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return self.video.frames
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> np.ndarray: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray:
+        """Return one frame uint8 ``[H, W, 3]``, or several ``[T, H, W, 3]``; -1 is the last.
+
+        Raises:
+            IndexError: There is no such frame.
+            FormatError: The file is damaged there.
+        """
+        if isinstance(index, slice):
+            return self._picked(range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        frame: np.ndarray = self._picked([index % len(self)])[0]
+        return frame
+
+    def frames(self, start: int, stop: int) -> np.ndarray:
+        """Frames from ``start`` to before ``stop``, uint8 ``[T, H, W, 3]``.
+
+        Raises:
+            IndexError: They are not all in the video.
+            FormatError: The file is damaged there.
+        """
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"frames {start} to {stop} of {len(self)}")
+        return self._picked(range(start, stop))
+
+    def frames_at(self, times: Iterable[float | Fraction]) -> np.ndarray:
+        """The frames that are shown at times in seconds from the first frame, uint8 ``[T, H, W, 3]``.
+
+        Raises:
+            IndexError: A time is before the first frame or not before the end of the last.
+            FormatError: The file is damaged there.
+        """
+        return self._picked([self._frame_at(time) for time in times])
+
+    def _frame_at(self, time: float | Fraction) -> int:
+        video = self.video
+        end = self.time_of(len(self) - 1) + 1 / video.frame_rate
+        if not 0 <= time < end:
+            raise IndexError(f"no frame at {float(time)} s, the video ends at {float(end):.3f} s")
+        # A float may be just below the time stamp that it stands for.
+        exact = Fraction(time) + (TIME_TOLERANCE if isinstance(time, float) else 0)
+        if not self._ticks:
+            index = int(exact * video.frame_rate)
+        else:
+            index = bisect_right(self._ticks, exact / video.time_base) - 1
+        return min(index, len(self) - 1)
+
+    def time_of(self, frame: int) -> Fraction:
+        """When a frame is shown, in seconds from the first."""
+        if not self._ticks:
+            return frame / self.video.frame_rate
+        return self._ticks[frame] * self.video.time_base
+
+    def _picked(self, indexes: range | list[int]) -> np.ndarray:
+        out = np.empty((len(indexes), *self.shape[1:]), dtype=np.uint8)
+        by_clip: dict[int, list[int]] = {}
+        for position, frame in enumerate(indexes):
+            by_clip.setdefault(self.header.clip_at(frame), []).append(position)
+        for clip, positions in by_clip.items():
+            with self._lock:
+                frames = self._decoded(clip)
+            first = self.header.plan(clip).frames[0]
+            out[positions] = frames[[indexes[position] - first for position in positions]]
+        return out
+
+    def _decoded(self, clip: int) -> np.ndarray:
+        if self._kept is None or self._kept[0] != clip:
+            self._kept = None  # before the next is made: one at a time in memory
+            self._kept = clip, self._decompressor.frames(clip)
+        return self._kept[1]
+
+    def tokens(self, level: int, start: int = 0, stop: int | None = None) -> Tensor:
+        """Tokens of a level, uint8 ``[T, H, W, C]``, without running the transforms.
+
+        Args:
+            level: The level, 0 the coarsest; the tokens of coarser ones are decoded on the way.
+            start: First temporal slice.
+            stop: Slice after the last; all slices by default.
+
+        Raises:
+            ValueError: The level is not among those that are decoded.
+            IndexError: The slices are not all in the video.
+            FormatError: The file is damaged there.
+        """
+        if not 0 <= level < self.levels:
+            raise ValueError(f"level is 0 to {self.levels - 1}, found {level}")
+        return self._tokens([level], start, self.slices if stop is None else stop)[0]
+
+    def all_tokens(self, start: int = 0, stop: int | None = None) -> tuple[Tensor, ...]:
+        """Tokens of every decoded level, each packet decoded once; arguments as for `tokens`."""
+        return self._tokens(list(range(self.levels)), start, self.slices if stop is None else stop)
+
+    def _tokens(self, levels: list[int], start: int, stop: int) -> tuple[Tensor, ...]:
+        if not 0 <= start <= stop <= self.slices:
+            raise IndexError(f"slices {start} to {stop} of {self.slices}")
+        per_clip, fsqs = self.header.clip_slices, [self._codec.model.level(level).fsq for level in levels]
+        parts = [
+            [torch.empty(0, *self.header.grid(level), len(fsq.halves), dtype=torch.uint8)]
+            for level, fsq in zip(levels, fsqs, strict=True)
+        ]
+        for clip in range(start // per_clip, -(-stop // per_clip)) if start < stop else ():
+            with self._lock:
+                symbols = self._decompressor.symbols(clip, max(levels) + 1)
+            mine = slice(max(0, start - clip * per_clip), stop - clip * per_clip)
+            for level, fsq, found in zip(levels, fsqs, parts, strict=True):
+                found.append(fsq.to_symbols(symbols[level][mine].to(self._codec.clips.device)).cpu())
+        return tuple(torch.cat(found) for found in parts)
+
+    def close(self) -> None:
+        """Close the source if the reader has opened it."""
+        with self._lock:
+            self._stack.close()
+            self._kept = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,144 @@
+"""Tokens as safetensors: out of a file, and back into one that decodes to the same tokens.
+
+    level.0, level.1, ...  uint8 [T, H, W, C], values from 0
+    header                 uint8, the file's own header (see `bitstream`)
+    side                   uint8, sound and subtitles, if the file holds any
+
+The metadata names the values of each level's channels and the gains of its clips (see `rate`; none where all
+are zero), so that a training job needs this file alone.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from mptvc.codec.codec import Codec, Tokens
+from mptvc.codec.weights import load_codec
+from mptvc.errors import FormatError, MptError
+from mptvc.files.reader import VideoReader
+from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header, read_side, write_header
+from mptvc.format.header import Header, Section, Side
+from mptvc.format.source import Source, open_source
+from mptvc.format.target import atomic_output, refuse_same
+
+
+def export_tokens(
+    source: Source,
+    target: str | Path,
+    *,
+    levels: int | None = None,
+    codec: Codec | None = None,
+    force: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Header:
+    """Write the tokens of an ``.mpt`` file, or of a prefix of one, to a safetensors file.
+
+    Args:
+        source: Path, bytes or a binary file object.
+        target: Path of the safetensors file; all tokens are in memory at once.
+        levels: Levels to export; by default all that are complete.
+        codec: Codec with the file's weights; by default one with the packaged weights.
+        force: Replace an existing target.
+        limits: What to accept.
+
+    Raises:
+        FormatError: The source is damaged, or no level is complete.
+        WeightsError: The source was made with other weights.
+        MptError: The target exists or cannot be written.
+        ValueError: Source and target are the same file.
+
+    Example:
+        >>> import mptvc
+        >>> header = mptvc.export_tokens("out.mpt", "out.safetensors")
+        >>> header.grid(0)
+        (9, 16)
+    """
+    refuse_same(source, target)
+    with (
+        open_source(source) as (file, _),
+        VideoReader(file, levels=levels, codec=codec, limits=limits) as reader,
+    ):
+        tensors = {f"level.{k}": level.numpy() for k, level in enumerate(reader.all_tokens())}
+        tensors["header"] = np.frombuffer(_header_alone(reader.header), np.uint8)
+        if (side := read_side(file, reader.header)) is not None:
+            tensors["side"] = np.frombuffer(side, np.uint8)
+        values = [list(level.values) for level in reader.config.levels[: reader.levels]]
+        gains = [list(level) for level in reader.header.gains[: reader.levels]]
+        metadata = {"format": "mptvc tokens 1", "values": json.dumps(values), "gains": json.dumps(gains)}
+        with atomic_output(Path(target), force=force) as out:
+            out.write(save_tensors(tensors, metadata))
+    return reader.header
+
+
+def import_tokens(
+    source: str | Path,
+    target: str | Path,
+    *,
+    codec: Codec | None = None,
+    force: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Header:
+    """Write an ``.mpt`` file that decodes to the tokens of a safetensors file.
+
+    Args:
+        source: What ``export_tokens`` wrote with all levels; the tokens may have been changed.
+        target: Path of the ``.mpt`` file.
+        codec: Codec with the weights of the tokens; by default one with the packaged weights.
+        force: Replace an existing target.
+        limits: What to accept.
+
+    Raises:
+        FormatError: The source holds no tokens, or not those of all levels.
+        WeightsError: The tokens were made with other weights.
+        MptError: The source cannot be read, or the target exists or cannot be written.
+        ValueError: A token is out of range, or source and target are the same file.
+
+    Example:
+        >>> import mptvc
+        >>> _ = mptvc.export_tokens("out.mpt", "tokens.safetensors")
+        >>> _ = mptvc.import_tokens("tokens.safetensors", "again.mpt")
+        >>> mptvc.symbol_digests("again.mpt") == mptvc.symbol_digests("out.mpt")
+        True
+    """
+    refuse_same(source, target)
+    tensors = _read_tensors(Path(source))
+    header = read_header(BytesIO(tensors["header"].tobytes()), limits)
+    missing = [k for k in range(header.levels) if f"level.{k}" not in tensors]
+    if missing:
+        raise FormatError(f"{source}: the tokens of level {missing[0]} are missing")
+    levels = tuple(torch.from_numpy(tensors[f"level.{k}"].copy()) for k in range(header.levels))
+    data = (codec or load_codec()).pack(Tokens(levels, header))
+    body, packed = BytesIO(data), read_header(BytesIO(data), limits)
+    body.seek(packed.size_bytes)
+    side = tensors["side"].tobytes() if header.side is not None and "side" in tensors else b""
+    if header.side is not None and side:
+        packed = replace(packed, side=Side(Section(len(side), crc32(side)), header.side.lead_s))
+    with atomic_output(Path(target), force=force) as out:
+        out.write(write_header(packed) + side + body.read())
+    return packed
+
+
+def _header_alone(header: Header) -> bytes:
+    """The header's bytes, without chunks that this release does not know."""
+    return write_header(replace(header, extra_bytes=0))
+
+
+def _read_tensors(path: Path) -> Mapping[str, np.ndarray]:
+    try:
+        tensors: dict[str, np.ndarray] = load_tensors(path.read_bytes())
+    except OSError as error:
+        raise MptError(f"{path}: {error.strerror}") from error
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise FormatError(f"{path}: not a safetensors file: {error}") from error
+    if "header" not in tensors or tensors["header"].dtype != np.uint8:
+        raise FormatError(f"{path}: no tokens of mptvc; it has no header")
+    return tensors

@@ -1,0 +1,341 @@
+"""File to file: encode a video, decode a file, check a file's symbols."""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from mptvc.codec.codec import Codec
+from mptvc.codec.rate import DEFAULT_RATE, Rate
+from mptvc.codec.stream import Compressor, Decompressor
+from mptvc.codec.weights import load_codec
+from mptvc.errors import FormatError, MptError
+from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header, read_side
+from mptvc.format.header import TIME_TOLERANCE, Header, VideoInfo, availability, prefix_name
+from mptvc.format.source import Source, open_source, seekable
+from mptvc.format.target import open_target, refuse_existing, refuse_same
+from mptvc.video.cuts import SCENE_THRESHOLD
+from mptvc.video.raw import RawVideo
+from mptvc.video.sink import OutputOptions, VideoSink
+from mptvc.video.sound import SidePlayer
+from mptvc.video.source import VideoSource
+
+#: Called with the frames done and the frames expected.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """What ``encode_file`` wrote.
+
+    Attributes:
+        header: The file's header.
+        warnings: What a user should know about the source.
+    """
+
+    header: Header
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DecodeReport:
+    """What ``decode_file`` wrote.
+
+    Attributes:
+        video: The video as written.
+        levels: Levels that were decoded.
+        complete: Whether these are all levels of the file, for all of its clips.
+        damage: What was left out because it was damaged, with ``best_effort``.
+        warnings: What a user should know about the target.
+    """
+
+    video: VideoInfo
+    levels: int
+    complete: bool
+    damage: tuple[FormatError, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def encode_file(
+    source: str | Path | RawVideo | BinaryIO,
+    target: str | Path | BinaryIO,
+    *,
+    codec: Codec | None = None,
+    rate: Rate = DEFAULT_RATE,
+    scene_threshold: float | None = SCENE_THRESHOLD,
+    start: float = 0.0,
+    duration: float | None = None,
+    force_8bit: bool = False,
+    deinterlace: bool = False,
+    sound: bool = True,
+    strict: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> EncodeReport:
+    """Encode a video file to an ``.mpt`` file; memory does not grow with its length.
+
+    Args:
+        source: Any file that FFmpeg reads, raw video, or a binary file object.
+        target: Path or binary file object of the result.
+        codec: Codec to use; by default one with the packaged weights.
+        rate: How finely to quantize, or how many bits to use.
+        scene_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
+        start: Seconds of the source to skip.
+        duration: Seconds to encode; None for all.
+        force_8bit: Round video of more than 8 bits instead of refusing it.
+        deinterlace: Turn interlaced frames into whole ones.
+        sound: Copy sound and subtitles into the file.
+        strict: Refuse what otherwise is a warning.
+        force: Replace an existing target.
+        progress: Called after each frame, and at the end with the true number of frames.
+
+    Raises:
+        VideoError: The source cannot be read.
+        MptError: The target exists or cannot be written.
+        ValueError: Source and target are the same file.
+
+    Example:
+        >>> import mptvc
+        >>> report = mptvc.encode_file("in.mp4", "coded.mpt", duration=0.5)
+        >>> report.header.video.frames, report.warnings
+        (12, ())
+    """
+    if isinstance(target, str | Path):
+        refuse_same(str(source) if isinstance(source, RawVideo) else source, target)
+        refuse_existing(Path(target), force)
+    with ExitStack() as stack:
+        if not isinstance(
+            source, str | Path | RawVideo
+        ):  # MP4's index may come last, so a pipe is stored first
+            source = stack.enter_context(seekable(source))
+        video = stack.enter_context(
+            VideoSource(
+                source,
+                scene_threshold=scene_threshold,
+                start=start,
+                duration=duration,
+                force_8bit=force_8bit,
+                deinterlace=deinterlace,
+                sound=sound,
+                strict=strict,
+            )
+        )
+        with Compressor((codec or load_codec()).clips, rate) as compressor:
+            for count, frame in enumerate(video.frames(), start=1):
+                compressor.add(frame.pixels, is_cut=frame.is_cut)
+                if progress is not None:
+                    progress(count, max(count, video.info.frames))
+            side = video.side()
+            with open_target(target, force=force) as out:
+                if side is None:
+                    header = compressor.finish(video.info, out)
+                else:
+                    header = compressor.finish(video.info, out, side.file, side.lead_s)
+                exceeded = _exceeded(header, rate)
+                if exceeded and strict:
+                    raise MptError(f"{exceeded[0]}; --strict refuses that")
+        if progress is not None:
+            progress(header.video.frames, header.video.frames)
+        return EncodeReport(header, (*video.warnings, *exceeded))
+
+
+def _exceeded(header: Header, rate: Rate) -> list[str]:
+    """For each prefix that takes more bits than the rate allows, a warning."""
+    pixels = header.video.width * header.video.height * header.video.frames
+    stamps = 8 + 4 * header.video.frames if header.video.time_steps else 0
+    taken = [8 * (header.picture_bytes(k + 1) - stamps) / pixels for k in range(header.levels)]
+    return [
+        f"{prefix_name(k + 1)}: {bpp:.4g} bits per pixel, more than {most:g}: "
+        "the coarsest quantization was not enough"
+        for k, (bpp, most) in enumerate(zip(taken, rate.bpp, strict=False))
+        if bpp > most
+    ]
+
+
+def decode_file(
+    source: Source,
+    target: str | Path | BinaryIO,
+    *,
+    codec: Codec | None = None,
+    levels: int | None = None,
+    allow_partial: bool = False,
+    best_effort: bool = False,
+    source_size: bool = True,
+    sound: bool = True,
+    start: float = 0.0,
+    duration: float | None = None,
+    output: OutputOptions | None = None,
+    force: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress | None = None,
+) -> DecodeReport:
+    """Decode an ``.mpt`` file, or a prefix of one, to a video file.
+
+    Args:
+        source: Path, bytes or a binary file object.
+        target: Path, or a binary file object for y4m and mkv.
+        codec: Codec with the file's weights; by default one with the packaged weights.
+        levels: Levels to decode; by default all that are complete.
+        allow_partial: Also use the clips of the next level that are there; where not even the first
+            level is complete, the video ends with the last clip that is.
+        best_effort: Leave out damaged sections instead of stopping: a clip shows its coarser levels, or
+            the last picture before it where its first level is damaged.
+        source_size: Enlarge to the source's size; otherwise the last level's own size.
+        sound: Write the sound and subtitles that the file holds, in mp4 and mkv.
+        start: Seconds to skip, rounded to a frame by the frame rate.
+        duration: Seconds to write; None for all.
+        output: Format and codec of the target.
+        force: Replace an existing target.
+        limits: What to accept.
+        progress: Called after each clip.
+
+    Raises:
+        FormatError: The source is damaged, or no level is complete.
+        WeightsError: The source was made with other weights.
+        VideoError: The target cannot be written.
+        MptError: The source cannot be opened, or the target exists.
+        ValueError: A wrong number of levels, an empty time range, or target equal to source.
+
+    Example:
+        >>> import mptvc
+        >>> options = mptvc.OutputOptions(codec="ffv1")
+        >>> report = mptvc.decode_file("out.mpt", "part.mkv", levels=1, duration=0.2, output=options)
+        >>> report.video.frames, report.levels, report.complete
+        (5, 1, False)
+    """
+    if isinstance(target, str | Path):
+        refuse_same(source, target)
+        target = Path(target)
+    with open_source(source) as (file, size):
+        header, clips = read_header(file, limits), (codec or load_codec()).clips
+        reader = Decompressor(
+            clips,
+            file,
+            size,
+            levels=levels,
+            allow_partial=allow_partial,
+            best_effort=best_effort,
+            header=header,
+        )
+        there = availability(header, size)
+        arrived = header.video.frames if there.levels else header.plan(there.clips).frames[0]
+        first, last = _frame_range(header.video, arrived, start, duration)
+        height, width = clips.picture_size(header, header.levels if source_size else reader.levels)
+        info = _excerpt(header.video, first, last, height, width)
+        damage: list[FormatError] = []
+        with ExitStack() as stack:
+            side = _side_player(file, header, first, last, damage if best_effort else None) if sound else None
+            if side is not None:
+                stack.enter_context(side)
+            sink = stack.enter_context(
+                VideoSink(target, info, output or OutputOptions(), side=side, force=force)
+            )
+            previous = np.full((height, width, 3), 127, np.uint8)
+            for clip in range(header.clip_at(first), header.clip_at(last - 1) + 1):
+                frames = reader.frames(clip, source_size=source_size)
+                shown = header.plan(clip)
+                if (0, clip) in reader.damage:
+                    frames = np.broadcast_to(previous, (len(shown.kept), height, width, 3))
+                at = shown.frames[0]
+                frames = _enlarged(frames, height, width)
+                sink.write(frames[max(0, first - at) : last - at])
+                previous = frames[-1]
+                if progress is not None:
+                    progress(min(last, at + len(frames)) - first, last - first)
+    damage += reader.damage.values()
+    complete = min(reader.levels, there.levels) == header.levels and not damage
+    warnings = () if side is None else tuple(side.warnings)
+    return DecodeReport(info, reader.levels, complete, tuple(damage), warnings)
+
+
+def _excerpt(video: VideoInfo, first: int, last: int, height: int, width: int) -> VideoInfo:
+    """Describe the frames from ``first`` to before ``last`` at another size."""
+    steps = video.time_steps[first:last]
+    return replace(
+        video,
+        width=width,
+        height=height,
+        frames=last - first,
+        time_steps=(0, *steps[1:]) if steps else (),
+    )
+
+
+def _side_player(
+    file: BinaryIO, header: Header, first: int, last: int, damage: list[FormatError] | None
+) -> SidePlayer | None:
+    """The sound of some frames; None where there is none, or it is damaged and ``damage`` takes that."""
+    try:
+        data = read_side(file, header)
+    except FormatError as error:
+        if damage is None:
+            raise
+        damage.append(error)
+        return None
+    if data is None or header.side is None:
+        return None
+    start = header.video.time_of(first)
+    end = None if last == header.video.frames else header.video.time_of(last)
+    return SidePlayer(data, header.side.lead_s, start, end, trimmed=first > 0)
+
+
+def symbol_digests(
+    source: Source,
+    *,
+    codec: Codec | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """Decode all symbols of a file or prefix, and return a SHA-256 for each complete level.
+
+    The digest is over the symbols as uint8 in the order clip, slice, row, column, channel; it is the
+    same on every machine. ``progress`` is called with the clips that are done and all of them.
+
+    Raises:
+        FormatError: The file is damaged.
+        WeightsError: It was made with other weights.
+
+    Example:
+        >>> import mptvc
+        >>> digests = mptvc.symbol_digests("out.mpt")
+        >>> len(digests), len(digests[0])
+        (3, 64)
+    """
+    codec = codec or load_codec()
+    with open_source(source) as (file, size):
+        reader = Decompressor(codec.clips, file, size, header=read_header(file, limits))
+        hashers = [hashlib.sha256() for _ in range(reader.levels)]
+        for clip in range(reader.header.clips):
+            for level, symbols in enumerate(reader.symbols(clip)):
+                fsq = codec.model.level(level).fsq
+                counted = fsq.to_symbols(symbols.to(codec.clips.device)).cpu().numpy()
+                hashers[level].update(np.ascontiguousarray(counted).tobytes())
+            if progress is not None:
+                progress(clip + 1, reader.header.clips)
+        return [hasher.hexdigest() for hasher in hashers]
+
+
+def _enlarged(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Frames of a clip that has fewer levels than the others, at their size by repetition."""
+    if frames.shape[1:3] == (height, width):
+        return frames
+    rows = np.arange(height) * frames.shape[1] // height
+    columns = np.arange(width) * frames.shape[2] // width
+    return frames[:, rows[:, None], columns]
+
+
+def _frame_range(video: VideoInfo, arrived: int, start: float, duration: float | None) -> tuple[int, int]:
+    """First frame and the frame after the last that are shown in the chosen time, of those arrived."""
+    times = np.cumsum(video.time_steps) * float(video.time_base) if video.time_steps else None
+    if times is None:
+        times = np.arange(video.frames) / float(video.frame_rate)
+    times = times[:arrived]
+    end = float("inf") if duration is None else start + duration
+    chosen = np.flatnonzero((times >= start - TIME_TOLERANCE) & (times < end - TIME_TOLERANCE))
+    if len(chosen) == 0:
+        span = f"from {start} s on" if duration is None else f"between {start} s and {end} s"
+        raise ValueError(f"no frame {span}; the last is at {times[-1]:.3f} s")
+    return int(chosen[0]), int(chosen[-1]) + 1

@@ -1,0 +1,189 @@
+"""Files of the format without any network: look inside, check, truncate.
+
+Needs neither torch nor PyAV, so these commands start at once.
+"""
+
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import BinaryIO
+
+from mptvc.errors import FormatError, MptError
+from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header, read_section, read_side
+from mptvc.format.header import Availability, Header, availability
+from mptvc.format.source import Source, open_source
+from mptvc.format.target import open_target, refuse_same
+
+_COPY_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What a file, or a prefix of one, holds.
+
+    Attributes:
+        header: The header.
+        size_bytes: Bytes that are there.
+        available: Complete levels and the share of the next.
+    """
+
+    header: Header
+    size_bytes: int
+    available: Availability
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the video in seconds, by its frame rate."""
+        return float(self.header.video.frames / self.header.video.frame_rate)
+
+    @property
+    def side_bytes(self) -> int:
+        """Bytes of sound and subtitles."""
+        return 0 if self.header.side is None else self.header.side.section.length
+
+    def level_bytes(self, level: int) -> int:
+        """Bytes of one level's sections."""
+        return sum(section.length for section in self.header.index[level])
+
+    def bpp(self, levels: int) -> float:
+        """Bits per source pixel of the first ``levels`` levels, with its header, without sound."""
+        video = self.header.video
+        pixels = video.width * video.height * video.frames
+        return 8 * self.header.picture_bytes(levels) / pixels
+
+
+def probe(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
+    """Read the header of a file or of a prefix of one.
+
+    Args:
+        source: Path, bytes or a binary file object.
+        limits: What to accept.
+
+    Raises:
+        FormatError: Not an ``.mpt``, or its header is cut or damaged.
+        LimitExceededError: The video is larger than the limits.
+        MptError: The file cannot be opened.
+
+    Example:
+        >>> import mptvc
+        >>> report = mptvc.probe("out.mpt", limits=mptvc.Limits(max_frames=1000))
+        >>> report.header.video.width, report.header.video.colour.range, report.available.levels
+        (512, 0, 3)
+    """
+    with open_source(source) as (file, size):
+        header = read_header(file, limits)
+        return FileReport(header, size, availability(header, size))
+
+
+def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
+    """Check every checksum of a file or of a prefix of one.
+
+    Args:
+        source: Path, bytes or a binary file object.
+        limits: What to accept.
+
+    Raises:
+        FormatError: The first damage that is found; `CorruptPacketError` names level and clip.
+        MptError: The file cannot be opened.
+
+    Example:
+        >>> import mptvc, pathlib
+        >>> data = bytearray(pathlib.Path("out.mpt").read_bytes())
+        >>> data[-1] ^= 1
+        >>> try:
+        ...     mptvc.verify(bytes(data))
+        ... except mptvc.CorruptPacketError as error:
+        ...     print(error.level)
+        2
+    """
+    with open_source(source) as (file, size):
+        header = read_header(file, limits)
+        read_side(file, header)
+        for level in range(header.levels):
+            for clip in range(header.clips):
+                read_section(file, header, level, clip)
+        report = FileReport(header, size, availability(header, size))
+        if size > header.prefix_bytes(header.levels):
+            end = header.prefix_bytes(header.levels)
+            raise FormatError(f"{size - end} bytes follow the last section", offset=end)
+        return report
+
+
+def truncate(
+    source: Source,
+    target: str | Path | BinaryIO,
+    *,
+    levels: int | None = None,
+    max_bytes: int | None = None,
+    max_bitrate: float | None = None,
+    force: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+) -> FileReport:
+    """Copy the longest prefix that ends with a whole level and keeps to the limit.
+
+    Args:
+        source: Path, bytes or a binary file object.
+        target: Path or a binary file object.
+        levels: Levels to keep.
+        max_bytes: Largest size of the result.
+        max_bitrate: Largest mean bit rate in bits a second.
+        force: Replace an existing target.
+        limits: What to accept.
+
+    Returns:
+        What the target holds.
+
+    Raises:
+        FormatError: The source is no ``.mpt``, or lacks the levels.
+        MptError: Not even the first level fits, or the target cannot be written.
+        ValueError: Not exactly one limit, or one out of range.
+
+    Example:
+        >>> import mptvc
+        >>> mptvc.truncate("out.mpt", "preview.mpt", levels=1).available.levels
+        1
+    """
+    if sum(limit is not None for limit in (levels, max_bytes, max_bitrate)) != 1:
+        raise ValueError("give exactly one of levels, max_bytes and max_bitrate")
+    if max_bitrate is not None and not isfinite(max_bitrate):
+        raise ValueError(f"max_bitrate is a finite number, found {max_bitrate}")
+    with open_source(source) as (file, size):
+        header = read_header(file, limits)
+        report = FileReport(header, size, availability(header, size))
+        if levels is None:
+            levels = _fitting_levels(report, max_bytes, max_bitrate)
+        if not 1 <= levels <= header.levels:
+            raise ValueError(f"levels is 1 to {header.levels}, found {levels}")
+        if levels > report.available.levels:
+            raise FormatError(
+                f"the file is cut: it has {report.available.levels} complete levels", offset=size
+            )
+        length = header.prefix_bytes(levels)
+        file.seek(0)
+        if isinstance(target, str | Path):
+            refuse_same(source, target)
+        with open_target(target, force=force) as out:
+            _copy(file, out, length)
+    return FileReport(header, length, availability(header, length))
+
+
+def _fitting_levels(report: FileReport, max_bytes: int | None, max_bitrate: float | None) -> int:
+    limit = max_bytes if max_bytes is not None else int((max_bitrate or 0) * report.duration_s / 8)
+    header = report.header
+    fitting = sum(header.prefix_bytes(k + 1) <= limit for k in range(report.available.levels))
+    if report.available.levels == 0:
+        raise FormatError("the file is cut: it has no complete level", offset=report.size_bytes)
+    if fitting == 0:
+        sound = f" ({report.side_bytes} of them sound)" if report.side_bytes else ""
+        needed = f"level 0 needs {header.prefix_bytes(1)} bytes{sound}"
+        raise MptError(f"{needed}, the limit allows {limit}: raise it")
+    return fitting
+
+
+def _copy(source: BinaryIO, target: BinaryIO, length: int) -> None:
+    while length > 0:
+        chunk = source.read(min(_COPY_BYTES, length))
+        if not chunk:
+            raise FormatError("the file became shorter while it was read")
+        target.write(chunk)
+        length -= len(chunk)

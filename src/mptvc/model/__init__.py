@@ -1,0 +1,1 @@
+"""Networks and the integer entropy model: tensors in, tensors out."""

@@ -1,0 +1,233 @@
+"""Every number that shapes the model, as frozen dataclasses that travel with the weights as JSON.
+
+This module validates; it knows nothing of tensors, files or the entropy coder.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
+from typing import Any
+
+from mptvc.errors import WeightsError
+
+#: Largest half width of a channel's values; bounds the integer entropy model's inputs.
+MAX_HALF = 63
+
+
+@dataclass(frozen=True)
+class LevelConfig:
+    """One level of the pyramid: its channels and the size of its networks.
+
+    Attributes:
+        values: Number of FSQ values of each channel, odd, 3 to 127; its length is the number of
+            channels. Channels come in the order of decreasing variance.
+        dim: Width of the token stream in ``analysis`` and ``synthesis``.
+        blocks: Attention blocks in each of the two networks.
+        groups: Sizes of the channel groups that are coded one after the other.
+        hidden: Hidden width of the entropy model.
+        detail: How many times larger than 1/2^(K-1-k) of the source the level's picture is; its patches are
+            as many times wider, so the token grid does not depend on it.
+        linear: How many of the channels, the last ones, a linear map carries past the attention.
+    """
+
+    values: tuple[int, ...]
+    dim: int
+    blocks: int
+    groups: tuple[int, ...]
+    hidden: int
+    detail: int = 1
+    linear: int = 0
+
+    @property
+    def channels(self) -> int:
+        """Number of latent channels of a token."""
+        return len(self.values)
+
+    @property
+    def attended(self) -> int:
+        """Number of the channels that come out of the attention, the first ones."""
+        return self.channels - self.linear
+
+    @property
+    def halves(self) -> tuple[int, ...]:
+        """Largest absolute value of each channel once it is centred on zero."""
+        return tuple(v // 2 for v in self.values)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The whole model.
+
+    Attributes:
+        levels: From the coarsest to the finest; a token of level k spans ``patch_size * 2^(K-1-k)`` pixels of
+            the source.
+        patch_frames: Frames in a token.
+        patch_size: Height and width of a token in pixels of a level whose ``detail`` is 1.
+        clip_frames: Coded frames in a clip, a multiple of ``patch_frames``.
+        window: Tokens that attention sees to each side along y and x.
+        heads: Attention heads for each of the three axes.
+        head_dim: Width of a head, even.
+        mlp_ratio: Hidden width of the MLP over ``dim``.
+        rope_base: Base of the rotary embedding's geometric frequencies.
+        phase_jump: Temporal phase added at every shot cut. Of 3000 to 30000 the default leaves positions in
+            different shots least in phase, for up to seven cuts in a clip.
+        phase_gain: Score of two temporal positions that are in phase.
+        hyper_channels: Channels of the hyper-latent.
+        hyper_values: FSQ values of a hyper channel, odd.
+        hyper_stride: Tokens along y and x that share one hyper token.
+        scales: Number of scales in the entropy model's table.
+    """
+
+    levels: tuple[LevelConfig, ...]
+    patch_frames: int = 4
+    patch_size: int = 8
+    clip_frames: int = 32
+    window: int = 4
+    heads: int = 2
+    head_dim: int = 16
+    mlp_ratio: int = 4
+    rope_base: float = 10000.0
+    phase_jump: float = 15476.0
+    phase_gain: float = 18.0
+    hyper_channels: int = 32
+    hyper_values: int = 15
+    hyper_stride: int = 4
+    scales: int = 48
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            WeightsError: A field is outside its range.
+        """
+        _check(1 <= len(self.levels) <= 8, "1 to 8 levels", len(self.levels))
+        for level in self.levels:
+            _check(1 <= level.channels <= 1024, "1 to 1024 channels", level.channels)
+            for value in level.values:
+                _check(value % 2 == 1 and 3 <= value <= 2 * MAX_HALF + 1, "odd values", value)
+            _check(sum(level.groups) == level.channels, "groups that cover the channels", sum(level.groups))
+            _check(all(g > 0 for g in level.groups), "groups above zero", level.groups)
+            _check(0 <= level.linear < level.channels, "fewer linear channels than channels", level.linear)
+            _check(level.attended <= level.dim <= 2048, "dim from attended channels to 2048", level.dim)
+            _check(0 <= level.blocks <= 32, "0 to 32 blocks", level.blocks)
+            _check(1 <= level.hidden <= 512, "1 to 512 hidden", level.hidden)
+            _check(level.detail in (1, 2), "detail 1 or 2", level.detail)
+        _check(self.levels[-1].detail == 1, "detail 1 of the finest level", self.levels[-1].detail)
+        _check(1 <= self.patch_frames <= 16, "patch_frames 1 to 16", self.patch_frames)
+        _check(self.patch_size in (2, 4, 8, 16), "patch_size 2, 4, 8 or 16", self.patch_size)
+        _check(
+            self.clip_frames % self.patch_frames == 0 and self.patch_frames <= self.clip_frames <= 256,
+            "clip_frames a multiple of patch_frames, at most 256",
+            self.clip_frames,
+        )
+        _check(1 <= self.window <= 64, "window 1 to 64", self.window)
+        _check(1 <= self.heads <= 64, "heads 1 to 64", self.heads)
+        _check(self.head_dim % 2 == 0 and 2 <= self.head_dim <= 256, "even head_dim", self.head_dim)
+        _check(1 <= self.mlp_ratio <= 8, "mlp_ratio 1 to 8", self.mlp_ratio)
+        _check(1.0 < self.rope_base <= 1e6, "rope_base above 1", self.rope_base)
+        _check(0.0 <= self.phase_jump <= 1e6, "phase_jump from 0", self.phase_jump)
+        _check(0.0 <= self.phase_gain <= 100.0, "phase_gain 0 to 100", self.phase_gain)
+        _check(1 <= self.hyper_channels <= 256, "hyper_channels 1 to 256", self.hyper_channels)
+        _check(
+            self.hyper_values % 2 == 1 and 3 <= self.hyper_values <= 2 * MAX_HALF + 1,
+            "odd hyper_values",
+            self.hyper_values,
+        )
+        _check(1 <= self.hyper_stride <= 16, "hyper_stride 1 to 16", self.hyper_stride)
+        _check(2 <= self.scales <= 64, "scales 2 to 64", self.scales)
+
+    @property
+    def clip_slices(self) -> int:
+        """Temporal slices of tokens in a full clip."""
+        return self.clip_frames // self.patch_frames
+
+    @property
+    def base_values(self) -> int:
+        """Pixel values in the coarser picture's patch under a token, three colours included."""
+        return 3 * self.patch_frames * self.patch_size**2
+
+    def patch_side(self, level: int) -> int:
+        """Height and width of a level's patches in pixels of its picture."""
+        return self.patch_size * self.levels[level].detail
+
+    def patch_values(self, level: int) -> int:
+        """Pixel values in one patch of a level, three colours included."""
+        return 3 * self.patch_frames * self.patch_side(level) ** 2
+
+    def shrink(self, level: int) -> int:
+        """Size of the source over that of a level's picture."""
+        return (1 << (len(self.levels) - 1 - level)) // self.levels[level].detail
+
+    @property
+    def multiple(self) -> int:
+        """Width and height of the source are padded to a multiple of this many pixels."""
+        return self.patch_size << (len(self.levels) - 1)
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON text, without later fields that have their first meaning.
+
+        The identity of weights is taken over this text, so that of the first weights must not change.
+        """
+        raw = asdict(self)
+        for level in raw["levels"]:
+            for name, value in _LATER_FIELDS[LevelConfig].items():
+                if level[name] == value:
+                    del level[name]
+        return json.dumps(raw, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelConfig":
+        """Read a configuration from JSON text.
+
+        Raises:
+            WeightsError: The text is not JSON, or a field is missing, unknown or out of range.
+        """
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise WeightsError(f"config.json is not JSON: {error}") from error
+        _check(isinstance(raw, dict) and isinstance(raw.get("levels"), list), "levels", type(raw))
+        levels = tuple(_build(LevelConfig, level) for level in raw["levels"])
+        config: ModelConfig = _build(cls, {**raw, "levels": levels})
+        return config
+
+
+#: Fields that the first weights do not have, with the values that these mean.
+_LATER_FIELDS: dict[type, dict[str, Any]] = {LevelConfig: {"detail": 1, "linear": 0}}
+
+
+def _check(condition: bool, expected: str, found: object) -> None:
+    if not condition:
+        raise WeightsError(f"config.json: expected {expected}, found {found}")
+
+
+def _build(kind: type, raw: Any) -> Any:
+    """Make a dataclass from a mapping with exactly its fields, lists turned into tuples."""
+    _check(isinstance(raw, dict), f"an object for {kind.__name__}", type(raw).__name__)
+    raw = {**_LATER_FIELDS.get(kind, {}), **raw}
+    kinds = {field.name: field.type for field in fields(kind)}
+    _check(
+        not kinds.keys() - raw.keys(), f"the fields of {kind.__name__}", f"none named {_first(kinds, raw)}"
+    )
+    _check(not raw.keys() - kinds.keys(), f"the fields of {kind.__name__}", f"one named {_first(raw, kinds)}")
+    return kind(**{name: _field(name, kinds[name], value) for name, value in raw.items()})
+
+
+def _first(some: dict[str, Any], others: dict[str, Any]) -> str:
+    """A name that only the first mapping has, for a message."""
+    return next((repr(name)[:40] for name in some if name not in others), "")
+
+
+def _field(name: str, kind: Any, value: Any) -> Any:
+    """One field's value in its own type."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        _check(is_number and isfinite(value) and int(value) == value, f"an integer for {name}", value)
+        return int(value)
+    if kind is float:
+        _check(is_number and abs(value) < 1e300, f"a number for {name}", str(value)[:40])
+        return float(value)
+    _check(isinstance(value, list | tuple), f"a list for {name}", value)
+    if name in ("values", "groups"):
+        _check(all(type(v) is int for v in value), f"integers for {name}", value)
+    return tuple(value)

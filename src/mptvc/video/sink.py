@@ -1,0 +1,342 @@
+"""Video files written through PyAV: H.264, FFV1, Y4M, PNG folders; and arrays.
+
+Output goes to a temporary file or folder beside the target and is renamed when it is complete. MP4 and
+MKV keep uneven time stamps, rotation and colour tags; the pixel aspect is kept by H.264 and its like,
+which store it themselves. Y4M keeps the colour range alone, so it is written with the usual matrix.
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
+
+from mptvc.errors import VideoError
+from mptvc.format.header import Colour, VideoInfo
+from mptvc.format.target import move_into_place, part_path, refuse_existing, refuse_other_files, remove
+from mptvc.video.ffmpeg import same_scheduling
+from mptvc.video.sound import REFUSALS, SidePlayer
+from mptvc.video.source import ACCURATE, FULL, LIMITED, MATRICES, matrix_code, reason
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How to write a video.
+
+    Attributes:
+        format: ``mp4``, ``mkv``, ``y4m``, ``png`` (a folder) or ``npy``; None goes by the name.
+        codec: Video codec of FFmpeg for mp4 and mkv, such as ``libx264`` or ``ffv1``; None chooses.
+        crf: Quality of the codec, lower is better.
+        pix_fmt: Pixel format of FFmpeg; None chooses.
+    """
+
+    format: str | None = None
+    codec: str | None = None
+    crf: int = 12
+    pix_fmt: str | None = None
+
+
+#: Codecs that take a quality in ``crf``.
+_CRF_CODECS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9")
+_FORMATS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mp4",
+    ".mkv": "mkv",
+    ".y4m": "y4m",
+    ".npy": "npy",
+    "": "png",
+}
+_STREAMED = ("y4m", "mkv")
+_TAGGED = ("mp4", "mkv")
+#: Names of the files in a folder of PNG, for FFmpeg and as a pattern.
+_FRAME, _FRAMES = "frame_%06d.png", "frame_*.png"
+
+
+def output_format(target: str, options: OutputOptions) -> str:
+    """The output format that a name and options ask for.
+
+    Raises:
+        ValueError: The name says nothing and no format is given, or the format is unknown or cannot
+            be written to standard output.
+    """
+    if target == "-" and options.format not in _STREAMED:
+        raise ValueError("standard output needs --format y4m or mkv")
+    if options.format is not None:
+        if options.format not in _FORMATS.values():
+            raise ValueError(f"format is one of mp4, mkv, y4m, png, npy; found {options.format}")
+        return options.format
+    suffix = Path(target).suffix.lower()
+    if suffix not in _FORMATS:
+        raise ValueError(f"cannot tell the format from {suffix}: use --format")
+    return _FORMATS[suffix]
+
+
+class VideoSink:
+    """Writes frames to a file, a folder or a stream; the target appears when all is written.
+
+    Args:
+        target: Path, or a binary file for y4m and mkv.
+        info: Describes the frames; width, height and number are those of what is written.
+        options: Format and codec.
+        side: Sound and subtitles to write along, where the format holds any.
+        force: Replace an existing target.
+
+    Raises:
+        MptError: The target exists.
+        VideoError: The codec does not exist or cannot be opened, or a folder would replace a file or a
+            file a folder.
+        ValueError: The format does not follow from the name, or cannot be streamed.
+    """
+
+    def __init__(
+        self,
+        target: Path | BinaryIO,
+        info: VideoInfo,
+        options: OutputOptions,
+        *,
+        side: SidePlayer | None = None,
+        force: bool = False,
+    ) -> None:
+        self._target, self._info, self._force = target, info, force
+        self._name = str(target) if isinstance(target, Path) else "standard output"
+        self._kind = output_format(str(target) if isinstance(target, Path) else "-", options)
+        self._stamps = _stamps(info) if self._kind in _TAGGED else []
+        self._side = side if self._kind in _TAGGED else None
+        if side is not None and self._side is None:
+            side.warnings.append(f"{self._kind} holds no sound or subtitles: those of the video are left out")
+        if isinstance(target, Path):
+            refuse_existing(target, force, folder=self._kind == "png")
+            if self._kind == "png":
+                refuse_other_files(target, _FRAMES)
+            self._part: Path | None = part_path(target, folder=self._kind == "png")
+        else:
+            self._part = None
+        try:
+            self._open(options)
+        except BaseException:
+            self._discard()
+            raise
+
+    def _open(self, options: OutputOptions) -> None:
+        self._array: np.memmap | None = None
+        self._container: av.container.OutputContainer | None = None
+        info = self._info
+        where: str | Path | BinaryIO = self._part if self._part is not None else self._target
+        if self._kind == "npy" and isinstance(where, Path):
+            self._array, self._count = _mapped_array(where, self._name, info), 0
+            return
+        codec, pix_fmt = _codec(self._kind, options, info)
+        self._colour = _carried_colour(self._kind, info.colour, pix_fmt)
+        container_format = {
+            "mp4": "mp4", "mkv": "matroska", "y4m": "yuv4mpegpipe", "png": "image2",
+        }[self._kind]  # fmt: skip
+        if self._kind == "png":
+            where = f"{where}/{_FRAME}"
+        name = str(where) if isinstance(where, str | Path) else where
+        extra = {"movflags": "+faststart"} if self._kind == "mp4" else {}
+        try:
+            self._container = av.open(name, "w", format=container_format, options=extra)
+            self._add_stream(codec, pix_fmt, options.crf)
+            if self._side is not None:
+                self._side.add_streams(self._container)
+        except REFUSALS as error:
+            raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
+
+    def _add_stream(self, codec: str, pix_fmt: str, crf: int) -> None:
+        if self._container is None:
+            return
+        info = self._info
+        stream = self._container.add_stream(codec, rate=info.frame_rate)
+        if not isinstance(stream, av.VideoStream):
+            raise ValueError(f"{codec} is no video codec")
+        context = stream.codec_context
+        stream.width, stream.height, stream.pix_fmt = info.width, info.height, pix_fmt
+        self._tick = info.time_base if self._stamps else 1 / info.frame_rate
+        context.time_base = self._tick
+        context.sample_aspect_ratio = info.pixel_aspect
+        if codec in _CRF_CODECS:
+            context.options = {"crf": str(crf)}
+        if codec == "libx265":
+            context.options |= {"x265-params": "log-level=error"}
+        colour = self._colour
+        context.color_primaries, context.color_trc = colour.primaries, colour.transfer
+        context.colorspace, context.color_range = colour.matrix, colour.range
+        if info.rotation and self._kind in _TAGGED:
+            stream.set_display_rotation(info.rotation)
+        with same_scheduling():
+            context.open()
+        self._stream, self._pix_fmt, self._count = stream, pix_fmt, 0
+
+    def write(self, frames: np.ndarray) -> None:
+        """Append frames uint8 ``[T, H, W, 3]``.
+
+        Raises:
+            ValueError: They have another size than the sink.
+            VideoError: The codec or the disk refuses them.
+        """
+        if frames.shape[1:] != (self._info.height, self._info.width, 3):
+            raise ValueError(f"frames of {frames.shape[1:]} in a video of another size")
+        if self._array is not None:
+            self._array[self._count : self._count + len(frames)] = frames
+            self._count += len(frames)
+            return
+        for pixels in frames:
+            frame = self._to_frame(pixels)
+            frame.pts = self._stamps[self._count] if self._stamps else self._count
+            self._count += 1
+            self._play(frame.pts * self._tick)
+            self._mux(frame)
+
+    def _to_frame(self, pixels: np.ndarray) -> VideoFrame:
+        rgb = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        if self._pix_fmt == "rgb24":
+            return rgb
+        if _is_rgb(self._pix_fmt):
+            return rgb.reformat(format=self._pix_fmt)
+        colour = self._colour
+        frame = rgb.reformat(
+            format=self._pix_fmt,
+            dst_colorspace=matrix_code(colour, self._info.height),
+            src_color_range=ColorRange(FULL),
+            dst_color_range=ColorRange(colour.range or LIMITED),
+            interpolation=int(ACCURATE),
+        )
+        frame.colorspace, frame.color_range = colour.matrix, colour.range
+        return frame
+
+    def _play(self, until: Fraction | None) -> None:
+        """Write the sound that starts before a time; all that is left for None."""
+        if self._side is None or self._container is None:
+            return
+        try:
+            self._side.play(self._container, until)
+        except REFUSALS as error:
+            raise VideoError(f"cannot write sound to {self._name}: {reason(error)}") from error
+
+    def _mux(self, frame: VideoFrame | None) -> None:
+        if self._container is None:
+            return
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except REFUSALS as error:
+            raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
+
+    def commit(self) -> None:
+        """Finish the file and move it to its place.
+
+        Raises:
+            VideoError: The file cannot be finished, or the target has appeared in the meantime.
+        """
+        if self._array is not None:
+            self._array.flush()
+            self._array = None
+        self._play(None)
+        self._mux(None)
+        if self._container is not None:
+            try:
+                self._container.close()
+            except REFUSALS as error:
+                raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
+            self._container = None
+        if self._part is not None and isinstance(self._target, Path):
+            if self._kind == "png":
+                refuse_other_files(self._target, _FRAMES)
+            move_into_place(self._part, self._target, self._force)
+            self._part = None
+
+    def _discard(self) -> None:
+        self._array = None
+        if self._container is not None:
+            with suppress(av.FFmpegError, OSError):
+                self._container.close()
+            self._container = None
+        if self._part is not None:
+            remove(self._part)
+            self._part = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Commit, or on an error leave nothing behind."""
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            self._discard()
+
+
+def _mapped_array(path: Path, name: str, info: VideoInfo) -> np.memmap:
+    """An array of all frames in a file, which takes its room at once: later, a full disk ends the process.
+
+    Raises:
+        VideoError: There is no room.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, "w+", np.uint8, (info.frames, info.height, info.width, 3))
+        if hasattr(os, "posix_fallocate"):
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise VideoError(f"cannot write {name}: {reason(error)}") from error
+    return array
+
+
+def _stamps(info: VideoInfo) -> list[int]:
+    """Time stamp of each frame, empty at a constant rate; no two are equal, containers refuse that."""
+    if not info.time_steps:
+        return []
+    order = np.arange(info.frames)
+    rising: list[int] = (np.maximum.accumulate(np.cumsum(info.time_steps) - order) + order).tolist()
+    return rising
+
+
+def _carried_colour(kind: str, colour: Colour, pix_fmt: str) -> Colour:
+    """The tags that a file can carry and that say how its pixels were converted."""
+    if kind == "png":
+        return Colour()
+    if kind == "y4m":
+        return Colour(range=colour.range)
+    if _is_rgb(pix_fmt):
+        return replace(colour, matrix=2, range=0)
+    return colour if colour.matrix in MATRICES else replace(colour, matrix=2)
+
+
+def _is_rgb(pix_fmt: str) -> bool:
+    return pix_fmt.startswith(("rgb", "bgr", "gbr"))
+
+
+def _codec(kind: str, options: OutputOptions, info: VideoInfo) -> tuple[str, str]:
+    """Codec and pixel format; odd sizes cannot be subsampled, so they keep full chroma."""
+    codec = options.codec or {"y4m": "wrapped_avframe", "png": "png"}.get(kind, "libx264")
+    _require_encoder(codec)
+    if options.pix_fmt:
+        return codec, options.pix_fmt
+    if kind == "png":
+        return codec, "rgb24"
+    if codec == "ffv1":
+        return codec, "bgr0"
+    odd = info.width % 2 or info.height % 2
+    return codec, "yuv444p" if odd or kind == "y4m" else "yuv420p"
+
+
+def _require_encoder(name: str) -> None:
+    try:
+        is_video = av.Codec(name, "w").type == "video"
+    except ValueError:
+        is_video = False
+    if not is_video:
+        raise VideoError(f"{name} is no video codec that FFmpeg writes here; libx264 and ffv1 are")
