@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from mptvc import cuts
 from mptvc.errors import MptError, VideoError
 from mptvc.format.header import Colour, VideoInfo
+from mptvc.video import cuts
 from mptvc.video.cuts import detect_shots
 from mptvc.video.sink import OutputOptions, VideoSink, output_format
 from mptvc.video.source import SourceFrame, VideoSource
