@@ -42,18 +42,18 @@ STREAM = """
 import sys, numpy as np, torch, mptvc, mptvc.codec.patches
 
 class Idle(mptvc.codec.patches.ClipCoder):
-    def encode_clip(self, frames, header, scenes, control):
-        return [mptvc.codec.patches.CodedLevel(torch.zeros(1), bytes(100), 0) for _ in range(header.levels)]
+    def encode_clip(self, frames, geometry, shots, control):
+        return [mptvc.codec.patches.CodedLevel(torch.zeros(1), bytes(100), 0) for _ in range(3)]
     def unpack_level(self, *_):
         return torch.zeros(1)
-    def decode_clip(self, symbols, header, clip, source_size=True):
-        return np.zeros((len(header.plan(clip).frames), header.video.height, header.video.width, 3), np.uint8)
+    def decode_clip(self, symbols, gains, geometry, shots, source_size=True):
+        return np.zeros((4 * len(shots), geometry.height, geometry.width, 3), np.uint8)
 
 def peak():
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
     return int(status["VmHWM"].split()[0]) >> 10
 
-full = mptvc.load(device="cpu").clips
+full = mptvc.load(device="cpu").coder
 codec = mptvc.Codec(Idle(full.model, entropy_id=full.entropy_id, weights_id=full.weights_id))
 for frames in (100, 260):
     target = f"{sys.argv[1]}/{frames}.mpt"

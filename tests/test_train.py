@@ -86,17 +86,17 @@ def test_batch_depends_on_seed_and_number_alone(tmp_path):
 def test_crops_have_their_shape_even_from_small_shots(tmp_path):
     sampler = CropSampler(stored(tmp_path / "shots", [moving_video(3, 40, 50)]), 0, 4)
     for number in range(20):
-        pixels, scenes = sampler.batch(SHAPE, number)
+        pixels, shots = sampler.batch(SHAPE, number)
         assert pixels.shape == (2, 3, 8, 64, 64)
-        assert scenes.shape == (2, 2)
+        assert shots.shape == (2, 2)
 
 
 def test_joined_shots_meet_at_a_patch(tmp_path):
     light, dark = np.full((9, 64, 64, 3), 250, np.uint8), np.full((9, 64, 64, 3), 5, np.uint8)
     sampler, joined = CropSampler(stored(tmp_path / "shots", [light, dark]), 0, 4), 0
     for number in range(60):
-        pixels, scenes = sampler.batch(SHAPE, number)
-        for clip, shot in zip(pixels.float().mean((1, 3, 4)), scenes, strict=True):
+        pixels, shots = sampler.batch(SHAPE, number)
+        for clip, shot in zip(pixels.float().mean((1, 3, 4)), shots, strict=True):
             assert clip[:4].std() == clip[4:].std() == 0
             joined += int(shot[1] != shot[0])
             assert shot[1] != shot[0] or clip[0] == clip[4]
@@ -110,11 +110,11 @@ def test_training_lowers_the_loss(shards):
     config = replace(quick_config(minutes=(1, 0, 0)), warmup_steps=100)
     trainer = LevelTrainer(model, 0, config, sampler, torch.bfloat16)
     trainer.init_klt()
-    pixels, scenes = sampler.batch(CropShape(8, 8, 64), 999)
+    pixels, shots = sampler.batch(CropShape(8, 8, 64), 999)
 
     def loss():
         with torch.no_grad():
-            (out,) = model(to_video(pixels), scenes, levels=1)
+            (out,) = model(to_video(pixels), shots, levels=1)
         return float(out.bits + trainer.lmbda * out.squared_error)
 
     before = loss()
@@ -164,7 +164,7 @@ def test_whole_run_makes_weights_that_code_video(shards, tmp_path):
                  init=build_model(*read_weights(tmp_path)))  # fmt: skip
     assert more.held_out == []
     write_weights(more.model, tmp_path / "more")
-    assert mptvc.load(tmp_path / "more").clips.weights_id != codec.clips.weights_id
+    assert mptvc.load(tmp_path / "more").coder.weights_id != codec.coder.weights_id
 
 
 def test_stopped_and_continued_run_equals_an_uninterrupted_one(shards, tmp_path):
@@ -365,11 +365,11 @@ def test_small_held_out_shots_are_extended(tmp_path, shape):
     np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8))
     (shot,) = find_shards(tmp_path).values()
     config = default_model_config()
-    pixels, scenes = validation_clip(shot, config)
+    pixels, shots = validation_clip(shot, config)
     assert [n % m for n, m in zip(pixels.shape[2:], (4, config.multiple, config.multiple), strict=True)] == [
         0
     ] * 3
-    (row,) = validate(Model(config), [(pixels, scenes)], 1, torch.float32)
+    (row,) = validate(Model(config), [(pixels, shots)], 1, torch.float32)
     assert np.isfinite(row["bpp"])
     assert np.isfinite(row["psnr"])
 

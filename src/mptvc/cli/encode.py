@@ -186,13 +186,14 @@ def _stoppable(
 
 
 def _show(target: str, header: mptvc.Header, as_json: bool, quiet: bool) -> None:
-    sizes = [header.prefix_bytes(k + 1) for k in range(header.levels)]
-    pixels = header.video.width * header.video.height * header.video.frames
+    sizes = [header.prefix_bytes(k + 1) for k in range(header.num_levels)]
+    pixels = header.video.width * header.video.height * header.video.num_frames
     bpp = ", ".join(
-        f"{prefix_name(k + 1)} {8 * header.picture_bytes(k + 1) / pixels:.4f}" for k in range(header.levels)
+        f"{prefix_name(k + 1)} {8 * header.picture_bytes(k + 1) / pixels:.4f}"
+        for k in range(header.num_levels)
     )
     if as_json and target != "-":
-        print_json({"output": target, "frames": header.video.frames, "prefix_bytes": sizes})
+        print_json({"output": target, "frames": header.video.num_frames, "prefix_bytes": sizes})
     say(quiet, f"{target}: {sizes[-1]} bytes, bits per pixel: {bpp}")
 
 

@@ -140,7 +140,7 @@ def verify(
         try:
             data = _input(name)
             report = mptvc.verify(data, limits=limits)
-            there, levels = report.available, report.header.levels
+            there, levels = report.available, report.header.num_levels
             result |= {"levels": levels, "complete_levels": there.levels}
             result["next_level_share"] = there.next_share
             if there.levels == 0:
@@ -193,8 +193,11 @@ def tokens(
         header = mptvc.import_tokens(source, target, codec=codec, force=force, limits=limits)
     else:
         header = mptvc.export_tokens(source, target, levels=levels, codec=codec, force=force, limits=limits)
-    kept = header.levels if back else levels or mptvc.probe(source, limits=limits).available.levels
-    shapes = [[header.slices, *header.grid(k), codec.model.config.levels[k].channels] for k in range(kept)]
+    kept = header.num_levels if back else levels or mptvc.probe(source, limits=limits).available.levels
+    shapes = [
+        [header.shots.num_slices, *header.geometry.grid(k), codec.model.config.levels[k].channels]
+        for k in range(kept)
+    ]
     if as_json:
         print_json({"output": target, "levels": shapes})
     say(quiet, f"{target}: tokens {', '.join('x'.join(map(str, shape)) for shape in shapes)}")

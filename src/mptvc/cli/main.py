@@ -178,11 +178,12 @@ def decode(
     video = report.video
     if as_json and target != "-":
         damage = [str(error) for error in report.damage]
-        print_json({"output": target, "levels": report.levels, "frames": video.frames, "damage": damage})
+        print_json({"output": target, "levels": report.levels, "frames": video.num_frames, "damage": damage})
     note = "" if report.complete else " (the file has more)"
     say(
         quiet,
-        f"{target}: {video.frames} frames {video.width}x{video.height}, {prefix_name(report.levels)}{note}",
+        f"{target}: {video.num_frames} frames {video.width}x{video.height}, "
+        f"{prefix_name(report.levels)}{note}",
     )
     if report.damage:
         raise typer.Exit(EXIT_DAMAGED)

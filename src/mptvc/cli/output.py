@@ -158,33 +158,33 @@ def describe(report: FileReport) -> dict[str, Any]:
     return {
         "width": video.width,
         "height": video.height,
-        "frames": video.frames,
+        "frames": video.num_frames,
         "frame_rate": str(video.frame_rate),
         "variable_frame_rate": bool(video.time_steps),
         "duration_s": report.duration_s,
         "pixel_aspect": str(video.pixel_aspect),
         "rotation": video.rotation,
         "colour": asdict(video.colour),
-        "shots": list(header.shots),
-        "clips": header.clips,
+        "shots": list(header.shots.lengths),
+        "clips": header.shots.num_clips,
         "weights_id": header.weights_id.hex(),
         "entropy_id": header.entropy_id.hex(),
         "header_bytes": header.size_bytes,
         "size_bytes": report.size_bytes,
-        "sound_bytes": report.side_bytes,
+        "sound_bytes": report.header.side_bytes,
         "complete_levels": report.available.levels,
         "next_level_share": report.available.next_share,
         "levels": [
             {
                 "bytes": report.level_bytes(k),
                 "prefix_bytes": header.prefix_bytes(k + 1),
-                "bpp": report.bpp(k + 1),
+                "bpp": report.header.bpp(k + 1),
                 "bitrate": 8 * header.prefix_bytes(k + 1) / report.duration_s,
-                "tokens": list(header.grid(k)),
-                "tiles": asdict(header.tiles[k]),
-                "gains": [header.gain(k, clip) for clip in range(header.clips)],
+                "tokens": list(header.geometry.grid(k)),
+                "tiles": asdict(header.geometry.tiles[k]),
+                "gains": [header.clip_gains(clip)[k] for clip in range(header.shots.num_clips)],
             }
-            for k in range(header.levels)
+            for k in range(header.num_levels)
         ],
     }
 
@@ -194,34 +194,34 @@ def print_report(out: Console, name: str, report: FileReport) -> None:
     header, video = report.header, report.header.video
     timing = "variable, mean " if video.time_steps else ""
     out.print(
-        f"[bold]{escape(name)}[/]  {video.width}x{video.height}, {video.frames} frames at "
+        f"[bold]{escape(name)}[/]  {video.width}x{video.height}, {video.num_frames} frames at "
         f"{timing}{float(video.frame_rate):g} fps, {report.duration_s:.2f} s, "
-        f"{counted(len(header.shots), 'shot')}, {counted(header.clips, 'clip')}",
+        f"{counted(len(header.shots.lengths), 'shot')}, {counted(header.shots.num_clips, 'clip')}",
         soft_wrap=True,
     )
     there = report.available
-    sound = f" ({report.side_bytes} of them sound)" if report.side_bytes else ""
+    sound = f" ({report.header.side_bytes} of them sound)" if report.header.side_bytes else ""
     state = (
         "complete"
-        if there.levels == header.levels
-        else _prefix(there.levels, header.levels, there.next_share)
+        if there.levels == header.num_levels
+        else _prefix(there.levels, header.num_levels, there.next_share)
     )
     out.print(
         f"weights {header.weights_id.hex()[:16]}, {report.size_bytes} bytes{sound}, {state}", soft_wrap=True
     )
     names = ("level", "bytes", "head -c N", "bpp", "kbit/s", "quality, dB", "tokens", "tiles")
     table = Table(*number_columns(*names), box=None)
-    for k in range(header.levels):
-        gains = [header.gain(k, clip) for clip in range(header.clips)]
-        prefix, grid = header.prefix_bytes(k + 1), header.tiles[k]
+    for k in range(header.num_levels):
+        gains = [header.clip_gains(clip)[k] for clip in range(header.shots.num_clips)]
+        prefix, grid = header.prefix_bytes(k + 1), header.geometry.tiles[k]
         table.add_row(
             str(k),
             str(report.level_bytes(k)),
             str(prefix),
-            f"{report.bpp(k + 1):.4f}",
+            f"{report.header.bpp(k + 1):.4f}",
             f"{8 * prefix / report.duration_s / 1000:.0f}",
             f"{gain_db(sum(gains) / len(gains)):+.1f}",
-            "x".join(map(str, header.grid(k)[::-1])),
+            "x".join(map(str, header.geometry.grid(k)[::-1])),
             f"{grid.columns}x{grid.rows}",
         )
     out.print(table)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.stream import Decompressor
+from mptvc.codec.decoder import Decompressor, decoded_frames
 from mptvc.errors import MptError, VideoError
 from mptvc.evaluate.metrics import Quality, QualityMeter
 from mptvc.evaluate.peers import PEERS, encode_with
@@ -69,20 +69,19 @@ def compare_file(
         VideoSource(reference, scene_threshold=None, force_8bit=True) as source,
     ):
         header = read_header(opened, limits)
-        reader = Decompressor(codec.clips, opened, size, header=header)
+        reader = Decompressor(codec.coder, opened, size, header=header)
         video = header.video
         _check_size(reference, source, file, (video.width, video.height))
         meters = [QualityMeter(structure) for _ in range(reader.levels)]
         frames, done = (frame.pixels for frame in source.frames()), 0
-        for clip in range(header.clips):
-            plan, symbols = header.plan(clip), reader.symbols(clip)
-            wanted = _take(frames, len(plan.kept), f"{reference} has fewer frames than {file}")
+        for clip in range(header.shots.num_clips):
+            symbols, length = reader.symbols(clip), len(header.shots.clip(clip).kept)
+            wanted = _take(frames, length, f"{reference} has fewer frames than {file}")
             for count, meter in enumerate(meters, start=1):
-                coded = codec.clips.decode_clip(symbols[:count], header, clip)
-                meter.add(wanted, coded[plan.kept])
+                meter.add(wanted, decoded_frames(codec.coder, symbols[:count], header, clip))
             done += len(wanted)
             if progress is not None:
-                progress(done, video.frames)
+                progress(done, video.num_frames)
         if next(frames, None) is not None:
             raise VideoError(f"{reference} has more frames than {file}: compare it with what was encoded")
         return [
@@ -113,7 +112,7 @@ def compare_video(
             for done, (a, b) in enumerate(zip(source.frames(), other.frames(), strict=True), start=1):
                 meter.add(a.pixels[None], b.pixels[None])
                 if progress is not None:
-                    progress(done, max(done, source.info.frames))
+                    progress(done, max(done, source.info.num_frames))
         except ValueError as error:
             raise VideoError(f"{reference} and {file} differ in their number of frames") from error
     return meter.quality("file", Path(file).stat().st_size)

@@ -18,7 +18,7 @@ import torch
 from av.video.frame import VideoFrame
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.stream import Decompressor
+from mptvc.codec.decoder import Decompressor, decoded_frames
 from mptvc.errors import MptError
 from mptvc.evaluate.compare import Comparison
 from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
@@ -63,7 +63,7 @@ def write_report(
         raise MptError(f"{file} was not compared")
     with open_source(file) as (opened, size):
         header = read_header(opened, limits)
-        reader = Decompressor(codec.clips, opened, size, header=header)
+        reader = Decompressor(codec.coder, opened, size, header=header)
         wanted = _chosen_frames(header)
         sources = _source_frames(reference, wanted)
         shown = []
@@ -92,8 +92,8 @@ def write_report(
 def _chosen_frames(header: Header) -> list[int]:
     """Frames spread evenly over the video, as many as a page should hold."""
     video = header.video
-    count = max(1, min(_MOST_FRAMES, video.frames, _PAGE_PIXELS // (video.width * video.height)))
-    return [round((i + 0.5) * video.frames / count - 0.5) for i in range(count)]
+    count = max(1, min(_MOST_FRAMES, video.num_frames, _PAGE_PIXELS // (video.width * video.height)))
+    return [round((i + 0.5) * video.num_frames / count - 0.5) for i in range(count)]
 
 
 def _source_frames(reference: str | Path, wanted: list[int]) -> dict[int, np.ndarray]:
@@ -104,22 +104,20 @@ def _source_frames(reference: str | Path, wanted: list[int]) -> dict[int, np.nda
 def _frame(codec: Codec, reader: Decompressor, index: int, source: np.ndarray) -> dict[str, Any]:
     """Pictures of one frame: source, every level, its error and where its bits went."""
     header = reader.header
-    clip = header.clip_at(index)
-    plan, symbols = header.plan(clip), reader.symbols(clip)
-    first = sum(len(header.plan(c).kept) for c in range(clip))
-    coded = plan.kept[index - first]
+    clip = header.shots.clip_at(index)
+    plan, symbols = header.shots.clip(clip), reader.symbols(clip)
+    place = index - plan.frames[0]
+    slice_ = plan.kept[place] // header.shots.patch_frames
     levels, errors = [], []
     for count in range(1, len(symbols) + 1):
-        decoded = codec.clips.decode_clip(symbols[:count], header, clip)[coded]
+        decoded = decoded_frames(codec.coder, symbols[:count], header, clip)[place]
         levels.append(_picture(decoded))
         difference = np.abs(source.astype(np.int16) - decoded) * _ERROR_GAIN
         errors.append(_picture(difference.clip(0, 255).astype(np.uint8)))
-    maps = [
-        _bits_map(codec, k, symbols, plan.scenes, coded // header.patch_frames) for k in range(len(symbols))
-    ]
+    maps = [_bits_map(codec, k, symbols, plan.shots, slice_) for k in range(len(symbols))]
     return {
         "index": index,
-        "time": round(index / float(header.video.frame_rate), 3),
+        "time": round(float(header.video.times[index]), 3),
         "source": _picture(source),
         "levels": levels,
         "errors": errors,
@@ -130,16 +128,16 @@ def _frame(codec: Codec, reader: Decompressor, index: int, source: np.ndarray) -
 
 @torch.no_grad()
 def _bits_map(
-    codec: Codec, level: int, symbols: list[torch.Tensor], scenes: tuple[int, ...], slice_: int
+    codec: Codec, level: int, symbols: list[torch.Tensor], shots: tuple[int, ...], slice_: int
 ) -> np.ndarray:
     """Bits that the entropy model spends on every token of a slice ``[h, w]``, hyper symbols left out."""
-    device = codec.clips.device
+    device = codec.coder.device
     model = codec.model.level(level).entropy_model
     # A slice depends on the one before and no other.
     first = max(0, slice_ - 1)
     near = slice(first, slice_ + 1)
     parent = None if level == 0 else symbols[level - 1][near][None].to(device)
-    fresh = fresh_slices(torch.tensor([scenes], device=device))[:, near]
+    fresh = fresh_slices(torch.tensor([shots], device=device))[:, near]
     bits, _ = model(symbols[level][near][None].to(device), parent, fresh)
     result: np.ndarray = bits[0, -1].sum(-1).float().cpu().numpy()
     return result
@@ -182,7 +180,7 @@ def _version(quality: Any) -> dict[str, Any]:
 def _structure(header: Header) -> dict[str, Any]:
     return {
         "header": header.size_bytes,
-        "sections": [[section.length for section in level] for level in header.index],
-        "clips": [len(header.plan(clip).kept) for clip in range(header.clips)],
-        "shots": list(header.shots),
+        "sections": [list(header.index.lengths(level)) for level in range(header.num_levels)],
+        "clips": [len(header.shots.clip(clip).kept) for clip in range(header.shots.num_clips)],
+        "shots": list(header.shots.lengths),
     }

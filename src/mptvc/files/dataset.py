@@ -71,13 +71,13 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
         self._length = frames
         for index, path in enumerate(self.paths):
             header = probe(path).header
-            unit = header.patch_frames if tokens else 1
+            unit = header.shots.patch_frames if tokens else 1
             if frames % unit or stride % unit:
                 raise ValueError(
                     f"windows of tokens are multiples of {unit} frames, found {frames} and {stride}"
                 )
             self._length = frames // unit
-            total = header.slices if tokens else header.video.frames
+            total = header.shots.num_slices if tokens else header.video.num_frames
             starts = range(0, total - self._length + 1, stride // unit)
             self._windows += [(index, start) for start in starts]
         if not self._windows:
@@ -100,7 +100,7 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
         stop = start + self._length
         if self._tokens:
             return reader.all_tokens(start, stop)
-        return torch.from_numpy(reader.frames(start, stop))
+        return torch.from_numpy(reader[start:stop])
 
 
 @lru_cache(maxsize=2)

@@ -11,8 +11,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from mptvc.codec.codec import Codec
+from mptvc.codec.encoder import Compressor, describe
 from mptvc.codec.rate import DEFAULT_RATE, Rate
-from mptvc.codec.stream import Compressor, describe
 from mptvc.codec.weights import load_codec
 from mptvc.format.header import MAX_RATIO, Header, VideoInfo
 from mptvc.format.target import open_target, refuse_existing
@@ -49,7 +49,7 @@ class VideoWriter:
         >>> with mptvc.VideoWriter(out, frame_rate=30) as writer:
         ...     for level in range(5):
         ...         writer.add(np.full((48, 64, 3), 40 * level, dtype=np.uint8))
-        >>> mptvc.probe(out.getvalue()).header.video.frames
+        >>> mptvc.probe(out.getvalue()).header.video.num_frames
         5
     """
 
@@ -68,7 +68,7 @@ class VideoWriter:
         self._target, self._force = target, force
         self._frame_rate = frame_rate
         self._detector = CutDetector(checked_threshold(scene_threshold))
-        self._compressor = Compressor((codec or load_codec()).clips, rate)
+        self._compressor = Compressor((codec or load_codec()).coder, rate)
         self._video: VideoInfo | None = None
         self._times: list[Fraction] = []
         self._count = 0
@@ -128,12 +128,12 @@ class VideoWriter:
 
     def _timed(self, video: VideoInfo) -> VideoInfo:
         if not self._times:
-            return replace(video, frames=self._count)
+            return replace(video, num_frames=self._count)
         gap = max((b - a for a, b in pairwise(self._times)), default=0)
         base = TIME_BASE * (1 + int(gap / TIME_BASE / MAX_RATIO))  # coarser where a gap would not fit
         ticks = [round((time - self._times[0]) / base) for time in self._times]
         steps = (0, *(b - a for a, b in pairwise(ticks)))
-        return replace(video, frames=self._count).with_times(base, steps)
+        return replace(video, num_frames=self._count).with_times(base, steps)
 
     def close(self) -> None:
         """Drop what is not written; the ``with`` block does this."""

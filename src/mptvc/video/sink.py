@@ -286,7 +286,7 @@ def _mapped_array(path: Path, name: str, info: VideoInfo) -> np.memmap:
         VideoError: There is no room.
     """
     try:
-        array = np.lib.format.open_memmap(path, "w+", np.uint8, (info.frames, info.height, info.width, 3))
+        array = np.lib.format.open_memmap(path, "w+", np.uint8, (info.num_frames, info.height, info.width, 3))
         if hasattr(os, "posix_fallocate"):
             with open(path, "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
@@ -299,7 +299,7 @@ def _stamps(info: VideoInfo) -> list[int]:
     """Time stamp of each frame, empty at a constant rate; no two are equal, containers refuse that."""
     if not info.time_steps:
         return []
-    order = np.arange(info.frames)
+    order = np.arange(info.num_frames)
     rising: list[int] = (np.maximum.accumulate(np.cumsum(info.time_steps) - order) + order).tolist()
     return rising
 

@@ -17,6 +17,7 @@ import av
 from av.stream import Stream
 
 from mptvc.errors import VideoError
+from mptvc.format.sections import FileView
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -186,7 +187,7 @@ class SidePlayer:
     """Hands the packets of a side section to an output container.
 
     Args:
-        data: The section.
+        section: The section, read as it is needed.
         lead_s: Its lead.
         start: Time of the first frame that is written; packets that end before are left out.
         end: Time at which the last frame ends; None keeps everything.
@@ -197,9 +198,9 @@ class SidePlayer:
     """
 
     def __init__(
-        self, data: bytes, lead_s: int, start: Fraction, end: Fraction | None, *, trimmed: bool
+        self, section: FileView, lead_s: int, start: Fraction, end: Fraction | None, *, trimmed: bool
     ) -> None:
-        self._data, self._container = data, _open_side(data)
+        self._section, self._container = section, _open_side(section)
         self.warnings: list[str] = []
         self._shift, self._end = -lead_s - start, None if end is None else end - start
         self._trimmed = trimmed
@@ -209,8 +210,11 @@ class SidePlayer:
 
     def add_streams(self, out: av.container.OutputContainer) -> None:
         """Announce the streams to an output container; those that it cannot hold are left out."""
-        with _open_side(self._data) as trial:
-            first = {p.stream.index: p for p in reversed([p for p in trial.demux() if p.size])}
+        with _open_side(self._section.again()) as trial:
+            first: dict[int, _Packet] = {}
+            for packet in trial.demux():
+                if packet.size:
+                    first.setdefault(packet.stream.index, packet)
             held = [
                 self._container.streams[index]
                 for index, packet in sorted(first.items())
@@ -255,10 +259,11 @@ class SidePlayer:
         self.close()
 
 
-def _open_side(data: bytes) -> av.container.InputContainer:
-    kind = "nut" if data.startswith(b"nut/") else "matroska"
+def _open_side(section: FileView) -> av.container.InputContainer:
+    kind = "nut" if section.read(4) == b"nut/" else "matroska"
+    section.seek(0)
     try:
-        return av.open(BytesIO(data), "r", format=kind)
+        return av.open(section, "r", format=kind)
     except REFUSALS as error:
         raise VideoError(f"sound and subtitles cannot be read: {error}") from error
 

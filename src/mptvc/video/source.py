@@ -154,7 +154,7 @@ class VideoSource:
         return VideoInfo(
             width=context.width,
             height=context.height,
-            frames=stream.frames or self._estimate(rate),
+            num_frames=stream.frames or self._estimate(rate),
             frame_rate=Fraction(rate).limit_denominator(2**31),
             time_base=Fraction(stream.time_base or 1 / rate),
             pixel_aspect=Fraction(aspect) if aspect else Fraction(1),
@@ -194,7 +194,7 @@ class VideoSource:
             raise VideoError(f"{self.name}: no frame could be decoded{late}")
         steps = _time_steps(times, self.info)
         # Containers do not state the mean of an uneven rate reliably.
-        self.info = replace(self.info, frames=len(times)).with_times(self.info.time_base, steps)
+        self.info = replace(self.info, num_frames=len(times)).with_times(self.info.time_base, steps)
 
     def _learn_from(self, frame: VideoFrame) -> None:
         """Take from the first frame what the container did not say."""
