@@ -121,6 +121,27 @@ def test_symbols_do_not_depend_on_the_tiles(small_codec, small_model, frames):
 
 
 @pytest.mark.parametrize(
+    ("tile", "cores"),
+    [
+        pytest.param((256, 256), [(512, 512), (256, 256), (256, 256)], id="16 tokens at least"),
+        pytest.param((512, 1024), [(512, 1024), (512, 1024), (512, 1024)], id="height and width"),
+    ],
+)
+def test_tiles_are_counted_in_source_pixels_at_every_level(small_model, tile, cores):
+    """At what size a level works on its picture is no matter of the user's."""
+    coder = ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=tile)
+    geometry = coder.geometry(2048, 2048)
+    found = [(2048 // grid.rows, 2048 // grid.columns) for grid in geometry.tiles]
+    assert found == cores
+
+
+@pytest.mark.parametrize("tile", [(127, 256), (256, 127), (0, 0)])
+def test_a_tile_that_is_too_small_is_refused(small_model, tile):
+    with pytest.raises(ValueError, match=f"at least 128 pixels wide and high, found {tile[1]}x{tile[0]}"):
+        ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=tile)
+
+
+@pytest.mark.parametrize(
     ("details", "linear"),
     [((1, 1, 1), (0, 0, 0)), ((1, 2, 1), (4, 0, 0)), ((2, 1, 1), (0, 4, 0)), ((2, 2, 1), (0, 4, 4))],
 )

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def sound_of(path: Path, index: int = 0) -> Packets:
         picture = source.streams.video[0]
         first = next(source.decode(picture))
         origin = first.pts * first.time_base
-        source.seek(0)
+    with av.open(path) as source:
         stream = source.streams.audio[index]
         return [(p.pts * p.time_base - origin, bytes(p)) for p in source.demux(stream) if p.size]
 
@@ -253,3 +254,45 @@ def test_sound_that_goes_back_in_time_takes_no_picture_along(tmp_path: Path, cod
     assert report.header.video.frames == 40
     (warning,) = report.warnings
     assert "goes back in time" in warning
+
+
+def test_the_sound_is_not_held_in_memory(tmp_path: Path, small_codec: Codec) -> None:
+    """Decoding reads the side section as it needs it: 40 MB of raw samples leave no mark."""
+    source = tmp_path / "in.mkv"
+    samples = np.random.default_rng(1).integers(-(2**15), 2**15, (1, 2 * 10_000_000), np.int16)
+    with av.open(source, "w") as out:
+        video = out.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 16, 16, "bgr0"
+        sound = out.add_stream("pcm_s16le", rate=RATE, layout="stereo")
+        frame = VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+        out.mux([*video.encode(frame), *video.encode(None)])
+        for first in range(0, samples.shape[1], 2 * RATE):
+            heard = AudioFrame.from_ndarray(
+                samples[:, first : first + 2 * RATE], format="s16", layout="stereo"
+            )
+            heard.sample_rate, heard.pts = RATE, first // 2
+            out.mux(sound.encode(heard))
+        out.mux(sound.encode(None))
+    coded = tmp_path / "a.mpt"
+    mptvc.encode_file(source, coded, codec=small_codec)
+    header = mptvc.probe(coded).header
+    assert header.side_bytes > 40_000_000
+    tracemalloc.start()
+    mptvc.decode_file(coded, tmp_path / "b.mkv", codec=small_codec)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12_000_000
+    assert_same(sound_of(tmp_path / "b.mkv"), sound_of(source), MILLISECOND)
+
+
+def test_sound_is_no_part_of_level_0(tmp_path: Path, codec: Codec) -> None:
+    """A file that is cut right after its sound holds nothing of level 0."""
+    coded = tmp_path / "a.mpt"
+    mptvc.encode_file(make_source(tmp_path / "in.mkv"), coded, codec=codec)
+    data = coded.read_bytes()
+    header = mptvc.probe(data).header
+    for size in (header.size_bytes, header.offset(0, 0) - 1, header.offset(0, 0)):
+        assert mptvc.probe(data[:size]).available.percent == 0
+        with pytest.raises(mptvc.FormatError, match="no level complete and 0 % of level 0"):
+            codec.decompress(data[:size])
+    assert mptvc.probe(data[: header.prefix_bytes(1) - 1]).available.percent == 99

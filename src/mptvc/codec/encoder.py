@@ -245,7 +245,7 @@ def describe_size(count: int, height: int, width: int, frame_rate: Fraction | fl
     """
     if min(count, height, width) < 1 or max(height, width) > MAX_SIDE:
         raise ValueError(
-            f"one frame or more, sides of 1 to {MAX_SIDE} pixels are needed, found {count} of {width}x{height}"
+            f"frames with sides of 1 to {MAX_SIDE} pixels are needed, found {count} of {width}x{height}"
         )
     rate = header_ratio(Fraction(frame_rate)) if 0 < frame_rate <= MAX_RATIO else 0
     if rate == 0:
