@@ -67,7 +67,7 @@ def decoded(source: Path | bytes, folder: Path, codec: Codec, **options: Any) ->
 
 
 def read(path: Path) -> tuple[VideoInfo, np.ndarray]:
-    with VideoSource(path, scene_threshold=None) as source:
+    with VideoSource(path, shot_threshold=None) as source:
         pixels = [frame.pixels for frame in source.frames()]
     return source.info, np.stack(pixels)
 
@@ -213,8 +213,8 @@ def test_encoding_takes_a_part_of_the_source(short: Sample, codec: Codec, tmp_pa
     assert (tmp_path / "a.mpt").read_bytes() == (tmp_path / "b.mpt").read_bytes()
 
 
-def test_without_scene_detection_there_is_one_shot(short: Sample, codec: Codec) -> None:
-    assert encode_file(short.source, BytesIO(), codec=codec, scene_threshold=None).header.shots == (11,)
+def test_without_detection_of_cuts_there_is_one_shot(short: Sample, codec: Codec) -> None:
+    assert encode_file(short.source, BytesIO(), codec=codec, shot_threshold=None).header.shots == (11,)
 
 
 def test_binary_files_work_as_paths_do(short: Sample, codec: Codec) -> None:

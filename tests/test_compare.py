@@ -38,7 +38,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def frames(sample: Path) -> np.ndarray:
-    with VideoSource(sample, scene_threshold=None) as source:
+    with VideoSource(sample, shot_threshold=None) as source:
         return np.stack([frame.pixels for frame in source.frames()])[:9, :97, :131]
 
 

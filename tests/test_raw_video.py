@@ -34,7 +34,7 @@ def write_yuv(path: Path, bits: int = 8, count: int = 6, height: int = 48, width
 
 
 def frames_of(raw: RawVideo) -> list[np.ndarray]:
-    with VideoSource(raw, scene_threshold=None, force_8bit=True) as source:
+    with VideoSource(raw, shot_threshold=None, force_8bit=True) as source:
         return [frame.pixels for frame in source.frames()]
 
 

@@ -81,7 +81,7 @@ def read(path: Path | BytesIO, **options: Any) -> tuple[VideoSource, list[Source
 
 
 def pixels_of(path: Path | BytesIO) -> np.ndarray:
-    return np.stack([frame.pixels for frame in read(path, scene_threshold=None)[1]])
+    return np.stack([frame.pixels for frame in read(path, shot_threshold=None)[1]])
 
 
 def put(path: Path | BytesIO, frames: np.ndarray, info: VideoInfo, options: OutputOptions) -> None:
@@ -184,7 +184,7 @@ def test_cut_is_found_at_its_exact_frame(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", frames)
     assert [i for i, frame in enumerate(read(path)[1]) if frame.is_cut] == [0, 7]
     assert detect_shots(frames) == (7, 8)
-    without = read(path, scene_threshold=None)[1]
+    without = read(path, shot_threshold=None)[1]
     assert [i for i, frame in enumerate(without) if frame.is_cut] == [0]
 
 
@@ -211,7 +211,7 @@ def test_the_cut_filter_is_never_asked_in_vain(monkeypatch: pytest.MonkeyPatch) 
 def test_a_threshold_out_of_range_is_a_value_error(tmp_path: Path, threshold: float) -> None:
     path = write(tmp_path / "a.mkv", moving(2))
     with pytest.raises(ValueError, match="0 to 100"):
-        VideoSource(path, scene_threshold=threshold)
+        VideoSource(path, shot_threshold=threshold)
     with pytest.raises(ValueError, match="0 to 100"):
         detect_shots(moving(2), threshold)
 

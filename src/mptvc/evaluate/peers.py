@@ -72,9 +72,7 @@ PEERS = {
 Frames = Callable[[], Iterable[np.ndarray]]
 
 
-def encode_with(
-    peer: Peer, quality: int, frames: Frames, rate: Fraction, *, structure: bool = False
-) -> Quality:
+def encode_with(peer: Peer, quality: int, frames: Frames, rate: Fraction, *, ssim: bool = False) -> Quality:
     """Encode and decode a video at one quality, and compare.
 
     Args:
@@ -82,12 +80,12 @@ def encode_with(
         quality: Its ``crf``.
         frames: The video, read once to encode it and once to compare.
         rate: Frames a second.
-        structure: Measure SSIM and MS-SSIM too.
+        ssim: Measure SSIM and MS-SSIM too.
 
     Raises:
         VideoError: FFmpeg lacks the encoder, or it refuses the frames.
     """
-    meter = QualityMeter(structure)
+    meter = QualityMeter(ssim)
     try:
         packets, header = encode_packets(peer, quality, frames(), rate)
         for reference, decoded in zip(frames(), decode_packets(peer, packets, header), strict=True):

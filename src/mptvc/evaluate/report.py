@@ -97,7 +97,7 @@ def _chosen_frames(header: Header) -> list[int]:
 
 
 def _source_frames(reference: str | Path, wanted: list[int]) -> dict[int, np.ndarray]:
-    with VideoSource(reference, scene_threshold=None, force_8bit=True) as source:
+    with VideoSource(reference, shot_threshold=None, force_8bit=True) as source:
         return {i: frame.pixels for i, frame in enumerate(source.frames()) if i in wanted}
 
 

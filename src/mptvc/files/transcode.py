@@ -18,7 +18,7 @@ from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header, read_sid
 from mptvc.format.header import TIME_TOLERANCE, Header, VideoInfo, availability, prefix_name
 from mptvc.format.source import Source, open_source, seekable
 from mptvc.format.target import open_target, refuse_existing, refuse_same
-from mptvc.video.cuts import SCENE_THRESHOLD
+from mptvc.video.cuts import SHOT_THRESHOLD
 from mptvc.video.raw import RawVideo
 from mptvc.video.sink import OutputOptions, VideoSink
 from mptvc.video.sound import SidePlayer
@@ -66,7 +66,7 @@ def encode_file(
     *,
     codec: Codec | None = None,
     rate: Rate = DEFAULT_RATE,
-    scene_threshold: float | None = SCENE_THRESHOLD,
+    shot_threshold: float | None = SHOT_THRESHOLD,
     start: float = 0.0,
     duration: float | None = None,
     force_8bit: bool = False,
@@ -83,7 +83,7 @@ def encode_file(
         target: Path or binary file object of the result.
         codec: Codec to use; by default one with the packaged weights.
         rate: How finely to quantize, or how many bits to use.
-        scene_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
+        shot_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
         start: Seconds of the source to skip.
         duration: Seconds to encode; None for all.
         force_8bit: Round video of more than 8 bits instead of refusing it.
@@ -115,7 +115,7 @@ def encode_file(
         video = stack.enter_context(
             VideoSource(
                 source,
-                scene_threshold=scene_threshold,
+                shot_threshold=shot_threshold,
                 start=start,
                 duration=duration,
                 force_8bit=force_8bit,

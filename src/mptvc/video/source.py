@@ -21,7 +21,7 @@ from av.video.reformatter import ColorRange, Interpolation
 
 from mptvc.errors import VideoError
 from mptvc.format.header import MAX_RATIO, Colour, VideoInfo
-from mptvc.video.cuts import SCENE_THRESHOLD, checked_threshold, pair_with_cuts
+from mptvc.video.cuts import SHOT_THRESHOLD, checked_threshold, pair_with_cuts
 from mptvc.video.deinterlace import deinterlaced
 from mptvc.video.raw import RawVideo
 from mptvc.video.sound import SideData, SideRecorder
@@ -61,7 +61,7 @@ class VideoSource:
 
     Args:
         source: Path, raw video or binary file.
-        scene_threshold: Score from which a frame starts a shot; None looks for no cuts.
+        shot_threshold: Score from which a frame starts a shot; None looks for no cuts.
         start: Seconds to skip.
         duration: Seconds to read; None reads to the end.
         force_8bit: Accept video of more than 8 bits and round it.
@@ -83,7 +83,7 @@ class VideoSource:
         self,
         source: str | Path | RawVideo | BinaryIO,
         *,
-        scene_threshold: float | None = SCENE_THRESHOLD,
+        shot_threshold: float | None = SHOT_THRESHOLD,
         start: float = 0.0,
         duration: float | None = None,
         force_8bit: bool = False,
@@ -94,7 +94,7 @@ class VideoSource:
         self.name = str(source) if isinstance(source, str | Path | RawVideo) else "standard input"
         if not start >= 0 or not (duration is None or duration > 0):
             raise ValueError(f"start is 0 or more and duration above 0, found {start} and {duration}")
-        self._threshold, self._strict = checked_threshold(scene_threshold), strict
+        self._threshold, self._strict = checked_threshold(shot_threshold), strict
         self._start, self._duration = start, duration
         self._deinterlace, self._force_8bit = deinterlace, force_8bit
         self.warnings: list[str] = []
