@@ -113,7 +113,7 @@ def compare_video(
             for done, (a, b) in enumerate(zip(source.frames(), other.frames(), strict=True), start=1):
                 meter.add(a.pixels[None], b.pixels[None])
                 if progress is not None:
-                    progress(done, max(done, source.info.frames))
+                    progress(done, max(done, source.info.expected_frames))
         except ValueError as error:
             raise VideoError(f"{reference} and {file} differ in their number of frames") from error
     return meter.quality("file", Path(file).stat().st_size)

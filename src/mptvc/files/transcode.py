@@ -125,22 +125,23 @@ def encode_file(
             )
         )
         with Compressor((codec or load_codec()).clips, rate) as compressor:
-            for count, frame in enumerate(video.frames(), start=1):
+            frames = video.frames()
+            for count, frame in enumerate(frames, start=1):
                 compressor.add(frame.pixels, is_cut=frame.is_cut)
                 if progress is not None:
-                    progress(count, max(count, video.info.frames))
-            side = video.side()
+                    progress(count, max(count, video.info.expected_frames))
+            outcome = frames.outcome()
             with open_target(target, force=force) as out:
-                if side is None:
-                    header = compressor.finish(video.info, out)
+                if outcome.side is None:
+                    header = compressor.finish(outcome.video, out)
                 else:
-                    header = compressor.finish(video.info, out, side.file, side.lead_s)
+                    header = compressor.finish(outcome.video, out, outcome.side.file, outcome.side.lead_s)
                 exceeded = _exceeded(header, rate)
                 if exceeded and strict:
-                    raise MptError(f"{exceeded[0]}; --strict refuses that")
+                    raise MptError(f"{exceeded[0]}; strict=True refuses that")
         if progress is not None:
             progress(header.video.frames, header.video.frames)
-        return EncodeReport(header, (*video.warnings, *exceeded))
+        return EncodeReport(header, (*outcome.warnings, *exceeded))
 
 
 def _exceeded(header: Header, rate: Rate) -> list[str]:

@@ -66,14 +66,14 @@ def output_format(target: str, options: OutputOptions) -> str:
             be written to standard output.
     """
     if target == "-" and options.format not in _STREAMED:
-        raise ValueError("standard output needs --format y4m or mkv")
+        raise ValueError('standard output needs format="y4m" or format="mkv"')
     if options.format is not None:
         if options.format not in _FORMATS.values():
             raise ValueError(f"format is one of mp4, mkv, y4m, png, npy; found {options.format}")
         return options.format
     suffix = Path(target).suffix.lower()
     if suffix not in _FORMATS:
-        raise ValueError(f"cannot tell the format from {suffix}: use --format")
+        raise ValueError(f"cannot tell the format from {suffix}: name it with format=")
     return _FORMATS[suffix]
 
 
