@@ -10,16 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from patterns import moving
 
 import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.format.remote import RemoteFile
-
-
-def moving(count: int, height: int = 48, width: int = 64) -> np.ndarray:
-    y, x, t = np.mgrid[0:height, 0:width, 0:count].astype(np.float32)
-    waves = [np.sin((x + t) / (9 + c)) + np.cos((y - t) / (8 - c)) for c in range(3)]
-    return (127 + 55 * np.stack(waves, -1)).transpose(2, 0, 1, 3).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")

@@ -148,7 +148,7 @@ def test_formats_without_sound_say_what_they_leave_out(tmp_path: Path, small_cod
 def test_no_sound_where_none_is_wanted(tmp_path: Path, small_codec: Codec) -> None:
     given = make_source(tmp_path / "in.mp4")
     mptvc.encode_file(given, tmp_path / "mute.mpt", codec=small_codec, sound=False)
-    assert mptvc.probe(tmp_path / "mute.mpt").side_bytes == 0
+    assert mptvc.probe(tmp_path / "mute.mpt").header.side_bytes == 0
     mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)
     mptvc.decode_file(tmp_path / "a.mpt", tmp_path / "out.mp4", codec=small_codec, sound=False)
     with av.open(tmp_path / "out.mp4") as out:
@@ -162,8 +162,8 @@ def test_sound_counts_as_bytes_of_the_prefix_but_not_of_the_picture(
     mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)
     mptvc.encode_file(given, tmp_path / "mute.mpt", codec=small_codec, sound=False)
     loud, mute = mptvc.probe(tmp_path / "a.mpt"), mptvc.probe(tmp_path / "mute.mpt")
-    assert loud.size_bytes == mute.size_bytes + loud.side_bytes + 20  # the chunk that describes it
-    assert loud.bpp(3) == pytest.approx(mute.bpp(3) + 8 * 20 / (32 * 32 * 50))
+    assert loud.size_bytes == mute.size_bytes + loud.header.side_bytes + 20  # the chunk that describes it
+    assert loud.header.bpp(3) == pytest.approx(mute.header.bpp(3) + 8 * 20 / (32 * 32 * 50))
 
 
 def test_sound_that_the_container_cannot_hold_is_left_out_with_a_warning(
@@ -199,7 +199,7 @@ def test_damaged_sound_is_reported_and_can_be_left_out(tmp_path: Path, small_cod
     assert not (tmp_path / "out.mp4").exists()
     report = mptvc.decode_file(bytes(data), tmp_path / "out.mp4", codec=small_codec, best_effort=True)
     assert "sound" in str(report.damage[0])
-    assert (report.complete, report.video.frames) == (False, 50)
+    assert (report.complete, report.video.num_frames) == (False, 50)
 
 
 def test_subtitles_are_copied(tmp_path: Path, small_codec: Codec) -> None:
@@ -241,7 +241,7 @@ def test_packets_of_half_a_millisecond_share_a_time_and_all_come_back(tmp_path: 
         out.mux(video.encode(None))
     report = mptvc.encode_file(tmp_path / "in.mkv", tmp_path / "a.mpt", codec=codec)
     assert report.warnings == ()
-    assert report.header.video.frames == 10
+    assert report.header.video.num_frames == 10
     mptvc.decode_file(tmp_path / "a.mpt", tmp_path / "out.mkv", codec=codec)
     assert_same(sound_of(tmp_path / "out.mkv"), sound_of(tmp_path / "in.mkv"), MILLISECOND)
 
@@ -251,7 +251,7 @@ def test_sound_that_goes_back_in_time_takes_no_picture_along(tmp_path: Path, cod
     part = make_source(tmp_path / "part.ts", ("mp2",), frames=20).read_bytes()
     (tmp_path / "in.ts").write_bytes(part + part)
     report = mptvc.encode_file(tmp_path / "in.ts", tmp_path / "a.mpt", codec=codec)
-    assert report.header.video.frames == 40
+    assert report.header.video.num_frames == 40
     (warning,) = report.warnings
     assert "goes back in time" in warning
 

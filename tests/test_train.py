@@ -3,18 +3,17 @@
 import json
 import resource
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from patterns import write_video
 
 import mptvc
 from mptvc.codec.weights import build_model, read_weights, write_weights
 from mptvc.errors import VideoError, WeightsError
 from mptvc.evaluate.metrics import QualityMeter
 from mptvc.files.folders import find_videos
-from mptvc.format.header import VideoInfo
 from mptvc.model.integer_network import logistic_frequencies
 from mptvc.model.model import Model
 from mptvc.train.card import model_card
@@ -25,7 +24,6 @@ from mptvc.train.loop import LevelTrainer, draw_gains, trade_off, validate
 from mptvc.train.run import default_model_config, train, validation_clip
 from mptvc.train.shards import prepare_shards
 from mptvc.train.tables import TableCounter, estimated_bits
-from mptvc.video.sink import OutputOptions, VideoSink
 
 SHAPE = CropShape(2, 8, 64)
 
@@ -285,9 +283,7 @@ def test_videos_become_one_shard_per_shot(tmp_path):
 def plain_video(path, values):
     """A video of a frame of one value after the other."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    info = VideoInfo(32, 32, len(values), Fraction(25), Fraction(1, 25))
-    with VideoSink(path, info, OutputOptions(codec="ffv1")) as sink:
-        sink.write(np.stack([np.full((32, 32, 3), value, np.uint8) for value in values]))
+    write_video(path, np.stack([np.full((32, 32, 3), value, np.uint8) for value in values]))
 
 
 def test_videos_of_one_name_have_shards_of_their_own(tmp_path):

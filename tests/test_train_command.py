@@ -4,16 +4,13 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
+from patterns import moving, write_video
 
 from mptvc.cli.train import _held_out
-from mptvc.format.header import VideoInfo
 from mptvc.train.config import CropShape, TrainConfig
-from mptvc.video.sink import OutputOptions, VideoSink
 
 TINY = replace(
     TrainConfig(steps=(2, 2, 2)),
@@ -28,13 +25,8 @@ TINY = replace(
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two videos of 16 frames of 64 x 64."""
     folder = tmp_path_factory.mktemp("videos")
-    y, x, t = np.mgrid[0:64, 0:64, 0:16].astype(np.float32)
-    for seed, name in enumerate(("one", "two")):
-        waves = [np.sin((x + (seed + 1) * t) / (5 + c)) + np.cos((y - t) / 7) for c in range(3)]
-        frames = (127 + 60 * np.stack(waves, -1)).transpose(2, 0, 1, 3).clip(0, 255).astype(np.uint8)
-        info = VideoInfo(64, 64, 16, Fraction(25), Fraction(1, 25))
-        with VideoSink(folder / f"{name}.mkv", info, OutputOptions(codec="ffv1")) as sink:
-            sink.write(frames)
+    write_video(folder / "one.mkv", moving(16, 64, 64))
+    write_video(folder / "two.mkv", moving(16, 64, 64)[:, :, ::-1])
     return folder
 
 

@@ -26,7 +26,7 @@ def test_pushed_frames_give_the_file_that_all_at_once_gives(frames: np.ndarray, 
 
 
 def test_cuts_can_be_left_alone(frames: np.ndarray, small_codec: Codec) -> None:
-    data = push(frames, small_codec, scene_threshold=None)
+    data = push(frames, small_codec, shot_threshold=None)
     assert mptvc.probe(data).header.shots == (11,)
 
 

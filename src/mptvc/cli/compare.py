@@ -98,8 +98,8 @@ def compare(
     def measure(source: "RawVideo | Path", file: Path) -> "list[Quality]":
         with progress_callback(file.name, progress, quiet) as show:
             if file.suffix != ".mpt" or codec is None:
-                return [compare_video(source, file, structure=ssim, progress=show)]
-            return compare_file(source, file, codec=codec, structure=ssim, limits=limits, progress=show)
+                return [compare_video(source, file, ssim=ssim, progress=show)]
+            return compare_file(source, file, codec=codec, ssim=ssim, limits=limits, progress=show)
 
     results = []
     for path, found in pairs:
@@ -107,7 +107,7 @@ def compare(
         versions = {str(file): measure(source, file) for file in found}
         with progress_callback(f"{path.name} against", progress, quiet) as show:
             names = against.split(",") if against else []
-            peers = compare_peers(source, names, structure=ssim, progress=show)
+            peers = compare_peers(source, names, ssim=ssim, progress=show)
         clip = path.relative_to(reference) if reference.is_dir() else path.name
         results.append(Comparison(str(clip), versions, peers))
     everything = [*results, *([_mean(results)] if len(results) > 1 else [])]

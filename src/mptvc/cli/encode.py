@@ -113,7 +113,7 @@ def encode(
         encode_file,
         codec=codec,
         rate=rate,
-        scene_threshold=parse_threshold(scene_detect),
+        shot_threshold=parse_threshold(scene_detect),
         start=start,
         duration=duration,
         force_8bit=force_8bit,

@@ -118,10 +118,10 @@ def parse_size(text: str, base: int) -> float:
 
 def parse_threshold(text: str) -> float | None:
     """The score of --scene-detect; None for no cuts."""
-    from mptvc.video.cuts import SCENE_THRESHOLD
+    from mptvc.video.cuts import SHOT_THRESHOLD
 
     if text in ("auto", "off"):
-        return SCENE_THRESHOLD if text == "auto" else None
+        return SHOT_THRESHOLD if text == "auto" else None
     try:
         return float(text)
     except ValueError:

@@ -45,7 +45,7 @@ def compare_file(
     file: str | Path,
     *,
     codec: Codec,
-    structure: bool = False,
+    ssim: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> list[Quality]:
@@ -55,7 +55,7 @@ def compare_file(
         reference: The source video.
         file: The ``.mpt`` file.
         codec: Codec with the file's weights.
-        structure: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
+        ssim: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
         limits: What to accept.
         progress: Called after each clip with frames done and expected.
 
@@ -66,13 +66,13 @@ def compare_file(
     """
     with (
         open_source(file) as (opened, size),
-        VideoSource(reference, scene_threshold=None, force_8bit=True) as source,
+        VideoSource(reference, shot_threshold=None, force_8bit=True) as source,
     ):
         header = read_header(opened, limits)
         reader = Decompressor(codec.coder, opened, size, header=header)
         video = header.video
         _check_size(reference, source, file, (video.width, video.height))
-        meters = [QualityMeter(structure) for _ in range(reader.levels)]
+        meters = [QualityMeter(ssim) for _ in range(reader.levels)]
         frames, done = (frame.pixels for frame in source.frames()), 0
         for clip in range(header.shots.num_clips):
             symbols, length = reader.symbols(clip), len(header.shots.clip(clip).kept)
@@ -94,7 +94,7 @@ def compare_video(
     reference: str | Path | RawVideo,
     file: str | Path,
     *,
-    structure: bool = False,
+    ssim: bool = False,
     progress: Progress | None = None,
 ) -> Quality:
     """Compare a video file of any format with its source, frame by frame; its rate is the whole file's.
@@ -102,17 +102,17 @@ def compare_video(
     Raises:
         VideoError: One cannot be read, or they differ in size or number of frames.
     """
-    meter = QualityMeter(structure)
+    meter = QualityMeter(ssim)
     with (
-        VideoSource(reference, scene_threshold=None, force_8bit=True) as source,
-        VideoSource(file, scene_threshold=None, force_8bit=True) as other,
+        VideoSource(reference, shot_threshold=None, force_8bit=True) as source,
+        VideoSource(file, shot_threshold=None, force_8bit=True) as other,
     ):
         _check_size(reference, source, file, (other.info.width, other.info.height))
         try:
             for done, (a, b) in enumerate(zip(source.frames(), other.frames(), strict=True), start=1):
                 meter.add(a.pixels[None], b.pixels[None])
                 if progress is not None:
-                    progress(done, max(done, source.info.num_frames))
+                    progress(done, max(done, source.info.expected_frames))
         except ValueError as error:
             raise VideoError(f"{reference} and {file} differ in their number of frames") from error
     return meter.quality("file", Path(file).stat().st_size)
@@ -122,7 +122,7 @@ def compare_peers(
     reference: str | Path | RawVideo,
     names: Sequence[str],
     *,
-    structure: bool = False,
+    ssim: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, list[Quality]]:
     """Code a video with other codecs at all their qualities.
@@ -130,7 +130,7 @@ def compare_peers(
     Args:
         reference: The source video.
         names: Of ``mptvc.evaluate.peers.PEERS``.
-        structure: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
+        ssim: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
         progress: Called after each encode.
 
     Raises:
@@ -145,9 +145,7 @@ def compare_peers(
         points = curves.setdefault(PEERS[name].describe(), [])
         for quality in PEERS[name].qualities:
             rate = _frame_rate(reference)
-            points.append(
-                encode_with(PEERS[name], quality, lambda: _frames(reference), rate, structure=structure)
-            )
+            points.append(encode_with(PEERS[name], quality, lambda: _frames(reference), rate, ssim=ssim))
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -257,13 +255,13 @@ def _check_size(reference: object, source: VideoSource, file: object, size: tupl
 
 
 def _frames(reference: str | Path | RawVideo) -> Iterator[np.ndarray]:
-    with closing(VideoSource(reference, scene_threshold=None, force_8bit=True)) as source:
+    with closing(VideoSource(reference, shot_threshold=None, force_8bit=True)) as source:
         for frame in source.frames():
             yield frame.pixels
 
 
 def _frame_rate(reference: str | Path | RawVideo) -> Fraction:
-    with VideoSource(reference, scene_threshold=None, force_8bit=True) as source:
+    with VideoSource(reference, shot_threshold=None, force_8bit=True) as source:
         return source.info.frame_rate.limit_denominator(65535)
 
 

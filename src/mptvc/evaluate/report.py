@@ -15,16 +15,16 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 import torch
-from av.video.frame import VideoFrame
 
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor, decoded_frames
 from mptvc.errors import MptError
 from mptvc.evaluate.compare import Comparison
 from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
-from mptvc.format.header import Header
+from mptvc.format.header import Colour, Header
 from mptvc.format.source import open_source
 from mptvc.model.model import fresh_slices
+from mptvc.video.colour import FULL, from_rgb
 from mptvc.video.source import VideoSource
 
 #: Source pixels that a page shows at most, over all its frames; each comes seven times, at 3 to 4 bits.
@@ -33,6 +33,8 @@ _MOST_FRAMES = 12
 _ERROR_GAIN = 6.0
 _LOSSLESS_DB = 100.0
 _PLACE_FOR_DATA = "/*DATA*/"
+#: JPEG is BT.601 in full range.
+_JPEG = Colour(matrix=6, range=FULL)
 
 
 def write_report(
@@ -97,7 +99,7 @@ def _chosen_frames(header: Header) -> list[int]:
 
 
 def _source_frames(reference: str | Path, wanted: list[int]) -> dict[int, np.ndarray]:
-    with VideoSource(reference, scene_threshold=None, force_8bit=True) as source:
+    with VideoSource(reference, shot_threshold=None, force_8bit=True) as source:
         return {i: frame.pixels for i, frame in enumerate(source.frames()) if i in wanted}
 
 
@@ -159,8 +161,7 @@ def _picture(pixels: np.ndarray) -> str:
     context.height, context.width, _ = pixels.shape
     context.pix_fmt, context.time_base = "rgb24" if tiny else "yuvj444p", Fraction(1)
     context.options = {} if tiny else {"qmin": "2", "qmax": "2"}
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-    packets = [*context.encode(frame.reformat(format=context.pix_fmt)), *context.encode(None)]
+    packets = [*context.encode(from_rgb(pixels, context.pix_fmt, _JPEG)), *context.encode(None)]
     data = b64encode(b"".join(bytes(packet) for packet in packets)).decode()
     return f"data:image/{'png' if tiny else 'jpeg'};base64,{data}"
 

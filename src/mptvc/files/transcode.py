@@ -21,7 +21,7 @@ from mptvc.format.header import Header, VideoInfo, availability, prefix_name
 from mptvc.format.sections import open_side
 from mptvc.format.source import Source, open_source, seekable
 from mptvc.format.target import open_target, refuse_existing, refuse_same
-from mptvc.video.cuts import SCENE_THRESHOLD
+from mptvc.video.cuts import SHOT_THRESHOLD
 from mptvc.video.raw import RawVideo
 from mptvc.video.sink import OutputOptions, VideoSink
 from mptvc.video.sound import SidePlayer
@@ -69,7 +69,7 @@ def encode_file(
     *,
     codec: Codec | None = None,
     rate: Rate = DEFAULT_RATE,
-    scene_threshold: float | None = SCENE_THRESHOLD,
+    shot_threshold: float | None = SHOT_THRESHOLD,
     start: float = 0.0,
     duration: float | None = None,
     force_8bit: bool = False,
@@ -86,7 +86,7 @@ def encode_file(
         target: Path or binary file object of the result.
         codec: Codec to use; by default one with the packaged weights.
         rate: How finely to quantize, or how many bits to use.
-        scene_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
+        shot_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
         start: Seconds of the source to skip.
         duration: Seconds to encode; None for all.
         force_8bit: Round video of more than 8 bits instead of refusing it.
@@ -118,7 +118,7 @@ def encode_file(
         video = stack.enter_context(
             VideoSource(
                 source,
-                scene_threshold=scene_threshold,
+                shot_threshold=shot_threshold,
                 start=start,
                 duration=duration,
                 force_8bit=force_8bit,
@@ -128,22 +128,23 @@ def encode_file(
             )
         )
         with Compressor((codec or load_codec()).coder, rate) as compressor:
-            for count, frame in enumerate(video.frames(), start=1):
+            frames = video.frames()
+            for count, frame in enumerate(frames, start=1):
                 compressor.add(frame.pixels, is_cut=frame.is_cut)
                 if progress is not None:
-                    progress(count, max(count, video.info.num_frames))
-            side = video.side()
+                    progress(count, max(count, video.info.expected_frames))
+            outcome = frames.outcome()
             with open_target(target, force=force) as out:
-                if side is None:
-                    header = compressor.finish(video.info, out)
+                if outcome.side is None:
+                    header = compressor.finish(outcome.video, out)
                 else:
-                    header = compressor.finish(video.info, out, side.file, side.lead_s)
+                    header = compressor.finish(outcome.video, out, outcome.side.file, outcome.side.lead_s)
                 exceeded = _exceeded(header, rate)
                 if exceeded and strict:
-                    raise MptError(f"{exceeded[0]}; --strict refuses that")
+                    raise MptError(f"{exceeded[0]}; strict=True refuses that")
         if progress is not None:
             progress(header.video.num_frames, header.video.num_frames)
-        return EncodeReport(header, (*video.warnings, *exceeded))
+        return EncodeReport(header, (*outcome.warnings, *exceeded))
 
 
 def _exceeded(header: Header, rate: Rate) -> list[str]:

@@ -16,7 +16,7 @@ from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.weights import load_codec
 from mptvc.format.header import MAX_RATIO, Header, VideoInfo
 from mptvc.format.target import open_target, refuse_existing
-from mptvc.video.cuts import SCENE_THRESHOLD, CutDetector, checked_threshold
+from mptvc.video.cuts import SHOT_THRESHOLD, CutDetector, checked_threshold
 
 #: Unit of time stamps that a caller gives; exact for all usual frame rates.
 TIME_BASE = Fraction(1, 90000)
@@ -33,7 +33,7 @@ class VideoWriter:
         frame_rate: Frames a second, where frames have no times of their own.
         codec: Codec to use; by default one with the packaged weights.
         rate: How finely to quantize, or how many bits to use.
-        scene_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
+        shot_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
         force: Replace an existing target.
 
     Attributes:
@@ -60,14 +60,14 @@ class VideoWriter:
         frame_rate: Fraction | float = Fraction(25),
         codec: Codec | None = None,
         rate: Rate = DEFAULT_RATE,
-        scene_threshold: float | None = SCENE_THRESHOLD,
+        shot_threshold: float | None = SHOT_THRESHOLD,
         force: bool = False,
     ) -> None:
         if isinstance(target, str | Path):
             refuse_existing(Path(target), force)
         self._target, self._force = target, force
         self._frame_rate = frame_rate
-        self._detector = CutDetector(checked_threshold(scene_threshold))
+        self._detector = CutDetector(checked_threshold(shot_threshold))
         self._compressor = Compressor((codec or load_codec()).coder, rate)
         self._video: VideoInfo | None = None
         self._times: list[Fraction] = []

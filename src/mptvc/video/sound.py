@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias
 import av
 from av.stream import Stream
 
-from mptvc.errors import VideoError
 from mptvc.format.sections import FileView
+from mptvc.video.ffmpeg import REFUSALS, reason, refusals
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -30,8 +30,6 @@ _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _SPARE_S = 10
 #: Packets that are earlier than the one before by no more stand for the same time.
 _SAME_S = Fraction(1, 100)
-#: What FFmpeg raises for streams that a container cannot take.
-REFUSALS = (av.FFmpegError, OSError, ValueError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -130,10 +128,8 @@ class SideRecorder:
             if (warning := f"{label} goes back in time: what does is left out") not in self.warnings:
                 self.warnings.append(warning)
             return
-        try:
+        with refusals(f"{label} cannot be copied"):
             self._out.mux(packet)
-        except REFUSALS as error:
-            raise VideoError(f"{label} cannot be copied: {error}") from error
 
     def _follows(self, packet: _Packet, copy: Stream) -> bool:
         """Whether a packet comes after the one before it; one of an equal time is moved by a tick.
@@ -169,10 +165,8 @@ class SideRecorder:
         """
         if self._out is None or self._file is None or not self._copies:
             return None
-        try:
+        with refusals("sound cannot be copied"):
             self._out.close()
-        except REFUSALS as error:
-            raise VideoError(f"sound cannot be copied: {error}") from error
         self._out = None
         self._file.seek(0)
         return SideData(self._file, self._lead)
@@ -262,10 +256,8 @@ class SidePlayer:
 def _open_side(section: FileView) -> av.container.InputContainer:
     kind = "nut" if section.read(4) == b"nut/" else "matroska"
     section.seek(0)
-    try:
+    with refusals("sound and subtitles cannot be read"):
         return av.open(section, "r", format=kind)
-    except REFUSALS as error:
-        raise VideoError(f"sound and subtitles cannot be read: {error}") from error
 
 
 def _holds(container: str, stream: Stream, packet: "_Packet | None" = None) -> bool:
@@ -301,7 +293,7 @@ def _copy_streams(
             copy.metadata.update(stream.metadata)
             copies[stream.index] = copy
         except REFUSALS as error:
-            warnings.append(f"{_label(stream)} is left out: {error}")
+            warnings.append(f"{_label(stream)} is left out: {reason(error)}")
     return copies
 
 
