@@ -15,7 +15,8 @@ from mptvc.codec.codec import Codec
 from mptvc.errors import CorruptPacketError, FormatError, MptError, VideoError, WeightsError
 from mptvc.evaluate.compare import compare_file
 from mptvc.files.transcode import decode_file, encode_file, symbol_digests
-from mptvc.format.header import Colour, Header, VideoInfo
+from mptvc.format.bitstream import write_header
+from mptvc.format.header import Colour, Header, Section, VideoInfo
 from mptvc.format.inspect import probe
 from mptvc.video.sink import OutputOptions, VideoSink
 from mptvc.video.source import VideoSource
@@ -286,10 +287,24 @@ def test_a_prefix_of_the_header_is_refused(short: Sample, codec: Codec, tmp_path
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize(("length", "share"), [(4, 75), (100, 99), (200, 99), (10**6, 99)])
+def test_a_level_that_lacks_a_byte_is_refused_by_name(
+    short: Sample, codec: Codec, tmp_path: Path, length: int, share: int
+) -> None:
+    header = replace(short.header, index=((Section(length, 0),), *short.header.index[1:]))
+    data = write_header(header) + bytes(length - 1)
+    with pytest.raises(
+        FormatError, match=f"it has no level complete and {share} % of level 0; a prefix with level 0 needs"
+    ):
+        decode_file(data, tmp_path / "a.npy", codec=codec)
+
+
 def test_a_level_that_is_not_complete_is_refused_by_name(short: Sample, codec: Codec, tmp_path: Path) -> None:
     header = short.header
+    length = header.prefix_bytes(1) - header.size_bytes
+    share = 100 * (length - 1) // length
     with pytest.raises(
-        FormatError, match="it has no level complete and 99 % of level 0; a prefix with level 0 needs"
+        FormatError, match=f"it has no level complete and {share} % of level 0; a prefix with level 0 needs"
     ):
         decode_file(short.data[: header.prefix_bytes(1) - 1], tmp_path / "a.npy", codec=codec)
     with pytest.raises(

@@ -255,7 +255,7 @@ def require_weights(header: Header, coder: ClipCoder) -> None:
 
 def _missing(header: Header, there: Availability, wanted: int) -> str:
     have = prefix_name(there.levels) if there.levels else "no level"
-    share = f"{100 * there.next_share:.0f} % of level {there.levels}"
+    share = f"{there.percent} % of level {there.levels}"
     needed = f"{prefix_name(wanted)} needs the first {header.prefix_bytes(wanted)} bytes"
     return f"the file is cut: it has {have} complete and {share}; a prefix with {needed}"
 

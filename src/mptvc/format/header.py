@@ -276,6 +276,13 @@ class Availability:
     clips: int
     next_share: float
 
+    @property
+    def percent(self) -> int:
+        """The share in whole per cent for people, rounded down: below 100 while a byte is missing."""
+        if self.next_share == 1:
+            return 100
+        return min(99, int(100 * self.next_share + 1e-9))  # 0.29 as a float is a little less
+
 
 def availability(header: Header, size_bytes: int) -> Availability:
     """What the first ``size_bytes`` bytes of a file hold."""
