@@ -1,6 +1,6 @@
 """The codec for whole videos in memory: frames to tokens, tokens to bytes, any prefix back to frames."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from io import BytesIO
@@ -154,11 +154,12 @@ class Codec:
         video = replace(describe(one, frame_rate), frames=frames)
         return self.clips.header(video, (frames,))
 
-    def pack(self, tokens: Tokens) -> bytes:
+    def pack(self, tokens: Tokens, *, progress: Callable[[int, int], None] | None = None) -> bytes:
         """Tokens to the bytes of an ``.mpt`` file that decodes to them; ``decompress`` gives its frames.
 
         Args:
             tokens: Tokens of all levels, edited or generated ones too, and the geometry they belong to.
+            progress: Called after each clip with the clips done and all of them.
 
         Raises:
             ValueError: Levels are missing, or a token is outside its channel's range or grid.
@@ -173,6 +174,8 @@ class Codec:
             for k, level in enumerate(symbols):
                 packet = self.clips.pack_level(k, level, symbols[:k], header.plan(clip).scenes)
                 packets[k].append(packet)
+            if progress is not None:
+                progress(clip + 1, header.clips)
         index = tuple(tuple(Section(len(p), crc32(p)) for p in level) for level in packets)
         header = replace(header, index=index, side=None, extra_bytes=0)
         return write_header(header) + b"".join(p for level in packets for p in level)

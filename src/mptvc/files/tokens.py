@@ -9,7 +9,7 @@ are zero), so that a training job needs this file alone.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
+from torch import Tensor
 
 from mptvc.codec.codec import Codec, Tokens
 from mptvc.codec.weights import load_codec
@@ -39,6 +40,7 @@ def export_tokens(
     codec: Codec | None = None,
     force: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Header:
     """Write the tokens of an ``.mpt`` file, or of a prefix of one, to a safetensors file.
 
@@ -49,6 +51,7 @@ def export_tokens(
         codec: Codec with the file's weights; by default one with the packaged weights.
         force: Replace an existing target.
         limits: What to accept.
+        progress: Called after each clip with the clips done and all of them.
 
     Raises:
         FormatError: The source is damaged, or no level is complete.
@@ -67,7 +70,7 @@ def export_tokens(
         open_source(source) as (file, _),
         VideoReader(file, levels=levels, codec=codec, limits=limits) as reader,
     ):
-        tensors = {f"level.{k}": level.numpy() for k, level in enumerate(reader.all_tokens())}
+        tensors = {f"level.{k}": level.numpy() for k, level in enumerate(_all_tokens(reader, progress))}
         tensors["header"] = np.frombuffer(_header_alone(reader.header), np.uint8)
         if (side := read_side(file, reader.header)) is not None:
             tensors["side"] = np.frombuffer(side, np.uint8)
@@ -86,6 +89,7 @@ def import_tokens(
     codec: Codec | None = None,
     force: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Header:
     """Write an ``.mpt`` file that decodes to the tokens of a safetensors file.
 
@@ -95,6 +99,7 @@ def import_tokens(
         codec: Codec with the weights of the tokens; by default one with the packaged weights.
         force: Replace an existing target.
         limits: What to accept.
+        progress: Called after each clip with the clips done and all of them.
 
     Raises:
         FormatError: The source holds no tokens, or not those of all levels.
@@ -116,7 +121,7 @@ def import_tokens(
     if missing:
         raise FormatError(f"{source}: the tokens of level {missing[0]} are missing")
     levels = tuple(torch.from_numpy(tensors[f"level.{k}"].copy()) for k in range(header.levels))
-    data = (codec or load_codec()).pack(Tokens(levels, header))
+    data = (codec or load_codec()).pack(Tokens(levels, header), progress=progress)
     body, packed = BytesIO(data), read_header(BytesIO(data), limits)
     body.seek(packed.size_bytes)
     side = tensors["side"].tobytes() if header.side is not None and "side" in tensors else b""
@@ -125,6 +130,16 @@ def import_tokens(
     with atomic_output(Path(target), force=force) as out:
         out.write(write_header(packed) + side + body.read())
     return packed
+
+
+def _all_tokens(reader: VideoReader, progress: Callable[[int, int], None] | None) -> list[Tensor]:
+    """Tokens of every level, clip by clip."""
+    clips, step = [], reader.header.clip_slices
+    for clip in range(reader.header.clips):
+        clips.append(reader.all_tokens(clip * step, min((clip + 1) * step, reader.slices)))
+        if progress is not None:
+            progress(clip + 1, reader.header.clips)
+    return [torch.cat(level) for level in zip(*clips, strict=True)]
 
 
 def _header_alone(header: Header) -> bytes:
