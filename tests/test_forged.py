@@ -180,8 +180,8 @@ def test_a_small_file_with_a_large_claim_takes_bounded_memory(
 @pytest.mark.parametrize(
     ("video", "message"),
     [
-        (VideoInfo(65536, 65536, 1, Fraction(1), Fraction(1)), "--max-pixels"),
-        (VideoInfo(8, 8, 2**32 - 1, Fraction(1), Fraction(1)), "--max-frames"),
+        (VideoInfo(65536, 65536, 1, Fraction(1), Fraction(1)), "max_pixels="),
+        (VideoInfo(8, 8, 2**32 - 1, Fraction(1), Fraction(1)), "max_frames="),
     ],
 )
 def test_a_claim_above_the_limits_is_refused_by_name(codec: Codec, video: VideoInfo, message: str) -> None:

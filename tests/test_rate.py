@@ -146,7 +146,7 @@ def test_what_cannot_be_kept_is_a_warning(codec, tmp_path):
     report = mptvc.encode_file(source, tmp_path / "a.mpt", codec=codec, rate=rate)
     assert [warning.split(": ")[0] for warning in report.warnings] == ["level 0", "levels 0-1"]
     assert "more than 0.001" in report.warnings[0]
-    with pytest.raises(MptError, match="--strict"):
+    with pytest.raises(MptError, match="strict=True refuses"):
         mptvc.encode_file(source, tmp_path / "b.mpt", codec=codec, rate=rate, strict=True)
     assert not (tmp_path / "b.mpt").exists()
 

@@ -51,7 +51,7 @@ def _within_memory() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise MptError("out of memory: use --device cpu, or encode with a smaller --tile") from error
+        raise MptError('out of memory: use device="cpu", or encode with a smaller tile=') from error
 
 
 class ClipCoder:

@@ -228,7 +228,7 @@ def _measure(file: BinaryIO) -> Section:
         length, check = length + len(chunk), crc32(chunk, check)
     if length >= 2**32:
         raise LimitExceededError(
-            f"sound and subtitles take {length} bytes, the limit is 4 GiB: leave them out"
+            f"sound and subtitles take {length} bytes, the limit is 4 GiB: sound=False leaves them out"
         )
     return Section(length, check)
 
@@ -243,7 +243,7 @@ def require_weights(header: Header, coder: ClipCoder) -> None:
     if header.weights_id != coder.weights_id:
         wanted, found = header.weights_id.hex(), coder.weights_id.hex()
         raise WeightsError(
-            f"the file needs the weights {wanted}, these are {found}: name the right ones with --weights",
+            f"the file needs the weights {wanted}, these are {found}: name the right ones with weights=",
             expected=wanted,
             found=found,
         )

@@ -137,7 +137,7 @@ def encode_file(
                     header = compressor.finish(video.info, out, side.file, side.lead_s)
                 exceeded = _exceeded(header, rate)
                 if exceeded and strict:
-                    raise MptError(f"{exceeded[0]}; --strict refuses that")
+                    raise MptError(f"{exceeded[0]}; strict=True refuses that")
         if progress is not None:
             progress(header.video.frames, header.video.frames)
         return EncodeReport(header, (*video.warnings, *exceeded))

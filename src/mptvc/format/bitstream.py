@@ -111,11 +111,11 @@ class Limits:
         """
         if pixels > self.max_pixels:
             raise LimitExceededError(
-                f"{pixels} pixels a frame, the limit is {self.max_pixels}: raise it with --max-pixels"
+                f"{pixels} pixels a frame, the limit is {self.max_pixels}: raise it with max_pixels="
             )
         if frames > self.max_frames:
             raise LimitExceededError(
-                f"{frames} frames, the limit is {self.max_frames}: raise it with --max-frames"
+                f"{frames} frames, the limit is {self.max_frames}: raise it with max_frames="
             )
 
 

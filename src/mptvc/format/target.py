@@ -82,7 +82,7 @@ def refuse_existing(target: Path, force: bool, *, folder: bool = False) -> None:
 
 
 def _exists(target: Path) -> str:
-    return f"{target} exists; -f (force=True) replaces it"
+    return f"{target} exists; force=True replaces it"
 
 
 def refuse_other_files(folder: Path, pattern: str) -> None:
