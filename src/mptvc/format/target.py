@@ -72,7 +72,7 @@ def refuse_existing(target: Path, force: bool, *, folder: bool = False) -> None:
     """
     if target.exists():
         if not (target.is_file() or target.is_dir()):
-            raise MptError(f"{target} is a device or a pipe; - is standard output")
+            raise MptError(f"{target} is a device or a pipe; name a file, or standard output")
         if target.is_dir() != folder:
             raise MptError(f"{target} is {'no' if folder else 'a'} folder; name another output")
         if not force and not (folder and not any(target.iterdir())):
