@@ -16,7 +16,8 @@ from mptvc.codec.codec import Codec
 from mptvc.errors import CorruptPacketError, FormatError, MptError, VideoError, WeightsError
 from mptvc.evaluate.compare import compare_file
 from mptvc.files.transcode import decode_file, encode_file, symbol_digests
-from mptvc.format.header import Colour, Header, VideoInfo
+from mptvc.format.bitstream import make_header, write_header
+from mptvc.format.header import Colour, Header, Index, Section, VideoInfo
 from mptvc.format.inspect import probe
 from mptvc.video.sink import OutputOptions
 from mptvc.video.source import VideoSource
@@ -274,10 +275,25 @@ def test_a_prefix_of_the_header_is_refused(short: Sample, codec: Codec, tmp_path
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize(("length", "share"), [(4, 75), (100, 99), (200, 99), (10**6, 99)])
+def test_a_level_that_lacks_a_byte_is_refused_by_name(
+    short: Sample, codec: Codec, tmp_path: Path, length: int, share: int
+) -> None:
+    index = Index.of([[Section(length, 0)], [Section(4, 0)], [Section(4, 0)]])
+    header = make_header(short.header, index)
+    data = write_header(header) + bytes(length - 1)
+    with pytest.raises(
+        FormatError, match=f"it has no level complete and {share} % of level 0; a prefix with level 0 needs"
+    ):
+        decode_file(data, tmp_path / "a.npy", codec=codec)
+
+
 def test_a_level_that_is_not_complete_is_refused_by_name(short: Sample, codec: Codec, tmp_path: Path) -> None:
     header = short.header
+    length = header.prefix_bytes(1) - header.size_bytes
+    share = 100 * (length - 1) // length
     with pytest.raises(
-        FormatError, match="it has no level complete and 99 % of level 0; a prefix with level 0 needs"
+        FormatError, match=f"it has no level complete and {share} % of level 0; a prefix with level 0 needs"
     ):
         decode_file(short.data[: header.prefix_bytes(1) - 1], tmp_path / "a.npy", codec=codec)
     with pytest.raises(
@@ -397,9 +413,9 @@ def test_other_weights_are_refused_before_anything_is_written(
 def test_existing_targets_are_kept_without_force(short: Sample, codec: Codec, tmp_path: Path) -> None:
     target = tmp_path / "a.mp4"
     target.write_text("mine")
-    with pytest.raises(MptError, match=r"exists; -f \(force=True\) replaces it"):
+    with pytest.raises(MptError, match="exists; force=True replaces it"):
         encode_file(short.source, target, codec=codec)
-    with pytest.raises(MptError, match=r"exists; -f \(force=True\) replaces it"):
+    with pytest.raises(MptError, match="exists; force=True replaces it"):
         decode_file(short.file, target, codec=codec)
     assert target.read_text() == "mine"
     encode_file(short.source, target, codec=codec, force=True)

@@ -237,6 +237,20 @@ def test_availability_at_every_prefix_length(small: Header) -> None:
         assert availability(small, size) == expected
 
 
+@given(st.integers(1, 10**6), st.data())
+def test_per_cent_of_a_level_is_rounded_down(length: int, data: st.DataObject) -> None:
+    header = make(levels=2, lengths=((length,), (4,)))
+    there = data.draw(st.integers(0, length - 1) | st.just(length - 1))
+    assert availability(header, header.size_bytes + there).percent == 100 * there // length
+
+
+def test_only_a_whole_file_is_100_per_cent(small: Header) -> None:
+    sizes = range(small.size_bytes, small.prefix_bytes(3))
+    assert all(availability(small, size).percent < 100 for size in sizes)
+    assert availability(small, small.prefix_bytes(3)).percent == 100
+    assert Availability(0, 0, 1 - 2**-53).percent == 99
+
+
 def test_nothing_is_available_before_the_header_ends(small: Header) -> None:
     for size in range(small.size_bytes):
         assert availability(small, size) == Availability(0, 0, 0.0)

@@ -56,6 +56,18 @@ def test_tokens_of_a_prefix_are_those_of_its_levels(file: Path, small_codec: Cod
         mptvc.import_tokens(out, file.with_name("back.mpt"), codec=small_codec)
 
 
+def test_progress_comes_with_every_clip(tmp_path: Path, small_codec: Codec) -> None:
+    source, out, back = (tmp_path / name for name in ("a.mpt", "a.safetensors", "b.mpt"))
+    noise = np.random.default_rng(3).integers(0, 256, (70, 16, 16, 3), dtype=np.uint8)
+    source.write_bytes(small_codec.compress(noise))
+    steps: list[tuple[int, int]] = []
+    mptvc.export_tokens(source, out, codec=small_codec, progress=lambda *step: steps.append(step))
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    mptvc.import_tokens(out, back, codec=small_codec, progress=lambda *step: steps.append(step))
+    assert steps[3:] == steps[:3]
+    assert mptvc.symbol_digests(back, codec=small_codec) == mptvc.symbol_digests(source, codec=small_codec)
+
+
 @pytest.fixture(scope="module")
 def tokens(small_codec: Codec, frames: np.ndarray) -> Tokens:
     return small_codec.encode(frames)

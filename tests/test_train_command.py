@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import FAILED, Cli
 from patterns import moving, write_video
 
-from mptvc.cli.train import _held_out
+from mptvc.cli.train import _held_out, _line
 from mptvc.train.config import CropShape, TrainConfig
 
 TINY = replace(
@@ -90,6 +91,11 @@ def test_every_shard_of_a_held_out_video_is_held_out() -> None:
         _held_out(shots, "b")
 
 
+def test_a_level_that_goes_on_is_not_100_per_cent() -> None:
+    assert _line({"level": 0, "progress": 0.9999, "step": 7}) == "level 0  99 %, step 7"
+    assert _line({"level": 0, "progress": 1.0, "step": 8}) == "level 0 100 %, step 8"
+
+
 def test_a_folder_that_no_run_has_made_is_left_alone(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
     result = run("train", videos, "--out", tmp_path, "--steps", "1", "1", "1")
@@ -102,3 +108,9 @@ def test_unknown_held_out_name_is_a_usage_error(videos: Path, tmp_path: Path) ->
     result = run("train", videos, "--out", tmp_path / "out", "--held-out", "three", "--steps", "1", "1", "1")
     assert result.returncode == 2
     assert "--held-out names three" in result.stderr
+
+
+def test_training_names_a_folder_that_is_missing(cli: Cli, made: Path, tmp_path: Path) -> None:
+    result = cli("train", made, "nowhere", "--out", "t", "--steps", "1", "1", "1")
+    assert result.code == FAILED
+    assert "nowhere: no such file or folder" in result.err

@@ -730,7 +730,7 @@ def test_y4m_shows_uneven_times_at_the_mean_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.y4m", "a.npy", "pictures"])
 def test_existing_target_is_refused_without_force(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(MptError, match=f"{name} (exists; -f|is no folder)"):
+    with pytest.raises(MptError, match=f"{name} (exists; force=True|is no folder)"):
         VideoSink(tmp_path / name, describe(moving(1)), OutputOptions())
     assert (tmp_path / name).read_text() == "mine"
     assert names(tmp_path) == [name]

@@ -1,6 +1,6 @@
 """The codec for whole videos in memory: frames to tokens, tokens to bytes, any prefix back to frames."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
@@ -164,32 +164,41 @@ class Codec:
         """Shape of a level's tokens, (T, H, W, C)."""
         return layout.shots.num_slices, *layout.geometry.grid(level), self.model.config.levels[level].channels
 
-    def pack(self, tokens: Tokens) -> bytes:
+    def pack(self, tokens: Tokens, *, progress: Callable[[int, int], None] | None = None) -> bytes:
         """Tokens to the bytes of an ``.mpt`` file that decodes to them; ``decompress`` gives its frames.
 
         Args:
             tokens: Tokens of all levels, edited or generated ones too, and the layout they belong to.
+            progress: Called after each clip with the clips done and all of them.
 
         Raises:
             ValueError: Levels are missing, or a token is outside its channel's range or grid.
             WeightsError: The tokens belong to other weights.
         """
         out = BytesIO()
-        self.pack_into(tokens, out)
+        self.pack_into(tokens, out, progress=progress)
         return out.getvalue()
 
     def pack_into(
-        self, tokens: Tokens, out: BinaryIO, side_file: BinaryIO | None = None, lead_s: int = 0
+        self,
+        tokens: Tokens,
+        out: BinaryIO,
+        side_file: BinaryIO | None = None,
+        lead_s: int = 0,
+        *,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Header:
         """Write tokens of all levels, with sound, as ``Compressor.finish`` does; errors as for ``pack``."""
-        layout = tokens.layout
+        layout, num_clips = tokens.layout, tokens.layout.shots.num_clips
         self._check(tokens)
         if len(tokens.levels) < layout.num_levels:
             raise ValueError(f"{layout.num_levels} levels are needed, found {len(tokens.levels)}")
         with SectionStore(layout.num_levels) as store:
-            for clip in range(layout.shots.num_clips):
+            for clip in range(num_clips):
                 symbols, shots = self._clip_symbols(tokens, clip), layout.shots.clip(clip).shots
                 store.add([self.coder.pack_level(k, s, symbols[:k], shots) for k, s in enumerate(symbols)])
+                if progress is not None:
+                    progress(clip + 1, num_clips)
             return store.write(out, layout, side_file, lead_s)
 
     def _check(self, tokens: Tokens) -> None:

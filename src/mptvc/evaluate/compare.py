@@ -214,9 +214,11 @@ def mean_quality(qualities: Sequence[Quality]) -> Quality:
 
 
 def pair_files(
-    reference: Path, files: Sequence[Path]
-) -> tuple[list[tuple[Path, list[Path]]], tuple[Path, ...]]:
+    reference: Path, files: Sequence[str | Path]
+) -> tuple[list[tuple[Path, list[str | Path]]], tuple[Path, ...]]:
     """Sources with the files to compare: one source, or folders with files of the same names, at any depth.
+
+    An address stays as it is.
 
     Returns:
         The pairs, and the sources that have no file.
@@ -226,14 +228,16 @@ def pair_files(
     """
     if not reference.is_dir():
         return [(reference, list(files))], ()
-    if not all(file.is_dir() for file in files):
+    folders = [Path(file) for file in files]
+    if not all(folder.is_dir() for folder in folders):
         raise MptError(f"{reference} is a folder; compare it with folders that hold files of the same names")
-    pairs, alone = [], []
+    pairs: list[tuple[Path, list[str | Path]]] = []
+    alone = []
     for source in find_videos([reference]):
-        places = [folder / source.relative_to(reference).parent for folder in files]
+        places = [folder / source.relative_to(reference).parent for folder in folders]
         there = [path for place in places for path in sorted(place.glob("*")) if _is_version(path, source)]
         if there:
-            pairs.append((source, there))
+            pairs.append((source, [*there]))
         else:
             alone.append(source)
     if not pairs:

@@ -9,7 +9,7 @@ are zero), so that a training job needs this file alone.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
+from torch import Tensor
 
 from mptvc.codec.codec import Codec, Tokens
 from mptvc.codec.weights import load_codec
@@ -38,6 +39,7 @@ def export_tokens(
     codec: Codec | None = None,
     force: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Header:
     """Write the tokens of an ``.mpt`` file, or of a prefix of one, to a safetensors file.
 
@@ -48,6 +50,7 @@ def export_tokens(
         codec: Codec with the file's weights; by default one with the packaged weights.
         force: Replace an existing target.
         limits: What to accept.
+        progress: Called after each clip with the clips done and all of them.
 
     Raises:
         FormatError: The source is damaged, or no level is complete.
@@ -66,7 +69,7 @@ def export_tokens(
         open_source(source) as (file, _),
         VideoReader(file, levels=levels, codec=codec, limits=limits) as reader,
     ):
-        tensors = {f"level.{k}": level.numpy() for k, level in enumerate(reader.all_tokens())}
+        tensors = {f"level.{k}": level.numpy() for k, level in enumerate(_all_tokens(reader, progress))}
         tensors["header"] = np.frombuffer(write_header(reader.header), np.uint8)
         if (side := open_side(file, reader.header)) is not None:
             tensors["side"] = np.frombuffer(side.read(), np.uint8)
@@ -85,6 +88,7 @@ def import_tokens(
     codec: Codec | None = None,
     force: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Header:
     """Write an ``.mpt`` file that decodes to the tokens of a safetensors file.
 
@@ -94,6 +98,7 @@ def import_tokens(
         codec: Codec with the weights of the tokens; by default one with the packaged weights.
         force: Replace an existing target.
         limits: What to accept.
+        progress: Called after each clip with the clips done and all of them.
 
     Raises:
         FormatError: The source holds no tokens, or not those of all levels.
@@ -120,7 +125,18 @@ def import_tokens(
     if header.side is not None and "side" in tensors:
         side, lead_s = BytesIO(tensors["side"].tobytes()), header.side.lead_s
     with atomic_output(Path(target), force=force) as out:
-        return (codec or load_codec()).pack_into(tokens, out, side, lead_s)
+        return (codec or load_codec()).pack_into(tokens, out, side, lead_s, progress=progress)
+
+
+def _all_tokens(reader: VideoReader, progress: Callable[[int, int], None] | None) -> list[Tensor]:
+    """Tokens of every level, clip by clip."""
+    clips, shots = [], reader.header.shots
+    for clip in range(shots.num_clips):
+        slices = shots.slices(clip)
+        clips.append(reader.all_tokens(slices.start, slices.stop))
+        if progress is not None:
+            progress(clip + 1, shots.num_clips)
+    return [torch.cat(level) for level in zip(*clips, strict=True)]
 
 
 def _read_tensors(path: Path) -> Mapping[str, np.ndarray]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate
-from math import floor
 from typing import Self
 
 from mptvc.format.geometry import Geometry, Shots
@@ -240,8 +239,10 @@ class Availability:
 
     @property
     def percent(self) -> int:
-        """Per cent of the next level's bytes that are there, rounded down: 100 only where none is missing."""
-        return floor(100 * self.next_share)
+        """The share in whole per cent for people, rounded down: below 100 while a byte is missing."""
+        if self.next_share == 1:
+            return 100
+        return min(99, int(100 * self.next_share + 1e-9))  # 0.29 as a float is a little less
 
 
 def availability(header: Header, size_bytes: int) -> Availability:

@@ -134,7 +134,7 @@ def truncate(
         1
     """
     if sum(limit is not None for limit in (levels, max_bytes, max_bitrate)) != 1:
-        raise ValueError("give exactly one of levels, max_bytes and max_bitrate")
+        raise ValueError("give exactly one of levels=, max_bytes= and max_bitrate=")
     if max_bitrate is not None and not isfinite(max_bitrate):
         raise ValueError(f"max_bitrate is a finite number, found {max_bitrate}")
     with open_source(source) as (file, size):

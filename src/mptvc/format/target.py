@@ -72,7 +72,7 @@ def refuse_existing(target: Path, force: bool, *, folder: bool = False) -> None:
     """
     if target.exists():
         if not (target.is_file() or target.is_dir()):
-            raise MptError(f"{target} is a device or a pipe; - is standard output")
+            raise MptError(f"{target} is a device or a pipe; name a file, or standard output")
         if target.is_dir() != folder:
             raise MptError(f"{target} is {'no' if folder else 'a'} folder; name another output")
         if not force and not (folder and not any(target.iterdir())):
@@ -82,7 +82,7 @@ def refuse_existing(target: Path, force: bool, *, folder: bool = False) -> None:
 
 
 def _exists(target: Path) -> str:
-    return f"{target} exists; -f (force=True) replaces it"
+    return f"{target} exists; force=True replaces it"
 
 
 def refuse_other_files(folder: Path, pattern: str) -> None:
