@@ -72,7 +72,6 @@ def test_every_argument_that_a_message_names_is_an_option(cli: Cli, monkeypatch:
         ("10-bit video; force_8bit=True converts it", "10-bit video; --force-8bit converts it"),
         ('use device="cpu", or a smaller tile=', "use --device cpu, or a smaller --tile"),
         ("too long: sound=False leaves it out", "too long: --audio none leaves it out"),
-        ("scene_threshold= is 0 to 100", "--scene-detect is 0 to 100"),
         ("shot_threshold= is 0 to 100", "--scene-detect is 0 to 100"),
         ("crf=20.mkv: no such file", "crf=20.mkv: no such file"),
         ("https://host/a.mpt?force=True: 404", "https://host/a.mpt?force=True: 404"),
