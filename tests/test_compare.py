@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -219,3 +219,24 @@ def test_missing_extra_is_named_before_the_work(
         main()
     assert stop.value.code == 1
     assert f"this needs {module}: pip install 'mptvc[eval]'" in capsys.readouterr().err
+
+
+def test_a_folder_is_listed_once_for_all_of_its_videos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not once a video, which takes hours for a folder of many."""
+    for folder, ending in (("in", ".mp4"), ("out", ".mpt")):
+        (tmp_path / folder).mkdir()
+        for index in range(50):
+            (tmp_path / folder / f"{index}{ending}").touch()
+    listed, glob = [], Path.glob
+
+    def counted(path: Path, pattern: str) -> Iterator[Path]:
+        listed.append(path)
+        return glob(path, pattern)
+
+    monkeypatch.setattr(Path, "glob", counted)
+    pairs, alone = pair_files(tmp_path / "in", [tmp_path / "out"])
+    assert [[path.name for path in found] for _, found in pairs] == [[f"{s.stem}.mpt"] for s, _ in pairs]
+    assert (len(pairs), alone) == (50, ())
+    assert sorted(path.name for path in listed) == ["in", "out"]

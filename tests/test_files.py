@@ -1,12 +1,14 @@
 """Look inside, check and truncate files; output that appears whole or not at all."""
 
 import os
+import resource
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -19,10 +21,10 @@ import mptvc.format.target
 from mptvc.codec.codec import Codec
 from mptvc.errors import CorruptPacketError, FormatError, LimitExceededError, MptError, NotMptError
 from mptvc.format.bitstream import Limits, write_header
-from mptvc.format.header import Header, Section
+from mptvc.format.header import Header, Index, Section
 from mptvc.format.inspect import FileReport, probe, truncate, verify
 from mptvc.format.source import Source, open_source
-from mptvc.format.target import atomic_output, move_into_place
+from mptvc.format.target import atomic_output, move_into_place, part_path, remove
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def names(folder: Path) -> list[str]:
 
 def test_probe_reads_any_source(source: Source, data: bytes) -> None:
     report = probe(source)
-    assert report.header.shots == (6, 5)
+    assert report.header.shots.lengths == (6, 5)
     assert report.size_bytes == len(data)
     assert report.available.levels == 3
 
@@ -151,8 +153,8 @@ def test_report_gives_duration_and_rates(data: bytes, header: Header) -> None:
     report = probe(data)
     assert report.duration_s == pytest.approx(11 / 25)
     assert sum(report.level_bytes(k) for k in range(3)) == len(data) - header.size_bytes
-    assert report.bpp(3) == pytest.approx(8 * len(data) / (11 * 50 * 70))
-    assert report.bpp(1) == pytest.approx(8 * header.prefix_bytes(1) / (11 * 50 * 70))
+    assert report.header.bpp(3) == pytest.approx(8 * len(data) / (11 * 50 * 70))
+    assert report.header.bpp(1) == pytest.approx(8 * header.prefix_bytes(1) / (11 * 50 * 70))
 
 
 def test_limits_of_probe_are_the_callers(data: bytes) -> None:
@@ -161,6 +163,55 @@ def test_limits_of_probe_are_the_callers(data: bytes) -> None:
         probe(data, limits=Limits(max_pixels=3499))
     with pytest.raises(LimitExceededError):
         probe(data, limits=Limits(max_frames=10))
+
+
+def spoiled(data: bytes, header: Header, how: str) -> bytes:
+    if how == "header":
+        return data[:20] + b"\xff" + data[21:]
+    if how == "other":
+        return b"RIFF" + bytes(500)
+    if how == "version":
+        return data[:8] + b"\x63" + data[9:]
+    place = header.offset(1, 0) + 3
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("how", ["header", "other", "version", "section"])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_damage_names_the_file_once(how: str, kind: type, path: Path, data: bytes, header: Header) -> None:
+    path.write_bytes(spoiled(data, header, how))
+    with pytest.raises(FormatError) as caught:
+        verify(kind(path))
+    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).count(str(path)) == 1
+    assert caught.value.file == str(path)
+
+
+def test_other_errors_name_the_file_once(path: Path, header: Header) -> None:
+    with pytest.raises(LimitExceededError) as over_limit:
+        probe(path, limits=Limits(max_frames=10))
+    with pytest.raises(MptError, match="level 0 needs") as too_small:
+        truncate(path, path.with_name("short.mpt"), max_bytes=10)
+    with pytest.raises(MptError) as absent:
+        probe(path.with_name("absent.mpt"))
+    for caught, name in ((over_limit, path), (too_small, path), (absent, path.with_name("absent.mpt"))):
+        assert str(caught.value).startswith(f"{name}: ")
+        assert str(caught.value).count(str(name)) == 1
+
+
+def test_errors_of_bytes_and_files_of_the_caller_have_no_name(path: Path, data: bytes) -> None:
+    with open(path, "rb") as file:
+        for source in (data, file):
+            with pytest.raises(LimitExceededError, match=r"^11 frames") as caught:
+                probe(source, limits=Limits(max_frames=10))
+            assert caught.value.file is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
+def test_a_file_that_cannot_be_read_is_named() -> None:
+    for read in (probe, verify):
+        with pytest.raises(MptError, match=r"^/proc/self/mem: "):
+            read("/proc/self/mem")
 
 
 # Verify
@@ -203,7 +254,7 @@ def test_verify_refuses_trailing_bytes(data: bytes, extra: bytes) -> None:
 
 def test_section_said_to_be_huge_is_not_allocated(header: Header, tmp_path: Path) -> None:
     """The file is a few hundred bytes; its index claims sections of 4 GiB."""
-    huge = tuple((Section(2**32 - 1, 0),) for _ in header.index)
+    huge = Index.of([[Section(2**32 - 1, 0)]] * header.num_levels)
     path = tmp_path / "huge.mpt"
     path.write_bytes(write_header(replace(header, index=huge)) + bytes(100))
     tracemalloc.start()
@@ -278,7 +329,7 @@ def test_truncate_drops_trailing_bytes(data: bytes) -> None:
     assert out.getvalue() == data
 
 
-@pytest.mark.parametrize("limit", [{"max_bytes": 0}, {"max_bytes": 400}, {"max_bitrate": 1.0}])
+@pytest.mark.parametrize("limit", [{"max_bytes": 1}, {"max_bytes": 400}, {"max_bitrate": 1.0}])
 def test_truncate_says_how_much_the_first_level_needs(limit: dict, path: Path, header: Header) -> None:
     target = path.with_name("short.mpt")
     with pytest.raises(MptError, match=f"level 0 needs {header.prefix_bytes(1)} bytes"):
@@ -316,10 +367,16 @@ def test_truncate_needs_exactly_one_limit(limits: dict, data: bytes) -> None:
         truncate(data, BytesIO(), **limits)
 
 
-@pytest.mark.parametrize("rate", [float("inf"), float("nan")])
-def test_truncate_refuses_a_bit_rate_that_is_no_number(rate: float, data: bytes) -> None:
-    with pytest.raises(ValueError, match="max_bitrate"):
-        truncate(data, BytesIO(), max_bitrate=rate)
+@pytest.mark.parametrize("limit", ["max_bytes", "max_bitrate"])
+@pytest.mark.parametrize("number", [float("inf"), float("nan"), 0, -1, -0.5])
+def test_truncate_refuses_a_limit_that_is_no_size(limit: str, number: float, data: bytes) -> None:
+    with pytest.raises(ValueError, match=f"{limit}= is a finite number above 0, found {number}"):
+        truncate(data, BytesIO(), **{limit: number})
+
+
+@pytest.mark.parametrize("limit", [{"max_bytes": 10**400}, {"max_bitrate": 1e308}, {"max_bitrate": 10**400}])
+def test_truncate_takes_limits_of_any_size(limit: dict, data: bytes) -> None:
+    assert truncate(data, BytesIO(), **limit).size_bytes == len(data)
 
 
 @pytest.mark.parametrize("link", ["itself", "symbolic", "hard"])
@@ -452,12 +509,68 @@ def test_a_folder_is_replaced_whole_or_not_at_all(
     assert set(names(tmp_path)) <= {"out", "part"}
 
 
-def test_failed_write_is_an_error_of_the_package(tmp_path: Path) -> None:
+@contextmanager
+def disk_of(size_bytes: int) -> Iterator[None]:
+    """No file grows beyond this size, as on a disk without room."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def write_zeros(target: Path, size_bytes: int) -> None:
+    with atomic_output(target, force=False) as file:
+        for start in range(0, size_bytes, 1000):
+            file.write(bytes(min(1000, size_bytes - start)))
+
+
+@pytest.mark.parametrize("size_bytes", [2**21, 2**20 + 1], ids=["at once", "at the end"])
+def test_failed_write_is_an_error_of_the_package(tmp_path: Path, size_bytes: int) -> None:
+    """A few bytes wait in memory until the file is closed."""
     target = tmp_path / "out"
-    with pytest.raises(MptError, match="No space left") as caught, atomic_output(target, force=False):
-        raise OSError(28, "No space left on device")
+    with disk_of(2**20), pytest.raises(MptError, match=f"^cannot write {target}: File too large") as caught:
+        write_zeros(target, size_bytes)
     assert isinstance(caught.value.__cause__, OSError)
     assert names(tmp_path) == []
+
+
+class WornOut(BytesIO):
+    """A file of the caller whose start can be read once."""
+
+    worn = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() == 0 and self.worn:
+            raise OSError(5, "Input/output error")
+        self.worn = True
+        return super().read(size)
+
+
+def test_a_source_that_cannot_be_read_is_not_blamed_on_the_target(data: bytes, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"^.Errno 5. Input/output error$"):
+        truncate(WornOut(data), tmp_path / "out", levels=3)
+    assert names(tmp_path) == []
+
+
+def test_errors_of_the_block_keep_their_names(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, atomic_output(tmp_path / "out", force=False):
+        (tmp_path / "absent").read_bytes()
+    assert caught.value.filename == str(tmp_path / "absent")
+    assert names(tmp_path) == []
+
+
+def test_errors_of_the_target_are_not_blamed_on_the_source(path: Path) -> None:
+    target = path.with_name("short.mpt")
+    target.write_bytes(b"precious")
+    with pytest.raises(MptError) as caught:
+        truncate(path, target, levels=1)
+    assert str(caught.value) == f"{target} exists; force=True replaces it"
+    with pytest.raises(MptError, match=f"^cannot write {path.parent}/x+: File name too long$"):
+        truncate(path, path.with_name("x" * 300), levels=1)
+    with disk_of(100), pytest.raises(MptError, match=f"^cannot write {target}: "):
+        truncate(path, target, levels=1, force=True)
 
 
 def test_missing_output_folder_is_named(tmp_path: Path) -> None:
@@ -492,12 +605,53 @@ def test_longest_name_that_the_system_takes(tmp_path: Path) -> None:
     assert target.read_bytes() == b"new"
 
 
-def test_output_has_the_rights_of_an_ordinary_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_output_has_the_rights_of_an_ordinary_file(tmp_path: Path, mask: int) -> None:
     ordinary, target = tmp_path / "ordinary", tmp_path / "out"
-    ordinary.write_bytes(b"")
-    with atomic_output(target, force=False):
-        pass
-    assert target.stat().st_mode == ordinary.stat().st_mode
+    before = os.umask(mask)
+    try:
+        for folder in (False, True):
+            part = part_path(target, folder=folder)
+            if folder:
+                ordinary.mkdir()
+            else:
+                ordinary.write_bytes(b"")
+            move_into_place(part, target, force=False)
+            assert target.stat().st_mode == ordinary.stat().st_mode
+            remove(target)
+            remove(ordinary)
+    finally:
+        os.umask(before)
+
+
+def test_files_of_other_threads_keep_their_rights(tmp_path: Path) -> None:
+    """The mask of new files' rights belongs to the whole process."""
+    before, stop, modes = os.umask(0o077), threading.Event(), set()
+
+    def make_files() -> None:
+        while not stop.is_set():
+            (tmp_path / "mine").touch()
+            modes.add((tmp_path / "mine").stat().st_mode & 0o777)
+            (tmp_path / "mine").unlink()
+
+    def let_others_go_on(_frame: object, event: str, _argument: object) -> None:
+        if event == "c_return":
+            time.sleep(1e-4)
+
+    thread = threading.Thread(target=make_files)
+    try:
+        thread.start()
+        sys.setprofile(let_others_go_on)
+        for folder in (False, True) * 5:
+            part = part_path(tmp_path / "out", folder=folder)
+            move_into_place(part, tmp_path / "out", force=True)
+            remove(tmp_path / "out")
+    finally:
+        sys.setprofile(None)
+        stop.set()
+        thread.join()
+        os.umask(before)
+    assert modes == {0o600}
 
 
 def test_looking_inside_needs_neither_torch_nor_pyav(path: Path) -> None:

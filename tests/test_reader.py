@@ -3,14 +3,13 @@
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from patterns import moving
+from range_server import RangeServer
 
 import mptvc
 from mptvc.codec.codec import Codec
@@ -152,48 +151,10 @@ def test_threads_get_their_own_frames(reader: mptvc.VideoReader, whole: np.ndarr
 # Over HTTP
 
 
-class RangeHandler(SimpleHTTPRequestHandler):
-    """Serves files, in ranges unless told not to, and counts the bytes."""
-
-    def do_GET(self) -> None:
-        body = Path(self.translate_path(self.path)).read_bytes()
-        server: Any = self.server
-        wanted = self.headers.get("Range")
-        if server.fail_next:
-            server.fail_next -= 1
-            self.send_error(503)
-            return
-        if wanted is None or not server.knows_ranges:
-            self.send_response(200)
-        else:
-            first, last = (int(number) for number in wanted.removeprefix("bytes=").split("-"))
-            size, body = len(body), body[first : last + 1]
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {first}-{first + len(body) - 1}/{size}")
-        server.sent_bytes += len(body)
-        self.send_header("ETag", server.tag)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Stay silent."""
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Any]:
-    def handler(*arguments: Any) -> RangeHandler:
-        return RangeHandler(*arguments, directory=str(tmp_path))
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        extra: Any = running
-        extra.knows_ranges, extra.sent_bytes, extra.fail_next, extra.tag = True, 0, 0, "one"
-        extra.url = f"http://127.0.0.1:{running.server_port}"
-        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
-        thread.start()
-        yield extra
-        running.shutdown()
-        thread.join()
+def server(tmp_path: Path) -> Iterator[RangeServer]:
+    with RangeServer.running(tmp_path) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +165,7 @@ def big(small_codec: Codec) -> bytes:
 
 
 def test_remote_preview_fetches_the_header_and_level_0_alone(
-    tmp_path: Path, server: Any, small_codec: Codec, big: bytes
+    tmp_path: Path, server: RangeServer, small_codec: Codec, big: bytes
 ) -> None:
     (tmp_path / "a.mpt").write_bytes(big)
     header = mptvc.probe(big).header
@@ -215,7 +176,7 @@ def test_remote_preview_fetches_the_header_and_level_0_alone(
 
 
 def test_remote_frame_fetches_its_clip_alone(
-    tmp_path: Path, server: Any, small_codec: Codec, big: bytes
+    tmp_path: Path, server: RangeServer, small_codec: Codec, big: bytes
 ) -> None:
     (tmp_path / "a.mpt").write_bytes(big)
     header = mptvc.probe(big).header
@@ -225,13 +186,13 @@ def test_remote_frame_fetches_its_clip_alone(
     assert server.sent_bytes <= 2**14 + clip
 
 
-def test_address_with_letters_beyond_ascii(tmp_path: Path, server: Any, big: bytes) -> None:
+def test_address_with_letters_beyond_ascii(tmp_path: Path, server: RangeServer, big: bytes) -> None:
     (tmp_path / "vidéo 1.mpt").write_bytes(big)
     assert RemoteFile(f"{server.url}/vidéo 1.mpt").read(100) == big[:100]
     assert RemoteFile(f"{server.url}/vid%C3%A9o%201.mpt").read(100) == big[:100]
 
 
-def test_remote_bytes_are_those_of_the_file(tmp_path: Path, server: Any, big: bytes) -> None:
+def test_remote_bytes_are_those_of_the_file(tmp_path: Path, server: RangeServer, big: bytes) -> None:
     (tmp_path / "a.mpt").write_bytes(big)
     file = RemoteFile(f"{server.url}/a.mpt")
     assert file.read() == big
@@ -242,20 +203,20 @@ def test_remote_bytes_are_those_of_the_file(tmp_path: Path, server: Any, big: by
     assert file.fetched_bytes == server.sent_bytes
 
 
-def test_a_server_that_is_busy_is_asked_again(tmp_path: Path, server: Any, big: bytes) -> None:
+def test_a_server_that_is_busy_is_asked_again(tmp_path: Path, server: RangeServer, big: bytes) -> None:
     (tmp_path / "a.mpt").write_bytes(big)
     server.fail_next = 2
     assert RemoteFile(f"{server.url}/a.mpt").read(8) == big[:8]
 
 
-def test_a_server_without_ranges_is_refused(tmp_path: Path, server: Any, small_codec: Codec) -> None:
+def test_a_server_without_ranges_is_refused(tmp_path: Path, server: RangeServer, small_codec: Codec) -> None:
     (tmp_path / "a.mpt").write_bytes(b"x")
     server.knows_ranges = False
     with pytest.raises(mptvc.MptError, match="does not send byte ranges"):
         mptvc.VideoReader(f"{server.url}/a.mpt", codec=small_codec)
 
 
-def test_a_file_that_changes_is_reported(tmp_path: Path, server: Any, big: bytes) -> None:
+def test_a_file_that_changes_is_reported(tmp_path: Path, server: RangeServer, big: bytes) -> None:
     (tmp_path / "a.mpt").write_bytes(big)
     file = RemoteFile(f"{server.url}/a.mpt")
     server.tag = "two"
@@ -263,6 +224,6 @@ def test_a_file_that_changes_is_reported(tmp_path: Path, server: Any, big: bytes
         file.read()
 
 
-def test_nothing_at_an_address_is_an_error(server: Any, small_codec: Codec) -> None:
+def test_nothing_at_an_address_is_an_error(server: RangeServer, small_codec: Codec) -> None:
     with pytest.raises(mptvc.MptError, match=r"127\.0\.0\.1"):
         mptvc.VideoReader("http://127.0.0.1:1/a.mpt", codec=small_codec)

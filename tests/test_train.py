@@ -3,6 +3,7 @@
 import json
 import resource
 from dataclasses import replace
+from pathlib import PosixPath
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from mptvc.train.config import CropShape, TrainConfig
 from mptvc.train.data import CropSampler, find_shards, to_video
 from mptvc.train.loop import LevelTrainer, draw_gains, trade_off, validate
 from mptvc.train.run import default_model_config, train, validation_clip
-from mptvc.train.shards import prepare_shards
+from mptvc.train.shards import _names, prepare_shards
 from mptvc.train.tables import TableCounter, estimated_bits
 
 SHAPE = CropShape(2, 8, 64)
@@ -315,6 +316,31 @@ def test_shards_are_those_of_the_videos_of_this_call(tmp_path):
     (names,) = prepared.shards.values()
     (shot,) = find_shards(tmp_path / "shards", frozenset(names)).values()
     assert (shot.shape[0], round(shot.pixels().mean())) == (12, 90)
+
+
+class Named(PosixPath):
+    """A path whose name counts how often it is compared."""
+
+    compared = 0
+
+    @property
+    def stem(self):
+        return CountedName(super().stem)
+
+
+class CountedName(str):
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Named.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_names_are_found_without_comparing_all_with_all():
+    videos = [Named(f"v/{i}.mkv") for i in range(500)]
+    assert [*_names(videos).values()] == [str(i) for i in range(500)]
+    assert Named.compared < 10 * len(videos)
 
 
 def test_names_that_would_be_equal_are_told_apart(tmp_path):

@@ -13,9 +13,30 @@ A caller's wrong argument is a ``ValueError``. Every message says what was found
 and what to do.
 """
 
+import copyreg
+from typing import Any
+
 
 class MptError(Exception):
-    """Base of every error that mptvc raises about data, weights or video."""
+    """Base of every error that mptvc raises about data, weights or video.
+
+    Attributes:
+        file: Path or address of the file that it is about, where it is known; the message names it.
+    """
+
+    def __init__(self, message: str, *, file: str | None = None) -> None:
+        super().__init__(message)
+        self.file = file
+
+    def name_file(self, file: str) -> None:
+        """Say which file the error is about, unless it is known already."""
+        if self.file is None:
+            self.file = file
+            self.args = (f"{file}: {self}",)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes as it is, whatever the constructor of its class takes."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class FormatError(MptError):
@@ -23,17 +44,11 @@ class FormatError(MptError):
 
     Attributes:
         offset: Byte offset in the file at which the fault was found, or None.
-        file: Path of the file, where it is known.
     """
 
     def __init__(self, message: str, *, offset: int | None = None) -> None:
         super().__init__(message if offset is None else f"{message} (byte {offset})")
         self.offset = offset
-        self.file: str | None = None
-
-    def __str__(self) -> str:
-        message = super().__str__()
-        return message if self.file is None else f"{self.file}: {message}"
 
 
 class NotMptError(FormatError):

@@ -5,6 +5,7 @@ Memory does not grow with the length of the video.
 
 from collections.abc import Sequence
 from fractions import Fraction
+from numbers import Rational
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, Self
 from zlib import crc32
@@ -247,10 +248,20 @@ def describe_size(count: int, height: int, width: int, frame_rate: Fraction | fl
         raise ValueError(
             f"frames with sides of 1 to {MAX_SIDE} pixels are needed, found {count} of {width}x{height}"
         )
-    rate = header_ratio(Fraction(frame_rate)) if 0 < frame_rate <= MAX_RATIO else 0
-    if rate == 0:
-        raise ValueError(f"frame_rate is above zero, found {frame_rate}")
-    return VideoInfo(width, height, count, frame_rate=Fraction(rate), time_base=Fraction(1 / rate))
+    rate = checked_rate(frame_rate)
+    return VideoInfo(width, height, count, frame_rate=rate, time_base=1 / rate)
+
+
+def checked_rate(frame_rate: Fraction | float) -> Fraction:
+    """The nearest frame rate that a header can hold.
+
+    Raises:
+        ValueError: It is no number, not above zero, or too far from it for a header.
+    """
+    fits = isinstance(frame_rate, Rational | float) and 0 < frame_rate <= MAX_RATIO
+    if not fits or not (rate := header_ratio(Fraction(frame_rate))):
+        raise ValueError(f"frame_rate is a number above zero, to {MAX_RATIO}; found {frame_rate!r}")
+    return rate
 
 
 def checked_lengths(lengths: Sequence[int] | None, count: int) -> tuple[int, ...]:

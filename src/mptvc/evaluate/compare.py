@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -233,9 +234,10 @@ def pair_files(
         raise MptError(f"{reference} is a folder; compare it with folders that hold files of the same names")
     pairs: list[tuple[Path, list[str | Path]]] = []
     alone = []
+    listed = cache(_by_stem)  # once, however many sources have their versions there
     for source in find_videos([reference]):
         places = [folder / source.relative_to(reference).parent for folder in folders]
-        there = [path for place in places for path in sorted(place.glob("*")) if _is_version(path, source)]
+        there = [path for place in places for path in _versions(source, listed(place))]
         if there:
             pairs.append((source, [*there]))
         else:
@@ -245,10 +247,19 @@ def pair_files(
     return pairs, tuple(alone)
 
 
-def _is_version(path: Path, source: Path) -> bool:
-    """Whether a file is named as a coded version of a source, and is not the source."""
-    named = path.stem in (source.stem, source.name) and path.suffix.lower() in (".mpt", *VIDEO_SUFFIXES)
-    return named and path.is_file() and not path.samefile(source)
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    """The files of a folder that may be versions of a video, by their names without ending."""
+    found: dict[str, list[Path]] = {}
+    for path in folder.glob("*"):
+        if path.suffix.lower() in (".mpt", *VIDEO_SUFFIXES) and path.is_file():
+            found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def _versions(source: Path, by_stem: dict[str, list[Path]]) -> list[Path]:
+    """Files that are named as coded versions of a source, and are not the source."""
+    named = [path for stem in {source.stem, source.name} for path in by_stem.get(stem, [])]
+    return [path for path in sorted(named) if not path.samefile(source)]
 
 
 def _check_size(reference: object, source: VideoSource, file: object, size: tuple[int, int]) -> None:

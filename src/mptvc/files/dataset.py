@@ -1,10 +1,12 @@
 """A map-style torch dataset of windows of frames or tokens from many files."""
 
 import os
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -14,8 +16,10 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.weights import load_codec
 from mptvc.files.reader import VideoReader
 from mptvc.format.inspect import probe
+from mptvc.format.source import naming
 
-_OPEN_FILES = 8
+#: Files that stay open while nobody reads from them.
+_IDLE_FILES = 8
 
 
 class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
@@ -23,11 +27,12 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
 
     Items are frames uint8 ``[frames, H, W, 3]``, or with ``tokens`` a tuple with the tokens of each level,
     uint8 ``[slices, h, w, C]``. A window never crosses files; what is left over at a file's end is left
-    out. Use it with a `DataLoader` and any number of workers; each loads the weights once. Windows of 32
-    frames that start at a multiple of 32 decode one clip where no cut is padded; others up to two.
+    out. Use it with a `DataLoader` and any number of workers, or from several threads; each process loads the
+    weights once. Windows of 32 frames that start at a multiple of 32 decode one clip where no cut is padded;
+    others up to two.
 
     Args:
-        paths: Files.
+        paths: Files, by path or ``http(s)://`` address.
         frames: Frames of a window; with ``tokens`` a multiple of 4.
         stride: Frames from one window to the next; ``frames`` by default.
         levels: Levels to decode; all of the file by default.
@@ -94,13 +99,33 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
             IndexError: There is no such window.
             FormatError: The file is damaged there.
             WeightsError: The file was made with other weights.
+            MptError: The file cannot be opened or read.
         """
-        file, start = self._windows[index]
-        reader = _reader(self.paths[file], self._levels, self._weights, self._device)
+        number, start = self._windows[index]
+        file = _File(self.paths[number], self._levels, self._weights, self._device)
         stop = start + self._length
-        if self._tokens:
-            return reader.all_tokens(start, stop)
-        return torch.from_numpy(reader[start:stop])
+        with _readers.lend(file) as reader, naming(file.path):
+            if self._tokens:
+                return reader.all_tokens(start, stop)
+            return torch.from_numpy(reader[start:stop])
+
+
+@dataclass(frozen=True)
+class _File:
+    """What a reader is opened with."""
+
+    path: str
+    levels: int | None
+    weights: str | Path | None
+    device: str
+
+    def version(self) -> tuple[int, ...]:
+        """What changes when the file is replaced; nothing of an address, whose reader notices that itself."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return ()
+        return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 @lru_cache(maxsize=2)
@@ -109,18 +134,45 @@ def _codec(weights: str | Path | None, device: str) -> Codec:
     return load_codec(weights, device=device)
 
 
-_readers: OrderedDict[tuple[object, ...], VideoReader] = OrderedDict()
+class _Readers:
+    """The open readers of a process, each lent to one thread at a time."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew: a forked process would share the files' positions, and a lock that another held."""
+        self._lock = Lock()
+        self._idle: list[tuple[object, VideoReader]] = []
+
+    @contextmanager
+    def lend(self, file: _File) -> Iterator[VideoReader]:
+        """A reader that nobody else uses meanwhile."""
+        key = (file, file.version())
+        reader = self._take(key)
+        if reader is None:
+            with self._lock:  # threads that come together would each load the weights
+                codec = _codec(file.weights, file.device)
+            reader = VideoReader(file.path, levels=file.levels, codec=codec)
+        try:
+            yield reader
+        finally:
+            self._give_back(key, reader)
+
+    def _take(self, key: object) -> VideoReader | None:
+        with self._lock:
+            position = next((i for i, (other, _) in enumerate(self._idle) if other == key), None)
+            return None if position is None else self._idle.pop(position)[1]
+
+    def _give_back(self, key: object, reader: VideoReader) -> None:
+        """Keep a reader for the next who wants it, and close the one that has waited longest."""
+        with self._lock:
+            self._idle.append((key, reader))
+            oldest = self._idle.pop(0)[1] if len(self._idle) > _IDLE_FILES else None
+        if oldest is not None:
+            oldest.close()
 
 
-def _reader(path: str, levels: int | None, weights: str | Path | None, device: str) -> VideoReader:
-    """An open reader; the least recently used one is closed where there are too many."""
-    found = os.stat(path)  # a file that was replaced is opened anew
-    version = (found.st_ino, found.st_mtime_ns, found.st_size)
-    # A forked worker would share the file's position.
-    key = (path, version, levels, weights, device, os.getpid())
-    if key not in _readers:
-        _readers[key] = VideoReader(path, levels=levels, codec=_codec(weights, device))
-        if len(_readers) > _OPEN_FILES:
-            _readers.popitem(last=False)[1].close()
-    _readers.move_to_end(key)
-    return _readers[key]
+_readers = _Readers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_readers.forget)

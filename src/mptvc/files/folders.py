@@ -80,8 +80,8 @@ def work_through(
         jobs: Jobs at a time.
         progress: Called with the sources that are finished and all of them.
     """
-    skipped = [out for out in outputs.values() if skip_existing and out.exists()]
-    todo = {source: out for source, out in outputs.items() if out not in skipped}
+    skipped = {source: out for source, out in outputs.items() if skip_existing and out.exists()}
+    todo = {source: out for source, out in outputs.items() if source not in skipped}
     failed: dict[Path, Exception] = {}
     warnings: dict[Path, tuple[str, ...]] = {}
     stop = Event()
@@ -106,4 +106,4 @@ def work_through(
             stop.set()
             raise
     done = tuple(out for source, out in todo.items() if source not in failed)
-    return FolderReport(done, tuple(skipped), failed, warnings)
+    return FolderReport(done, tuple(skipped.values()), failed, warnings)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from fractions import Fraction
 from threading import RLock
-from typing import BinaryIO, Self, cast, overload
+from typing import Self, overload
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from mptvc.codec.decoder import Decompressor
 from mptvc.codec.weights import load_codec
 from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
 from mptvc.format.header import VideoInfo
-from mptvc.format.remote import RemoteFile, is_url
 from mptvc.format.source import Source, open_source
 from mptvc.model.config import ModelConfig
 
@@ -62,17 +61,13 @@ class VideoReader:
         codec: Codec | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self._lock, self._stack = RLock(), ExitStack()
-        self._codec = codec or load_codec()
+        self._lock, self._codec = RLock(), codec or load_codec()
         self._kept: tuple[int, np.ndarray] | None = None
-        try:
-            given = cast(BinaryIO, RemoteFile(str(source))) if is_url(source) else source
-            file, size = self._stack.enter_context(open_source(given))
+        with ExitStack() as stack:
+            file, size = stack.enter_context(open_source(source))
             header = read_header(file, limits)
             self._decompressor = Decompressor(self._codec.coder, file, size, levels=levels, header=header)
-        except BaseException:
-            self._stack.close()
-            raise
+            self._stack = stack.pop_all()
         self.header, self.levels = header, self._decompressor.levels
         self.num_slices = header.shots.num_slices
 

@@ -1,8 +1,11 @@
 """Frames in as they come, an ``.mpt`` file out at the end."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -11,7 +14,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.encoder import Compressor, describe
+from mptvc.codec.encoder import Compressor, checked_rate, describe
 from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.weights import load_codec
 from mptvc.format.header import MAX_RATIO, Header, VideoInfo
@@ -20,6 +23,9 @@ from mptvc.video.cuts import SHOT_THRESHOLD, CutDetector, checked_threshold
 
 #: Unit of time stamps that a caller gives; exact for all usual frame rates.
 TIME_BASE = Fraction(1, 90000)
+_FINISHED = "the file is finished"
+_CLOSED = "the writer is closed: its frames were dropped"
+_FAILED = "the writer has failed before: its frames were dropped"
 
 
 class VideoWriter:
@@ -41,7 +47,7 @@ class VideoWriter:
 
     Raises:
         MptError: The target exists or cannot be written.
-        ValueError: A threshold or frame rate out of range.
+        ValueError: A threshold or frame rate that is no number or out of range.
 
     Example:
         >>> import io, mptvc, numpy as np
@@ -66,12 +72,13 @@ class VideoWriter:
         if isinstance(target, str | Path):
             refuse_existing(Path(target), force)
         self._target, self._force = target, force
-        self._frame_rate = frame_rate
+        self._frame_rate = checked_rate(frame_rate)
         self._detector = CutDetector(checked_threshold(shot_threshold))
         self._compressor = Compressor((codec or load_codec()).coder, rate)
         self._video: VideoInfo | None = None
         self._times: list[Fraction] = []
         self._count = 0
+        self._end = ""  # why no more frames are taken
         self.header: Header | None = None
 
     def add(self, frame: np.ndarray, *, time: Fraction | float | None = None) -> None:
@@ -82,26 +89,28 @@ class VideoWriter:
             time: When it is shown, in seconds, not before the frame before it; for all frames or for none.
 
         Raises:
-            ValueError: Another shape or dtype than the first frame's, a time that does not fit, or the file
-                is finished.
-            MptError: A network returned a number that is not finite.
+            ValueError: Another shape or dtype than the first frame's, a time that does not fit, or the writer
+                is finished, closed or failed before.
+            MptError: A network returned a number that is not finite; nothing is written then.
         """
-        if self.header is not None:
-            raise ValueError("the file is finished")
+        self._check_open()
         video = describe(frame[None], self._frame_rate)
         if self._video is None:
             self._video = video
         if (video.width, video.height) != (self._video.width, self._video.height):
             raise ValueError(f"a frame of {frame.shape} in a video of another size")
         self._note_time(time)
+        with self._dropping():
+            self._compress(self._detector.push(VideoFrame.from_ndarray(frame, format="rgb24")))
         self._count += 1
-        self._compress(self._detector.push(VideoFrame.from_ndarray(frame, format="rgb24")))
 
     def _note_time(self, time: Fraction | float | None) -> None:
         if self._count and (time is not None) != bool(self._times):
             raise ValueError("give a time for every frame or for none")
         if time is None:
             return
+        if not -inf < time < inf:
+            raise ValueError(f"time= is a finite number of seconds, found {time}")
         if self._times and time < self._times[-1]:
             raise ValueError(f"a frame at {float(time)} s after one at {float(self._times[-1])} s")
         self._times.append(Fraction(time))
@@ -114,17 +123,20 @@ class VideoWriter:
         """Write the file and return its header; the end of the ``with`` block does this if nobody has.
 
         Raises:
-            ValueError: There is no frame.
+            ValueError: There is no frame, or the writer was closed or failed before.
             MptError: The target has appeared in the meantime or cannot be written.
         """
-        if self._video is None:
-            raise ValueError("no frame was added")
         if self.header is not None:
             return self.header
-        self._compress(self._detector.finish())
-        with open_target(self._target, force=self._force) as out:
-            self.header = self._compressor.finish(self._timed(self._video), out)
-        return self.header
+        self._check_open()
+        if self._video is None:
+            raise ValueError("no frame was added")
+        with self._dropping():
+            self._compress(self._detector.finish())
+            with open_target(self._target, force=self._force) as out:
+                header = self._compressor.finish(self._timed(self._video), out)
+        self._end, self.header = _FINISHED, header
+        return header
 
     def _timed(self, video: VideoInfo) -> VideoInfo:
         if not self._times:
@@ -137,7 +149,22 @@ class VideoWriter:
 
     def close(self) -> None:
         """Drop what is not written; the ``with`` block does this."""
+        self._end = self._end or _CLOSED
         self._compressor.close()
+
+    def _check_open(self) -> None:
+        if self._end:
+            raise ValueError(self._end)
+
+    @contextmanager
+    def _dropping(self) -> Iterator[None]:
+        """After an error within, frames are missing: there is no file to be made any more."""
+        try:
+            yield
+        except BaseException:
+            self._end = _FAILED
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -148,9 +175,9 @@ class VideoWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Finish, or on an error leave nothing behind."""
+        """Finish, or on an error leave nothing behind; nothing to do after ``close``."""
         try:
-            if kind is None:
+            if kind is None and self._end != _CLOSED:
                 self.finish()
         finally:
             self.close()

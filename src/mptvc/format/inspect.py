@@ -4,7 +4,8 @@ Needs neither torch nor PyAV, so these commands start at once.
 """
 
 from dataclasses import dataclass
-from math import isfinite
+from fractions import Fraction
+from math import inf
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,7 +47,7 @@ def probe(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
     """Read the header of a file or of a prefix of one.
 
     Args:
-        source: Path, bytes or a binary file object.
+        source: Path, ``http(s)://`` address, bytes or a binary file object.
         limits: What to accept.
 
     Raises:
@@ -69,7 +70,7 @@ def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
     """Check every checksum of a file or of a prefix of one.
 
     Args:
-        source: Path, bytes or a binary file object.
+        source: Path, ``http(s)://`` address, bytes or a binary file object.
         limits: What to accept.
 
     Raises:
@@ -112,7 +113,7 @@ def truncate(
     """Copy the longest prefix that ends with a whole level and keeps to the limit.
 
     Args:
-        source: Path, bytes or a binary file object.
+        source: Path, ``http(s)://`` address, bytes or a binary file object.
         target: Path or a binary file object.
         levels: Levels to keep.
         max_bytes: Largest size of the result.
@@ -135,8 +136,9 @@ def truncate(
     """
     if sum(limit is not None for limit in (levels, max_bytes, max_bitrate)) != 1:
         raise ValueError("give exactly one of levels=, max_bytes= and max_bitrate=")
-    if max_bitrate is not None and not isfinite(max_bitrate):
-        raise ValueError(f"max_bitrate is a finite number, found {max_bitrate}")
+    for name, limit in (("max_bytes", max_bytes), ("max_bitrate", max_bitrate)):
+        if limit is not None and not 0 < limit < inf:
+            raise ValueError(f"{name}= is a finite number above 0, found {limit}")
     with open_source(source) as (file, size):
         header = read_header(file, limits)
         report = FileReport(header, size, availability(header, size))
@@ -158,8 +160,9 @@ def truncate(
 
 
 def _fitting_levels(report: FileReport, max_bytes: int | None, max_bitrate: float | None) -> int:
-    limit = max_bytes if max_bytes is not None else int((max_bitrate or 0) * report.duration_s / 8)
-    header = report.header
+    header, video = report.header, report.header.video
+    duration = video.num_frames / video.frame_rate  # exact: a float has no room for every limit
+    limit = int(max_bytes if max_bytes is not None else Fraction(max_bitrate or 0) * duration / 8)
     fitting = sum(header.prefix_bytes(k + 1) <= limit for k in range(report.available.levels))
     if report.available.levels == 0:
         raise FormatError("the file is cut: it has no complete level", offset=report.size_bytes)

@@ -5,12 +5,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
-from mptvc.errors import FormatError, MptError
+from mptvc.errors import MptError, VideoError
+from mptvc.format.remote import RemoteFile, is_url
 
+#: A ``str`` that starts with ``http://`` or ``https://`` is an address, any other a path.
 Source = str | Path | bytes | BinaryIO
 _COPY_BYTES = 2**20
 
@@ -19,29 +21,67 @@ _COPY_BYTES = 2**20
 def open_source(source: Source) -> Iterator[tuple[BinaryIO, int]]:
     """A seekable binary file at its start, and its size in bytes.
 
+    Errors of the package that leave the block name the path or address, once.
+
     Args:
-        source: Path, bytes or a binary file object; one that cannot seek is copied first.
+        source: Path, ``http(s)://`` address, bytes or a binary file object; one that cannot seek is copied
+            first. Of an address only the byte ranges that are read are fetched.
 
     Raises:
-        MptError: The file cannot be opened.
+        MptError: The file cannot be opened or read.
     """
     if isinstance(source, bytes):
         yield BytesIO(source), len(source)
-        return
-    if not isinstance(source, str | Path):
+    elif isinstance(source, str | Path):
+        with naming(str(source)), _opened(source) as opened, seekable(opened) as file:
+            yield file, _size_of(file)
+    else:
         with seekable(source) as file:
             yield file, _size_of(file)
-        return
+
+
+@contextmanager
+def naming(file: str) -> Iterator[None]:
+    """Let errors in reading a file say which file it is; those about a video or a target say that already."""
     try:
-        opened = open(source, "rb")  # noqa: SIM115 - closed below; only its opening may fail here
+        yield
+    except VideoError:
+        raise
+    except MptError as error:
+        error.name_file(file)
+        raise
+
+
+def _opened(source: str | Path) -> BinaryIO:
+    if is_url(source):
+        return cast(BinaryIO, RemoteFile(str(source)))
+    with _reading(source):
+        return BufferedReader(_Input(source))
+
+
+@contextmanager
+def _reading(file: object) -> Iterator[None]:
+    """Turn failures of the system to read a file into errors of the package that name it."""
+    try:
+        yield
     except OSError as error:
-        raise MptError(f"{source}: {error.strerror}") from error
-    with opened, seekable(opened) as file:
-        try:
-            yield file, _size_of(file)
-        except FormatError as error:
-            error.file = error.file or str(source)
-            raise
+        raise MptError(f"{file}: {error.strerror or error}", file=str(file)) from error
+
+
+class _Input(FileIO):
+    """A file whose failures are told from those of other files that are used beside it."""
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        with _reading(self.name):
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with _reading(self.name):
+            return super().readall()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        with _reading(self.name):
+            return super().seek(offset, whence)
 
 
 def _size_of(file: BinaryIO) -> int:

@@ -76,12 +76,14 @@ def _names(videos: list[Path]) -> dict[Path, str]:
     stems = Counter(video.stem for video in videos)
     root = os.path.commonpath([video.absolute().parent for video in videos])
     names: dict[Path, str] = {}
+    taken: set[str] = set()
     for video in videos:
         name = "_".join(video.absolute().relative_to(root).parts)
         name = video.stem if stems[video.stem] == 1 else name
-        while name in names.values():
+        while name in taken:
             name += "_"
         names[video] = name
+        taken.add(name)
     return names
 
 

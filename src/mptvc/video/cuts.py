@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import pairwise
+from numbers import Real
 
 import av
 import numpy as np
@@ -37,9 +38,9 @@ def checked_threshold(threshold: float | None) -> float | None:
     """The threshold, or None for no cuts.
 
     Raises:
-        ValueError: It is not between 0 and 100.
+        ValueError: It is no number between 0 and 100.
     """
-    if threshold is not None and not 0 <= threshold <= 100:
+    if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 100):
         raise ValueError(f"the threshold of a cut is 0 to 100, found {threshold}")
     return threshold
 
