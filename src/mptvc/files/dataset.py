@@ -16,7 +16,6 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.weights import load_codec
 from mptvc.files.reader import VideoReader
 from mptvc.format.inspect import probe
-from mptvc.format.source import naming
 
 #: Files that stay open while nobody reads from them.
 _IDLE_FILES = 8
@@ -104,7 +103,7 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
         number, start = self._windows[index]
         file = _File(self.paths[number], self._levels, self._weights, self._device)
         stop = start + self._length
-        with _readers.lend(file) as reader, naming(file.path):
+        with _readers.lend(file) as reader:
             if self._tokens:
                 return reader.all_tokens(start, stop)
             return torch.from_numpy(reader[start:stop])

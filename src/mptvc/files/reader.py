@@ -15,7 +15,7 @@ from mptvc.codec.decoder import Decompressor
 from mptvc.codec.weights import load_codec
 from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
 from mptvc.format.header import VideoInfo
-from mptvc.format.source import Source, open_source
+from mptvc.format.source import Source, naming, open_source
 from mptvc.model.config import ModelConfig
 
 
@@ -61,7 +61,7 @@ class VideoReader:
         codec: Codec | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self._lock, self._codec = RLock(), codec or load_codec()
+        self._source, self._lock, self._codec = source, RLock(), codec or load_codec()
         self._kept: tuple[int, np.ndarray] | None = None
         with ExitStack() as stack:
             file, size = stack.enter_context(open_source(source))
@@ -123,7 +123,7 @@ class VideoReader:
         for position, frame in enumerate(indexes):
             by_clip.setdefault(self.header.shots.clip_at(frame), []).append(position)
         for clip, positions in by_clip.items():
-            with self._lock:
+            with self._lock, naming(self._source):
                 frames = self._decoded(clip)
             first = self.header.shots.clip(clip).frames[0]
             out[positions] = frames[[indexes[position] - first for position in positions]]
@@ -168,7 +168,7 @@ class VideoReader:
             for level, fsq in zip(levels, fsqs, strict=True)
         ]
         for clip in range(start // per_clip, -(-stop // per_clip)) if start < stop else ():
-            with self._lock:
+            with self._lock, naming(self._source):
                 symbols = self._decompressor.symbols(clip, max(levels) + 1)
             mine = slice(max(0, start - clip * per_clip), stop - clip * per_clip)
             for level, fsq, found in zip(levels, fsqs, parts, strict=True):

@@ -44,7 +44,7 @@ def export_tokens(
     """Write the tokens of an ``.mpt`` file, or of a prefix of one, to a safetensors file.
 
     Args:
-        source: Path, bytes or a binary file object.
+        source: Path, ``http(s)://`` address, bytes or a binary file object.
         target: Path of the safetensors file; all tokens are in memory at once.
         levels: Levels to export; by default all that are complete.
         codec: Codec with the file's weights; by default one with the packaged weights.

@@ -180,7 +180,7 @@ def decode_file(
     """Decode an ``.mpt`` file, or a prefix of one, to a video file.
 
     Args:
-        source: Path, bytes or a binary file object.
+        source: Path, ``http(s)://`` address, bytes or a binary file object.
         target: Path, or a binary file object for y4m and mkv.
         codec: Codec with the file's weights; by default one with the packaged weights.
         levels: Levels to decode; by default all that are complete.
