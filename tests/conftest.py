@@ -1,15 +1,24 @@
-"""Shared fixtures: one small model with random weights, one codec with the packaged weights."""
+"""Shared fixtures: a small model with random weights, the packaged weights, the command line."""
 
+import signal
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_line import Cli, Result
+from patterns import moving, write_video
+from safetensors.torch import save
 
 import mptvc
+from mptvc.cli.main import main
 from mptvc.codec.codec import Codec
 from mptvc.codec.patches import ClipCoder
+from mptvc.codec.weights import CONFIG_FILE, TENSORS_FILE, read_weights
+from mptvc.files.transcode import encode_file
 from mptvc.model.config import LevelConfig, ModelConfig
 from mptvc.model.model import Model
 
@@ -79,3 +88,53 @@ def clips() -> Path:
     if not CLIPS.is_dir():
         pytest.skip("no real video beside the checkout")
     return CLIPS
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Cli]:
+    """Runs a command in this process, inside an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    terminate, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["mptvc", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return Result(stop.value.code, out, err)
+
+    yield run
+    signal.signal(signal.SIGTERM, terminate)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, codec: Codec) -> Path:
+    """Folder with a video of 11 frames of 64 x 48, a longer one, and their files."""
+    folder = tmp_path_factory.mktemp("made")
+    write_video(folder / "in.mkv", moving(11, 48, 64))
+    write_video(folder / "long.mkv", moving(480, 16, 16))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    encode_file(folder / "in.mkv", folder / "in.mpt", codec=codec)
+    encode_file(folder / "long.mkv", folder / "long.mpt", codec=codec)
+    torch.set_num_threads(threads)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packaged weights with one number changed."""
+    folder = tmp_path_factory.mktemp("weights")
+    config, tensors = read_weights(None)
+    name = next(
+        name for name, tensor in tensors.items() if tensor.dtype == torch.float16 and tensor.dim() == 2
+    )
+    tensors[name] = tensors[name].clone()
+    tensors[name][0, 0] += 1
+    (folder / CONFIG_FILE).write_text(config.to_json())
+    (folder / TENSORS_FILE).write_bytes(save(tensors))
+    return folder

@@ -48,9 +48,9 @@ def repaired(data: bytes) -> bytes:
     except mptvc.MptError:
         return bytes(out)
     at = out.find(b"INDX", 132, length)
-    for number in range(header.levels * header.clips):
-        level, clip = divmod(number, header.clips)
-        start, size = header.offset(level, clip), header.index[level][clip].length
+    for number in range(header.num_levels * header.shots.num_clips):
+        level, clip = divmod(number, header.shots.num_clips)
+        start, size = header.offset(level, clip), header.index.section(level, clip).length
         struct.pack_into("<I", out, at + 8 + 8 * number + 4, zlib.crc32(out[start : start + size]))
     if header.side is not None:
         at, start = out.find(b"SIDE", 132, length), header.size_bytes

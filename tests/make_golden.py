@@ -20,11 +20,12 @@ from av.video.frame import VideoFrame
 
 import mptvc
 from mptvc.codec.codec import Codec
-from mptvc.codec.stream import Compressor
+from mptvc.codec.encoder import Compressor
 from mptvc.codec.weights import write_weights
 from mptvc.files.transcode import encode_file, symbol_digests
-from mptvc.format.bitstream import VERSION, read_header, read_side
+from mptvc.format.bitstream import VERSION, read_header
 from mptvc.format.header import Colour, Header, VideoInfo
+from mptvc.format.sections import open_side
 from mptvc.model.config import LevelConfig, ModelConfig
 from mptvc.model.integer_network import ALPHABET, logistic_frequencies
 from mptvc.model.model import Model
@@ -106,7 +107,7 @@ def tags(codec: Codec) -> bytes:
         colour=Colour(primaries=9, transfer=16, matrix=9, range=2),
     )
     out = BytesIO()
-    with Compressor(codec.clips) as compressor:
+    with Compressor(codec.coder) as compressor:
         for index, frame in enumerate(waves(7, 35, 27, (5,))):
             compressor.add(frame, is_cut=index == 5)
         compressor.finish(video, out)
@@ -156,24 +157,30 @@ def header_facts(header: Header) -> dict[str, Any]:
     video = header.video
     return {
         "size": [video.width, video.height],
-        "frames": video.frames,
+        "frames": video.num_frames,
         "frame_rate": str(video.frame_rate),
         "time_base": str(video.time_base),
         "time_steps": list(video.time_steps),
         "pixel_aspect": str(video.pixel_aspect),
         "rotation": video.rotation,
         "colour": [video.colour.primaries, video.colour.transfer, video.colour.matrix, video.colour.range],
-        "shots": list(header.shots),
-        "scenes": [list(header.plan(index).scenes) for index in range(header.clips)],
-        "patch": [header.patch_frames, header.patch_size],
-        "clip_frames": header.clip_frames,
-        "tiles": [[grid.rows, grid.columns, grid.margin] for grid in header.tiles],
+        "shots": list(header.shots.lengths),
+        "slice_shots": [list(header.shots.clip(index).shots) for index in range(header.shots.num_clips)],
+        "patch": [header.shots.patch_frames, header.geometry.patch_size],
+        "clip_frames": header.shots.clip_frames,
+        "tiles": [[grid.rows, grid.columns, grid.margin] for grid in header.geometry.tiles],
         "entropy_id": header.entropy_id.hex(),
         "weights_id": header.weights_id.hex(),
-        "sections": [[[section.length, section.crc] for section in level] for level in header.index],
+        "sections": [
+            [
+                [s.length, s.crc]
+                for s in (header.index.section(k, clip) for clip in range(header.shots.num_clips))
+            ]
+            for k in range(header.num_levels)
+        ],
         "side": header.side and [header.side.section.length, header.side.section.crc, header.side.lead_s],
         **({"gains": [list(level) for level in header.gains]} if header.gains else {}),
-        "prefix_bytes": [header.prefix_bytes(levels + 1) for levels in range(header.levels)],
+        "prefix_bytes": [header.prefix_bytes(levels + 1) for levels in range(header.num_levels)],
     }
 
 
@@ -190,15 +197,16 @@ def frame_means(frames: np.ndarray) -> list[list[float]]:
 def facts_of(data: bytes, codec: Codec, pixels: Path) -> dict[str, Any]:
     """What a file decodes to; stores some pixels of every prefix beside it."""
     header, file = read_header(BytesIO(data)), BytesIO(data)
-    prefixes = [codec.decompress(data, levels=k + 1).frames for k in range(header.levels)]
+    prefixes = [codec.decompress(data, levels=k + 1).frames for k in range(header.num_levels)]
     step = max(1, round((prefixes[0][..., 0].size / PIXELS) ** 0.5))
     np.savez_compressed(pixels, **{f"levels{k + 1}": sampled(f, step) for k, f in enumerate(prefixes)})
-    side = read_side(file, header)
+    side = open_side(file, header)
+    held = side and side.read()
     return {
         "sha256": hashlib.sha256(data).hexdigest(),
         "version": VERSION,
         "header": header_facts(header),
-        "side_sha256": side and hashlib.sha256(side).hexdigest(),
+        "side_sha256": held and hashlib.sha256(held).hexdigest(),
         "digests": symbol_digests(data, codec=codec),
         "pixel_step": step,
         "frame_means": [frame_means(frames) for frames in prefixes],

@@ -44,9 +44,11 @@ class RangeServer(ThreadingHTTPServer):
         with cls(folder) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.02,))
             thread.start()
-            yield server
-            server.shutdown()
-            thread.join()
+            try:
+                yield server
+            finally:
+                server.shutdown()
+                thread.join()
 
 
 class RangeHandler(SimpleHTTPRequestHandler):

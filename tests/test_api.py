@@ -1,7 +1,7 @@
 """Whole files through the library: encode, decode any prefix in any format, compare, digest."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from patterns import LOSSLESS, moving, write_video
 
 from mptvc.codec.codec import Codec
 from mptvc.errors import CorruptPacketError, FormatError, MptError, VideoError, WeightsError
 from mptvc.evaluate.compare import compare_file
 from mptvc.files.transcode import decode_file, encode_file, symbol_digests
-from mptvc.format.header import Colour, Header, VideoInfo
+from mptvc.format.bitstream import make_header, write_header
+from mptvc.format.header import Colour, Header, Index, Section, VideoInfo
 from mptvc.format.inspect import probe
-from mptvc.video.sink import OutputOptions, VideoSink
+from mptvc.video.sink import OutputOptions
 from mptvc.video.source import VideoSource
-
-LOSSLESS = OutputOptions(codec="ffv1")
 
 
 @dataclass(frozen=True)
@@ -47,29 +47,16 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def moving(count: int, height: int, width: int) -> np.ndarray:
-    y, x, t = np.mgrid[0:height, 0:width, 0:count].astype(np.float32)
-    waves = [np.sin((x + t) / (9 + c)) + np.cos((y - t) / (8 - c)) for c in range(3)]
-    return (127 + 55 * np.stack(waves, -1)).transpose(2, 0, 1, 3).astype(np.uint8)
-
-
-def write_source(path: Path, frames: np.ndarray, options: OutputOptions = LOSSLESS, **changes: Any) -> Path:
-    rate = Fraction(25)
-    info = replace(VideoInfo(frames.shape[2], frames.shape[1], len(frames), rate, 1 / rate), **changes)
-    with VideoSink(path, info, options) as sink:
-        sink.write(frames)
-    return path
-
-
 def decoded(source: Path | bytes, folder: Path, codec: Codec, **options: Any) -> np.ndarray:
     decode_file(source, folder / "decoded.npy", codec=codec, force=True, **options)
     return np.load(folder / "decoded.npy")
 
 
 def read(path: Path) -> tuple[VideoInfo, np.ndarray]:
-    with VideoSource(path, scene_threshold=None) as source:
-        pixels = [frame.pixels for frame in source.frames()]
-    return source.info, np.stack(pixels)
+    with VideoSource(path, shot_threshold=None) as source:
+        frames = source.frames()
+        pixels = [frame.pixels for frame in frames]
+    return frames.outcome().video, np.stack(pixels)
 
 
 def names(folder: Path) -> list[str]:
@@ -77,7 +64,7 @@ def names(folder: Path) -> list[str]:
 
 
 def make_sample(folder: Path, frames: np.ndarray, codec: Codec) -> Sample:
-    source = write_source(folder / "source.mkv", frames)
+    source = write_video(folder / "source.mkv", frames)
     report = encode_file(source, folder / "file.mpt", codec=codec)
     full = decoded(folder / "file.mpt", folder, codec)
     return Sample(frames, source, folder / "file.mpt", report.header, full)
@@ -95,7 +82,7 @@ def short(tmp_path_factory: pytest.TempPathFactory, codec: Codec) -> Sample:
 def long(tmp_path_factory: pytest.TempPathFactory, codec: Codec) -> Sample:
     """70 frames of 32 x 32 in three clips."""
     sample = make_sample(tmp_path_factory.mktemp("long"), moving(70, 32, 32), codec)
-    assert sample.header.clips == 3
+    assert sample.header.shots.num_clips == 3
     return sample
 
 
@@ -104,8 +91,8 @@ def long(tmp_path_factory: pytest.TempPathFactory, codec: Codec) -> Sample:
 
 def test_encoding_reports_what_it_wrote(short: Sample) -> None:
     assert probe(short.file).header == short.header
-    assert short.header.shots == (6, 5)
-    assert short.header.video.frames == 11
+    assert short.header.shots.lengths == (6, 5)
+    assert short.header.video.num_frames == 11
     assert short.decoded.shape == short.frames.shape
     assert len(short.data) == short.header.prefix_bytes(3)
 
@@ -125,7 +112,7 @@ def test_every_format_shows_the_same_frames(
     short: Sample, codec: Codec, tmp_path: Path, name: str, options: OutputOptions
 ) -> None:
     report = decode_file(short.file, tmp_path / name, codec=codec, output=options)
-    assert (report.video.frames, report.levels, report.complete) == (11, 3, True)
+    assert (report.video.num_frames, report.levels, report.complete) == (11, 3, True)
     if name == "a.npy":
         frames = np.load(tmp_path / name)
     elif name == "pictures":
@@ -197,24 +184,26 @@ def test_a_time_range_without_frames_is_a_value_error(long: Sample, codec: Codec
 
 @pytest.mark.parametrize("count", [1, 2, 33])
 def test_any_number_of_frames_comes_back(codec: Codec, tmp_path: Path, count: int) -> None:
-    source = write_source(tmp_path / "a.mkv", moving(count, 16, 24))
+    source = write_video(tmp_path / "a.mkv", moving(count, 16, 24))
     encode_file(source, tmp_path / "a.mpt", codec=codec)
     assert decoded(tmp_path / "a.mpt", tmp_path, codec).shape == (count, 16, 24, 3)
-    assert decode_file(tmp_path / "a.mpt", tmp_path / "b.mp4", codec=codec).video.frames == count
+    assert decode_file(tmp_path / "a.mpt", tmp_path / "b.mp4", codec=codec).video.num_frames == count
     assert len(read(tmp_path / "b.mp4")[1]) == count
 
 
 def test_encoding_takes_a_part_of_the_source(short: Sample, codec: Codec, tmp_path: Path) -> None:
     header = encode_file(short.source, tmp_path / "a.mpt", codec=codec, start=0.12, duration=0.2).header
-    assert header.video.frames == 5
-    assert header.shots == (3, 2)
-    part = write_source(tmp_path / "part.mkv", short.frames[3:8])
+    assert header.video.num_frames == 5
+    assert header.shots.lengths == (3, 2)
+    part = write_video(tmp_path / "part.mkv", short.frames[3:8])
     encode_file(part, tmp_path / "b.mpt", codec=codec)
     assert (tmp_path / "a.mpt").read_bytes() == (tmp_path / "b.mpt").read_bytes()
 
 
-def test_without_scene_detection_there_is_one_shot(short: Sample, codec: Codec) -> None:
-    assert encode_file(short.source, BytesIO(), codec=codec, scene_threshold=None).header.shots == (11,)
+def test_without_detection_of_cuts_there_is_one_shot(short: Sample, codec: Codec) -> None:
+    assert encode_file(short.source, BytesIO(), codec=codec, shot_threshold=None).header.shots.lengths == (
+        11,
+    )
 
 
 def test_binary_files_work_as_paths_do(short: Sample, codec: Codec) -> None:
@@ -229,7 +218,7 @@ def test_binary_files_work_as_paths_do(short: Sample, codec: Codec) -> None:
 
 def test_times_colour_aspect_and_rotation_travel_through_the_file(codec: Codec, tmp_path: Path) -> None:
     steps = (0, 40, 17, 100, 33)
-    source = write_source(
+    source = write_video(
         tmp_path / "a.mkv",
         moving(5, 16, 24),
         OutputOptions(),
@@ -241,27 +230,27 @@ def test_times_colour_aspect_and_rotation_travel_through_the_file(codec: Codec, 
     )
     header = encode_file(source, tmp_path / "a.mpt", codec=codec).header
     decode_file(tmp_path / "a.mpt", tmp_path / "b.mkv", codec=codec)
-    assert header.video.time_steps == steps
+    assert tuple(header.video.time_steps) == steps
     assert header.video == read(source)[0] == read(tmp_path / "b.mkv")[0]
 
 
 def test_a_part_of_uneven_times_starts_at_zero(codec: Codec, tmp_path: Path) -> None:
-    source = write_source(
+    source = write_video(
         tmp_path / "a.mkv", moving(5, 16, 24), time_base=Fraction(1, 1000), time_steps=(0, 40, 20, 100, 33)
     )
     encode_file(source, tmp_path / "a.mpt", codec=codec)
     video = decode_file(tmp_path / "a.mpt", tmp_path / "b.mkv", codec=codec, start=0.05).video
-    assert video.time_steps == (0, 100, 33)
-    assert read(tmp_path / "b.mkv")[0].time_steps == (0, 100, 33)
+    assert tuple(video.time_steps) == (0, 100, 33)
+    assert tuple(read(tmp_path / "b.mkv")[0].time_steps) == (0, 100, 33)
 
 
 def test_warnings_of_the_source_are_reported(short: Sample, codec: Codec, tmp_path: Path) -> None:
-    video = write_source(tmp_path / "a.mkv", np.tile(short.frames, (4, 1, 1, 1)))
+    video = write_video(tmp_path / "a.mkv", np.tile(short.frames, (4, 1, 1, 1)))
     video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     report = encode_file(video, tmp_path / "a.mpt", codec=codec)
     assert "the source promises 1.76 s" in report.warnings[0]
     (tmp_path / "a.mpt").unlink()
-    with pytest.raises(VideoError, match="--strict refuses"):
+    with pytest.raises(VideoError, match="strict=True refuses"):
         encode_file(video, tmp_path / "a.mpt", codec=codec, strict=True)
     assert names(tmp_path) == ["a.mkv"]
 
@@ -276,7 +265,7 @@ def test_prefix_decodes_its_complete_levels(
 ) -> None:
     data = long.data[: long.header.prefix_bytes(levels) + more]
     report = decode_file(data, tmp_path / "a.npy", codec=codec)
-    assert (report.levels, report.complete, report.video.frames) == (levels, False, 70)
+    assert (report.levels, report.complete, report.video.num_frames) == (levels, False, 70)
     assert np.array_equal(np.load(tmp_path / "a.npy"), codec.decompress(long.data, levels=levels).frames)
 
 
@@ -286,10 +275,25 @@ def test_a_prefix_of_the_header_is_refused(short: Sample, codec: Codec, tmp_path
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize(("length", "share"), [(4, 75), (100, 99), (200, 99), (10**6, 99)])
+def test_a_level_that_lacks_a_byte_is_refused_by_name(
+    short: Sample, codec: Codec, tmp_path: Path, length: int, share: int
+) -> None:
+    index = Index.of([[Section(length, 0)], [Section(4, 0)], [Section(4, 0)]])
+    header = make_header(short.header, index)
+    data = write_header(header) + bytes(length - 1)
+    with pytest.raises(
+        FormatError, match=f"it has no level complete and {share} % of level 0; a prefix with level 0 needs"
+    ):
+        decode_file(data, tmp_path / "a.npy", codec=codec)
+
+
 def test_a_level_that_is_not_complete_is_refused_by_name(short: Sample, codec: Codec, tmp_path: Path) -> None:
     header = short.header
+    length = header.prefix_bytes(1) - header.size_bytes
+    share = 100 * (length - 1) // length
     with pytest.raises(
-        FormatError, match="it has no level complete and 99 % of level 0; a prefix with level 0 needs"
+        FormatError, match=f"it has no level complete and {share} % of level 0; a prefix with level 0 needs"
     ):
         decode_file(short.data[: header.prefix_bytes(1) - 1], tmp_path / "a.npy", codec=codec)
     with pytest.raises(
@@ -320,7 +324,7 @@ def test_partial_first_level_ends_with_the_last_clip_that_arrived(
     report = decode_file(data, tmp_path / "a.npy", codec=codec, allow_partial=True)
     expected = codec.decompress(long.data, levels=1).frames[:64]
     assert np.array_equal(np.load(tmp_path / "a.npy"), expected)
-    assert (report.video.frames, report.levels, report.complete) == (64, 1, False)
+    assert (report.video.num_frames, report.levels, report.complete) == (64, 1, False)
     with pytest.raises(ValueError, match=r"no frame from 2\.6 s on"):
         decode_file(data, tmp_path / "b.npy", codec=codec, allow_partial=True, start=2.6)
 
@@ -409,9 +413,9 @@ def test_other_weights_are_refused_before_anything_is_written(
 def test_existing_targets_are_kept_without_force(short: Sample, codec: Codec, tmp_path: Path) -> None:
     target = tmp_path / "a.mp4"
     target.write_text("mine")
-    with pytest.raises(MptError, match=r"exists; -f \(force=True\) replaces it"):
+    with pytest.raises(MptError, match="exists; force=True replaces it"):
         encode_file(short.source, target, codec=codec)
-    with pytest.raises(MptError, match=r"exists; -f \(force=True\) replaces it"):
+    with pytest.raises(MptError, match="exists; force=True replaces it"):
         decode_file(short.file, target, codec=codec)
     assert target.read_text() == "mine"
     encode_file(short.source, target, codec=codec, force=True)
@@ -472,19 +476,19 @@ def test_comparison_of_a_cut_file_has_its_complete_levels(long: Sample, codec: C
 def test_comparison_takes_a_source_that_was_rounded_to_8_bits(
     short: Sample, codec: Codec, tmp_path: Path
 ) -> None:
-    deep = write_source(tmp_path / "a.mkv", short.frames, OutputOptions(codec="ffv1", pix_fmt="gbrp10le"))
+    deep = write_video(tmp_path / "a.mkv", short.frames, OutputOptions(codec="ffv1", pix_fmt="gbrp10le"))
     encode_file(deep, tmp_path / "a.mpt", codec=codec, force_8bit=True)
     assert len(compare_file(deep, tmp_path / "a.mpt", codec=codec)) == 3
 
 
 def test_comparison_refuses_another_video(short: Sample, codec: Codec, tmp_path: Path) -> None:
-    other = write_source(tmp_path / "size.mkv", short.frames[:, :40])
+    other = write_video(tmp_path / "size.mkv", short.frames[:, :40])
     with pytest.raises(VideoError, match=r"size\.mkv is 64x40, .*file\.mpt is 64x48"):
         compare_file(other, short.file, codec=codec)
-    fewer = write_source(tmp_path / "fewer.mkv", short.frames[:10])
+    fewer = write_video(tmp_path / "fewer.mkv", short.frames[:10])
     with pytest.raises(VideoError, match="fewer frames than"):
         compare_file(fewer, short.file, codec=codec)
-    more = write_source(tmp_path / "more.mkv", np.concatenate([short.frames, short.frames[-1:]]))
+    more = write_video(tmp_path / "more.mkv", np.concatenate([short.frames, short.frames[-1:]]))
     with pytest.raises(VideoError, match="more frames than"):
         compare_file(more, short.file, codec=codec)
 

@@ -1,6 +1,7 @@
 """The import layers and the rules that hold for every module, read from the source."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -149,6 +150,14 @@ def test_no_assert_statements(name: str) -> None:
 def test_only_the_command_line_prints(name: str) -> None:
     used = [node.lineno for node in ast.walk(tree(name)) if isinstance(node, ast.Name) and node.id == "print"]
     assert not used
+
+
+@pytest.mark.parametrize("name", sorted(n for n in MODULES if wing(n) != "cli"))
+def test_only_the_command_line_names_options(name: str) -> None:
+    """The library names its arguments, for which the command line puts options."""
+    texts = [node.value for node in ast.walk(tree(name)) if isinstance(node, ast.Constant)]
+    option = re.compile(r"(?<![^\s(])-(-[a-z]|f\b)")
+    assert not [text for text in texts if isinstance(text, str) and option.search(text)]
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))

@@ -60,10 +60,10 @@ def test_token_outside_the_window_has_no_influence(small_config):
 def test_shift_by_a_patch_shifts_latents_by_a_token(small_config):
     analysis = randomise(Analysis(0, small_config))
     patches = torch.randn(1, 2, 40, 48, small_config.patch_values(0))
-    scenes = torch.zeros(1, 2)
+    shots = torch.zeros(1, 2)
     with torch.no_grad():
-        whole = analysis(patches, None, scenes)
-        moved = analysis(patches.roll((1, 3), (2, 3)), None, scenes).roll((-1, -3), (2, 3))
+        whole = analysis(patches, None, shots)
+        moved = analysis(patches.roll((1, 3), (2, 3)), None, shots).roll((-1, -3), (2, 3))
     reach = 2 * small_config.window + 3
     inside = (slice(None), slice(None), slice(reach, -reach), slice(reach, -reach))
     scale = whole.abs().max()
@@ -88,11 +88,11 @@ def test_inside_a_shot_the_jump_cancels(small_config):
 def test_phases_alone_keep_attention_inside_the_shot(small_config):
     """With equal contents less than 1 % of the mass crosses a cut, whatever the number of shots."""
     config = replace(small_config, head_dim=16)
-    scenes = torch.tensor([[0, 0, 1, 1, 1, 2, 3, 3]])
-    table = rotary_table(temporal_positions(scenes, config)[0], 16, config.rope_base)
+    shots = torch.tensor([[0, 0, 1, 1, 1, 2, 3, 3]])
+    table = rotary_table(temporal_positions(shots, config)[0], 16, config.rope_base)
     equal = torch.zeros(8, 16)
     mass = full_attention(equal, equal, torch.eye(8), config.phase_gain * phase_coherence(table))
-    crossing = scenes[0][:, None] != scenes[0]
+    crossing = shots[0][:, None] != shots[0]
     assert (mass * crossing).sum(1).max() < 0.01
 
 

@@ -114,10 +114,31 @@ def test_symbols_do_not_depend_on_the_tiles(small_codec, small_model, frames):
     whole = small_codec.encode(video)
     tiled = Codec(ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=(128, 128)))
     pieces = tiled.encode(video)
-    assert pieces.header.tiles[2] == TileGrid(3, 3, 8)
+    assert pieces.layout.geometry.tiles[2] == TileGrid(3, 3, 8)
     for a, b in zip(whole.levels, pieces.levels, strict=True):
         assert a.shape == b.shape
         assert (a != b).float().mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("tile", "cores"),
+    [
+        pytest.param((256, 256), [(512, 512), (256, 256), (256, 256)], id="16 tokens at least"),
+        pytest.param((512, 1024), [(512, 1024), (512, 1024), (512, 1024)], id="height and width"),
+    ],
+)
+def test_tiles_are_counted_in_source_pixels_at_every_level(small_model, tile, cores):
+    """At what size a level works on its picture is no matter of the user's."""
+    coder = ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=tile)
+    geometry = coder.geometry(2048, 2048)
+    found = [(2048 // grid.rows, 2048 // grid.columns) for grid in geometry.tiles]
+    assert found == cores
+
+
+@pytest.mark.parametrize("tile", [(127, 256), (256, 127), (0, 0)])
+def test_a_tile_that_is_too_small_is_refused(small_model, tile):
+    with pytest.raises(ValueError, match=f"at least 128 pixels wide and high, found {tile[1]}x{tile[0]}"):
+        ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=tile)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +160,7 @@ def test_levels_of_any_shape_are_coded_as_the_model_codes_them(frames, details, 
             assert (model.level(k).fsq.to_symbols(mine[0]) != theirs).float().mean() < 0.02
         decoded = codec.decode(tokens)
         assert np.abs(decoded - pixels.round().clamp(0, 255).numpy()).mean() < 0.5
-        sizes = [codec.clips.picture_size(tokens.header, k + 1) for k in range(3)]
+        sizes = [codec.coder.picture_size(tokens.layout.geometry, k + 1) for k in range(3)]
         shrinks = [4 // details[0], 2 // details[1], 1]
         assert sizes == [(288 // shrink, 256 // shrink) for shrink in shrinks]
 
@@ -178,9 +199,9 @@ def test_the_tile_that_is_not_finite_is_named(small_model):
     analysis, calls = coder.model.level(2).analysis, []
     latents = analysis.latents
 
-    def broken(h, scenes):
+    def broken(h, shots):
         calls.append(h.shape)
-        return latents(h, scenes) / (0 if len(calls) == 3 else 1)
+        return latents(h, shots) / (0 if len(calls) == 3 else 1)
 
     analysis.latents = broken
     try:
@@ -254,13 +275,13 @@ def test_one_file_gives_the_same_symbols_on_every_instruction_set(codec, frames,
 def test_tiles_of_the_file_are_used_whatever_the_decoder_prefers(codec, frames):
     video = np.tile(frames, (1, 5, 4, 1))
     tiled = ClipCoder(
-        codec.model, entropy_id=codec.clips.entropy_id, weights_id=codec.clips.weights_id, tile=(128, 128)
+        codec.model, entropy_id=codec.coder.entropy_id, weights_id=codec.coder.weights_id, tile=(128, 128)
     )
     data = Codec(tiled).compress(video)
-    plain = ClipCoder(codec.model, entropy_id=codec.clips.entropy_id, weights_id=codec.clips.weights_id)
+    plain = ClipCoder(codec.model, entropy_id=codec.coder.entropy_id, weights_id=codec.coder.weights_id)
     assert np.array_equal(Codec(tiled).decompress(data).frames, Codec(plain).decompress(data).frames)
     header = read_header(BytesIO(data))
-    assert header.tiles[2].rows == 2
+    assert header.geometry.tiles[2].rows == 2
 
 
 @pytest.mark.parametrize("rate", [0, -25])
@@ -275,7 +296,7 @@ def test_frame_rate_of_a_float_is_kept_closely(small_codec, frames):
 
 
 def test_frames_larger_than_the_format_are_refused(small_codec):
-    with pytest.raises(ValueError, match="larger than"):
+    with pytest.raises(ValueError, match="sides of 1 to 65536"):
         small_codec.compress(np.zeros((1, 1, 65537, 3), np.uint8))
 
 
@@ -289,11 +310,11 @@ def test_batch_that_does_not_fit_the_memory_goes_tile_by_tile(
     data = plain.compress(wide)
     forward, asked = _Trunk.forward, []
 
-    def short(self: _Trunk, h: torch.Tensor, scenes: torch.Tensor) -> torch.Tensor:
+    def short(self: _Trunk, h: torch.Tensor, shots: torch.Tensor) -> torch.Tensor:
         asked.append(len(h))
         if len(h) > 1:
             raise torch.OutOfMemoryError("no more")
-        return forward(self, h, scenes)
+        return forward(self, h, shots)
 
     monkeypatch.setattr(_Trunk, "forward", short)
     assert batched.compress(wide) == data

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patterns import write_video
 
 from mptvc.cli.compare import _mean
 from mptvc.cli.main import main
@@ -24,8 +25,8 @@ from mptvc.evaluate.compare import (
     pair_files,
 )
 from mptvc.evaluate.metrics import Quality
-from mptvc.evaluate.peers import PEERS, encode_with
-from mptvc.evaluate.sample import write_sample
+from mptvc.evaluate.peers import PEERS, decode_packets, encode_packets, encode_with
+from mptvc.evaluate.sample import sample_frames, write_sample
 from mptvc.video.source import VideoSource
 
 
@@ -38,7 +39,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def frames(sample: Path) -> np.ndarray:
-    with VideoSource(sample, scene_threshold=None) as source:
+    with VideoSource(sample, shot_threshold=None) as source:
         return np.stack([frame.pixels for frame in source.frames()])[:9, :97, :131]
 
 
@@ -59,6 +60,19 @@ def test_every_peer_codes_odd_sizes_and_trades_rate_for_quality(name: str, frame
     assert fine.psnr_y > 30
 
 
+@pytest.mark.parametrize("name", PEERS)
+def test_no_peer_loses_quality_to_the_conversion_of_colours(name: str) -> None:
+    """Of plain colours, which any encoder keeps, rounding alone is lost, and to both sides."""
+    colours = np.random.default_rng(0).integers(0, 256, (24, 3), dtype=np.uint8)
+    errors = []
+    for colour in colours:
+        plain = np.broadcast_to(colour, (2, 64, 64, 3))
+        decoded = decode_packets(PEERS[name], *encode_packets(PEERS[name], 1, plain, Fraction(25)))
+        errors.append(np.stack(list(decoded)).astype(int) - plain)
+    assert np.abs(errors).max() <= 1
+    assert abs(np.mean(errors)) < 0.2
+
+
 def test_a_copy_of_a_video_has_no_error(sample: Path) -> None:
     quality = compare_video(sample, sample)
     assert quality.psnr_rgb == math.inf
@@ -66,14 +80,7 @@ def test_a_copy_of_a_video_has_no_error(sample: Path) -> None:
 
 
 def test_videos_of_different_length_are_refused(sample: Path, tmp_path: Path) -> None:
-    from mptvc.evaluate.sample import sample_frames
-    from mptvc.format.header import VideoInfo
-    from mptvc.video.sink import OutputOptions, VideoSink
-
-    short = sample_frames()[:5]
-    info = VideoInfo(short.shape[2], short.shape[1], 5, frame_rate=Fraction(30), time_base=Fraction(1, 30))
-    with VideoSink(tmp_path / "short.mkv", info, OutputOptions(codec="ffv1")) as sink:
-        sink.write(short)
+    write_video(tmp_path / "short.mkv", sample_frames()[:5])
     with pytest.raises(VideoError, match="differ in their number of frames"):
         compare_video(sample, tmp_path / "short.mkv")
 

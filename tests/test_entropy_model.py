@@ -26,8 +26,8 @@ def entropy_model(small_model, level):
 @pytest.mark.parametrize("level", [0, 1])
 def test_training_and_coding_use_the_same_bits(small_model, level):
     model, q, parent = entropy_model(small_model, level)
-    scenes = torch.tensor([[0, 0, 1, 1]])
-    bits, z_bits = model(q[None], None if parent is None else parent[None], fresh_slices(scenes))
+    shots = torch.tensor([[0, 0, 1, 1]])
+    bits, z_bits = model(q[None], None if parent is None else parent[None], fresh_slices(shots))
     costs = []
 
     def record(rows, symbols, means):

@@ -9,8 +9,8 @@ import pytest
 
 import mptvc
 from mptvc.codec.codec import Codec
+from mptvc.codec.encoder import Compressor, describe
 from mptvc.codec.patches import ClipCoder
-from mptvc.codec.stream import Compressor, describe
 from mptvc.format.header import Header, VideoInfo
 from mptvc.model.model import Model
 
@@ -28,7 +28,7 @@ def with_sound(codec: Codec) -> bytes:
     frames, out = noise(5, 16, 24), BytesIO()
     base = describe(frames, Fraction(25))
     video = VideoInfo(24, 16, 5, base.frame_rate, base.time_base, time_steps=(0, 1, 2, 1, 1))
-    with Compressor(codec.clips) as compressor:
+    with Compressor(codec.coder) as compressor:
         for frame in frames:
             compressor.add(frame)
         compressor.finish(video, out, BytesIO(bytes(range(100))), 10)
@@ -58,7 +58,7 @@ def header_of(data: bytes) -> Header:
 def test_every_prefix_says_what_it_holds(case: Case) -> None:
     codec, data = case
     header = header_of(data)
-    ends = [header.prefix_bytes(k + 1) for k in range(header.levels)]
+    ends = [header.prefix_bytes(k + 1) for k in range(header.num_levels)]
     wholes = {k: codec.decompress(data[:end]).frames for k, end in enumerate(ends, start=1)}
     for size in range(len(data) + 1):
         cut = data[:size]
@@ -69,9 +69,9 @@ def test_every_prefix_says_what_it_holds(case: Case) -> None:
         complete = sum(end <= size for end in ends)
         report = mptvc.verify(cut)
         assert report.available.levels == complete
-        starts = [header.size_bytes, *ends]
-        if complete < header.levels:
-            share = (size - starts[complete]) / (ends[complete] - starts[complete])
+        starts = [header.size_bytes + header.side_bytes, *ends]
+        if complete < header.num_levels:
+            share = max(0, size - starts[complete]) / (ends[complete] - starts[complete])
             assert report.available.next_share == pytest.approx(share)
         if size not in (*ends, *(end - 1 for end in ends), header.size_bytes):
             continue  # what follows depends on the complete levels alone
@@ -80,7 +80,7 @@ def test_every_prefix_says_what_it_holds(case: Case) -> None:
                 codec.decompress(cut)
             continue
         video = codec.decompress(cut)
-        assert (video.levels, video.complete) == (complete, complete == header.levels)
+        assert (video.levels, video.complete) == (complete, complete == header.num_levels)
         assert np.array_equal(video.frames, wholes[complete])
 
 
@@ -88,10 +88,10 @@ def place_of(header: Header, byte: int) -> tuple[int, int] | str:
     """Level and clip of a byte, or what else it belongs to."""
     if byte < header.size_bytes:
         return "header"
-    for level in range(header.levels):
-        for clip in range(header.clips):
+    for level in range(header.num_levels):
+        for clip in range(header.shots.num_clips):
             start = header.offset(level, clip)
-            if start <= byte < start + header.index[level][clip].length:
+            if start <= byte < start + header.index.section(level, clip).length:
                 return level, clip
     return "side"
 
@@ -121,7 +121,7 @@ def test_no_flipped_bit_of_a_section_is_shown(case: Case) -> None:
     """A bit of each byte; and levels below the damaged one still decode."""
     codec, data = case
     header = header_of(data)
-    expected = {k: codec.decompress(data, levels=k).frames for k in range(1, header.levels)}
+    expected = {k: codec.decompress(data, levels=k).frames for k in range(1, header.num_levels)}
     for byte in range(header.offset(0, 0), len(data), max(1, len(data) // 60)):
         level, _ = place_of(header, byte)
         damaged = bytearray(data)

@@ -28,8 +28,9 @@ import mptvc
 import mptvc.codec.patches
 import mptvc.model.entropy_model
 from mptvc.codec.codec import Codec
+from mptvc.codec.decoder import Decompressor
+from mptvc.codec.encoder import Compressor
 from mptvc.codec.patches import ClipCoder, CodedLevel
-from mptvc.codec.stream import Compressor, Decompressor
 from mptvc.errors import CorruptPacketError
 from mptvc.files.transcode import symbol_digests
 from mptvc.format.bitstream import read_header
@@ -70,7 +71,7 @@ def coder_of(
     codec: Codec, dtype: str = "float32", tile_batch: int = 1, tile: tuple[int, int] | None = TILE
 ) -> "RecordingCoder":
     """The packaged weights with other settings."""
-    clips = codec.clips
+    clips = codec.coder
     return RecordingCoder(
         codec.model,
         entropy_id=clips.entropy_id,
@@ -211,7 +212,7 @@ class Program:
                 open(target, "wb") as out,
             ):
                 count = 0
-                for frame in islice(video.frames(), frames):
+                for frame in islice(video.num_frames(), frames):
                     compressor.add(frame.pixels, is_cut=frame.is_cut)
                     count += 1
                 height, width = frame.pixels.shape[:2]

@@ -21,7 +21,7 @@ import mptvc.format.target
 from mptvc.codec.codec import Codec
 from mptvc.errors import CorruptPacketError, FormatError, LimitExceededError, MptError, NotMptError
 from mptvc.format.bitstream import Limits, write_header
-from mptvc.format.header import Header, Section
+from mptvc.format.header import Header, Index, Section
 from mptvc.format.inspect import FileReport, probe, truncate, verify
 from mptvc.format.source import Source, open_source
 from mptvc.format.target import atomic_output, move_into_place, part_path, remove
@@ -84,7 +84,7 @@ def names(folder: Path) -> list[str]:
 
 def test_probe_reads_any_source(source: Source, data: bytes) -> None:
     report = probe(source)
-    assert report.header.shots == (6, 5)
+    assert report.header.shots.lengths == (6, 5)
     assert report.size_bytes == len(data)
     assert report.available.levels == 3
 
@@ -153,8 +153,8 @@ def test_report_gives_duration_and_rates(data: bytes, header: Header) -> None:
     report = probe(data)
     assert report.duration_s == pytest.approx(11 / 25)
     assert sum(report.level_bytes(k) for k in range(3)) == len(data) - header.size_bytes
-    assert report.bpp(3) == pytest.approx(8 * len(data) / (11 * 50 * 70))
-    assert report.bpp(1) == pytest.approx(8 * header.prefix_bytes(1) / (11 * 50 * 70))
+    assert report.header.bpp(3) == pytest.approx(8 * len(data) / (11 * 50 * 70))
+    assert report.header.bpp(1) == pytest.approx(8 * header.prefix_bytes(1) / (11 * 50 * 70))
 
 
 def test_limits_of_probe_are_the_callers(data: bytes) -> None:
@@ -254,7 +254,7 @@ def test_verify_refuses_trailing_bytes(data: bytes, extra: bytes) -> None:
 
 def test_section_said_to_be_huge_is_not_allocated(header: Header, tmp_path: Path) -> None:
     """The file is a few hundred bytes; its index claims sections of 4 GiB."""
-    huge = tuple((Section(2**32 - 1, 0),) for _ in header.index)
+    huge = Index.of([[Section(2**32 - 1, 0)]] * 3)
     path = tmp_path / "huge.mpt"
     path.write_bytes(write_header(replace(header, index=huge)) + bytes(100))
     tracemalloc.start()

@@ -1,7 +1,9 @@
 """Files that lie with right checksums: an error or a result, in bounded time and memory."""
 
+import struct
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
@@ -16,8 +18,9 @@ from hypothesis import strategies as st
 
 import mptvc
 from mptvc.codec.codec import Codec
-from mptvc.format.bitstream import write_header
-from mptvc.format.header import Header, Section, VideoInfo
+from mptvc.format.bitstream import make_header, write_header
+from mptvc.format.geometry import Geometry, Shots, TileGrid
+from mptvc.format.header import Header, Index, Layout, Section, VideoInfo
 from mptvc.format.packet import PacketReader
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (9, 16, 24, 3), dtype=np.uint8)
@@ -25,15 +28,23 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (9, 16, 24, 3), dtype=np.uint
 
 def forged(header: Header, packets: list[list[bytes]]) -> bytes:
     """A file of these packets, whose checksums are right."""
-    index = tuple(tuple(Section(len(p), crc32(p)) for p in level) for level in packets)
+    index = Index.of([[Section(len(p), crc32(p)) for p in level] for level in packets])
     return write_header(replace(header, index=index)) + b"".join(p for level in packets for p in level)
+
+
+def patched(data: bytes, **fields: tuple[int, str, int]) -> bytes:
+    """A header in which fixed fields, each (offset, type, value), are others; its checksum is right."""
+    body = bytearray(data[:-4])
+    for offset, code, value in fields.values():
+        struct.pack_into("<" + code, body, offset, value)
+    return bytes(body) + struct.pack("<I", crc32(body))
 
 
 def packets_of(data: bytes) -> tuple[Header, list[list[bytes]]]:
     header = mptvc.probe(data).header
     return header, [
-        [data[header.offset(k, i) : header.offset(k, i) + section.length] for i, section in enumerate(level)]
-        for k, level in enumerate(header.index)
+        [data[header.offset(k, i) :][:length] for i, length in enumerate(header.index.lengths(k))]
+        for k in range(header.num_levels)
     ]
 
 
@@ -82,14 +93,13 @@ def test_headers_that_lie_are_refused_or_are_pictures(
     """Another geometry over the same packets, and sections of other lengths."""
     header, packets = packets_of(data)
     frames = sum(shots)
-    video = replace(header.video, width=width, height=height, frames=frames)
-    lied = replace(header, video=video, shots=tuple(shots))
-    fitting = small_codec.geometry(frames, height, width)
-    lied = replace(lied, tiles=fitting.tiles)
-    copies = [[level[0]] * lied.clips for level in packets]
+    video = replace(header.video, width=width, height=height, num_frames=frames)
+    fitting = small_codec.coder.layout(video, tuple(shots))
+    lied = replace(header, video=video, shots=fitting.shots, geometry=fitting.geometry)
+    copies = [[level[0]] * lied.shots.num_clips for level in packets]
     out = decode(small_codec, forged(lied, copies))
     assert out is None or out.shape == (frames, height, width, 3)
-    index = tuple(tuple(Section(n, 0) for _ in range(lied.clips)) for n in lengths)
+    index = Index.of([[Section(n, 0)] * lied.shots.num_clips for n in lengths])
     with pytest.raises(mptvc.FormatError):
         small_codec.decompress(write_header(replace(lied, index=index)) + b"".join(p for (p,) in packets))
 
@@ -104,11 +114,14 @@ def test_another_geometry_than_that_of_the_weights_is_refused(
     header, packets = packets_of(data)
     if "levels" in changes:
         packets.append(packets[-1])
-        lied = replace(header, tiles=(*header.tiles, header.tiles[-1]))
+        tiles = (*header.geometry.tiles, header.geometry.tiles[-1])
+        lied = replace(header, geometry=replace(header.geometry, tiles=tiles))
+    elif "patch_size" in changes:
+        lied = replace(header, geometry=replace(header.geometry, **changes))
     else:
-        lied = replace(header, **changes)
+        lied = replace(header, shots=replace(header.shots, **changes))
     with pytest.raises(mptvc.FormatError):
-        small_codec.decompress(forged(lied, [[level[0]] * lied.clips for level in packets]))
+        small_codec.decompress(forged(lied, [[level[0]] * lied.shots.num_clips for level in packets]))
 
 
 def test_a_packet_that_claims_other_rows_is_refused(small_codec: Codec, data: bytes) -> None:
@@ -120,7 +133,7 @@ def test_a_packet_that_claims_other_rows_is_refused(small_codec: Codec, data: by
 
 def test_no_panic_leaves_the_entropy_coder(small_codec: Codec, data: bytes) -> None:
     """Its exception is no `Exception`, so it would pass every handler."""
-    rng, tables = np.random.default_rng(1), small_codec.clips._tables[0]
+    rng, tables = np.random.default_rng(1), small_codec.coder._tables[0]
     for _ in range(300):
         packet = rng.integers(0, 256, 4 * int(rng.integers(0, 12)), dtype=np.uint8).tobytes()
         rows = rng.integers(0, len(tables.models), int(rng.integers(0, 90))).astype(np.uint8)
@@ -164,9 +177,9 @@ def test_a_small_file_with_a_large_claim_takes_bounded_memory(
     tmp_path: Path, codec: Codec, claim: str, packet: bytes
 ) -> None:
     video = CLAIMS[claim]
-    header = codec.clips.header(video, (video.frames,))
-    sections = ((Section(len(packet), crc32(packet)), *[Section(0, 0)] * (header.clips - 1)),) * header.levels
-    data = write_header(replace(header, index=sections)) + packet
+    layout = codec.coder.layout(video, (video.num_frames,))
+    sections = [Section(len(packet), crc32(packet)), *[Section(0, 0)] * (layout.shots.num_clips - 1)]
+    data = write_header(make_header(layout, Index.of([sections] * layout.num_levels))) + packet
     (tmp_path / "a.mpt").write_bytes(data)
     command = [sys.executable, "-c", dedent(LIMITED), tmp_path / "a.mpt"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -178,16 +191,18 @@ def test_a_small_file_with_a_large_claim_takes_bounded_memory(
 
 
 @pytest.mark.parametrize(
-    ("video", "message"),
+    ("fields", "message"),
     [
-        (VideoInfo(65536, 65536, 1, Fraction(1), Fraction(1)), "--max-pixels"),
-        (VideoInfo(8, 8, 2**32 - 1, Fraction(1), Fraction(1)), "--max-frames"),
+        ({"width": (16, "I", 65536), "height": (20, "I", 65536)}, "max_pixels="),
+        ({"frames": (24, "Q", 2**32 - 1)}, "max_frames="),
     ],
 )
-def test_a_claim_above_the_limits_is_refused_by_name(codec: Codec, video: VideoInfo, message: str) -> None:
-    header = replace(codec.clips.header(video, (video.frames,)), index=((),) * 3)
+def test_a_claim_above_the_limits_is_refused_by_name(
+    data: bytes, fields: dict[str, tuple[int, str, int]], message: str
+) -> None:
+    header = patched(data[: mptvc.probe(data).header.size_bytes], **fields)
     with pytest.raises(mptvc.LimitExceededError, match=message):
-        mptvc.probe(BytesIO(write_header(header)))
+        mptvc.probe(BytesIO(header))
 
 
 @pytest.mark.parametrize("target", ["parse", "packet", "decode"])
@@ -198,3 +213,37 @@ def test_fuzz_targets_run(tmp_path: Path, target: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Done 200 runs" in done.stderr
+
+
+def forged_header(shots: int, sections: int, stamps: bool) -> bytes:
+    """A header of one-frame shots, or of one shot of so many sections, with or without time stamps."""
+    lengths = (1,) * shots if shots else (4 * sections,)
+    video = VideoInfo(8, 8, sum(lengths), Fraction(25), Fraction(1, 25))
+    if stamps:
+        video = replace(video, time_steps=(0, *[2**31] * (video.num_frames - 1)))
+    layout = Layout(
+        video=video,
+        geometry=Geometry(8, 8, 8, (TileGrid(1, 1, 0),)),
+        shots=Shots(lengths, 4, 4),
+        entropy_id=bytes(32),
+        weights_id=bytes(32),
+        gains=((-48,) * (shots or sections),),
+    )
+    return write_header(make_header(layout, Index.of([[Section(2**31, 2**31)] * (shots or sections)])))
+
+
+@pytest.mark.parametrize(
+    ("shots", "sections", "stamps"),
+    [(0, 1_700_000, False), (1_200_000, 0, False), (900_000, 0, True), (0, 600_000, True)],
+)
+def test_a_header_takes_a_small_multiple_of_its_bytes(shots: int, sections: int, stamps: bool) -> None:
+    """Held as Python objects, 15 MiB of sections took 250 MiB."""
+    data = forged_header(shots, sections, stamps)
+    assert len(data) > 12 * 2**20
+    tracemalloc.start()
+    report = mptvc.probe(BytesIO(data), limits=mptvc.Limits(max_frames=2**32 - 1))
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert report.available.levels == 0
+    assert peak < 8 * len(data)
+    assert held < 6 * len(data)

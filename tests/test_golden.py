@@ -16,9 +16,10 @@ from make_golden import FACTS, GOLDEN, WEIGHTS, frame_means, header_facts, sampl
 
 import mptvc
 from mptvc.codec.codec import Codec
-from mptvc.codec.stream import Decompressor
+from mptvc.codec.decoder import Decompressor
 from mptvc.files.transcode import symbol_digests
-from mptvc.format.bitstream import VERSION, read_header, read_side
+from mptvc.format.bitstream import VERSION, read_header
+from mptvc.format.sections import open_side
 
 FILES = tuple(f"v1-{name}.mpt" for name in ("pixel", "clip", "cuts", "tiles", "tags", "sound", "gains"))
 #: Pixels are floating point. By how much they may differ, in what share of all values, and by how much a
@@ -64,8 +65,8 @@ def test_golden_file_is_the_one_that_was_made(data: bytes, facts: dict[str, Any]
 
 
 def test_golden_weights_keep_their_identity(golden_codec: Codec, facts: dict[str, Any]) -> None:
-    assert golden_codec.clips.weights_id.hex() == facts["header"]["weights_id"]
-    assert golden_codec.clips.entropy_id.hex() == facts["header"]["entropy_id"]
+    assert golden_codec.coder.weights_id.hex() == facts["header"]["weights_id"]
+    assert golden_codec.coder.entropy_id.hex() == facts["header"]["entropy_id"]
 
 
 def test_header_says_what_it_said(data: bytes, facts: dict[str, Any]) -> None:
@@ -75,16 +76,16 @@ def test_header_says_what_it_said(data: bytes, facts: dict[str, Any]) -> None:
 
 
 def test_side_section_is_what_it_was(data: bytes, facts: dict[str, Any]) -> None:
-    side = read_side(BytesIO(data), read_header(BytesIO(data)))
-    assert (side and hashlib.sha256(side).hexdigest()) == facts["side_sha256"]
+    side = open_side(BytesIO(data), read_header(BytesIO(data)))
+    assert (side and hashlib.sha256(side.read()).hexdigest()) == facts["side_sha256"]
 
 
 def test_golden_files_cover_what_the_format_can_say(recorded: dict[str, Any]) -> None:
     headers = {name: facts["header"] for name, facts in recorded.items()}
     assert headers["v1-pixel.mpt"]["size"] == [1, 1]
-    assert len(headers["v1-clip.mpt"]["scenes"]) == 1
-    assert len(headers["v1-cuts.mpt"]["scenes"]) == 4
-    assert any(len(set(scenes)) > 1 for scenes in headers["v1-cuts.mpt"]["scenes"])
+    assert len(headers["v1-clip.mpt"]["slice_shots"]) == 1
+    assert len(headers["v1-cuts.mpt"]["slice_shots"]) == 4
+    assert any(len(set(shots)) > 1 for shots in headers["v1-cuts.mpt"]["slice_shots"])
     assert headers["v1-tiles.mpt"]["tiles"][2] == [2, 3, 8]
     assert headers["v1-tags.mpt"]["rotation"] == 270
     assert len(headers["v1-tags.mpt"]["time_steps"]) == 7
@@ -115,8 +116,8 @@ def test_every_thread_count_decodes_to_the_recorded_symbols(
 def test_clips_in_reverse_order_give_the_recorded_symbols(
     golden_codec: Codec, data: bytes, facts: dict[str, Any]
 ) -> None:
-    reader = Decompressor(golden_codec.clips, BytesIO(data), len(data))
-    clips = reversed([reader.symbols(clip) for clip in reversed(range(reader.header.clips))])
+    reader = Decompressor(golden_codec.coder, BytesIO(data), len(data))
+    clips = reversed([reader.symbols(clip) for clip in reversed(range(reader.header.shots.num_clips))])
     for level, parts in enumerate(zip(*clips, strict=True)):
         symbols = golden_codec.model.level(level).fsq.to_symbols(torch.cat(parts))
         assert hashlib.sha256(symbols.numpy().tobytes()).hexdigest() == facts["digests"][level]

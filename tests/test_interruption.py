@@ -8,17 +8,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
+from patterns import moving, write_video
 
 import mptvc
 from mptvc.codec.codec import Codec
-from mptvc.format.header import VideoInfo
-from mptvc.video.sink import OutputOptions, VideoSink
 
 COMMAND = [sys.executable, "-m", "mptvc"]
 
@@ -27,12 +24,7 @@ COMMAND = [sys.executable, "-m", "mptvc"]
 def made(tmp_path_factory: pytest.TempPathFactory, codec: Codec) -> Path:
     """A video of 256 frames of 32 x 32, and its file."""
     folder = tmp_path_factory.mktemp("made")
-    y, x, t = np.mgrid[0:32, 0:32, 0:256].astype(np.float32)
-    waves = [np.sin((x + t) / (5 + c)) + np.cos((y - t) / 7) for c in range(3)]
-    frames = (127 + 60 * np.stack(waves, -1)).transpose(2, 0, 1, 3).clip(0, 255).astype(np.uint8)
-    info = VideoInfo(32, 32, 256, Fraction(25), Fraction(1, 25))
-    with VideoSink(folder / "in.mkv", info, OutputOptions(codec="ffv1")) as sink:
-        sink.write(frames)
+    write_video(folder / "in.mkv", moving(256, 32, 32))
     mptvc.encode_file(folder / "in.mkv", folder / "in.mpt", codec=codec)
     return folder
 

@@ -27,7 +27,7 @@ frames, height, width, target = (int(a) if a.isdigit() else a for a in sys.argv[
 codec = mptvc.load(device="cpu")
 base = np.kron(np.random.default_rng(0).integers(0, 255, (height // 8, width // 8, 3)), np.ones((8, 8, 1)))
 base, last = base.astype(np.uint8), [-1]
-with mptvc.VideoWriter(target, frame_rate=25, codec=codec, scene_threshold=None) as writer:
+with mptvc.VideoWriter(target, frame_rate=25, codec=codec, shot_threshold=None) as writer:
     for index in range(frames):
         writer.add(np.roll(base, index, 1))
         at(index + 1, frames, last)
@@ -42,22 +42,22 @@ STREAM = """
 import sys, numpy as np, torch, mptvc, mptvc.codec.patches
 
 class Idle(mptvc.codec.patches.ClipCoder):
-    def encode_clip(self, frames, header, scenes, control):
-        return [mptvc.codec.patches.CodedLevel(torch.zeros(1), bytes(100), 0) for _ in range(header.levels)]
+    def encode_clip(self, frames, geometry, shots, control):
+        return [mptvc.codec.patches.CodedLevel(torch.zeros(1), bytes(100), 0) for _ in range(3)]
     def unpack_level(self, *_):
         return torch.zeros(1)
-    def decode_clip(self, symbols, header, clip, source_size=True):
-        return np.zeros((len(header.plan(clip).frames), header.video.height, header.video.width, 3), np.uint8)
+    def decode_clip(self, symbols, gains, geometry, shots, source_size=True):
+        return np.zeros((4 * len(shots), geometry.height, geometry.width, 3), np.uint8)
 
 def peak():
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
     return int(status["VmHWM"].split()[0]) >> 10
 
-full = mptvc.load(device="cpu").clips
+full = mptvc.load(device="cpu").coder
 codec = mptvc.Codec(Idle(full.model, entropy_id=full.entropy_id, weights_id=full.weights_id))
 for frames in (100, 260):
     target = f"{sys.argv[1]}/{frames}.mpt"
-    with mptvc.VideoWriter(target, codec=codec, scene_threshold=None) as writer:
+    with mptvc.VideoWriter(target, codec=codec, shot_threshold=None) as writer:
         for index in range(frames):
             writer.add(np.full((720, 1280, 3), index % 256, np.uint8))
     print(peak())

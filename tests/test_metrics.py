@@ -61,12 +61,12 @@ def test_quality_counts_all_bytes_and_keeps_every_frame():
     assert quality.ssim is quality.ms_ssim is None
 
 
-def test_structure_of_equal_and_of_unrelated_frames():
+def test_ssim_of_equal_and_of_unrelated_frames():
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, 176, 176, 3), dtype=np.uint8)
     scores = []
     for other in (frames, frames[::-1]):
-        meter = QualityMeter(structure=True)
+        meter = QualityMeter(ssim=True)
         meter.add(frames, other)
         quality = meter.quality("x", 1)
         scores.append((quality.ssim, quality.ms_ssim))
@@ -76,6 +76,6 @@ def test_structure_of_equal_and_of_unrelated_frames():
 
 
 def test_small_frames_have_no_ms_ssim():
-    meter = QualityMeter(structure=True)
+    meter = QualityMeter(ssim=True)
     meter.add(np.zeros((1, 160, 160, 3), np.uint8), np.ones((1, 160, 160, 3), np.uint8))
     assert meter.quality("x", 1).ms_ssim is None

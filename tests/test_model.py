@@ -19,7 +19,7 @@ def test_encode_and_decode_agree_with_the_training_pass(small_model):
     with torch.no_grad():
         outputs = small_model(x)
         latents = small_model.encode(x)
-        assert torch.equal(latents[2], outputs[2].y_hat)
+        assert torch.equal(latents[2], outputs[2].symbols)
         assert torch.allclose(small_model.decode(latents), outputs[2].x_hat, atol=1e-5)
         assert torch.allclose(small_model.decode(latents[:1]), outputs[0].x_hat, atol=1e-5)
 

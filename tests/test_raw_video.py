@@ -34,7 +34,7 @@ def write_yuv(path: Path, bits: int = 8, count: int = 6, height: int = 48, width
 
 
 def frames_of(raw: RawVideo) -> list[np.ndarray]:
-    with VideoSource(raw, scene_threshold=None, force_8bit=True) as source:
+    with VideoSource(raw, shot_threshold=None, force_8bit=True) as source:
         return [frame.pixels for frame in source.frames()]
 
 
@@ -57,7 +57,9 @@ def test_ten_bits_are_the_same_picture_finer(tmp_path: Path) -> None:
 def test_a_size_that_does_not_fit_is_a_warning(tmp_path: Path) -> None:
     raw = RawVideo(write_yuv(tmp_path / "a.yuv"), 64, 46, Fraction(50))
     with VideoSource(raw) as source:
-        assert "left over after the last whole frame" in source.warnings[0]
+        frames = source.frames()
+        assert len(list(frames)) == 6
+        assert "left over after the last whole frame" in frames.outcome().warnings[0]
     with pytest.raises(mptvc.VideoError, match="left over"):
         VideoSource(raw, strict=True)
 
@@ -65,7 +67,7 @@ def test_a_size_that_does_not_fit_is_a_warning(tmp_path: Path) -> None:
 def test_file_of_raw_video_keeps_its_rate(tmp_path: Path, small_codec: Codec) -> None:
     raw = RawVideo(write_yuv(tmp_path / "a.yuv"), 64, 48, Fraction(120))
     header = mptvc.encode_file(raw, tmp_path / "a.mpt", codec=small_codec).header
-    assert (header.video.frame_rate, header.video.frames) == (120, 6)
+    assert (header.video.frame_rate, header.video.num_frames) == (120, 6)
     qualities = compare_file(raw, tmp_path / "a.mpt", codec=small_codec)
     assert [q.name for q in qualities] == ["level 0", "levels 0-1", "levels 0-2"]
 

@@ -8,17 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patterns import moving
 from range_server import RangeServer
 
 import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.format.remote import RemoteFile
-
-
-def moving(count: int, height: int = 48, width: int = 64) -> np.ndarray:
-    y, x, t = np.mgrid[0:height, 0:width, 0:count].astype(np.float32)
-    waves = [np.sin((x + t) / (9 + c)) + np.cos((y - t) / (8 - c)) for c in range(3)]
-    return (127 + 55 * np.stack(waves, -1)).transpose(2, 0, 1, 3).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +56,6 @@ def test_slices_are_those_of_a_full_decode(
 def test_a_frame_that_does_not_exist_is_an_index_error(reader: mptvc.VideoReader, index: int) -> None:
     with pytest.raises(IndexError, match="of 75"):
         reader[index]
-    with pytest.raises(IndexError, match="of 75"):
-        reader.frames(0, 76)
 
 
 def test_frames_by_time_are_those_that_are_shown_then(reader: mptvc.VideoReader, whole: np.ndarray) -> None:
@@ -83,7 +76,7 @@ def test_a_frame_is_found_by_its_own_time_as_a_float(
         for index, frame in enumerate(moving(20)):
             writer.add(frame, time=(index + index // 3) / rate if uneven else None)
     with mptvc.VideoReader(out.getvalue(), codec=small_codec) as reader:
-        times = [float(reader.time_of(index)) for index in range(20)]
+        times = [float(reader.video.times[index]) for index in range(20)]
         assert np.array_equal(reader.frames_at(times), reader[:])
 
 
@@ -95,12 +88,12 @@ def test_frames_by_uneven_times(tmp_path: Path, small_codec: Codec) -> None:
     with mptvc.VideoReader(tmp_path / "a.mpt", codec=small_codec) as reader:
         shown = reader.frames_at([0, 0.0999, 0.1, 0.16, 0.89, 0.9, 0.99])
         assert np.array_equal(shown, reader[:][[0, 0, 1, 2, 2, 3, 3]])
-        assert [float(reader.time_of(i)) for i in range(4)] == pytest.approx(times)
+        assert [float(reader.video.times[i]) for i in range(4)] == pytest.approx(times)
 
 
 def test_tokens_are_those_of_the_encoder(small_codec: Codec, reader: mptvc.VideoReader) -> None:
     tokens = small_codec.encode(moving(75), shots=(10, 33, 32))
-    assert reader.slices == 20
+    assert reader.num_slices == 20
     for level, expected in enumerate(tokens.levels):
         assert np.array_equal(reader.tokens(level), expected)
         assert np.array_equal(reader.tokens(level, 5, 13), expected[5:13])
@@ -189,7 +182,7 @@ def test_remote_frame_fetches_its_clip_alone(
     header = mptvc.probe(big).header
     with mptvc.VideoReader(f"{server.url}/a.mpt", codec=small_codec) as reader:
         assert np.array_equal(reader[40], small_codec.decompress(big).frames[40])
-    clip = sum(header.index[level][1].length for level in range(3))
+    clip = sum(header.index.section(level, 1).length for level in range(3))
     assert server.sent_bytes <= 2**14 + clip
 
 

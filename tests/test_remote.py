@@ -155,7 +155,7 @@ def test_an_address_as_long_as_no_path_is_no_path(many: tuple[Path, Codec], tmp_
     with RangeServer.running(path.parent) as server:
         signed = f"{server.url}/a.mpt?signature={'0' * 400}"
         report = mptvc.decode_file(signed, tmp_path / "out.npy", codec=codec, levels=1, duration=0.1)
-        assert report.video.frames == 3
+        assert report.video.num_frames == 3
         assert server.requests[0] == ("GET", f"/a.mpt?signature={'0' * 400}")
 
 

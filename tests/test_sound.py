@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def sound_of(path: Path, index: int = 0) -> Packets:
         picture = source.streams.video[0]
         first = next(source.decode(picture))
         origin = first.pts * first.time_base
-        source.seek(0)
+    with av.open(path) as source:
         stream = source.streams.audio[index]
         return [(p.pts * p.time_base - origin, bytes(p)) for p in source.demux(stream) if p.size]
 
@@ -147,7 +148,7 @@ def test_formats_without_sound_say_what_they_leave_out(tmp_path: Path, small_cod
 def test_no_sound_where_none_is_wanted(tmp_path: Path, small_codec: Codec) -> None:
     given = make_source(tmp_path / "in.mp4")
     mptvc.encode_file(given, tmp_path / "mute.mpt", codec=small_codec, sound=False)
-    assert mptvc.probe(tmp_path / "mute.mpt").side_bytes == 0
+    assert mptvc.probe(tmp_path / "mute.mpt").header.side_bytes == 0
     mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)
     mptvc.decode_file(tmp_path / "a.mpt", tmp_path / "out.mp4", codec=small_codec, sound=False)
     with av.open(tmp_path / "out.mp4") as out:
@@ -161,8 +162,8 @@ def test_sound_counts_as_bytes_of_the_prefix_but_not_of_the_picture(
     mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)
     mptvc.encode_file(given, tmp_path / "mute.mpt", codec=small_codec, sound=False)
     loud, mute = mptvc.probe(tmp_path / "a.mpt"), mptvc.probe(tmp_path / "mute.mpt")
-    assert loud.size_bytes == mute.size_bytes + loud.side_bytes + 20  # the chunk that describes it
-    assert loud.bpp(3) == pytest.approx(mute.bpp(3) + 8 * 20 / (32 * 32 * 50))
+    assert loud.size_bytes == mute.size_bytes + loud.header.side_bytes + 20  # the chunk that describes it
+    assert loud.header.bpp(3) == pytest.approx(mute.header.bpp(3) + 8 * 20 / (32 * 32 * 50))
 
 
 def test_sound_that_the_container_cannot_hold_is_left_out_with_a_warning(
@@ -198,7 +199,7 @@ def test_damaged_sound_is_reported_and_can_be_left_out(tmp_path: Path, small_cod
     assert not (tmp_path / "out.mp4").exists()
     report = mptvc.decode_file(bytes(data), tmp_path / "out.mp4", codec=small_codec, best_effort=True)
     assert "sound" in str(report.damage[0])
-    assert (report.complete, report.video.frames) == (False, 50)
+    assert (report.complete, report.video.num_frames) == (False, 50)
 
 
 def test_subtitles_are_copied(tmp_path: Path, small_codec: Codec) -> None:
@@ -240,7 +241,7 @@ def test_packets_of_half_a_millisecond_share_a_time_and_all_come_back(tmp_path: 
         out.mux(video.encode(None))
     report = mptvc.encode_file(tmp_path / "in.mkv", tmp_path / "a.mpt", codec=codec)
     assert report.warnings == ()
-    assert report.header.video.frames == 10
+    assert report.header.video.num_frames == 10
     mptvc.decode_file(tmp_path / "a.mpt", tmp_path / "out.mkv", codec=codec)
     assert_same(sound_of(tmp_path / "out.mkv"), sound_of(tmp_path / "in.mkv"), MILLISECOND)
 
@@ -250,6 +251,49 @@ def test_sound_that_goes_back_in_time_takes_no_picture_along(tmp_path: Path, cod
     part = make_source(tmp_path / "part.ts", ("mp2",), frames=20).read_bytes()
     (tmp_path / "in.ts").write_bytes(part + part)
     report = mptvc.encode_file(tmp_path / "in.ts", tmp_path / "a.mpt", codec=codec)
-    assert report.header.video.frames == 40
+    assert report.header.video.num_frames == 40
     (warning,) = report.warnings
     assert "goes back in time" in warning
+
+
+def test_the_sound_is_not_held_in_memory(tmp_path: Path, small_codec: Codec) -> None:
+    """Decoding reads the side section as it needs it: 40 MB of raw samples leave no mark."""
+    source = tmp_path / "in.mkv"
+    samples = np.random.default_rng(1).integers(-(2**15), 2**15, (1, 2 * 10_000_000), np.int16)
+    with av.open(source, "w") as out:
+        video = out.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 16, 16, "bgr0"
+        sound = out.add_stream("pcm_s16le", rate=RATE, layout="stereo")
+        frame = VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+        out.mux([*video.encode(frame), *video.encode(None)])
+        for first in range(0, samples.shape[1], 2 * RATE):
+            heard = AudioFrame.from_ndarray(
+                samples[:, first : first + 2 * RATE], format="s16", layout="stereo"
+            )
+            heard.sample_rate, heard.pts = RATE, first // 2
+            out.mux(sound.encode(heard))
+        out.mux(sound.encode(None))
+    coded = tmp_path / "a.mpt"
+    mptvc.encode_file(source, coded, codec=small_codec)
+    header = mptvc.probe(coded).header
+    assert header.side_bytes > 40_000_000
+    tracemalloc.start()
+    mptvc.decode_file(coded, tmp_path / "b.mkv", codec=small_codec)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12_000_000
+    assert_same(sound_of(tmp_path / "b.mkv"), sound_of(source), MILLISECOND)
+
+
+def test_sound_is_no_part_of_level_0(tmp_path: Path, codec: Codec) -> None:
+    """A file that is cut right after its sound holds nothing of level 0."""
+    coded = tmp_path / "a.mpt"
+    mptvc.encode_file(make_source(tmp_path / "in.mkv"), coded, codec=codec)
+    data = coded.read_bytes()
+    header = mptvc.probe(data).header
+    for size in (header.size_bytes, header.offset(0, 0) - 1, header.offset(0, 0)):
+        assert mptvc.probe(data[:size]).available.percent == 0
+        with pytest.raises(mptvc.FormatError, match="no level complete and 0 % of level 0"):
+            codec.decompress(data[:size])
+    level = header.prefix_bytes(1) - header.offset(0, 0)
+    assert mptvc.probe(data[: header.prefix_bytes(1) - 1]).available.percent == 100 * (level - 1) // level

@@ -1,7 +1,11 @@
 """Tokens in and out of files, and as training data."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +16,8 @@ from torch.utils.data import DataLoader
 
 import mptvc
 from mptvc.codec.codec import Codec, Tokens
+
+Use = Callable[[Codec, Tokens], Any]
 
 
 @pytest.fixture
@@ -50,36 +56,86 @@ def test_tokens_of_a_prefix_are_those_of_its_levels(file: Path, small_codec: Cod
         mptvc.import_tokens(out, file.with_name("back.mpt"), codec=small_codec)
 
 
+def test_progress_comes_with_every_clip(tmp_path: Path, small_codec: Codec) -> None:
+    source, out, back = (tmp_path / name for name in ("a.mpt", "a.safetensors", "b.mpt"))
+    noise = np.random.default_rng(3).integers(0, 256, (70, 16, 16, 3), dtype=np.uint8)
+    source.write_bytes(small_codec.compress(noise))
+    steps: list[tuple[int, int]] = []
+    mptvc.export_tokens(source, out, codec=small_codec, progress=lambda *step: steps.append(step))
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    mptvc.import_tokens(out, back, codec=small_codec, progress=lambda *step: steps.append(step))
+    assert steps[3:] == steps[:3]
+    assert mptvc.symbol_digests(back, codec=small_codec) == mptvc.symbol_digests(source, codec=small_codec)
+
+
+@pytest.fixture(scope="module")
+def tokens(small_codec: Codec, frames: np.ndarray) -> Tokens:
+    return small_codec.encode(frames)
+
+
 def test_changed_tokens_make_another_file(small_codec: Codec, frames: np.ndarray) -> None:
     tokens = small_codec.encode(frames)
     changed = torch.flip(tokens.levels[2], [2])
-    edited = Tokens((*tokens.levels[:2], changed), tokens.header)
+    edited = Tokens((*tokens.levels[:2], changed), tokens.layout)
     video = small_codec.decompress(small_codec.pack(edited))
     assert np.array_equal(video.frames, small_codec.decode(edited))
 
 
 def test_geometry_is_that_of_an_encoded_video(small_codec: Codec, frames: np.ndarray) -> None:
-    assert small_codec.geometry(11, 50, 70) == small_codec.encode(frames).header
+    assert small_codec.layout(11, 50, 70) == small_codec.encode(frames).layout
     for bad in ((0, 50, 70), (1, 0, 70), (1, 50, -1), (1, 50, 2**17)):
-        with pytest.raises(ValueError, match=r"found|larger"):
-            small_codec.geometry(*bad)
+        with pytest.raises(ValueError, match="found"):
+            small_codec.layout(*bad)
 
 
-@pytest.mark.parametrize("level", [0, 2])
-def test_token_out_of_range_is_refused(small_codec: Codec, frames: np.ndarray, level: int) -> None:
-    tokens = small_codec.encode(frames)
-    levels = [part.clone() for part in tokens.levels]
-    levels[level][1, 0, 0, 5] = 15
-    with pytest.raises(ValueError, match=f"level {level} has a token above"):
-        small_codec.pack(Tokens(tuple(levels), tokens.header))
+@pytest.mark.parametrize("use", [Codec.pack, Codec.decode])
+class TestForeignTokens:
+    """Packing and decoding refuse the same."""
+
+    @pytest.mark.parametrize("level", [0, 2])
+    def test_a_token_out_of_range(self, use: Use, level: int, small_codec: Codec, tokens: Tokens) -> None:
+        levels = [part.clone() for part in tokens.levels]
+        levels[level][1, 0, 0, 5] = 15
+        with pytest.raises(ValueError, match=f"level {level} has a token above"):
+            use(small_codec, Tokens(tuple(levels), tokens.layout))
+
+    def test_tokens_of_another_shape(self, use: Use, small_codec: Codec, tokens: Tokens) -> None:
+        first, *others = tokens.levels
+        for changed in (first[:1], first[..., :-1], first[0], first.int()):
+            with pytest.raises(ValueError, match="level 0 is uint8"):
+                use(small_codec, Tokens((changed, *others), tokens.layout))
+
+    @pytest.mark.parametrize("count", [0, 4])
+    def test_another_number_of_levels(self, use: Use, count: int, small_codec: Codec, tokens: Tokens) -> None:
+        levels = (*tokens.levels, tokens.levels[-1])[:count]
+        with pytest.raises(ValueError, match=f"1 to 3 levels, found {count}"):
+            use(small_codec, Tokens(levels, tokens.layout))
+
+    def test_tokens_of_other_weights(self, use: Use, small_codec: Codec, tokens: Tokens) -> None:
+        with pytest.raises(mptvc.WeightsError, match="weights="):
+            use(small_codec, Tokens(tokens.levels, replace(tokens.layout, weights_id=b"x" * 32)))
 
 
-def test_tokens_of_another_shape_are_refused(small_codec: Codec, frames: np.ndarray) -> None:
-    tokens = small_codec.encode(frames)
+def test_a_file_needs_the_tokens_of_all_levels(small_codec: Codec, tokens: Tokens) -> None:
     with pytest.raises(ValueError, match="3 levels are needed"):
-        small_codec.pack(Tokens(tokens.levels[:2], tokens.header))
-    with pytest.raises(ValueError, match="level 0 is uint8"):
-        small_codec.pack(Tokens((tokens.levels[0][:1], *tokens.levels[1:]), tokens.header))
+        small_codec.pack(Tokens(tokens.levels[:2], tokens.layout))
+
+
+def test_tokens_are_equal_where_all_of_them_and_their_layout_are(small_codec: Codec, tokens: Tokens) -> None:
+    changed = tokens.levels[2].clone()
+    changed[0, 0, 0, 0] ^= 1
+    assert tokens == Tokens(tuple(level.clone() for level in tokens.levels), tokens.layout)
+    assert tokens != Tokens((*tokens.levels[:2], changed), tokens.layout)
+    assert tokens != Tokens(tokens.levels[:2], tokens.layout)
+    assert tokens != Tokens(tokens.levels, replace(tokens.layout, gains=((1,), (0,), (0,))))
+    assert tokens != tokens.levels
+
+
+def test_the_frame_rate_goes_through_tokens_into_a_file(small_codec: Codec, frames: np.ndarray) -> None:
+    rate = Fraction(30000, 1001)
+    tokens = small_codec.encode(frames, frame_rate=rate)
+    assert tokens.layout.video.frame_rate == rate
+    assert small_codec.decompress(small_codec.pack(tokens)).frame_rate == rate
 
 
 @pytest.mark.parametrize("spoil", ["text", "no header", "header", "absent"])

@@ -3,19 +3,18 @@
 import json
 import resource
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import PosixPath
 
 import numpy as np
 import pytest
 import torch
+from patterns import write_video
 
 import mptvc
 from mptvc.codec.weights import build_model, read_weights, write_weights
 from mptvc.errors import VideoError, WeightsError
 from mptvc.evaluate.metrics import QualityMeter
 from mptvc.files.folders import find_videos
-from mptvc.format.header import VideoInfo
 from mptvc.model.integer_network import logistic_frequencies
 from mptvc.model.model import Model
 from mptvc.train.card import model_card
@@ -26,7 +25,6 @@ from mptvc.train.loop import LevelTrainer, draw_gains, trade_off, validate
 from mptvc.train.run import default_model_config, train, validation_clip
 from mptvc.train.shards import _names, prepare_shards
 from mptvc.train.tables import TableCounter, estimated_bits
-from mptvc.video.sink import OutputOptions, VideoSink
 
 SHAPE = CropShape(2, 8, 64)
 
@@ -87,17 +85,17 @@ def test_batch_depends_on_seed_and_number_alone(tmp_path):
 def test_crops_have_their_shape_even_from_small_shots(tmp_path):
     sampler = CropSampler(stored(tmp_path / "shots", [moving_video(3, 40, 50)]), 0, 4)
     for number in range(20):
-        pixels, scenes = sampler.batch(SHAPE, number)
+        pixels, shots = sampler.batch(SHAPE, number)
         assert pixels.shape == (2, 3, 8, 64, 64)
-        assert scenes.shape == (2, 2)
+        assert shots.shape == (2, 2)
 
 
 def test_joined_shots_meet_at_a_patch(tmp_path):
     light, dark = np.full((9, 64, 64, 3), 250, np.uint8), np.full((9, 64, 64, 3), 5, np.uint8)
     sampler, joined = CropSampler(stored(tmp_path / "shots", [light, dark]), 0, 4), 0
     for number in range(60):
-        pixels, scenes = sampler.batch(SHAPE, number)
-        for clip, shot in zip(pixels.float().mean((1, 3, 4)), scenes, strict=True):
+        pixels, shots = sampler.batch(SHAPE, number)
+        for clip, shot in zip(pixels.float().mean((1, 3, 4)), shots, strict=True):
             assert clip[:4].std() == clip[4:].std() == 0
             joined += int(shot[1] != shot[0])
             assert shot[1] != shot[0] or clip[0] == clip[4]
@@ -111,11 +109,11 @@ def test_training_lowers_the_loss(shards):
     config = replace(quick_config(minutes=(1, 0, 0)), warmup_steps=100)
     trainer = LevelTrainer(model, 0, config, sampler, torch.bfloat16)
     trainer.init_klt()
-    pixels, scenes = sampler.batch(CropShape(8, 8, 64), 999)
+    pixels, shots = sampler.batch(CropShape(8, 8, 64), 999)
 
     def loss():
         with torch.no_grad():
-            (out,) = model(to_video(pixels), scenes, levels=1)
+            (out,) = model(to_video(pixels), shots, levels=1)
         return float(out.bits + trainer.lmbda * out.squared_error)
 
     before = loss()
@@ -165,7 +163,7 @@ def test_whole_run_makes_weights_that_code_video(shards, tmp_path):
                  init=build_model(*read_weights(tmp_path)))  # fmt: skip
     assert more.held_out == []
     write_weights(more.model, tmp_path / "more")
-    assert mptvc.load(tmp_path / "more").clips.weights_id != codec.clips.weights_id
+    assert mptvc.load(tmp_path / "more").coder.weights_id != codec.coder.weights_id
 
 
 def test_stopped_and_continued_run_equals_an_uninterrupted_one(shards, tmp_path):
@@ -286,9 +284,7 @@ def test_videos_become_one_shard_per_shot(tmp_path):
 def plain_video(path, values):
     """A video of a frame of one value after the other."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    info = VideoInfo(32, 32, len(values), Fraction(25), Fraction(1, 25))
-    with VideoSink(path, info, OutputOptions(codec="ffv1")) as sink:
-        sink.write(np.stack([np.full((32, 32, 3), value, np.uint8) for value in values]))
+    write_video(path, np.stack([np.full((32, 32, 3), value, np.uint8) for value in values]))
 
 
 def test_videos_of_one_name_have_shards_of_their_own(tmp_path):
@@ -391,11 +387,11 @@ def test_small_held_out_shots_are_extended(tmp_path, shape):
     np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8))
     (shot,) = find_shards(tmp_path).values()
     config = default_model_config()
-    pixels, scenes = validation_clip(shot, config)
+    pixels, shots = validation_clip(shot, config)
     assert [n % m for n, m in zip(pixels.shape[2:], (4, config.multiple, config.multiple), strict=True)] == [
         0
     ] * 3
-    (row,) = validate(Model(config), [(pixels, scenes)], 1, torch.float32)
+    (row,) = validate(Model(config), [(pixels, shots)], 1, torch.float32)
     assert np.isfinite(row["bpp"])
     assert np.isfinite(row["psnr"])
 

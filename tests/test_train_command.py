@@ -4,16 +4,14 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
+from command_line import FAILED, Cli
+from patterns import moving, write_video
 
-from mptvc.cli.train import _held_out
-from mptvc.format.header import VideoInfo
+from mptvc.cli.train import _held_out, _line
 from mptvc.train.config import CropShape, TrainConfig
-from mptvc.video.sink import OutputOptions, VideoSink
 
 TINY = replace(
     TrainConfig(steps=(2, 2, 2)),
@@ -28,13 +26,8 @@ TINY = replace(
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two videos of 16 frames of 64 x 64."""
     folder = tmp_path_factory.mktemp("videos")
-    y, x, t = np.mgrid[0:64, 0:64, 0:16].astype(np.float32)
-    for seed, name in enumerate(("one", "two")):
-        waves = [np.sin((x + (seed + 1) * t) / (5 + c)) + np.cos((y - t) / 7) for c in range(3)]
-        frames = (127 + 60 * np.stack(waves, -1)).transpose(2, 0, 1, 3).clip(0, 255).astype(np.uint8)
-        info = VideoInfo(64, 64, 16, Fraction(25), Fraction(1, 25))
-        with VideoSink(folder / f"{name}.mkv", info, OutputOptions(codec="ffv1")) as sink:
-            sink.write(frames)
+    write_video(folder / "one.mkv", moving(16, 64, 64))
+    write_video(folder / "two.mkv", moving(16, 64, 64)[:, :, ::-1])
     return folder
 
 
@@ -98,6 +91,11 @@ def test_every_shard_of_a_held_out_video_is_held_out() -> None:
         _held_out(shots, "b")
 
 
+def test_a_level_that_goes_on_is_not_100_per_cent() -> None:
+    assert _line({"level": 0, "progress": 0.9999, "step": 7}) == "level 0  99 %, step 7"
+    assert _line({"level": 0, "progress": 1.0, "step": 8}) == "level 0 100 %, step 8"
+
+
 def test_a_folder_that_no_run_has_made_is_left_alone(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
     result = run("train", videos, "--out", tmp_path, "--steps", "1", "1", "1")
@@ -110,3 +108,9 @@ def test_unknown_held_out_name_is_a_usage_error(videos: Path, tmp_path: Path) ->
     result = run("train", videos, "--out", tmp_path / "out", "--held-out", "three", "--steps", "1", "1", "1")
     assert result.returncode == 2
     assert "--held-out names three" in result.stderr
+
+
+def test_training_names_a_folder_that_is_missing(cli: Cli, made: Path, tmp_path: Path) -> None:
+    result = cli("train", made, "nowhere", "--out", "t", "--steps", "1", "1", "1")
+    assert result.code == FAILED
+    assert "nowhere: no such file or folder" in result.err

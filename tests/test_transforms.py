@@ -40,11 +40,11 @@ def test_untrained_networks_are_the_klt(small_config, index):
     flat = patches.flatten(0, 3)
     level = Level(index, small_config)
     init_klt(level.analysis, level.synthesis, flat.mean(0), flat.T.cov(), step=0.05)
-    scenes = torch.zeros(1, 4)
+    shots = torch.zeros(1, 4)
     with torch.no_grad():
-        y = level.analysis(patches, None, scenes)
+        y = level.analysis(patches, None, shots)
         y_hat = y.round()
-        x_hat = level.synthesis(y_hat, None, scenes)
+        x_hat = level.synthesis(y_hat, None, shots)
     error = (x_hat - patches).square().sum(-1).mean()
     assert error < 12 * 0.05**2 / 12 * 1.1
     deviations = y.flatten(0, -2).std(0)
@@ -59,12 +59,12 @@ def test_linear_channels_pass_the_attention_by(small_config):
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, 0, 0.1)
     torch.nn.init.zeros_(synthesis.embed.weight)
-    patches, y_hat, scenes = torch.randn(1, 2, 6, 6, 768), torch.randn(1, 2, 6, 6, 12), torch.zeros(1, 2)
+    patches, y_hat, shots = torch.randn(1, 2, 6, 6, 768), torch.randn(1, 2, 6, 6, 12), torch.zeros(1, 2)
     with torch.no_grad():
-        y, x = analysis(patches, None, scenes), synthesis(y_hat, None, scenes)
+        y, x = analysis(patches, None, shots), synthesis(y_hat, None, shots)
         patches[0, 0, 2, 2], y_hat[0, 0, 2, 2, 8:] = 0, 0
-        y_moved = (analysis(patches, None, scenes) != y)[0]
-        x_moved = (synthesis(y_hat, None, scenes) != x)[0].any(-1)
+        y_moved = (analysis(patches, None, shots) != y)[0]
+        x_moved = (synthesis(y_hat, None, shots) != x)[0].any(-1)
     assert y_moved[..., :8].any(-1).sum() > 1
     assert y_moved[..., 8:].any(-1).sum() == 1
     assert x_moved.sum() == 1

@@ -90,7 +90,7 @@ def refusal(weights: Path | str) -> str:
 
 def ids(weights: Path | str) -> tuple[str, str]:
     """Identity of the entropy models and of the whole weights."""
-    clips = mptvc.load(weights, device="cpu").clips
+    clips = mptvc.load(weights, device="cpu").coder
     return clips.entropy_id.hex(), clips.weights_id.hex()
 
 
@@ -170,8 +170,8 @@ def test_packaged_integer_networks_stay_in_the_exact_range(codec: Codec) -> None
 
 
 def test_packaged_weights_load_the_same_every_time(codec: Codec) -> None:
-    again = mptvc.load(device="cpu").clips
-    assert (again.entropy_id, again.weights_id) == (codec.clips.entropy_id, codec.clips.weights_id)
+    again = mptvc.load(device="cpu").coder
+    assert (again.entropy_id, again.weights_id) == (codec.coder.entropy_id, codec.coder.weights_id)
 
 
 # Identities
@@ -243,8 +243,8 @@ def test_a_file_of_other_weights_is_refused_with_both_ids(
     data = mine.compress(frames[:4])
     with pytest.raises(WeightsError) as caught:
         other.decompress(data)
-    assert caught.value.expected == mine.clips.weights_id.hex()
-    assert caught.value.found == other.clips.weights_id.hex()
+    assert caught.value.expected == mine.coder.weights_id.hex()
+    assert caught.value.found == other.coder.weights_id.hex()
     assert caught.value.expected in str(caught.value)
     assert caught.value.found in str(caught.value)
     assert mine.decompress(data).complete

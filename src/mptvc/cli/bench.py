@@ -18,7 +18,8 @@ from mptvc.cli.options import (
     Weights,
     codec_from_options,
 )
-from mptvc.cli.output import number_columns, output_console, print_json, progress_callback
+from mptvc.cli.output import number_columns, output_console, print_json
+from mptvc.cli.progress import progress_callback
 
 if TYPE_CHECKING:
     from mptvc.evaluate.bench import BenchResult, SizeResult
@@ -49,7 +50,7 @@ def bench(
     if not all(text.isdigit() for text in frames.split(",")):
         raise ValueError(f"--frames is N,..., found {frames}")
     counts = tuple(int(text) for text in frames.split(","))
-    codec = codec_from_options(weights, device, dtype, "auto", tile_batch, threads)
+    codec = codec_from_options(weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch)
     with progress_callback("bench", progress, quiet) as show:
         result = measure(codec, wanted, frames=counts, peers=peers, progress=show)
     if as_json:
@@ -78,20 +79,25 @@ def _print(result: "BenchResult") -> None:
     for size in result.sizes:
         memory = f"peak memory {size.peak_bytes / 2**30:.1f} GiB"
         out.print(f"\n{size.width}x{size.height}, {size.frames} frames, {memory}")
-        columns = number_columns("seconds", "ns/pixel", "share", "floor, s", "times floor")
-        table = Table("", "stage", *columns, box=None)
-        for job, stages in (("encode", size.encode), ("decode", size.decode)):
-            for stage, value in stages.items():
-                share = value.seconds / stages["total"].seconds
-                numbers = (f"{value.seconds:.2f}", f"{size.ns_per_pixel(value):.1f}", f"{100 * share:.0f} %")
-                far = f"{value.seconds / value.floor_s:.0f}" if value.floor_s else ""
-                table.add_row(job, stage, *numbers, f"{value.floor_s:.3f}", far)
-        out.print(table)
+        out.print(_stage_table(size))
         if size.peers:
             out.print(_peer_table(size))
     if len(result.sizes) > 1:
         out.print("\nGrowth with size and length: the cost of a pixel, and its ratio to the first")
         out.print(_growth_table(result))
+
+
+def _stage_table(size: "SizeResult") -> Table:
+    """Time of every stage at one size, and how far it is from the floor."""
+    columns = number_columns("seconds", "ns/pixel", "share", "floor, s", "times floor")
+    table = Table("", "stage", *columns, box=None)
+    for job, stages in (("encode", size.encode), ("decode", size.decode)):
+        for stage, value in stages.items():
+            share = value.seconds / stages["total"].seconds
+            numbers = (f"{value.seconds:.2f}", f"{size.ns_per_pixel(value):.1f}", f"{100 * share:.0f} %")
+            far = f"{value.seconds / value.floor_s:.0f}" if value.floor_s else ""
+            table.add_row(job, stage, *numbers, f"{value.floor_s:.3f}", far)
+    return table
 
 
 def _growth_table(result: "BenchResult") -> Table:

@@ -2,11 +2,13 @@
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 from rich.table import Column, Table
@@ -28,13 +30,17 @@ from mptvc.cli.options import (
     TileBatch,
     Weights,
     codec_from_options,
+    ending,
     parse_raw,
 )
-from mptvc.cli.output import escape, number_columns, output_console, print_json, progress_callback, warn
+from mptvc.cli.output import escape, number_columns, output_console, print_json, warn
+from mptvc.cli.progress import Step, progress_callback
 from mptvc.errors import MptError
 from mptvc.format.bitstream import Limits
+from mptvc.format.target import atomic_output, refuse_existing, refuse_same
 
 if TYPE_CHECKING:
+    from mptvc.codec.codec import Codec
     from mptvc.evaluate.compare import Comparison
     from mptvc.evaluate.metrics import Quality
     from mptvc.video.raw import RawVideo
@@ -43,7 +49,8 @@ if TYPE_CHECKING:
 def compare(
     reference: Annotated[Path, typer.Argument(metavar="REF", help="The source, or a folder of sources.")],
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help=".mpt or video files of it, or folders of them.")
+        list[str],
+        typer.Argument(metavar="FILE...", help=".mpt files or addresses, other videos, or folders of them."),
     ],
     against: Annotated[
         str | None, typer.Option(help="Other codecs to run on the same frames: x264,x265,svtav1,vp9.")
@@ -72,72 +79,119 @@ def compare(
 
     Example: [bold]mptvc compare in.mp4 out.mpt --against x264,x265 --plot curves.png[/]
     """
-    from mptvc.evaluate.compare import Comparison, compare_file, compare_peers, compare_video, pair_files
-    from mptvc.format.target import atomic_output, refuse_existing, refuse_same
+    from mptvc.evaluate.compare import pair_files
 
-    for target in (csv_path, plot, html):
+    _check_targets((csv_path, plot, html), (str(reference), *files), force)
+    _check_extras(against, ssim, plot)
+    pairs, alone = pair_files(reference, files)
+    if html is not None:
+        _check_page(files, pairs, yuv)
+    warn(f"{source} has no file to compare it with" for source in alone)
+    codec = None
+    if any(ending(str(file)) == ".mpt" for _, found in pairs for file in found):
+        codec = codec_from_options(
+            weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch
+        )
+    show = partial(progress_callback, mode=progress, quiet=quiet)
+    meter = _Meter(codec, Limits(max_pixels, max_frames), ssim, against.split(",") if against else [], show)
+    results = []
+    for path, found in pairs:
+        clip = path.relative_to(reference) if reference.is_dir() else path.name
+        results.append(meter.compare(str(clip), parse_raw(yuv, path), found))
+    everything = [*results, *([_mean(results)] if len(results) > 1 else [])]
+    writers: tuple[tuple[Path | None, Callable[[BinaryIO], None]], ...] = (
+        (csv_path, partial(_write_csv, everything)),
+        (plot, partial(_write_plot, results)),
+        (html, partial(meter.write_page, reference, files[0], results[0])),
+    )
+    for target, write in writers:
         if target is not None:
-            for given in (reference, *files):
-                refuse_same(given, target)
+            with atomic_output(target, force=force) as out:
+                write(out)
+    if as_json:
+        print_json([asdict(result) | {"deltas": _deltas(result)} for result in results])
+    else:
+        _print(everything, ssim, against is not None)
+
+
+def _check_targets(targets: Sequence[Path | None], sources: Sequence[str], force: bool) -> None:
+    """Refuse a target that cannot be written or would replace a source."""
+    for target in targets:
+        if target is not None:
+            for source in sources:
+                refuse_same(source, target)
             refuse_existing(target, force)
+
+
+def _check_extras(against: str | None, ssim: bool, plot: Path | None) -> None:
+    """Refuse options whose libraries are missing, and a plot that is no PNG."""
     for option, module in ((against, "bjontegaard"), (ssim, "pytorch_msssim"), (plot, "matplotlib")):
         if option and find_spec(module) is None:
             raise MptError(f"this needs {module}: pip install 'mptvc[eval]'")
     if plot is not None and plot.suffix.lower() != ".png":
         raise ValueError(f"--plot writes a PNG, found {plot}")
-    pairs, alone = pair_files(reference, files)
-    warn(f"{source} has no file to compare it with" for source in alone)
-    if html is not None and yuv is not None:
+
+
+def _check_page(files: Sequence[str], pairs: Sequence[object], yuv: str | None) -> None:
+    """Refuse a page about anything but one video that players know and its ``.mpt`` file."""
+    if yuv is not None:
         raise ValueError("--html needs a source that players know, not raw video")
-    if html is not None and (len(pairs) > 1 or files[0].suffix != ".mpt"):
+    if len(pairs) > 1 or ending(files[0]) != ".mpt":
         raise ValueError("--html shows one source and one .mpt file")
-    needs_codec = any(file.suffix == ".mpt" for _, found in pairs for file in found)
-    codec = codec_from_options(weights, device, dtype, "auto", tile_batch, threads) if needs_codec else None
-    limits = Limits(max_pixels, max_frames)
 
-    def measure(source: "RawVideo | Path", file: Path) -> "list[Quality]":
-        with progress_callback(file.name, progress, quiet) as show:
-            if file.suffix != ".mpt" or codec is None:
-                return [compare_video(source, file, structure=ssim, progress=show)]
-            return compare_file(source, file, codec=codec, structure=ssim, limits=limits, progress=show)
 
-    results = []
-    for path, found in pairs:
-        source = parse_raw(yuv, path)
-        versions = {str(file): measure(source, file) for file in found}
-        with progress_callback(f"{path.name} against", progress, quiet) as show:
-            names = against.split(",") if against else []
-            peers = compare_peers(source, names, structure=ssim, progress=show)
-        clip = path.relative_to(reference) if reference.is_dir() else path.name
-        results.append(Comparison(str(clip), versions, peers))
-    everything = [*results, *([_mean(results)] if len(results) > 1 else [])]
-    if csv_path is not None:
-        with atomic_output(csv_path, force=force) as out:
-            out.write(_csv(everything).encode())
-    if plot is not None:
-        from mptvc.evaluate.plots import plot_comparisons
+@dataclass(frozen=True)
+class _Meter:
+    """Measures files with the options of one command."""
 
-        with atomic_output(plot, force=force) as out:
-            plot_comparisons(results, out)
-    if html is not None and codec is not None:
+    codec: "Codec | None"
+    limits: Limits
+    ssim: bool
+    peers: Sequence[str]
+    show: Callable[[str], AbstractContextManager[Step]]
+
+    def compare(self, clip: str, source: "RawVideo | Path", files: "Sequence[str | Path]") -> "Comparison":
+        """All versions of one video, and what other codecs make of it."""
+        from mptvc.evaluate.compare import Comparison, compare_peers
+
+        versions = {str(file): self._versions(source, file) for file in files}
+        with self.show(f"{clip} against") as step:
+            peers = compare_peers(source, self.peers, ssim=self.ssim, progress=step)
+        return Comparison(clip, versions, peers)
+
+    def _versions(self, source: "RawVideo | Path", file: str | Path) -> "list[Quality]":
+        """Every prefix of an ``.mpt`` file, or another video file."""
+        from mptvc.evaluate.compare import compare_file, compare_video
+
+        with self.show(Path(file).name) as step:
+            if self.codec is None or ending(str(file)) != ".mpt":
+                return [compare_video(source, file, ssim=self.ssim, progress=step)]
+            return compare_file(
+                source, file, codec=self.codec, ssim=self.ssim, limits=self.limits, progress=step
+            )
+
+    def write_page(self, source: Path, file: str, comparison: "Comparison", out: BinaryIO) -> None:
+        """Write the page about one ``.mpt`` file."""
         from mptvc.evaluate.report import write_report
 
-        with atomic_output(html, force=force) as out, progress_callback("page", progress, quiet) as show:
-            write_report(
-                reference, files[0], out, codec=codec, comparison=results[0], limits=limits, progress=show
-            )
-    if as_json:
-        print_json([asdict(result) | {"deltas": _deltas(result)} for result in results])
-        return
-    output = output_console()
-    for result in everything:
-        for name, ladder in result.files.items():
-            output.print(escape(f"{result.clip}: {name}"), style="bold", soft_wrap=True)
-            output.print(_table(ladder, result.peers, ssim))
+        if self.codec is None:
+            raise ValueError(f"{file} is no .mpt file")
+        write = partial(write_report, source, file, out, codec=self.codec, comparison=comparison)
+        with self.show("page") as step:
+            write(limits=self.limits, progress=step)
+
+
+def _print(results: "Sequence[Comparison]", ssim: bool, has_peers: bool) -> None:
+    """Print a table for each file, and how it compares with other codecs."""
+    out = output_console()
+    for result in results:
+        for name, versions in result.files.items():
+            out.print(escape(f"{result.clip}: {name}"), style="bold", soft_wrap=True)
+            out.print(_table(versions, result.peers, ssim))
         for name, delta in _deltas(result).items():
-            output.print(escape(f"  {name}: {_delta(delta)}"), soft_wrap=True)
-    if against:
-        output.print("Other codecs: PSNR RGB at the same rate; - outside of their curves.", soft_wrap=True)
+            out.print(escape(f"  {name}: {_delta(delta)}"), soft_wrap=True)
+    if has_peers:
+        out.print("Other codecs: PSNR RGB at the same rate; - outside of their curves.", soft_wrap=True)
 
 
 def _table(versions: "list[Quality]", peers: "dict[str, list[Quality]]", ssim: bool) -> Table:
@@ -194,9 +248,10 @@ def _kind(result: "Comparison", file: str) -> str:
     return str(Path(folder) / f"*{path.suffix}")
 
 
-def _csv(results: "Sequence[Comparison]") -> str:
-    out = io.StringIO()
-    writer = csv.writer(out)
+def _write_csv(results: "Sequence[Comparison]", out: BinaryIO) -> None:
+    """Write a line for each version of each file and each point of the other codecs."""
+    text = io.StringIO()
+    writer = csv.writer(text)
     names = ("size_bytes", "bpp", "psnr_rgb", "psnr_y", "ssim", "ms_ssim")
     writer.writerow(("clip", "file", "version", *names))
     for result in results:
@@ -204,7 +259,13 @@ def _csv(results: "Sequence[Comparison]") -> str:
             for q in versions:
                 row = ["" if getattr(q, n) is None else getattr(q, n) for n in names]
                 writer.writerow((result.clip, file, q.name, *row))
-    return out.getvalue()
+    out.write(text.getvalue().encode())
+
+
+def _write_plot(results: "Sequence[Comparison]", out: BinaryIO) -> None:
+    from mptvc.evaluate.plots import plot_comparisons
+
+    plot_comparisons(results, out)
 
 
 def _delta(delta: tuple[float | None, float | None]) -> str:

@@ -1,15 +1,13 @@
 """The encode command: one video, or a folder of them."""
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-import mptvc
 from mptvc.cli.options import (
     AsJson,
     Audio,
@@ -25,14 +23,15 @@ from mptvc.cli.options import (
     Start,
     Threads,
     TileBatch,
-    TileSize,
     Weights,
     codec_from_options,
-    parse_rate,
     parse_raw,
-    parse_threshold,
+    source_named,
+    target_named,
 )
-from mptvc.cli.output import EXIT_FAILED, console, escape, print_json, progress_callback, say, warn
+from mptvc.cli.output import EXIT_FAILED, explain, in_options, print_json, say, show_error, warn
+from mptvc.cli.progress import progress_callback
+from mptvc.errors import VideoError
 from mptvc.files.folders import (
     VIDEO_SUFFIXES,
     FolderReport,
@@ -41,11 +40,16 @@ from mptvc.files.folders import (
     mirrored,
     work_through,
 )
-from mptvc.format.header import prefix_name
+from mptvc.format.header import Header, prefix_name
 from mptvc.format.target import refuse_existing
 
 if TYPE_CHECKING:
+    from mptvc.codec.rate import Rate
     from mptvc.files.transcode import EncodeReport
+    from mptvc.video.raw import RawVideo
+
+#: `encode_file` with the options of the command: source, target and ``progress`` are left.
+_Encoder = Callable[..., "EncodeReport"]
 
 
 def encode(
@@ -64,7 +68,7 @@ def encode(
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    tile: TileSize = "auto",
+    tile: Annotated[str, typer.Option(help="auto, or the largest tile as WxH pixels.")] = "auto",
     tile_batch: TileBatch = 1,
     threads: Threads = 0,
     quality: Annotated[
@@ -95,84 +99,88 @@ def encode(
 
     Example: [bold]mptvc encode in.mp4 out.mpt[/], [bold]mptvc encode videos -r --output-dir coded[/]
     """
-    is_folder = source != "-" and Path(source).is_dir()
-    if not is_folder:
-        target = _checked(source, target, output_dir, force or skip_existing)
-        if skip_existing and target != "-" and Path(target).exists():
-            say(quiet, f"{target} exists, skipped")
-            return
-        force = force and not skip_existing
-    elif output_dir is None or target is not None:
-        raise ValueError(f"{source} is a folder: name the folder of its files with --output-dir")
-    outputs = _outputs(Path(source), output_dir, recursive) if is_folder and output_dir else {}
-    from mptvc.files.transcode import encode_file
+    force = force and not skip_existing
 
-    rate = parse_rate(quality, bpp)
-    codec = codec_from_options(weights, device, dtype, tile, tile_batch, threads)
-    encode_one: Callable[..., EncodeReport] = partial(
-        encode_file,
-        codec=codec,
-        rate=rate,
-        scene_threshold=parse_threshold(scene_detect),
-        start=start,
-        duration=duration,
-        force_8bit=force_8bit,
-        deinterlace=deinterlace,
-        sound=audio == Audio.COPY,
-        strict=strict,
-        force=force,
-    )
-    if is_folder:
+    def encoder() -> _Encoder:
+        from mptvc.files.transcode import encode_file
+
+        return partial(
+            encode_file,
+            rate=_parse_rate(quality, bpp),
+            shot_threshold=_parse_threshold(scene_detect),
+            codec=codec_from_options(
+                weights,
+                device=device,
+                dtype=dtype,
+                threads=threads,
+                tile=_parse_tile(tile),
+                tile_batch=tile_batch,
+            ),
+            start=start,
+            duration=duration,
+            force_8bit=force_8bit,
+            deinterlace=deinterlace,
+            sound=audio == Audio.COPY,
+            strict=strict,
+            force=force,
+        )
+
+    if source != "-" and Path(source).is_dir():
+        outputs = _outputs(Path(source), target, output_dir, recursive)
+        job = _stoppable(encoder(), yuv)
         _share_threads(jobs)
         with progress_callback("encode", progress, quiet, unit="files") as show:
-            report = work_through(
-                outputs, _stoppable(encode_one, yuv), skip_existing=skip_existing, jobs=jobs, progress=show
-            )
-        _show_folder(report, as_json, quiet)
+            done = work_through(outputs, job, skip_existing=skip_existing, jobs=jobs, progress=show)
+        _show_folder(done, as_json, quiet)
         return
+    target = _output(source, target, output_dir)
+    if skip_existing and target != "-" and Path(target).exists():
+        say(quiet, f"{target} exists, skipped")
+        return
+    _check_paths(source, target, force)
+    encode_one = encoder()
     with progress_callback("encode", progress, quiet) as show:
-        one = encode_one(
-            sys.stdin.buffer if source == "-" else parse_raw(yuv, Path(source)),
-            sys.stdout.buffer if target == "-" else target,
-            progress=show,
-        )
-    warn(one.warnings)
-    _show(str(target), one.header, as_json, quiet)
+        report = encode_one(_input(source, yuv), target_named(target), progress=show)
+    warn(report.warnings)
+    _show(target, report.header, as_json, quiet)
 
 
-def _checked(source: str, target: str | None, output_dir: Path | None, may_exist: bool) -> str:
-    """The output of one video, where it can be written."""
+def _outputs(source: Path, target: str | None, output_dir: Path | None, recursive: bool) -> dict[Path, Path]:
+    """The output of each video of a folder."""
+    if output_dir is None or target is not None:
+        raise ValueError(f"{source} is a folder: name the folder of its files with --output-dir")
+    return mirrored(find_videos([source], recursive=recursive), source, output_dir)
+
+
+def _output(source: str, target: str | None, output_dir: Path | None) -> str:
+    """The output of one video: as it is named, or named after its input."""
     if output_dir is not None:
         if target is not None or source == "-":
             raise ValueError("--output-dir names the folder of an output that is named after its input")
         output_dir.mkdir(parents=True, exist_ok=True)
-        target = str(output_dir / f"{Path(source).stem}.mpt")
+        return str(output_dir / f"{Path(source).stem}.mpt")
     if target is None:
         if source == "-":
             raise ValueError("reading from standard input, name the output")
-        target = str(Path(source).with_suffix(".mpt"))
+        return str(Path(source).with_suffix(".mpt"))
     if target.endswith("/") or Path(target).suffix.lower() in VIDEO_SUFFIXES:
         raise ValueError(f"{target} is no name for an encoded file, which ends in .mpt; or use --output-dir")
-    if target != "-":
-        refuse_existing(Path(target), may_exist)
-    if source != "-" and not Path(source).exists():
-        raise mptvc.VideoError(f"{source}: no such file")
     return target
 
 
-def _outputs(source: Path, output_dir: Path, recursive: bool) -> dict[Path, Path]:
-    return mirrored(find_videos([source], recursive=recursive), source, output_dir)
+def _check_paths(source: str, target: str, force: bool) -> None:
+    """Refuse a target that cannot be written and a source that is not there, before the codec is loaded."""
+    if target != "-":
+        refuse_existing(Path(target), force)
+    if source != "-" and not Path(source).exists():
+        raise VideoError(f"{source}: no such file")
 
 
-def _share_threads(jobs: int) -> None:
-    import torch
-
-    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+def _input(source: str, yuv: str | None) -> "RawVideo | Path | str | BinaryIO":
+    return source_named(source) if source == "-" else parse_raw(yuv, Path(source))
 
 
-def _stoppable(
-    encode_one: Callable[..., "EncodeReport"], yuv: str | None
-) -> Callable[[Path, Path, Event], tuple[str, ...]]:
+def _stoppable(encode_one: _Encoder, yuv: str | None) -> Callable[[Path, Path, Event], tuple[str, ...]]:
     """A job that looks after every frame whether it is to stop."""
 
     def job(source: Path, target: Path, stop: Event) -> tuple[str, ...]:
@@ -185,32 +193,65 @@ def _stoppable(
     return job
 
 
-def _show(target: str, header: mptvc.Header, as_json: bool, quiet: bool) -> None:
-    sizes = [header.prefix_bytes(k + 1) for k in range(header.levels)]
-    pixels = header.video.width * header.video.height * header.video.frames
-    bpp = ", ".join(
-        f"{prefix_name(k + 1)} {8 * header.picture_bytes(k + 1) / pixels:.4f}" for k in range(header.levels)
-    )
+def _share_threads(jobs: int) -> None:
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+
+
+def _parse_rate(quality: float, bpp: str | None) -> "Rate":
+    """The rate that --quality and --bpp ask for."""
+    from mptvc.codec.rate import Rate
+
+    if bpp is not None and quality:
+        raise ValueError("give --quality or --bpp, not both")
+    try:
+        numbers = () if bpp is None else tuple(float(part) for part in bpp.split(","))
+    except ValueError:
+        raise ValueError(f"--bpp is one number a prefix, such as 0.02,0.15,0.6; found {bpp!r}") from None
+    return Rate(quality, numbers)
+
+
+def _parse_tile(text: str) -> tuple[int, int] | None:
+    """``WxH`` to (height, width); auto to None."""
+    if text == "auto":
+        return None
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise ValueError(f"--tile is auto or WIDTHxHEIGHT, found {text}")
+    return int(height), int(width)
+
+
+def _parse_threshold(text: str) -> float | None:
+    """The score of --scene-detect; None for no cuts."""
+    from mptvc.video.cuts import SHOT_THRESHOLD
+
+    if text in ("auto", "off"):
+        return SHOT_THRESHOLD if text == "auto" else None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--scene-detect is auto, off or a number, found {text}") from None
+
+
+def _show(target: str, header: Header, as_json: bool, quiet: bool) -> None:
+    sizes = [header.prefix_bytes(k + 1) for k in range(header.num_levels)]
+    bpp = ", ".join(f"{prefix_name(k)} {header.bpp(k):.4f}" for k in range(1, header.num_levels + 1))
     if as_json and target != "-":
-        print_json({"output": target, "frames": header.video.frames, "prefix_bytes": sizes})
+        print_json({"output": target, "frames": header.video.num_frames, "prefix_bytes": sizes})
     say(quiet, f"{target}: {sizes[-1]} bytes, bits per pixel: {bpp}")
 
 
 def _show_folder(report: FolderReport, as_json: bool, quiet: bool) -> None:
-    for source, warnings in sorted(report.warnings.items()):
-        warn(f"{source}: {warning}" for warning in warnings)
-    for source, error in report.failed.items():
-        name = "" if str(source) in str(error) else f"{source}: "
-        console.print(f"[bold red]error:[/] {escape(name + str(error))}", soft_wrap=True)
+    failed = {str(source): explain(error)[1] for source, error in report.failed.items()}
+    warnings = {str(source): [*map(in_options, found)] for source, found in sorted(report.warnings.items())}
+    for source, found in warnings.items():
+        warn(f"{source}: {warning}" for warning in found)
+    for source, message in failed.items():
+        show_error(message if source in message else f"{source}: {message}")
     if as_json:
-        print_json(
-            {
-                "done": list(report.done),
-                "skipped": list(report.skipped),
-                "failed": {str(source): str(error) for source, error in report.failed.items()},
-                "warnings": {str(source): found for source, found in report.warnings.items()},
-            }
-        )
+        done, skipped = list(report.done), list(report.skipped)
+        print_json({"done": done, "skipped": skipped, "failed": failed, "warnings": warnings})
     counts = f"{len(report.done)} encoded, {len(report.skipped)} skipped, {len(report.failed)} failed"
     say(quiet, counts)
     if report.failed:

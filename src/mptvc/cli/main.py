@@ -1,4 +1,4 @@
-"""The command line: parse, call the library, show the result, map errors to exit codes.
+"""The command line: parse, run a command, map what happens to an exit code.
 
 Data goes to standard output only when asked for; everything else goes to standard error. Imports that
 need torch or PyAV happen inside the commands that need them.
@@ -8,56 +8,25 @@ import os
 import signal
 import sys
 import traceback
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 import mptvc
 from mptvc.cli.bench import bench
 from mptvc.cli.compare import compare
+from mptvc.cli.decode import decode
+from mptvc.cli.demo import demo
 from mptvc.cli.encode import encode
-from mptvc.cli.files import info, tokens, truncate, verify
-from mptvc.cli.options import (
-    FRAMES,
-    PIXELS,
-    AsJson,
-    Audio,
-    AudioMode,
-    Device,
-    Dtype,
-    Duration,
-    Force,
-    MaxFrames,
-    MaxPixels,
-    ProgressMode,
-    Quiet,
-    ShowProgress,
-    SizeMode,
-    Start,
-    Threads,
-    TileBatch,
-    Weights,
-    codec_from_options,
-)
-from mptvc.cli.output import (
-    EXIT_DAMAGED,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    console,
-    escape,
-    explain,
-    interrupt,
-    is_interrupted,
-    print_json,
-    progress_callback,
-    say,
-    warn,
-)
-from mptvc.cli.tools import demo, env, weights_app
+from mptvc.cli.env import env
+from mptvc.cli.info import info
+from mptvc.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, explain, show_error
+from mptvc.cli.process import interrupt, is_interrupted
+from mptvc.cli.tokens import tokens
 from mptvc.cli.train import train
-from mptvc.format.bitstream import Limits
-from mptvc.format.header import prefix_name
+from mptvc.cli.truncate import truncate
+from mptvc.cli.verify import verify
+from mptvc.cli.weights import weights_app
 
 #: Stands anywhere in a command line.
 _VERBOSE = ("-v", "--verbose")
@@ -92,100 +61,16 @@ def main() -> None:
             traceback.print_exc()
         if is_interrupted():  # code below Python may turn an interruption into an error of its own
             _fail(EXIT_INTERRUPTED, "interrupted")
-        code, message = explain(error)
-        _fail(code, message)
+        _fail(*explain(error))
     if code == EXIT_INTERRUPTED:  # how the parser reports Ctrl-C
         _fail(EXIT_INTERRUPTED, "interrupted")
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
-def _fail(code: int, message: str) -> None:
+def _fail(code: int, message: str) -> NoReturn:
     if message:  # a command without arguments has shown its help instead
-        console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+        show_error(message)
     raise SystemExit(code) from None
-
-
-def decode(
-    source: Annotated[str, typer.Argument(metavar="IN", help=".mpt file, or - for stdin.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="Video, folder, or - for stdout.")],
-    levels: Annotated[int | None, typer.Option(min=1, help="Levels to decode.")] = None,
-    size: Annotated[SizeMode, typer.Option(help="source or level.")] = SizeMode.SOURCE,
-    allow_partial: Annotated[
-        bool,
-        typer.Option("--allow-partial", help="Also use the clips of a level that is not complete."),
-    ] = False,
-    best_effort: Annotated[
-        bool, typer.Option("--best-effort", help="Leave out what is damaged, and leave with 3.")
-    ] = False,
-    audio: AudioMode = Audio.COPY,
-    format: Annotated[str | None, typer.Option(help="mp4, mkv, y4m, png or npy.")] = None,
-    codec_name: Annotated[
-        str | None, typer.Option("--codec", help="FFmpeg codec, such as libx264 or ffv1.")
-    ] = None,
-    crf: Annotated[int, typer.Option(help="Quality of the codec; lower is better.")] = 12,
-    pix_fmt: Annotated[str | None, typer.Option(help="FFmpeg pixel format.")] = None,
-    start: Start = 0.0,
-    duration: Duration = None,
-    weights: Weights = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    tile_batch: TileBatch = 1,
-    threads: Threads = 0,
-    max_pixels: MaxPixels = PIXELS,
-    max_frames: MaxFrames = FRAMES,
-    force: Force = False,
-    progress: ShowProgress = ProgressMode.AUTO,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Decode a file, or any prefix of one.
-
-    Example: [bold]mptvc decode out.mpt back.mp4 --levels 2[/]
-    """
-    from mptvc.files.transcode import decode_file
-    from mptvc.format.inspect import probe
-    from mptvc.format.source import open_source
-    from mptvc.format.target import refuse_existing, refuse_same
-    from mptvc.video.sink import OutputOptions, output_format
-
-    options, limits = OutputOptions(format, codec_name, crf, pix_fmt), Limits(max_pixels, max_frames)
-    kind = output_format(target, options)
-    if target != "-":
-        refuse_same(source, target)
-        refuse_existing(Path(target), force, folder=kind == "png")
-    with open_source(sys.stdin.buffer if source == "-" else source) as (file, _):
-        probe(file, limits=limits)
-        file.seek(0)
-        codec = codec_from_options(weights, device, dtype, "auto", tile_batch, threads)
-        with progress_callback("decode", progress, quiet) as show:
-            report = decode_file(
-                file,
-                sys.stdout.buffer if target == "-" else target,
-                codec=codec,
-                levels=levels,
-                allow_partial=allow_partial,
-                best_effort=best_effort,
-                sound=audio == Audio.COPY,
-                source_size=size == SizeMode.SOURCE,
-                start=start,
-                duration=duration,
-                output=options,
-                force=force,
-                limits=limits,
-                progress=show,
-            )
-    warn((*report.warnings, *map(str, report.damage)))
-    video = report.video
-    if as_json and target != "-":
-        damage = [str(error) for error in report.damage]
-        print_json({"output": target, "levels": report.levels, "frames": video.frames, "damage": damage})
-    note = "" if report.complete else " (the file has more)"
-    say(
-        quiet,
-        f"{target}: {video.frames} frames {video.width}x{video.height}, {prefix_name(report.levels)}{note}",
-    )
-    if report.damage:
-        raise typer.Exit(EXIT_DAMAGED)
 
 
 for _command in (encode, decode, truncate, info, verify, compare, tokens, train, bench, demo, env):

@@ -1,20 +1,22 @@
-"""Options that several commands share, and how their text is read."""
+"""Options and arguments that several commands share, and what their text stands for."""
 
 import re
+import sys
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+from urllib.parse import urlsplit
 
 import typer
 
 from mptvc.cli.process import keep_freed_memory
 from mptvc.files.folders import VIDEO_SUFFIXES
 from mptvc.format.bitstream import DEFAULT_LIMITS
+from mptvc.format.remote import is_url
 
 if TYPE_CHECKING:
     from mptvc.codec.codec import Codec
-    from mptvc.codec.rate import Rate
     from mptvc.video.raw import RawVideo
 
 
@@ -24,13 +26,6 @@ class ProgressMode(StrEnum):
     AUTO = "auto"
     JSON = "json"
     NONE = "none"
-
-
-class SizeMode(StrEnum):
-    """Size of decoded frames."""
-
-    SOURCE = "source"
-    LEVEL = "level"
 
 
 class Audio(StrEnum):
@@ -49,7 +44,6 @@ Weights = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda\\[:N] or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
-TileSize = Annotated[str, typer.Option("--tile", help="auto, or the largest tile as WxH pixels.")]
 TileBatch = Annotated[int, typer.Option(min=1, help="Tiles at once: speed and memory, never the result.")]
 Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0 takes all.")]
 MaxPixels = Annotated[int, typer.Option(help="Largest width times height to accept.")]
@@ -65,27 +59,19 @@ Start = Annotated[float, typer.Option(min=0, help="Seconds to skip.")]
 Duration = Annotated[float | None, typer.Option(min=0, help="Seconds to keep.")]
 
 
-def parse_rate(quality: float, bpp: str | None) -> "Rate":
-    """The rate that --quality and --bpp ask for."""
-    from mptvc.codec.rate import Rate
-
-    if bpp is not None and quality:
-        raise ValueError("give --quality or --bpp, not both")
-    try:
-        numbers = () if bpp is None else tuple(float(part) for part in bpp.split(","))
-    except ValueError:
-        raise ValueError(f"--bpp is one number a prefix, such as 0.02,0.15,0.6; found {bpp!r}") from None
-    return Rate(quality, numbers)
+def source_named(name: str) -> str | BinaryIO:
+    """What a command reads: standard input for ``-``; a path or an address stays as it is."""
+    return sys.stdin.buffer if name == "-" else name
 
 
-def parse_tile(text: str) -> tuple[int, int] | None:
-    """``WxH`` to (height, width); auto to None."""
-    if text == "auto":
-        return None
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise ValueError(f"--tile is auto or WIDTHxHEIGHT, found {text}")
-    return int(height), int(width)
+def target_named(name: str) -> str | BinaryIO:
+    """What a command writes: standard output for ``-``."""
+    return sys.stdout.buffer if name == "-" else name
+
+
+def ending(name: str) -> str:
+    """The ending of a path's name or of an address, whose query does not count: ``.mpt``."""
+    return Path(urlsplit(name).path if is_url(name) else name).suffix.lower()
 
 
 def parse_raw(text: str | None, path: Path) -> "RawVideo | Path":
@@ -102,34 +88,14 @@ def parse_raw(text: str | None, path: Path) -> "RawVideo | Path":
     return RawVideo(path, int(match[1]), int(match[2]), Fraction(match[3]), int(match[4] or 8))
 
 
-def parse_size(text: str, base: int) -> float:
-    """A number with a unit: ``2MiB``, ``500k``, ``1.5M``."""
-    units = {"": 1, "k": base, "m": base**2, "g": base**3}
-    lower = text.strip().lower().removesuffix("b")
-    binary = lower.endswith("i")
-    number = lower.removesuffix("i")
-    unit = number[-1:] if number[-1:] in "kmg" else ""
-    try:
-        factor = 1024 ** "kmg".index(unit) * 1024 if binary and unit else units[unit]
-        return float(number.removesuffix(unit)) * factor
-    except ValueError:
-        raise ValueError(f"cannot read the size {text}; write 2MiB, 500k or 1.5M") from None
-
-
-def parse_threshold(text: str) -> float | None:
-    """The score of --scene-detect; None for no cuts."""
-    from mptvc.video.cuts import SCENE_THRESHOLD
-
-    if text in ("auto", "off"):
-        return SCENE_THRESHOLD if text == "auto" else None
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"--scene-detect is auto, off or a number, found {text}") from None
-
-
 def codec_from_options(
-    weights: str | None, device: str, dtype: str, tile: str, batch: int, threads: int
+    weights: str | None,
+    *,
+    device: str,
+    dtype: str,
+    threads: int,
+    tile: tuple[int, int] | None = None,
+    tile_batch: int = 1,
 ) -> "Codec":
     """The codec that the shared options name."""
     import torch
@@ -139,4 +105,4 @@ def codec_from_options(
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
-    return load_codec(weights, device=device, dtype=dtype, tile=parse_tile(tile), tile_batch=batch)
+    return load_codec(weights, device=device, dtype=dtype, tile=tile, tile_batch=tile_batch)

@@ -16,15 +16,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from mptvc.cli.options import Device, Dtype, ProgressMode, Quiet, ShowProgress, Threads
-from mptvc.cli.output import EXIT_INTERRUPTED, console, progress_callback, say, warn
+from mptvc.cli.output import EXIT_INTERRUPTED, console, say, warn
+from mptvc.cli.progress import progress_callback
 from mptvc.errors import MptError, VideoError
 from mptvc.format.target import atomic_output
 
 if TYPE_CHECKING:
     from mptvc.train.config import TrainConfig
+    from mptvc.train.run import TrainResult
 
 _MINUTES = (20.0, 40.0, 60.0)
-_CARD = "README.md"
+_CARD, _SHARDS = "README.md", "shards"
 
 
 def train(
@@ -63,12 +65,8 @@ def train(
     """
     import torch
 
-    from mptvc.codec.weights import build_model, read_weights, resolve_device, resolve_dtype, write_weights
-    from mptvc.files.folders import find_videos
-    from mptvc.train.card import model_card
-    from mptvc.train.run import LOG_FILE
+    from mptvc.codec.weights import build_model, read_weights, resolve_device, resolve_dtype
     from mptvc.train.run import train as run_training
-    from mptvc.train.shards import prepare_shards
 
     if threads:
         torch.set_num_threads(threads)
@@ -76,19 +74,14 @@ def train(
     _refuse_foreign(out)
     target = resolve_device(device)
     model = None if init is None else build_model(*read_weights(init))
-    videos = find_videos(data)
-    with progress_callback("prepare", progress, quiet) as show:
-        prepared = prepare_shards(videos, out / "shards", show)
-    warn(prepared.failures.values())
-    if not prepared.shards:
-        raise VideoError("none of the videos could be used")
-    shots = sorted(shard for shards in prepared.shards.values() for shard in shards)
+    shards = _prepare(data, out / _SHARDS, progress, quiet)
+    shots = sorted(shot for parts in shards.values() for shot in parts)
     held = _held_out(shots, held_out)
     if not held:
         warn(["no shot is held out, as there are fewer than eight: name some with --held-out"])
     with _stop_signal(stop_after) as (should_stop, is_interrupted), _display(progress, quiet) as report:
         result = run_training(
-            out / "shards",
+            out / _SHARDS,
             out,
             config,
             init=model,
@@ -99,18 +92,11 @@ def train(
             should_stop=should_stop,
             report=report,
         )
-    if find_spec("matplotlib") is not None and (out / LOG_FILE).exists():
-        from mptvc.evaluate.plots import plot_training
-
-        with atomic_output(out / "training.png", force=True) as picture:
-            plot_training((out / LOG_FILE).read_text(), picture)
+    _draw(out)
     if not result.finished:
         say(quiet, f"stopped; the same command goes on from {out / 'checkpoints'}")
         raise typer.Exit(EXIT_INTERRUPTED if is_interrupted() else 0)
-    write_weights(result.model, out)
-    card = model_card(result, config, list(prepared.shards), held, str(target), init)
-    with atomic_output(out / _CARD, force=True) as file:
-        file.write(card.encode())
+    _export(result, out, config, list(shards), held, str(target), init)
     say(quiet, f"weights, log and model card are in {out}")
 
 
@@ -142,6 +128,26 @@ def _refuse_foreign(out: Path) -> None:
     there = [name for name in (TENSORS_FILE, _CARD) if (out / name).exists()]
     if there and not (out / SETTINGS_FILE).exists():
         raise MptError(f"{out} holds {there[0]}, which would be replaced; name another folder")
+
+
+def _prepare(
+    data: list[Path], folder: Path, progress: ProgressMode, quiet: bool
+) -> dict[Path, tuple[str, ...]]:
+    """Cut the videos into shards, and return the names of the shards of each.
+
+    Raises:
+        VideoError: There are no videos, or none can be used.
+    """
+    from mptvc.files.folders import find_videos
+    from mptvc.train.shards import prepare_shards
+
+    videos = find_videos(data)
+    with progress_callback("prepare", progress, quiet, unit="videos") as show:
+        prepared = prepare_shards(videos, folder, show)
+    warn(prepared.failures.values())
+    if not prepared.shards:
+        raise VideoError("none of the videos could be used")
+    return prepared.shards
 
 
 def _held_out(shots: list[str], names: str | None) -> frozenset[str]:
@@ -195,6 +201,37 @@ def _display(mode: ProgressMode, quiet: bool) -> Iterator[Callable[[dict[str, An
             yield show
 
 
+def _draw(out: Path) -> None:
+    """Draw the log, where there is one and the library for it."""
+    from mptvc.train.run import LOG_FILE
+
+    if find_spec("matplotlib") is None or not (out / LOG_FILE).exists():
+        return
+    from mptvc.evaluate.plots import plot_training
+
+    with atomic_output(out / "training.png", force=True) as picture:
+        plot_training((out / LOG_FILE).read_text(), picture)
+
+
+def _export(
+    result: "TrainResult",
+    out: Path,
+    config: "TrainConfig",
+    videos: list[Path],
+    held_out: frozenset[str],
+    device: str,
+    init: str | None,
+) -> None:
+    """Write the weights and their card."""
+    from mptvc.codec.weights import write_weights
+    from mptvc.train.card import model_card
+
+    write_weights(result.model, out)
+    card = model_card(result, config, videos, held_out, device, init)
+    with atomic_output(out / _CARD, force=True) as file:
+        file.write(card.encode())
+
+
 def _table(rows: dict[int, dict[str, Any]]) -> Table:
     """Where every level stands."""
     table = Table("level", "done", "", "step", "Mpx/s", "loss", "bits/px", "held out", box=None)
@@ -202,7 +239,7 @@ def _table(rows: dict[int, dict[str, Any]]) -> Table:
         share = row.get("progress", 0.0)
         table.add_row(
             str(level),
-            f"{100 * share:.0f} %",
+            f"{int(100 * share)} %",
             ProgressBar(total=1.0, completed=share, width=24),
             str(row.get("step", "")),
             f"{row.get('pixels_per_s', 0) / 1e6:.1f}",
@@ -217,7 +254,7 @@ def _line(record: dict[str, Any]) -> str:
     """A record as a line of text."""
     text = f"level {record['level']}" if "level" in record else "all levels"
     if "progress" in record:
-        text += f" {100 * record['progress']:3.0f} %, step {record['step']}"
+        text += f" {int(100 * record['progress']):3} %, step {record['step']}"
     if "loss" in record:
         text += f", loss {record['loss']:.4f}, {record['bits']:.4f} bits/px"
     if "bits_saved_by_tables" in record:

@@ -1,42 +1,45 @@
 """The codec for whole videos in memory: frames to tokens, tokens to bytes, any prefix back to frames."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
-from zlib import crc32
+from itertools import accumulate
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.codec.patches import ClipCoder, CodedLevel
-from mptvc.codec.rate import DEFAULT_RATE, Rate, RateControl
-from mptvc.codec.stream import (
-    Compressor,
-    Decompressor,
-    checked_levels,
-    checked_shots,
-    describe,
-    require_weights,
-)
-from mptvc.format.bitstream import write_header
-from mptvc.format.header import Header, Section, gains_of
+from mptvc.codec.decoder import Decompressor, checked_levels, decoded_frames, require_weights
+from mptvc.codec.encoder import Compressor, Encoder, SectionStore, checked_lengths, describe, describe_size
+from mptvc.codec.patches import ClipCoder
+from mptvc.codec.rate import DEFAULT_RATE, Rate
+from mptvc.format.header import Header, Layout
 from mptvc.model.model import Model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tokens:
     """A video as integers.
 
     Attributes:
         levels: For each level uint8 ``[T, H, W, C]``: temporal slices of the whole video, the
             level's token grid, channels; values from 0 to ``config.levels[k].values[c] - 1``.
-        header: Geometry, shots and tiles of the video.
+        layout: Geometry, shots and gains of the video; the header of a file is one.
     """
 
     levels: tuple[Tensor, ...]
-    header: Header
+    layout: Layout
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all tokens and their layout are the same."""
+        if not isinstance(other, Tokens):
+            return NotImplemented
+        same = len(self.levels) == len(other.levels) and all(map(torch.equal, self.levels, other.levels))
+        return same and self.layout == other.layout
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Codec:
     """Codes video with one set of weights; make one with `mptvc.load`.
 
     Attributes:
-        clips: Codes single clips, for those who stream.
+        coder: Codes single clips, for those who stream.
 
     Example:
         >>> import mptvc, numpy as np
@@ -73,74 +76,81 @@ class Codec:
         (5, 48, 64, 3)
     """
 
-    def __init__(self, clips: ClipCoder) -> None:
-        self.clips = clips
+    def __init__(self, coder: ClipCoder) -> None:
+        self.coder = coder
 
     @property
     def model(self) -> Model:
         """The networks."""
-        return self.clips.model
+        return self.coder.model
 
     def encode(
-        self, frames: np.ndarray, *, shots: Sequence[int] | None = None, rate: Rate = DEFAULT_RATE
+        self,
+        frames: np.ndarray,
+        *,
+        frame_rate: Fraction | float = Fraction(25),
+        shots: Sequence[int] | None = None,
+        rate: Rate = DEFAULT_RATE,
     ) -> Tokens:
         """Frames to tokens.
 
         Args:
             frames: uint8 ``[T, H, W, 3]``.
+            frame_rate: Frames a second; it is kept beside the tokens.
             shots: Frames of each shot; one shot by default (`mptvc.detect_shots` finds them).
             rate: How finely to quantize; the default gives every video tokens of the same meaning.
 
         Raises:
             ValueError: Wrong shape or dtype, or shots that do not sum to T.
+            MptError: A network returned a number that is not finite, or the memory is too small.
         """
-        header = self.clips.header(describe(frames, Fraction(25)), checked_shots(frames, shots))
-        control = RateControl(rate, header.levels)
-        clips = [self._encode_clip(frames, header, clip, control) for clip in range(header.clips)]
-        coded = list(zip(*clips, strict=True))  # for each level its clips
-        levels = tuple(self._to_tokens(k, [c.symbols for c in parts]) for k, parts in enumerate(coded))
-        gains = gains_of([[c.gain for c in parts] for parts in coded])
-        return Tokens(levels, replace(header, gains=gains))
-
-    def _encode_clip(
-        self, frames: np.ndarray, header: Header, clip: int, control: RateControl
-    ) -> list[CodedLevel]:
-        plan = header.plan(clip)
-        before = header.plan(clip - 1).scenes[-1] if clip else -1
-        overhead = header.header_share(clip, plan.scenes[-1] - before)
-        control.start_clip(len(plan.kept) * frames[0].size // 3, overhead)
-        return self.clips.encode_clip(frames[list(plan.frames)], header, plan.scenes, control)
+        video, lengths = describe(frames, frame_rate), checked_lengths(shots, len(frames))
+        encoder = Encoder(self.coder, rate)
+        coded = [encoder.add(frame, is_cut=is_cut) for frame, is_cut in _with_cuts(frames, lengths)]
+        clips = [levels for levels in (*coded, encoder.finish()) if levels]
+        levels = (self._to_tokens(k, [clip[k].symbols for clip in clips]) for k in range(len(clips[0])))
+        gains = [[level.gain for level in clip] for clip in clips]
+        return Tokens(tuple(levels), self.coder.layout(video, lengths, gains))
 
     def _to_tokens(self, level: int, clips: list[Tensor]) -> Tensor:
-        symbols = torch.cat(clips).to(self.clips.device)
+        symbols = torch.cat(clips).to(self.coder.device)
         return self.model.level(level).fsq.to_symbols(symbols).cpu()
 
     def decode(self, tokens: Tokens, *, levels: int | None = None) -> np.ndarray:
-        """Tokens to frames uint8 ``[T, H, W, 3]``, from the first ``levels`` levels."""
-        header = tokens.header
+        """Tokens to frames.
+
+        Args:
+            tokens: Tokens of the first one or more levels, edited or generated ones too.
+            levels: Levels to use; by default all that are given.
+
+        Returns:
+            uint8 ``[T, H, W, 3]``.
+
+        Raises:
+            ValueError: A token is outside its channel's range or grid, or there are too few levels.
+            WeightsError: The tokens belong to other weights.
+        """
+        layout = tokens.layout
+        self._check(tokens)
         levels = checked_levels(levels, len(tokens.levels))
-        parts = []
-        for clip in range(header.clips):
-            symbols = self._clip_symbols(tokens, clip)[:levels]
-            parts.append(self.clips.decode_clip(symbols, header, clip)[header.plan(clip).kept])
-        return np.concatenate(parts)
+        clips = ((clip, self._clip_symbols(tokens, clip)[:levels]) for clip in range(layout.shots.num_clips))
+        return np.concatenate([decoded_frames(self.coder, symbols, layout, clip) for clip, symbols in clips])
 
     def _clip_symbols(self, tokens: Tokens, clip: int) -> list[Tensor]:
         """Centred symbols of every level of one clip."""
-        per_clip = tokens.header.clip_slices
-        mine = slice(clip * per_clip, clip * per_clip + len(tokens.header.plan(clip).scenes))
+        slices = tokens.layout.shots.slices(clip)
         return [
-            self.model.level(k).fsq.from_symbols(level[mine].to(self.clips.device))
+            self.model.level(k).fsq.from_symbols(level[slices.start : slices.stop].to(self.coder.device))
             for k, level in enumerate(tokens.levels)
         ]
 
-    def geometry(
-        self, frames: int, height: int, width: int, *, frame_rate: Fraction = Fraction(25)
-    ) -> Header:
-        """The geometry of a video of one shot, for tokens that were made instead of encoded.
+    def layout(
+        self, num_frames: int, height: int, width: int, *, frame_rate: Fraction | float = Fraction(25)
+    ) -> Layout:
+        """The layout of a video of one shot, for tokens that are made instead of encoded.
 
         Args:
-            frames: Number of frames.
+            num_frames: Number of frames.
             height: Pixels.
             width: Pixels.
             frame_rate: Frames a second.
@@ -148,60 +158,75 @@ class Codec:
         Raises:
             ValueError: A number is out of range.
         """
-        if frames < 1:
-            raise ValueError(f"a video has at least one frame, found {frames}")
-        one = np.broadcast_to(np.uint8(0), (1, max(0, height), max(0, width), 3))
-        video = replace(describe(one, frame_rate), frames=frames)
-        return self.clips.header(video, (frames,))
+        return self.coder.layout(describe_size(num_frames, height, width, frame_rate), (num_frames,))
 
-    def pack(self, tokens: Tokens) -> bytes:
+    def shape(self, layout: Layout, level: int) -> tuple[int, int, int, int]:
+        """Shape of a level's tokens, (T, H, W, C)."""
+        return layout.shots.num_slices, *layout.geometry.grid(level), self.model.config.levels[level].channels
+
+    def pack(self, tokens: Tokens, *, progress: Callable[[int, int], None] | None = None) -> bytes:
         """Tokens to the bytes of an ``.mpt`` file that decodes to them; ``decompress`` gives its frames.
 
         Args:
-            tokens: Tokens of all levels, edited or generated ones too, and the geometry they belong to.
+            tokens: Tokens of all levels, edited or generated ones too, and the layout they belong to.
+            progress: Called after each clip with the clips done and all of them.
 
         Raises:
             ValueError: Levels are missing, or a token is outside its channel's range or grid.
-            WeightsError: The geometry belongs to other weights.
+            WeightsError: The tokens belong to other weights.
         """
-        header = tokens.header
-        require_weights(header, self.clips)
+        out = BytesIO()
+        self.pack_into(tokens, out, progress=progress)
+        return out.getvalue()
+
+    def pack_into(
+        self,
+        tokens: Tokens,
+        out: BinaryIO,
+        side_file: BinaryIO | None = None,
+        lead_s: int = 0,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Header:
+        """Write tokens of all levels, with sound, as ``Compressor.finish`` does; errors as for ``pack``."""
+        layout, num_clips = tokens.layout, tokens.layout.shots.num_clips
         self._check(tokens)
-        packets: list[list[bytes]] = [[] for _ in tokens.levels]
-        for clip in range(header.clips):
-            symbols = self._clip_symbols(tokens, clip)
-            for k, level in enumerate(symbols):
-                packet = self.clips.pack_level(k, level, symbols[:k], header.plan(clip).scenes)
-                packets[k].append(packet)
-        index = tuple(tuple(Section(len(p), crc32(p)) for p in level) for level in packets)
-        header = replace(header, index=index, side=None, extra_bytes=0)
-        return write_header(header) + b"".join(p for level in packets for p in level)
+        if len(tokens.levels) < layout.num_levels:
+            raise ValueError(f"{layout.num_levels} levels are needed, found {len(tokens.levels)}")
+        with SectionStore(layout.num_levels) as store:
+            for clip in range(num_clips):
+                symbols, shots = self._clip_symbols(tokens, clip), layout.shots.clip(clip).shots
+                store.add([self.coder.pack_level(k, s, symbols[:k], shots) for k, s in enumerate(symbols)])
+                if progress is not None:
+                    progress(clip + 1, num_clips)
+            return store.write(out, layout, side_file, lead_s)
 
     def _check(self, tokens: Tokens) -> None:
-        if len(tokens.levels) != tokens.header.levels:
-            raise ValueError(f"{tokens.header.levels} levels are needed, found {len(tokens.levels)}")
+        """Check that tokens are those of the first levels of their layout, and of these weights."""
+        require_weights(tokens.layout, self.coder)
+        most = tokens.layout.num_levels
+        if not 1 <= len(tokens.levels) <= most:
+            raise ValueError(f"tokens have 1 to {most} levels, found {len(tokens.levels)}")
         for k, level in enumerate(tokens.levels):
-            values = torch.tensor(self.model.config.levels[k].values)
-            shape = (tokens.header.slices, *tokens.header.grid(k), len(values))
+            shape = self.shape(tokens.layout, k)
             if tuple(level.shape) != shape or level.dtype != torch.uint8:
                 raise ValueError(f"level {k} is uint8 {shape}, found {level.dtype} {tuple(level.shape)}")
-            if bool((level.cpu() >= values).any()):
+            if bool((level.cpu() >= torch.tensor(self.model.config.levels[k].values)).any()):
                 raise ValueError(f"level {k} has a token above its channel's largest value")
 
     def compress(
         self,
         frames: np.ndarray,
         *,
-        frame_rate: Fraction = Fraction(25),
+        frame_rate: Fraction | float = Fraction(25),
         shots: Sequence[int] | None = None,
         rate: Rate = DEFAULT_RATE,
     ) -> bytes:
-        """Frames to the bytes of an ``.mpt`` file; arguments as in ``encode``."""
+        """Frames to the bytes of an ``.mpt`` file; arguments and errors as in ``encode``."""
         video, out = describe(frames, frame_rate), BytesIO()
-        starts = set(np.cumsum(checked_shots(frames, shots)).tolist())
-        with Compressor(self.clips, rate) as compressor:
-            for index, frame in enumerate(frames):
-                compressor.add(frame, is_cut=index in starts)
+        with Compressor(self.coder, rate) as compressor:
+            for frame, is_cut in _with_cuts(frames, checked_lengths(shots, len(frames))):
+                compressor.add(frame, is_cut=is_cut)
             compressor.finish(video, out)
         return out.getvalue()
 
@@ -217,7 +242,15 @@ class Codec:
             WeightsError: The file was made with other weights.
             ValueError: More levels than the file has.
         """
-        reader = Decompressor(self.clips, BytesIO(data), len(data), levels=levels)
-        frames = np.concatenate([reader.frames(clip) for clip in range(reader.header.clips)])
-        complete = reader.levels == reader.header.levels
-        return DecodedVideo(frames, reader.header.video.frame_rate, reader.levels, complete)
+        reader = Decompressor(self.coder, BytesIO(data), len(data), levels=levels)
+        header = reader.header
+        frames = np.concatenate([reader.frames(clip) for clip in range(header.shots.num_clips)])
+        return DecodedVideo(
+            frames, header.video.frame_rate, reader.levels, reader.levels == header.num_levels
+        )
+
+
+def _with_cuts(frames: np.ndarray, lengths: tuple[int, ...]) -> Iterator[tuple[np.ndarray, bool]]:
+    """Frames, and whether each starts a shot."""
+    starts = set(accumulate(lengths, initial=0))
+    return ((frame, index in starts) for index, frame in enumerate(frames))

@@ -1,34 +1,32 @@
-"""One clip: frames to symbols, symbols to packets, and back.
+"""One clip of patches, without prediction from other frames: frames to symbols, symbols to packets, and back.
 
 Knows tensors and packets; knows no file. Memory is bounded by one clip and one batch of tiles.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mptvc.codec.rate import RateControl
+from mptvc.codec.stages import stage
 from mptvc.codec.tiled_networks import TiledNetworks
-from mptvc.codec.tiles import choose_grid
-from mptvc.errors import CorruptPacketError, MptError
+from mptvc.codec.tiles import choose_tiles
+from mptvc.errors import MptError
 from mptvc.format.gain import gain_factor
-from mptvc.format.geometry import TileGrid
-from mptvc.format.header import Header, VideoInfo
+from mptvc.format.geometry import Geometry, Shots, token_grid
+from mptvc.format.header import Layout, VideoInfo
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
-from mptvc.model.model import Model, fresh_slices
+from mptvc.model.model import LevelStep, Model, decode_levels, fresh_slices
 from mptvc.model.pyramid import expand
 
 #: Largest core of a tile that is chosen automatically, in tokens (height, width).
 CORE_TOKENS = (144, 256)
 #: Smallest core that may be asked for, in tokens.
 SMALLEST_CORE = 16
-_WRONG_ROWS = (
-    "the file is forged, or this machine computes the entropy model wrongly; then report `mptvc env`"
-)
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,18 @@ class CodedLevel:
     packet: bytes
     gain: int
 
+    @property
+    def factor(self) -> float:
+        """What latents were multiplied by."""
+        return gain_factor(self.gain)
+
 
 @contextmanager
 def _within_memory() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise MptError("out of memory: use --device cpu, or encode with a smaller --tile") from error
+        raise MptError('out of memory: use device="cpu", or encode with a smaller tile=') from error
 
 
 class ClipCoder:
@@ -62,7 +65,8 @@ class ClipCoder:
         entropy_id: SHA-256 of the weights' entropy-relevant part.
         weights_id: SHA-256 of the whole weights.
         dtype: Type of the networks' matrix products; the entropy model is exact in any case.
-        tile: Largest (height, width) of a tile's core in pixels of a level; None chooses.
+        tile: Largest (height, width) of a tile's core in source pixels, but never less than 16 tokens of a
+            level; None chooses.
         tile_batch: Tiles that the networks see at once; more is faster on a GPU and takes memory.
 
     Raises:
@@ -79,85 +83,102 @@ class ClipCoder:
         tile: tuple[int, int] | None = None,
         tile_batch: int = 1,
     ) -> None:
+        if tile_batch < 1:
+            raise ValueError(f"tile_batch is at least 1, found {tile_batch}")
         self.model, self.config = model, model.config
         self.entropy_id, self.weights_id = entropy_id, weights_id
-        self.networks = TiledNetworks(model, dtype, tile_batch)
-        self.device = self.networks.device
-        patch = self.config.patch_size
-        self._core = CORE_TOKENS if tile is None else (tile[0] // patch, tile[1] // patch)
-        if min(self._core) < SMALLEST_CORE:
-            raise ValueError(f"a tile is at least {SMALLEST_CORE * patch} pixels wide and high")
+        self.dtype, self.tile_batch = dtype, tile_batch
+        self.device = next(model.parameters()).device
+        self._cores = [self._core(level, tile) for level in range(len(self.config.levels))]
         self._tables = [
             Tables(model.level(k).entropy_model.frequencies.cpu().numpy())
             for k in range(len(self.config.levels))
         ]
 
-    def header(self, video: VideoInfo, shots: tuple[int, ...]) -> Header:
-        """A header for this model, without sections."""
-        config = self.config
-        none = TileGrid(1, 1, 0)
-        header = Header(
+    def _core(self, level: int, tile: tuple[int, int] | None) -> tuple[int, int]:
+        """Largest core of a level's tiles in tokens (height, width)."""
+        if tile is None:
+            return CORE_TOKENS
+        smallest = SMALLEST_CORE * self.config.patch_size
+        if min(tile) < smallest:
+            raise ValueError(f"a tile is at least {smallest} pixels wide and high, found {tile[1]}x{tile[0]}")
+        token = self.config.token_side(level)
+        return max(SMALLEST_CORE, tile[0] // token), max(SMALLEST_CORE, tile[1] // token)
+
+    def geometry(self, width: int, height: int) -> Geometry:
+        """Grids and tiles of a video of so many pixels."""
+        patch, count = self.config.patch_size, len(self._cores)
+        grids = [token_grid(width, height, patch, count, level) for level in range(count)]
+        tiles = tuple(choose_tiles(*grid, core) for grid, core in zip(grids, self._cores, strict=True))
+        return Geometry(width, height, patch, tiles)
+
+    def layout(
+        self, video: VideoInfo, lengths: tuple[int, ...], gains: Sequence[Sequence[int]] = ()
+    ) -> Layout:
+        """The layout of a video's tokens.
+
+        Args:
+            video: The video.
+            lengths: Frames of each of its shots.
+            gains: For each clip the gain of every level; none where all are 0.
+        """
+        by_level = tuple(zip(*gains, strict=True)) if any(map(any, gains)) else ()
+        return Layout(
             video=video,
-            shots=shots,
-            patch_frames=config.patch_frames,
-            patch_size=config.patch_size,
-            clip_frames=config.clip_frames,
-            tiles=(none,) * len(config.levels),
+            geometry=self.geometry(video.width, video.height),
+            shots=Shots(lengths, self.config.patch_frames, self.config.clip_frames),
             entropy_id=self.entropy_id,
             weights_id=self.weights_id,
-            index=(),
+            gains=by_level,
         )
-        grids = (choose_grid(*header.grid(k), self._core) for k in range(len(config.levels)))
-        return replace(header, tiles=tuple(grids))
 
     @torch.no_grad()
     @_within_memory()
     def encode_clip(
-        self,
-        frames: np.ndarray,
-        header: Header,
-        scenes: tuple[int, ...],
-        control: RateControl,
+        self, frames: np.ndarray, geometry: Geometry, shots: tuple[int, ...], control: RateControl
     ) -> list[CodedLevel]:
         """Coded frames to the symbols and packets of every level.
 
         Args:
-            frames: uint8 ``[F, H, W, 3]``.
-            header: Geometry.
-            scenes: Shot number of each slice.
+            frames: uint8 ``[F, H, W, 3]``, F a multiple of ``patch_frames``.
+            geometry: Of the video.
+            shots: Shot number of each slice, T = F / patch_frames of them.
             control: Chooses the gains; it has started the clip.
 
         Raises:
             MptError: A network returned a number that is not finite, or the memory is too small.
         """
-        pictures = self.networks.pyramid(torch.from_numpy(frames).to(self.device), header)
-        shots = torch.tensor([scenes], device=self.device)
+        networks, slice_shots = self._networks(geometry), self._slice_shots(shots)
         coded: list[CodedLevel] = []
-        x_hat = None
-        for k, picture in enumerate(pictures):
-            latents = self.networks.analyse(k, picture, x_hat, header, shots)
-            coded.append(self._quantize(latents, coded, scenes, control))
-            control.spend(k, len(coded[k].packet))
-            if k + 1 < len(pictures):
-                factor = gain_factor(coded[k].gain)
-                x_hat = self.networks.synthesise(k, coded[k].symbols, factor, x_hat, header, shots)
+
+        def quantize(level: int, latents: Tensor) -> CodedLevel:
+            found = self._quantize(level, latents, coded, shots, control)
+            control.spend(level, len(found.packet))
+            return found
+
+        step: LevelStep[CodedLevel] | None = None
+        for k, picture in enumerate(networks.pyramid(torch.from_numpy(frames).to(self.device))):
+            coarser = None if step is None else step.x_hat
+            step = LevelStep(networks, k, picture, coarser, slice_shots, quantize)
+            coded.append(step.coded)
         return coded
 
     def _quantize(
         self,
+        level: int,
         latents: Tensor,
         coarser: list[CodedLevel],
-        scenes: tuple[int, ...],
+        shots: tuple[int, ...],
         control: RateControl,
     ) -> CodedLevel:
-        """Latents of the next level to symbols and a packet, at the gain that rate control asks for."""
-        level, parents = len(coarser), [c.symbols for c in coarser]
+        """Latents ``[T, h, w, C]`` to symbols and a packet, at the gain that rate control asks for."""
+        parents = [c.symbols for c in coarser]
         tried: dict[int, CodedLevel] = {}
 
         def size_of(gain: int) -> int:
             writer = PacketWriter(self._tables[level])
             y = latents * gain_factor(gain) if gain else latents
-            symbols = self._code(level, writer, y.shape[:3], parents, scenes, y)
+            symbols = self._code(level, writer, y.shape[:3], parents, shots, y)
             # Tried gains below this one fit and those above do not: only the largest below can still win.
             for other in sorted(tried, key=lambda g: (g < gain, g))[:-1]:
                 del tried[other]
@@ -174,52 +195,49 @@ class ClipCoder:
 
     @torch.no_grad()
     @_within_memory()
-    def pack_level(
-        self, level: int, symbols: Tensor, coarser: list[Tensor], scenes: tuple[int, ...]
-    ) -> bytes:
-        """The packet of one level of one clip from its centred symbols ``[T, h, w, C]``.
+    def pack_level(self, level: int, symbols: Tensor, coarser: list[Tensor], shots: tuple[int, ...]) -> bytes:
+        """The packet of one level of one clip.
+
+        Args:
+            level: The level.
+            symbols: Its centred symbols ``[T, h, w, C]``.
+            coarser: Those of the coarser levels.
+            shots: Shot number of each slice.
 
         Raises:
             MptError: The memory is too small.
         """
         writer = PacketWriter(self._tables[level])
-        shape = symbols.shape[:3]
-        self._code(level, writer, shape, coarser, scenes, symbols.to(self.device), False)
+        self._code(level, writer, symbols.shape[:3], coarser, shots, symbols.to(self.device), False)
         return writer.finish()
 
     @_within_memory()
     def unpack_level(
-        self, level: int, packet: bytes, header: Header, coarser: list[Tensor], clip: int
+        self, level: int, packet: bytes, coarser: list[Tensor], geometry: Geometry, shots: tuple[int, ...]
     ) -> Tensor:
-        """Centred symbols of one level of one clip, int8 ``[T, h, w, C]``.
+        """Centred symbols of one level of one clip, int8 ``[T, h, w, C]``; arguments as in ``pack_level``.
 
         Raises:
-            CorruptPacketError: The packet does not fit the geometry.
+            ValueError: The packet does not fit the geometry.
             MptError: The memory is too small.
         """
-        scenes = header.plan(clip).scenes
-        shape = (len(scenes), *header.grid(level))
-        try:
-            reader = PacketReader(self._tables[level], packet)
-            symbols = self._code(level, reader, shape, coarser, scenes, None)
-            reader.finish()
-        except ValueError as error:
-            offset = header.offset(level, clip)
-            message = f"{error}, though its checksum is right: {_WRONG_ROWS}"
-            raise CorruptPacketError(message, level=level, clip=clip, offset=offset) from error
+        reader = PacketReader(self._tables[level], packet)
+        symbols = self._code(level, reader, (len(shots), *geometry.grid(level)), coarser, shots, None)
+        reader.finish()
         return symbols
 
+    @stage("entropy")
     def _code(
         self,
         level: int,
         coder: PacketWriter | PacketReader,
         shape: Sequence[int],
         coarser: list[Tensor],
-        scenes: tuple[int, ...],
+        shots: tuple[int, ...],
         latents: Tensor | None,
         choose: bool = True,
     ) -> Tensor:
-        fresh = fresh_slices(torch.tensor([scenes]))[0].tolist()
+        fresh = fresh_slices(torch.tensor([shots]))[0].tolist()
         parent = coarser[level - 1] if level else None
         grid = (shape[0], shape[1], shape[2])
         return self.model.level(level).entropy_model.code(coder, grid, parent, fresh, latents, choose=choose)
@@ -229,8 +247,9 @@ class ClipCoder:
     def decode_clip(
         self,
         symbols: list[Tensor],
-        header: Header,
-        clip: int,
+        gains: Sequence[int],
+        geometry: Geometry,
+        shots: tuple[int, ...],
         *,
         source_size: bool = True,
     ) -> np.ndarray:
@@ -238,8 +257,9 @@ class ClipCoder:
 
         Args:
             symbols: For each decoded level ``[T, h, w, C]``.
-            header: Geometry.
-            clip: Number of the clip.
+            gains: Gain of each level, or of more.
+            geometry: Of the video.
+            shots: Shot number of each slice.
             source_size: Enlarge to the source's size; otherwise the last level's own size.
 
         Returns:
@@ -247,16 +267,12 @@ class ClipCoder:
 
         Raises:
             MptError: The memory is too small.
+            ValueError: There is no level.
         """
-        shots = torch.tensor([header.plan(clip).scenes], device=self.device)
-        x_hat = None
-        for k, level_symbols in enumerate(symbols):
-            factor = gain_factor(header.gain(k, clip))
-            x_hat = self.networks.synthesise(k, level_symbols, factor, x_hat, header, shots)
-        if x_hat is None:
-            raise ValueError("at least one level is needed")
+        factors = [gain_factor(gain) for gain in gains]
+        x_hat = decode_levels(self._networks(geometry), symbols, factors, self._slice_shots(shots))
         doublings = self.config.shrink(len(symbols) - 1).bit_length() - 1
-        size = self.picture_size(header, len(symbols) if not source_size else header.levels)
+        size = self.picture_size(geometry, geometry.num_levels if source_size else len(symbols))
         frames = np.empty((x_hat.shape[1], *size, 3), dtype=np.uint8)
         for t in range(x_hat.shape[1]):
             frame = x_hat[:, t].float()
@@ -266,7 +282,13 @@ class ClipCoder:
             frames[t] = frame.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return frames
 
-    def picture_size(self, header: Header, levels: int) -> tuple[int, int]:
+    def picture_size(self, geometry: Geometry, levels: int) -> tuple[int, int]:
         """Height and width of the picture of the last of ``levels`` levels."""
         shrink = self.config.shrink(levels - 1)
-        return -(-header.video.height // shrink), -(-header.video.width // shrink)
+        return -(-geometry.height // shrink), -(-geometry.width // shrink)
+
+    def _networks(self, geometry: Geometry) -> TiledNetworks:
+        return TiledNetworks(self.model, geometry, self.dtype, self.tile_batch)
+
+    def _slice_shots(self, shots: tuple[int, ...]) -> Tensor:
+        return torch.tensor([shots], device=self.device)

@@ -11,43 +11,44 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from mptvc.codec.stages import stage
 from mptvc.codec.tiles import Tile, expanded_tile, extended_pixels, tile_pixels, tiles
 from mptvc.errors import MptError
-from mptvc.format.header import Header
+from mptvc.format.geometry import Geometry
 from mptvc.model.model import Model
 from mptvc.model.pyramid import reduce
 from mptvc.model.transforms import frame_into_patches, frame_of_patches
 
 
 class TiledNetworks:
-    """A model's analysis and synthesis for pictures of any size.
+    """A model's analysis and synthesis for the pictures of one video, of any size.
 
     Args:
         model: Networks, in evaluation mode on their device.
+        geometry: Of the video.
         dtype: Type of their matrix products.
         tile_batch: Tiles that the networks see at once; more is faster on a GPU and takes memory.
-
-    Raises:
-        ValueError: The batch is below 1.
     """
 
-    def __init__(self, model: Model, dtype: torch.dtype, tile_batch: int) -> None:
-        if tile_batch < 1:
-            raise ValueError("tile_batch is at least 1")
-        self.model, self.config = model, model.config
+    def __init__(self, model: Model, geometry: Geometry, dtype: torch.dtype, tile_batch: int) -> None:
+        self.model, self.config, self.geometry = model, model.config, geometry
         self.dtype, self.tile_batch = dtype, tile_batch
         self.device = next(model.parameters()).device
 
-    def pyramid(self, source: Tensor, header: Header) -> list[Tensor]:
-        """Pictures of all levels, coarsest first: uint8 at source size, half floats above."""
+    @stage("pyramid")
+    def pyramid(self, source: Tensor) -> list[Tensor]:
+        """Pictures ``[3, F, h, w]`` of all levels, coarsest first, from frames uint8 ``[F, H, W, 3]``.
+
+        They are uint8 at source size, half floats in [-1, 1] above.
+        """
         pictures = [source.permute(3, 0, 1, 2)]  # [3, F, H, W]
-        for k in range(header.levels - 2, -1, -1):
+        for k in range(self.geometry.num_levels - 2, -1, -1):
             doublings = (self.config.shrink(k) // self.config.shrink(k + 1)).bit_length() - 1
             if doublings == 0:
                 pictures.insert(0, pictures[0])
                 continue
             finer, side = pictures[0], self.config.patch_side(k) << doublings
-            height, width = (n * side for n in header.grid(k))
+            height, width = (n * side for n in self.geometry.grid(k))
             frames = []
             for t in range(finer.shape[1]):
                 frame = extended_pixels(finer[:, t], height, width)
@@ -57,19 +58,28 @@ class TiledNetworks:
             pictures.insert(0, torch.stack(frames, 1))
         return pictures
 
-    def analyse(
-        self, k: int, picture: Tensor, coarser: Tensor | None, header: Header, scenes: Tensor
-    ) -> Tensor:
-        """Latents ``[T, h, w, C]`` of a level: tiles are blended before they are quantized."""
+    @stage("analysis")
+    def analyse(self, k: int, picture: Tensor, coarser: Tensor | None, shots: Tensor) -> Tensor:
+        """Latents ``[T, h, w, C]`` of a level, float32 in steps: tiles are blended before they are quantized.
+
+        Args:
+            k: The level.
+            picture: Its picture ``[3, F, h', w']``, as `pyramid` makes it.
+            coarser: The coarser level's decoded picture, half floats ``[3, F, h', w']``; None at level 0.
+            shots: Shot number of each slice ``[1, T]``.
+
+        Raises:
+            MptError: A network returned a number that is not finite.
+        """
         level, patch = self.model.level(k), self.config.patch_side(k)
-        shape = (scenes.shape[1], *header.grid(k), self.config.levels[k].channels)
+        shape = (shots.shape[1], *self.geometry.grid(k), self.config.levels[k].channels)
         blended = torch.zeros(shape, device=self.device)
 
         def latents_of(batch: list[Tile]) -> Tensor:
             h = torch.stack([self._residual_tokens(k, picture, coarser, t) for t in batch])
-            return level.analysis.latents(h, scenes.expand(len(batch), -1))
+            return level.analysis.latents(h, shots.expand(len(batch), -1))
 
-        for batch in self._batches(header, k):
+        for batch in self._batches(k):
             for tile, tile_latents in self._through(latents_of, batch):
                 if not bool(torch.isfinite(tile_latents).all()):
                     at = (tile.x.start * patch, tile.y.start * patch)
@@ -78,35 +88,34 @@ class TiledNetworks:
                 tile.tokens(blended).add_(tile_latents.mul_(weights))
         return blended
 
+    @stage("synthesis")
     def synthesise(
         self,
         k: int,
         symbols: Tensor,
         factor: float,
         coarser: Tensor | None,
-        header: Header,
-        scenes: Tensor,
+        shots: Tensor,
     ) -> Tensor:
-        """A level's picture, half floats ``[3, F, h, w]``: tiles are blended as pixels.
+        """A level's picture, half floats ``[3, F, h, w]`` in about [-1, 1]: tiles are blended as pixels.
 
         Args:
             k: The level.
             symbols: Its centred symbols ``[T, h, w, C]``, of any type, anywhere.
             factor: What latents were multiplied by before they were rounded.
             coarser: The coarser level's picture, None at level 0.
-            header: Geometry.
-            scenes: Shot number of each slice ``[1, T]``.
+            shots: Shot number of each slice ``[1, T]``.
         """
         level, patch = self.model.level(k), self.config.patch_side(k)
-        height, width = (n * patch for n in header.grid(k))
-        frames = scenes.shape[1] * self.config.patch_frames
+        height, width = (n * patch for n in self.geometry.grid(k))
+        frames = shots.shape[1] * self.config.patch_frames
         blended = torch.zeros(3, frames, height, width, dtype=torch.half, device=self.device)
 
         def tokens_of(batch: list[Tile]) -> Tensor:
             h = torch.stack([self._symbol_tokens(k, symbols, factor, coarser, t) for t in batch])
-            return cast(Tensor, level.synthesis.trunk(h, scenes.expand(len(batch), -1)))
+            return cast(Tensor, level.synthesis.trunk(h, shots.expand(len(batch), -1)))
 
-        for batch in self._batches(header, k):
+        for batch in self._batches(k):
             for tile, tile_tokens in self._through(tokens_of, batch):
                 with self._arithmetic():
                     self._blend(k, blended, tile, tile_tokens, coarser)
@@ -193,13 +202,13 @@ class TiledNetworks:
         low = self.dtype != torch.float32
         return torch.autocast(self.device.type, self.dtype if low else None, enabled=low)
 
-    def _batches(self, header: Header, level: int) -> Iterator[list[Tile]]:
+    def _batches(self, level: int) -> Iterator[list[Tile]]:
         """Tiles of one shape, ``tile_batch`` at a time; their order does not depend on it."""
 
         def shape(tile: Tile) -> tuple[int, int]:
             return tile.y.stop - tile.y.start, tile.x.stop - tile.x.start
 
-        ordered = sorted(tiles(header.tiles[level], *header.grid(level)), key=shape)
+        ordered = sorted(tiles(self.geometry.tiles[level], *self.geometry.grid(level)), key=shape)
         for _, group in groupby(ordered, key=shape):
             alike = list(group)
             for first in range(0, len(alike), self.tile_batch):

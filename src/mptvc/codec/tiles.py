@@ -71,8 +71,8 @@ class Tile:
         return self.y.weights(per_token)[:, None] * self.x.weights(per_token)
 
 
-def choose_grid(height: int, width: int, most: tuple[int, int]) -> TileGrid:
-    """The smallest grid whose cores are at most ``most`` (height, width) tokens."""
+def choose_tiles(height: int, width: int, most: tuple[int, int]) -> TileGrid:
+    """The smallest grid of tiles whose cores are at most ``most`` (height, width) tokens."""
     rows, columns = -(-height // most[0]), -(-width // most[1])
     return TileGrid(rows=rows, columns=columns, margin=MARGIN)
 

@@ -52,7 +52,7 @@ def load_codec(
         weights: Folder, ``hf://owner/name[@revision]``, or ``default`` for those in the package.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``auto``, ``float32`` or ``bfloat16``; auto takes bfloat16 where it is fast.
-        tile: Largest (height, width) of a tile's core in pixels; None chooses.
+        tile: Largest (height, width) of a tile's core in source pixels; None chooses.
         tile_batch: Tiles that the networks see at once.
 
     Raises:
@@ -68,7 +68,7 @@ def load_codec(
     config, tensors = read_weights(weights)
     model = build_model(config, tensors)
     target = resolve_device(device)
-    clips = ClipCoder(
+    coder = ClipCoder(
         model.to(target).eval(),
         entropy_id=digest(config, {k: v for k, v in tensors.items() if is_entropy(k)}),
         weights_id=digest(config, tensors),
@@ -76,7 +76,7 @@ def load_codec(
         tile=tile,
         tile_batch=tile_batch,
     )
-    return Codec(clips)
+    return Codec(coder)
 
 
 def read_weights(weights: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor]]:

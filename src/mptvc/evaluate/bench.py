@@ -19,10 +19,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.patches import ClipCoder
+from mptvc.codec.encoder import describe
+from mptvc.codec.patches import ClipCoder, CodedLevel
 from mptvc.codec.rate import DEFAULT_RATE, RateControl
-from mptvc.codec.stream import describe
-from mptvc.codec.tiled_networks import TiledNetworks
+from mptvc.codec.stages import observed
 from mptvc.evaluate.bench_peers import PeerTime, time_peers
 from mptvc.evaluate.sample import sample_frames
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
@@ -123,14 +123,14 @@ def bench(
         ValueError: More frames than a clip has.
         MptError: ``peers`` needs the extra of that name.
     """
-    clips = codec.clips
-    if not 1 <= min(frames) <= max(frames) <= clips.config.clip_frames:
-        raise ValueError(f"frames is 1 to {clips.config.clip_frames}, found {frames}")
-    coder, dtype = _TimedCoder(clips), clips.networks.dtype
-    flops, copied = _matmul_rate(clips.device, dtype), _copy_rate(clips.device)
-    written, read = _coder_rates(clips)
+    coder = codec.coder
+    if not 1 <= min(frames) <= max(frames) <= coder.config.clip_frames:
+        raise ValueError(f"frames is 1 to {coder.config.clip_frames}, found {frames}")
+    device, dtype = coder.device, coder.dtype
+    flops, copied = _matmul_rate(device, dtype), _copy_rate(device)
+    written, read = _coder_rates(coder)
     result = BenchResult(
-        str(clips.device),
+        str(device),
         str(dtype).removeprefix("torch."),
         torch.get_num_threads(),
         flops,
@@ -142,7 +142,7 @@ def bench(
     for done, ((width, height), count) in enumerate(jobs, start=1):
         measured = _size(coder, width, height, count)
         if peers:
-            measured.peers.extend(time_peers(_pictures(width, height, count), coder.device, dtype))
+            measured.peers.extend(time_peers(_pictures(width, height, count), device, dtype))
         for stage in (*measured.encode.values(), *measured.decode.values()):
             stage.floor_s = max(stage.flops / flops, stage.bytes / copied)
         result.sizes.append(measured)
@@ -152,31 +152,30 @@ def bench(
 
 
 class _Stopwatch:
-    """Keeps the time of the stages of a call, or counts their operations instead."""
+    """Observes the stages of a call: keeps the time of each, or counts its operations instead."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.stages: dict[str, Stage] = {}
         self.counting = False
 
-    def stage(self, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a method as a part of a stage."""
-        stage = self.stages.setdefault(name, Stage())
-        if self.counting:
-            with FlopCounterMode(display=False) as counter:
-                result = method(*arguments)
-            stage.flops += counter.get_total_flops()
-            stage.bytes += _tensor_bytes([*arguments, result])
-            return result
-        with self._clock(stage):
-            return method(*arguments)
+    def __call__(self, stage: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a stage's work."""
+        found = self.stages.setdefault(stage, Stage())
+        if not self.counting:
+            with self._clock(found):
+                return work(*args, **kwargs)
+        with FlopCounterMode(display=False) as counter:
+            result = work(*args, **kwargs)
+        found.flops += counter.get_total_flops()
+        found.bytes += _tensor_bytes([*args, *kwargs.values(), result])
+        return result
 
-    def run(self, method: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, Stage]]:
-        """Call a method and return what its stages took, with its own time as ``total``."""
-        self.stages = {}
-        whole = Stage()
-        with self._clock(whole):
-            result = method(*arguments)
+    def run(self, work: Callable[[], Any]) -> tuple[Any, dict[str, Stage]]:
+        """Call a function and return what its stages took, with all of its time as ``total``."""
+        self.stages, whole = {}, Stage()
+        with observed(self), self._clock(whole):
+            result = work()
         return result, {**self.stages, "total": whole}
 
     @contextmanager
@@ -191,66 +190,42 @@ class _Stopwatch:
         return time.perf_counter()
 
 
-class _TimedNetworks(TiledNetworks):
-    def __init__(self, networks: TiledNetworks, watch: _Stopwatch) -> None:
-        super().__init__(networks.model, networks.dtype, networks.tile_batch)
-        self._watch = watch
-
-    def pyramid(self, *arguments: Any) -> Any:
-        return self._watch.stage("pyramid", super().pyramid, *arguments)
-
-    def analyse(self, *arguments: Any) -> Any:
-        return self._watch.stage("analysis", super().analyse, *arguments)
-
-    def synthesise(self, *arguments: Any) -> Any:
-        return self._watch.stage("synthesis", super().synthesise, *arguments)
-
-
-class _TimedCoder(ClipCoder):
-    def __init__(self, clips: ClipCoder) -> None:
-        super().__init__(clips.model, entropy_id=clips.entropy_id, weights_id=clips.weights_id)
-        self._core = clips._core
-        self.watch = _Stopwatch(clips.device)
-        self.networks = _TimedNetworks(clips.networks, self.watch)
-
-    def _code(self, *arguments: Any) -> Any:
-        return self.watch.stage("entropy", super()._code, *arguments)
-
-
-def _size(coder: _TimedCoder, width: int, height: int, frames: int) -> SizeResult:
+def _size(coder: ClipCoder, width: int, height: int, frames: int) -> SizeResult:
+    """Code one clip once to count, which warms up, and once to time."""
     pictures = _pictures(width, height, frames)
-    header = coder.header(describe(pictures, Fraction(25)), (frames,))
-    plan = header.plan(0)
-    coded = pictures[list(plan.frames)]
+    layout = coder.layout(describe(pictures, Fraction(25)), (frames,))
+    clip, geometry, watch = layout.shots.clip(0), layout.geometry, _Stopwatch(coder.device)
+    coded = pictures[list(clip.frames)]
     _forget_peak(coder.device)
 
-    def encode() -> tuple[Any, dict[str, Stage]]:
-        control = RateControl(DEFAULT_RATE, header.levels)
-        return coder.watch.run(coder.encode_clip, coded, header, plan.scenes, control)
+    def encode() -> list[CodedLevel]:
+        control = RateControl(DEFAULT_RATE, layout.num_levels)
+        return coder.encode_clip(coded, geometry, clip.shots, control)
 
-    def decode(packets: list[bytes]) -> tuple[Any, dict[str, Stage]]:
-        def both() -> None:
-            symbols: list[torch.Tensor] = []
-            for level, packet in enumerate(packets):
-                symbols.append(coder.unpack_level(level, packet, header, symbols, 0))
-            coder.decode_clip(symbols, header, 0)
+    def decode() -> np.ndarray:
+        symbols: list[torch.Tensor] = []
+        for level, packet in enumerate(packets):
+            symbols.append(coder.unpack_level(level, packet, symbols, geometry, clip.shots))
+        return coder.decode_clip(symbols, layout.clip_gains(0), geometry, clip.shots)
 
-        return coder.watch.run(both)
+    watch.counting = True
+    levels, counted_encode = watch.run(encode)
+    packets = [level.packet for level in levels]
+    _, counted_decode = watch.run(decode)
+    watch.counting = False
+    timed = watch.run(encode)[1], watch.run(decode)[1]
+    for stages, counted in zip(timed, (counted_encode, counted_decode), strict=True):
+        _take_counts(stages, counted)
+    return SizeResult(width, height, frames, *timed, _peak(coder.device))
 
-    coder.watch.counting = True
-    levels, counted_encode = encode()
-    packets = [coded.packet for coded in levels]
-    _, counted_decode = decode(packets)
-    coder.watch.counting = False
-    _, timed_encode = encode()
-    _, timed_decode = decode(packets)
-    for timed, counted in ((timed_encode, counted_encode), (timed_decode, counted_decode)):
-        for name, stage in timed.items():
-            stage.flops, stage.bytes = counted[name].flops, counted[name].bytes
-        parts = [stage for name, stage in timed.items() if name != "total"]
-        timed["total"].flops = sum(stage.flops for stage in parts)
-        timed["total"].bytes = sum(stage.bytes for stage in parts)
-    return SizeResult(width, height, frames, timed_encode, timed_decode, _peak(coder.device))
+
+def _take_counts(timed: dict[str, Stage], counted: dict[str, Stage]) -> None:
+    """Put operations and bytes beside the times of stages, and their sums beside the total."""
+    parts = [name for name in timed if name != "total"]
+    for name in parts:
+        timed[name].flops, timed[name].bytes = counted[name].flops, counted[name].bytes
+    timed["total"].flops = sum(timed[name].flops for name in parts)
+    timed["total"].bytes = sum(timed[name].bytes for name in parts)
 
 
 def _pictures(width: int, height: int, frames: int) -> np.ndarray:
@@ -292,9 +267,9 @@ def _copy_rate(device: torch.device) -> float:
     return 2 * source.numel() * source.element_size() / _best_seconds(device, lambda: target.copy_(source))
 
 
-def _coder_rates(clips: ClipCoder) -> tuple[float, float]:
+def _coder_rates(coder: ClipCoder) -> tuple[float, float]:
     """Symbols a second that are written and read, in steps of the size that 480p has."""
-    level = clips.model.level(len(clips.config.levels) - 1)
+    level = coder.model.level(len(coder.config.levels) - 1)
     tables = Tables(level.entropy_model.frequencies.cpu().numpy())
     rng = np.random.default_rng(0)
     step = 2**18

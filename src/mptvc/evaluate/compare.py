@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.stream import Decompressor
+from mptvc.codec.decoder import Decompressor, decoded_frames
 from mptvc.errors import MptError, VideoError
 from mptvc.evaluate.metrics import Quality, QualityMeter
 from mptvc.evaluate.peers import PEERS, encode_with
@@ -46,7 +46,7 @@ def compare_file(
     file: str | Path,
     *,
     codec: Codec,
-    structure: bool = False,
+    ssim: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> list[Quality]:
@@ -56,7 +56,7 @@ def compare_file(
         reference: The source video.
         file: The ``.mpt`` file.
         codec: Codec with the file's weights.
-        structure: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
+        ssim: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
         limits: What to accept.
         progress: Called after each clip with frames done and expected.
 
@@ -67,23 +67,22 @@ def compare_file(
     """
     with (
         open_source(file) as (opened, size),
-        VideoSource(reference, scene_threshold=None, force_8bit=True) as source,
+        VideoSource(reference, shot_threshold=None, force_8bit=True) as source,
     ):
         header = read_header(opened, limits)
-        reader = Decompressor(codec.clips, opened, size, header=header)
+        reader = Decompressor(codec.coder, opened, size, header=header)
         video = header.video
         _check_size(reference, source, file, (video.width, video.height))
-        meters = [QualityMeter(structure) for _ in range(reader.levels)]
+        meters = [QualityMeter(ssim) for _ in range(reader.levels)]
         frames, done = (frame.pixels for frame in source.frames()), 0
-        for clip in range(header.clips):
-            plan, symbols = header.plan(clip), reader.symbols(clip)
-            wanted = _take(frames, len(plan.kept), f"{reference} has fewer frames than {file}")
+        for clip in range(header.shots.num_clips):
+            symbols, length = reader.symbols(clip), len(header.shots.clip(clip).kept)
+            wanted = _take(frames, length, f"{reference} has fewer frames than {file}")
             for count, meter in enumerate(meters, start=1):
-                coded = codec.clips.decode_clip(symbols[:count], header, clip)
-                meter.add(wanted, coded[plan.kept])
+                meter.add(wanted, decoded_frames(codec.coder, symbols[:count], header, clip))
             done += len(wanted)
             if progress is not None:
-                progress(done, video.frames)
+                progress(done, video.num_frames)
         if next(frames, None) is not None:
             raise VideoError(f"{reference} has more frames than {file}: compare it with what was encoded")
         return [
@@ -96,7 +95,7 @@ def compare_video(
     reference: str | Path | RawVideo,
     file: str | Path,
     *,
-    structure: bool = False,
+    ssim: bool = False,
     progress: Progress | None = None,
 ) -> Quality:
     """Compare a video file of any format with its source, frame by frame; its rate is the whole file's.
@@ -104,17 +103,17 @@ def compare_video(
     Raises:
         VideoError: One cannot be read, or they differ in size or number of frames.
     """
-    meter = QualityMeter(structure)
+    meter = QualityMeter(ssim)
     with (
-        VideoSource(reference, scene_threshold=None, force_8bit=True) as source,
-        VideoSource(file, scene_threshold=None, force_8bit=True) as other,
+        VideoSource(reference, shot_threshold=None, force_8bit=True) as source,
+        VideoSource(file, shot_threshold=None, force_8bit=True) as other,
     ):
         _check_size(reference, source, file, (other.info.width, other.info.height))
         try:
             for done, (a, b) in enumerate(zip(source.frames(), other.frames(), strict=True), start=1):
                 meter.add(a.pixels[None], b.pixels[None])
                 if progress is not None:
-                    progress(done, max(done, source.info.frames))
+                    progress(done, max(done, source.info.expected_frames))
         except ValueError as error:
             raise VideoError(f"{reference} and {file} differ in their number of frames") from error
     return meter.quality("file", Path(file).stat().st_size)
@@ -124,7 +123,7 @@ def compare_peers(
     reference: str | Path | RawVideo,
     names: Sequence[str],
     *,
-    structure: bool = False,
+    ssim: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, list[Quality]]:
     """Code a video with other codecs at all their qualities.
@@ -132,7 +131,7 @@ def compare_peers(
     Args:
         reference: The source video.
         names: Of ``mptvc.evaluate.peers.PEERS``.
-        structure: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
+        ssim: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
         progress: Called after each encode.
 
     Raises:
@@ -147,9 +146,7 @@ def compare_peers(
         points = curves.setdefault(PEERS[name].describe(), [])
         for quality in PEERS[name].qualities:
             rate = _frame_rate(reference)
-            points.append(
-                encode_with(PEERS[name], quality, lambda: _frames(reference), rate, structure=structure)
-            )
+            points.append(encode_with(PEERS[name], quality, lambda: _frames(reference), rate, ssim=ssim))
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -218,9 +215,11 @@ def mean_quality(qualities: Sequence[Quality]) -> Quality:
 
 
 def pair_files(
-    reference: Path, files: Sequence[Path]
-) -> tuple[list[tuple[Path, list[Path]]], tuple[Path, ...]]:
+    reference: Path, files: Sequence[str | Path]
+) -> tuple[list[tuple[Path, list[str | Path]]], tuple[Path, ...]]:
     """Sources with the files to compare: one source, or folders with files of the same names, at any depth.
+
+    An address stays as it is.
 
     Returns:
         The pairs, and the sources that have no file.
@@ -230,15 +229,17 @@ def pair_files(
     """
     if not reference.is_dir():
         return [(reference, list(files))], ()
-    if not all(file.is_dir() for file in files):
+    folders = [Path(file) for file in files]
+    if not all(folder.is_dir() for folder in folders):
         raise MptError(f"{reference} is a folder; compare it with folders that hold files of the same names")
-    pairs, alone = [], []
+    pairs: list[tuple[Path, list[str | Path]]] = []
+    alone = []
     listed = cache(_by_stem)  # once, however many sources have their versions there
     for source in find_videos([reference]):
-        places = [folder / source.relative_to(reference).parent for folder in files]
+        places = [folder / source.relative_to(reference).parent for folder in folders]
         there = [path for place in places for path in _versions(source, listed(place))]
         if there:
-            pairs.append((source, there))
+            pairs.append((source, [*there]))
         else:
             alone.append(source)
     if not pairs:
@@ -269,13 +270,13 @@ def _check_size(reference: object, source: VideoSource, file: object, size: tupl
 
 
 def _frames(reference: str | Path | RawVideo) -> Iterator[np.ndarray]:
-    with closing(VideoSource(reference, scene_threshold=None, force_8bit=True)) as source:
+    with closing(VideoSource(reference, shot_threshold=None, force_8bit=True)) as source:
         for frame in source.frames():
             yield frame.pixels
 
 
 def _frame_rate(reference: str | Path | RawVideo) -> Fraction:
-    with VideoSource(reference, scene_threshold=None, force_8bit=True) as source:
+    with VideoSource(reference, shot_threshold=None, force_8bit=True) as source:
         return source.info.frame_rate.limit_denominator(65535)
 
 

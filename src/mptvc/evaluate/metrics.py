@@ -44,11 +44,11 @@ class QualityMeter:
     """Compares frames with a reference, a few at a time.
 
     Args:
-        structure: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
+        ssim: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
     """
 
-    def __init__(self, structure: bool = False) -> None:
-        self._structure = structure
+    def __init__(self, ssim: bool = False) -> None:
+        self._with_ssim = ssim
         self._pixels = 0
         self._errors: list[tuple[float, float]] = []  # mean squared, of each frame: RGB, luma
         self._ssim: list[tuple[float, float | None]] = []
@@ -67,8 +67,8 @@ class QualityMeter:
             errors = [np.square(x).mean(dtype=np.float64) for x in (difference, difference @ _LUMA)]
             self._errors.append((float(errors[0]), float(errors[1])))
             self._pixels += a.shape[0] * a.shape[1]
-            if self._structure:
-                self._ssim.append(_structure(a @ _LUMA, b @ _LUMA))
+            if self._with_ssim:
+                self._ssim.append(_similarity(a @ _LUMA, b @ _LUMA))
 
     @property
     def rgb(self) -> float:
@@ -107,7 +107,7 @@ def _psnr(error: float) -> float:
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
-def _structure(a: np.ndarray, b: np.ndarray) -> tuple[float, float | None]:
+def _similarity(a: np.ndarray, b: np.ndarray) -> tuple[float, float | None]:
     """SSIM and MS-SSIM of two pictures ``[H, W]``, peak 255."""
     import torch
     from pytorch_msssim import ms_ssim, ssim

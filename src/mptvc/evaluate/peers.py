@@ -12,14 +12,16 @@ from typing import Literal
 
 import av
 import numpy as np
-from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, Interpolation
 
 from mptvc.errors import VideoError
 from mptvc.evaluate.metrics import Quality, QualityMeter
-from mptvc.video.ffmpeg import same_scheduling
+from mptvc.format.header import Colour
+from mptvc.video.colour import LIMITED, from_rgb, to_rgb
+from mptvc.video.ffmpeg import refusals, same_scheduling
 
-_MATRIX = Colorspace.ITU709
+#: What an encoder is given: BT.709 in limited range, as most video is.
+_COLOUR = Colour(primaries=1, transfer=1, matrix=1, range=LIMITED)
+_PIX_FMT = "yuv420p"
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,7 @@ PEERS = {
 Frames = Callable[[], Iterable[np.ndarray]]
 
 
-def encode_with(
-    peer: Peer, quality: int, frames: Frames, rate: Fraction, *, structure: bool = False
-) -> Quality:
+def encode_with(peer: Peer, quality: int, frames: Frames, rate: Fraction, *, ssim: bool = False) -> Quality:
     """Encode and decode a video at one quality, and compare.
 
     Args:
@@ -82,19 +82,17 @@ def encode_with(
         quality: Its ``crf``.
         frames: The video, read once to encode it and once to compare.
         rate: Frames a second.
-        structure: Measure SSIM and MS-SSIM too.
+        ssim: Measure SSIM and MS-SSIM too.
 
     Raises:
         VideoError: FFmpeg lacks the encoder, or it refuses the frames.
     """
-    meter = QualityMeter(structure)
-    try:
+    meter = QualityMeter(ssim)
+    with refusals(f"{peer.name} cannot code these frames"):
         packets, header = encode_packets(peer, quality, frames(), rate)
         for reference, decoded in zip(frames(), decode_packets(peer, packets, header), strict=True):
             height, width, _ = reference.shape
             meter.add(reference[None], decoded[None, :height, :width])
-    except (av.FFmpegError, ValueError) as error:
-        raise VideoError(f"{peer.name} cannot code these frames: {error}") from error
     return meter.quality(f"crf {quality}", len(header) + sum(len(packet) for packet in packets))
 
 
@@ -110,9 +108,7 @@ def encode_packets(
         even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if context is None:
             context = _encoder(peer, quality, even, rate)
-        frame = VideoFrame.from_ndarray(even, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=_MATRIX, interpolation=Interpolation.BICUBIC
-        )
+        frame = from_rgb(even, _PIX_FMT, _COLOUR)
         frame.pts, frame.time_base = index, 1 / rate
         packets += [bytes(packet) for packet in context.encode(frame)]
     if context is None:
@@ -124,7 +120,7 @@ def encode_packets(
 def _encoder(peer: Peer, quality: int, pixels: np.ndarray, rate: Fraction) -> av.VideoCodecContext:
     context = _context(peer.encoder, "w")
     context.height, context.width, _ = pixels.shape
-    context.pix_fmt, context.framerate, context.time_base = "yuv420p", rate, 1 / rate
+    context.pix_fmt, context.framerate, context.time_base = _PIX_FMT, rate, 1 / rate
     context.options = {**peer.options, "crf": str(quality)}
     with same_scheduling():
         context.open()
@@ -138,8 +134,7 @@ def decode_packets(peer: Peer, packets: list[bytes], header: bytes) -> Iterator[
         context.extradata = header
     for data in [*packets, None]:
         for frame in context.decode(None if data is None else av.Packet(data)):
-            rgb = frame.reformat(format="rgb24", src_colorspace=_MATRIX, interpolation=Interpolation.BICUBIC)
-            yield rgb.to_ndarray()
+            yield to_rgb(frame, _COLOUR)
 
 
 def _context(name: str, mode: Literal["r", "w"]) -> av.VideoCodecContext:

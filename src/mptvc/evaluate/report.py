@@ -15,16 +15,16 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 import torch
-from av.video.frame import VideoFrame
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.stream import Decompressor
+from mptvc.codec.decoder import Decompressor, decoded_frames
 from mptvc.errors import MptError
 from mptvc.evaluate.compare import Comparison
 from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
-from mptvc.format.header import Header
+from mptvc.format.header import Colour, Header
 from mptvc.format.source import open_source
 from mptvc.model.model import fresh_slices
+from mptvc.video.colour import FULL, from_rgb
 from mptvc.video.source import VideoSource
 
 #: Source pixels that a page shows at most, over all its frames; each comes seven times, at 3 to 4 bits.
@@ -33,6 +33,8 @@ _MOST_FRAMES = 12
 _ERROR_GAIN = 6.0
 _LOSSLESS_DB = 100.0
 _PLACE_FOR_DATA = "/*DATA*/"
+#: JPEG is BT.601 in full range.
+_JPEG = Colour(matrix=6, range=FULL)
 
 
 def write_report(
@@ -63,7 +65,7 @@ def write_report(
         raise MptError(f"{file} was not compared")
     with open_source(file) as (opened, size):
         header = read_header(opened, limits)
-        reader = Decompressor(codec.clips, opened, size, header=header)
+        reader = Decompressor(codec.coder, opened, size, header=header)
         wanted = _chosen_frames(header)
         sources = _source_frames(reference, wanted)
         shown = []
@@ -92,34 +94,32 @@ def write_report(
 def _chosen_frames(header: Header) -> list[int]:
     """Frames spread evenly over the video, as many as a page should hold."""
     video = header.video
-    count = max(1, min(_MOST_FRAMES, video.frames, _PAGE_PIXELS // (video.width * video.height)))
-    return [round((i + 0.5) * video.frames / count - 0.5) for i in range(count)]
+    count = max(1, min(_MOST_FRAMES, video.num_frames, _PAGE_PIXELS // (video.width * video.height)))
+    return [round((i + 0.5) * video.num_frames / count - 0.5) for i in range(count)]
 
 
 def _source_frames(reference: str | Path, wanted: list[int]) -> dict[int, np.ndarray]:
-    with VideoSource(reference, scene_threshold=None, force_8bit=True) as source:
+    with VideoSource(reference, shot_threshold=None, force_8bit=True) as source:
         return {i: frame.pixels for i, frame in enumerate(source.frames()) if i in wanted}
 
 
 def _frame(codec: Codec, reader: Decompressor, index: int, source: np.ndarray) -> dict[str, Any]:
     """Pictures of one frame: source, every level, its error and where its bits went."""
     header = reader.header
-    clip = header.clip_at(index)
-    plan, symbols = header.plan(clip), reader.symbols(clip)
-    first = sum(len(header.plan(c).kept) for c in range(clip))
-    coded = plan.kept[index - first]
+    clip = header.shots.clip_at(index)
+    plan, symbols = header.shots.clip(clip), reader.symbols(clip)
+    place = index - plan.frames[0]
+    slice_ = plan.kept[place] // header.shots.patch_frames
     levels, errors = [], []
     for count in range(1, len(symbols) + 1):
-        decoded = codec.clips.decode_clip(symbols[:count], header, clip)[coded]
+        decoded = decoded_frames(codec.coder, symbols[:count], header, clip)[place]
         levels.append(_picture(decoded))
         difference = np.abs(source.astype(np.int16) - decoded) * _ERROR_GAIN
         errors.append(_picture(difference.clip(0, 255).astype(np.uint8)))
-    maps = [
-        _bits_map(codec, k, symbols, plan.scenes, coded // header.patch_frames) for k in range(len(symbols))
-    ]
+    maps = [_bits_map(codec, k, symbols, plan.shots, slice_) for k in range(len(symbols))]
     return {
         "index": index,
-        "time": round(index / float(header.video.frame_rate), 3),
+        "time": round(float(header.video.times[index]), 3),
         "source": _picture(source),
         "levels": levels,
         "errors": errors,
@@ -130,16 +130,16 @@ def _frame(codec: Codec, reader: Decompressor, index: int, source: np.ndarray) -
 
 @torch.no_grad()
 def _bits_map(
-    codec: Codec, level: int, symbols: list[torch.Tensor], scenes: tuple[int, ...], slice_: int
+    codec: Codec, level: int, symbols: list[torch.Tensor], shots: tuple[int, ...], slice_: int
 ) -> np.ndarray:
     """Bits that the entropy model spends on every token of a slice ``[h, w]``, hyper symbols left out."""
-    device = codec.clips.device
+    device = codec.coder.device
     model = codec.model.level(level).entropy_model
     # A slice depends on the one before and no other.
     first = max(0, slice_ - 1)
     near = slice(first, slice_ + 1)
     parent = None if level == 0 else symbols[level - 1][near][None].to(device)
-    fresh = fresh_slices(torch.tensor([scenes], device=device))[:, near]
+    fresh = fresh_slices(torch.tensor([shots], device=device))[:, near]
     bits, _ = model(symbols[level][near][None].to(device), parent, fresh)
     result: np.ndarray = bits[0, -1].sum(-1).float().cpu().numpy()
     return result
@@ -161,8 +161,7 @@ def _picture(pixels: np.ndarray) -> str:
     context.height, context.width, _ = pixels.shape
     context.pix_fmt, context.time_base = "rgb24" if tiny else "yuvj444p", Fraction(1)
     context.options = {} if tiny else {"qmin": "2", "qmax": "2"}
-    frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-    packets = [*context.encode(frame.reformat(format=context.pix_fmt)), *context.encode(None)]
+    packets = [*context.encode(from_rgb(pixels, context.pix_fmt, _JPEG)), *context.encode(None)]
     data = b64encode(b"".join(bytes(packet) for packet in packets)).decode()
     return f"data:image/{'png' if tiny else 'jpeg'};base64,{data}"
 
@@ -182,7 +181,7 @@ def _version(quality: Any) -> dict[str, Any]:
 def _structure(header: Header) -> dict[str, Any]:
     return {
         "header": header.size_bytes,
-        "sections": [[section.length for section in level] for level in header.index],
-        "clips": [len(header.plan(clip).kept) for clip in range(header.clips)],
-        "shots": list(header.shots),
+        "sections": [list(header.index.lengths(level)) for level in range(header.num_levels)],
+        "clips": [len(header.shots.clip(clip).kept) for clip in range(header.shots.num_clips)],
+        "shots": list(header.shots.lengths),
     }

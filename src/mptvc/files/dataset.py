@@ -16,7 +16,6 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.weights import load_codec
 from mptvc.files.reader import VideoReader
 from mptvc.format.inspect import probe
-from mptvc.format.source import naming
 
 #: Files that stay open while nobody reads from them.
 _IDLE_FILES = 8
@@ -76,13 +75,13 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
         self._length = frames
         for index, path in enumerate(self.paths):
             header = probe(path).header
-            unit = header.patch_frames if tokens else 1
+            unit = header.shots.patch_frames if tokens else 1
             if frames % unit or stride % unit:
                 raise ValueError(
                     f"windows of tokens are multiples of {unit} frames, found {frames} and {stride}"
                 )
             self._length = frames // unit
-            total = header.slices if tokens else header.video.frames
+            total = header.shots.num_slices if tokens else header.video.num_frames
             starts = range(0, total - self._length + 1, stride // unit)
             self._windows += [(index, start) for start in starts]
         if not self._windows:
@@ -104,10 +103,10 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
         number, start = self._windows[index]
         file = _File(self.paths[number], self._levels, self._weights, self._device)
         stop = start + self._length
-        with _readers.lend(file) as reader, naming(file.path):
+        with _readers.lend(file) as reader:
             if self._tokens:
                 return reader.all_tokens(start, stop)
-            return torch.from_numpy(reader.frames(start, stop))
+            return torch.from_numpy(reader[start:stop])
 
 
 @dataclass(frozen=True)

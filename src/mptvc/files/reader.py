@@ -1,10 +1,8 @@
 """Random access: frames and tokens of a file by number, decoding only the clips that are needed."""
 
-from bisect import bisect_right
 from collections.abc import Iterable
 from contextlib import ExitStack
 from fractions import Fraction
-from itertools import accumulate
 from threading import RLock
 from typing import Self, overload
 
@@ -13,11 +11,11 @@ import torch
 from torch import Tensor
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.stream import Decompressor
+from mptvc.codec.decoder import Decompressor
 from mptvc.codec.weights import load_codec
 from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
-from mptvc.format.header import TIME_TOLERANCE, VideoInfo
-from mptvc.format.source import Source, open_source
+from mptvc.format.header import VideoInfo
+from mptvc.format.source import Source, naming, open_source
 from mptvc.model.config import ModelConfig
 
 
@@ -38,7 +36,7 @@ class VideoReader:
     Attributes:
         header: The file's header.
         levels: Levels that are decoded.
-        slices: Temporal slices of tokens; a slice is four frames of one shot.
+        num_slices: Temporal slices of tokens; a slice is four frames of one shot.
 
     Raises:
         FormatError: The source is damaged, or no level is complete.
@@ -63,15 +61,15 @@ class VideoReader:
         codec: Codec | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self._lock, self._codec = RLock(), codec or load_codec()
+        self._source, self._lock, self._codec = source, RLock(), codec or load_codec()
         self._kept: tuple[int, np.ndarray] | None = None
         with ExitStack() as stack:
             file, size = stack.enter_context(open_source(source))
             header = read_header(file, limits)
-            self._decompressor = Decompressor(self._codec.clips, file, size, levels=levels, header=header)
+            self._decompressor = Decompressor(self._codec.coder, file, size, levels=levels, header=header)
             self._stack = stack.pop_all()
-        self.header, self.levels, self.slices = header, self._decompressor.levels, header.slices
-        self._ticks = list(accumulate(header.video.time_steps))
+        self.header, self.levels = header, self._decompressor.levels
+        self.num_slices = header.shots.num_slices
 
     @property
     def video(self) -> VideoInfo:
@@ -86,11 +84,11 @@ class VideoReader:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Shape of all frames, (T, H, W, 3)."""
-        return self.video.frames, self.video.height, self.video.width, 3
+        return self.video.num_frames, self.video.height, self.video.width, 3
 
     def __len__(self) -> int:
         """Number of frames."""
-        return self.video.frames
+        return self.video.num_frames
 
     @overload
     def __getitem__(self, index: int) -> np.ndarray: ...
@@ -110,17 +108,6 @@ class VideoReader:
         frame: np.ndarray = self._picked([index % len(self)])[0]
         return frame
 
-    def frames(self, start: int, stop: int) -> np.ndarray:
-        """Frames from ``start`` to before ``stop``, uint8 ``[T, H, W, 3]``.
-
-        Raises:
-            IndexError: They are not all in the video.
-            FormatError: The file is damaged there.
-        """
-        if not 0 <= start <= stop <= len(self):
-            raise IndexError(f"frames {start} to {stop} of {len(self)}")
-        return self._picked(range(start, stop))
-
     def frames_at(self, times: Iterable[float | Fraction]) -> np.ndarray:
         """The frames that are shown at times in seconds from the first frame, uint8 ``[T, H, W, 3]``.
 
@@ -128,36 +115,17 @@ class VideoReader:
             IndexError: A time is before the first frame or not before the end of the last.
             FormatError: The file is damaged there.
         """
-        return self._picked([self._frame_at(time) for time in times])
-
-    def _frame_at(self, time: float | Fraction) -> int:
-        video = self.video
-        end = self.time_of(len(self) - 1) + 1 / video.frame_rate
-        if not 0 <= time < end:
-            raise IndexError(f"no frame at {float(time)} s, the video ends at {float(end):.3f} s")
-        # A float may be just below the time stamp that it stands for.
-        exact = Fraction(time) + (TIME_TOLERANCE if isinstance(time, float) else 0)
-        if not self._ticks:
-            index = int(exact * video.frame_rate)
-        else:
-            index = bisect_right(self._ticks, exact / video.time_base) - 1
-        return min(index, len(self) - 1)
-
-    def time_of(self, frame: int) -> Fraction:
-        """When a frame is shown, in seconds from the first."""
-        if not self._ticks:
-            return frame / self.video.frame_rate
-        return self._ticks[frame] * self.video.time_base
+        return self._picked([self.video.times.at(time) for time in times])
 
     def _picked(self, indexes: range | list[int]) -> np.ndarray:
         out = np.empty((len(indexes), *self.shape[1:]), dtype=np.uint8)
         by_clip: dict[int, list[int]] = {}
         for position, frame in enumerate(indexes):
-            by_clip.setdefault(self.header.clip_at(frame), []).append(position)
+            by_clip.setdefault(self.header.shots.clip_at(frame), []).append(position)
         for clip, positions in by_clip.items():
-            with self._lock:
+            with self._lock, naming(self._source):
                 frames = self._decoded(clip)
-            first = self.header.plan(clip).frames[0]
+            first = self.header.shots.clip(clip).frames[0]
             out[positions] = frames[[indexes[position] - first for position in positions]]
         return out
 
@@ -182,26 +150,29 @@ class VideoReader:
         """
         if not 0 <= level < self.levels:
             raise ValueError(f"level is 0 to {self.levels - 1}, found {level}")
-        return self._tokens([level], start, self.slices if stop is None else stop)[0]
+        return self._tokens([level], start, self.num_slices if stop is None else stop)[0]
 
     def all_tokens(self, start: int = 0, stop: int | None = None) -> tuple[Tensor, ...]:
         """Tokens of every decoded level, each packet decoded once; arguments as for `tokens`."""
-        return self._tokens(list(range(self.levels)), start, self.slices if stop is None else stop)
+        return self._tokens(list(range(self.levels)), start, self.num_slices if stop is None else stop)
 
     def _tokens(self, levels: list[int], start: int, stop: int) -> tuple[Tensor, ...]:
-        if not 0 <= start <= stop <= self.slices:
-            raise IndexError(f"slices {start} to {stop} of {self.slices}")
-        per_clip, fsqs = self.header.clip_slices, [self._codec.model.level(level).fsq for level in levels]
+        if not 0 <= start <= stop <= self.num_slices:
+            raise IndexError(f"slices {start} to {stop} of {self.num_slices}")
+        per_clip, fsqs = (
+            self.header.shots.clip_slices,
+            [self._codec.model.level(level).fsq for level in levels],
+        )
         parts = [
-            [torch.empty(0, *self.header.grid(level), len(fsq.halves), dtype=torch.uint8)]
+            [torch.empty(0, *self.header.geometry.grid(level), len(fsq.halves), dtype=torch.uint8)]
             for level, fsq in zip(levels, fsqs, strict=True)
         ]
         for clip in range(start // per_clip, -(-stop // per_clip)) if start < stop else ():
-            with self._lock:
+            with self._lock, naming(self._source):
                 symbols = self._decompressor.symbols(clip, max(levels) + 1)
             mine = slice(max(0, start - clip * per_clip), stop - clip * per_clip)
             for level, fsq, found in zip(levels, fsqs, parts, strict=True):
-                found.append(fsq.to_symbols(symbols[level][mine].to(self._codec.clips.device)).cpu())
+                found.append(fsq.to_symbols(symbols[level][mine].to(self._codec.coder.device)).cpu())
         return tuple(torch.cat(found) for found in parts)
 
     def close(self) -> None:

@@ -9,24 +9,24 @@ are zero), so that a training job needs this file alone.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
+from torch import Tensor
 
 from mptvc.codec.codec import Codec, Tokens
 from mptvc.codec.weights import load_codec
 from mptvc.errors import FormatError, MptError
 from mptvc.files.reader import VideoReader
-from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header, read_side, write_header
-from mptvc.format.header import Header, Section, Side
+from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header, write_header
+from mptvc.format.header import Header
+from mptvc.format.sections import open_side
 from mptvc.format.source import Source, open_source
 from mptvc.format.target import atomic_output, refuse_same
 
@@ -39,16 +39,18 @@ def export_tokens(
     codec: Codec | None = None,
     force: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Header:
     """Write the tokens of an ``.mpt`` file, or of a prefix of one, to a safetensors file.
 
     Args:
-        source: Path, bytes or a binary file object.
+        source: Path, ``http(s)://`` address, bytes or a binary file object.
         target: Path of the safetensors file; all tokens are in memory at once.
         levels: Levels to export; by default all that are complete.
         codec: Codec with the file's weights; by default one with the packaged weights.
         force: Replace an existing target.
         limits: What to accept.
+        progress: Called after each clip with the clips done and all of them.
 
     Raises:
         FormatError: The source is damaged, or no level is complete.
@@ -59,7 +61,7 @@ def export_tokens(
     Example:
         >>> import mptvc
         >>> header = mptvc.export_tokens("out.mpt", "out.safetensors")
-        >>> header.grid(0)
+        >>> header.geometry.grid(0)
         (9, 16)
     """
     refuse_same(source, target)
@@ -67,10 +69,10 @@ def export_tokens(
         open_source(source) as (file, _),
         VideoReader(file, levels=levels, codec=codec, limits=limits) as reader,
     ):
-        tensors = {f"level.{k}": level.numpy() for k, level in enumerate(reader.all_tokens())}
-        tensors["header"] = np.frombuffer(_header_alone(reader.header), np.uint8)
-        if (side := read_side(file, reader.header)) is not None:
-            tensors["side"] = np.frombuffer(side, np.uint8)
+        tensors = {f"level.{k}": level.numpy() for k, level in enumerate(_all_tokens(reader, progress))}
+        tensors["header"] = np.frombuffer(write_header(reader.header), np.uint8)
+        if (side := open_side(file, reader.header)) is not None:
+            tensors["side"] = np.frombuffer(side.read(), np.uint8)
         values = [list(level.values) for level in reader.config.levels[: reader.levels]]
         gains = [list(level) for level in reader.header.gains[: reader.levels]]
         metadata = {"format": "mptvc tokens 1", "values": json.dumps(values), "gains": json.dumps(gains)}
@@ -86,6 +88,7 @@ def import_tokens(
     codec: Codec | None = None,
     force: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Header:
     """Write an ``.mpt`` file that decodes to the tokens of a safetensors file.
 
@@ -95,6 +98,7 @@ def import_tokens(
         codec: Codec with the weights of the tokens; by default one with the packaged weights.
         force: Replace an existing target.
         limits: What to accept.
+        progress: Called after each clip with the clips done and all of them.
 
     Raises:
         FormatError: The source holds no tokens, or not those of all levels.
@@ -112,24 +116,27 @@ def import_tokens(
     refuse_same(source, target)
     tensors = _read_tensors(Path(source))
     header = read_header(BytesIO(tensors["header"].tobytes()), limits)
-    missing = [k for k in range(header.levels) if f"level.{k}" not in tensors]
+    missing = [k for k in range(header.num_levels) if f"level.{k}" not in tensors]
     if missing:
         raise FormatError(f"{source}: the tokens of level {missing[0]} are missing")
-    levels = tuple(torch.from_numpy(tensors[f"level.{k}"].copy()) for k in range(header.levels))
-    data = (codec or load_codec()).pack(Tokens(levels, header))
-    body, packed = BytesIO(data), read_header(BytesIO(data), limits)
-    body.seek(packed.size_bytes)
-    side = tensors["side"].tobytes() if header.side is not None and "side" in tensors else b""
-    if header.side is not None and side:
-        packed = replace(packed, side=Side(Section(len(side), crc32(side)), header.side.lead_s))
+    levels = tuple(torch.from_numpy(tensors[f"level.{k}"].copy()) for k in range(header.num_levels))
+    tokens, lead_s = Tokens(levels, header), 0
+    side = None
+    if header.side is not None and "side" in tensors:
+        side, lead_s = BytesIO(tensors["side"].tobytes()), header.side.lead_s
     with atomic_output(Path(target), force=force) as out:
-        out.write(write_header(packed) + side + body.read())
-    return packed
+        return (codec or load_codec()).pack_into(tokens, out, side, lead_s, progress=progress)
 
 
-def _header_alone(header: Header) -> bytes:
-    """The header's bytes, without chunks that this release does not know."""
-    return write_header(replace(header, extra_bytes=0))
+def _all_tokens(reader: VideoReader, progress: Callable[[int, int], None] | None) -> list[Tensor]:
+    """Tokens of every level, clip by clip."""
+    clips, shots = [], reader.header.shots
+    for clip in range(shots.num_clips):
+        slices = shots.slices(clip)
+        clips.append(reader.all_tokens(slices.start, slices.stop))
+        if progress is not None:
+            progress(clip + 1, shots.num_clips)
+    return [torch.cat(level) for level in zip(*clips, strict=True)]
 
 
 def _read_tensors(path: Path) -> Mapping[str, np.ndarray]:

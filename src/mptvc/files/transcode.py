@@ -3,22 +3,25 @@
 import hashlib
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from mptvc.codec.codec import Codec
+from mptvc.codec.decoder import Decompressor
+from mptvc.codec.encoder import Compressor
 from mptvc.codec.rate import DEFAULT_RATE, Rate
-from mptvc.codec.stream import Compressor, Decompressor
 from mptvc.codec.weights import load_codec
 from mptvc.errors import FormatError, MptError
-from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header, read_side
-from mptvc.format.header import TIME_TOLERANCE, Header, VideoInfo, availability, prefix_name
+from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
+from mptvc.format.chunks import time_bytes
+from mptvc.format.header import Header, VideoInfo, availability, prefix_name
+from mptvc.format.sections import open_side
 from mptvc.format.source import Source, open_source, seekable
 from mptvc.format.target import open_target, refuse_existing, refuse_same
-from mptvc.video.cuts import SCENE_THRESHOLD
+from mptvc.video.cuts import SHOT_THRESHOLD
 from mptvc.video.raw import RawVideo
 from mptvc.video.sink import OutputOptions, VideoSink
 from mptvc.video.sound import SidePlayer
@@ -66,7 +69,7 @@ def encode_file(
     *,
     codec: Codec | None = None,
     rate: Rate = DEFAULT_RATE,
-    scene_threshold: float | None = SCENE_THRESHOLD,
+    shot_threshold: float | None = SHOT_THRESHOLD,
     start: float = 0.0,
     duration: float | None = None,
     force_8bit: bool = False,
@@ -83,7 +86,7 @@ def encode_file(
         target: Path or binary file object of the result.
         codec: Codec to use; by default one with the packaged weights.
         rate: How finely to quantize, or how many bits to use.
-        scene_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
+        shot_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
         start: Seconds of the source to skip.
         duration: Seconds to encode; None for all.
         force_8bit: Round video of more than 8 bits instead of refusing it.
@@ -101,7 +104,7 @@ def encode_file(
     Example:
         >>> import mptvc
         >>> report = mptvc.encode_file("in.mp4", "coded.mpt", duration=0.5)
-        >>> report.header.video.frames, report.warnings
+        >>> report.header.video.num_frames, report.warnings
         (12, ())
     """
     if isinstance(target, str | Path):
@@ -115,7 +118,7 @@ def encode_file(
         video = stack.enter_context(
             VideoSource(
                 source,
-                scene_threshold=scene_threshold,
+                shot_threshold=shot_threshold,
                 start=start,
                 duration=duration,
                 force_8bit=force_8bit,
@@ -124,30 +127,31 @@ def encode_file(
                 strict=strict,
             )
         )
-        with Compressor((codec or load_codec()).clips, rate) as compressor:
-            for count, frame in enumerate(video.frames(), start=1):
+        with Compressor((codec or load_codec()).coder, rate) as compressor:
+            frames = video.frames()
+            for count, frame in enumerate(frames, start=1):
                 compressor.add(frame.pixels, is_cut=frame.is_cut)
                 if progress is not None:
-                    progress(count, max(count, video.info.frames))
-            side = video.side()
+                    progress(count, max(count, video.info.expected_frames))
+            outcome = frames.outcome()
             with open_target(target, force=force) as out:
-                if side is None:
-                    header = compressor.finish(video.info, out)
+                if outcome.side is None:
+                    header = compressor.finish(outcome.video, out)
                 else:
-                    header = compressor.finish(video.info, out, side.file, side.lead_s)
+                    header = compressor.finish(outcome.video, out, outcome.side.file, outcome.side.lead_s)
                 exceeded = _exceeded(header, rate)
                 if exceeded and strict:
-                    raise MptError(f"{exceeded[0]}; --strict refuses that")
+                    raise MptError(f"{exceeded[0]}; strict=True refuses that")
         if progress is not None:
-            progress(header.video.frames, header.video.frames)
-        return EncodeReport(header, (*video.warnings, *exceeded))
+            progress(header.video.num_frames, header.video.num_frames)
+        return EncodeReport(header, (*outcome.warnings, *exceeded))
 
 
 def _exceeded(header: Header, rate: Rate) -> list[str]:
     """For each prefix that takes more bits than the rate allows, a warning."""
-    pixels = header.video.width * header.video.height * header.video.frames
-    stamps = 8 + 4 * header.video.frames if header.video.time_steps else 0
-    taken = [8 * (header.picture_bytes(k + 1) - stamps) / pixels for k in range(header.levels)]
+    stamps = time_bytes(header.video)
+    pixels = header.video.num_pixels
+    taken = [8 * (header.picture_bytes(k + 1) - stamps) / pixels for k in range(header.num_levels)]
     return [
         f"{prefix_name(k + 1)}: {bpp:.4g} bits per pixel, more than {most:g}: "
         "the coarsest quantization was not enough"
@@ -176,7 +180,7 @@ def decode_file(
     """Decode an ``.mpt`` file, or a prefix of one, to a video file.
 
     Args:
-        source: Path, bytes or a binary file object.
+        source: Path, ``http(s)://`` address, bytes or a binary file object.
         target: Path, or a binary file object for y4m and mkv.
         codec: Codec with the file's weights; by default one with the packaged weights.
         levels: Levels to decode; by default all that are complete.
@@ -204,16 +208,16 @@ def decode_file(
         >>> import mptvc
         >>> options = mptvc.OutputOptions(codec="ffv1")
         >>> report = mptvc.decode_file("out.mpt", "part.mkv", levels=1, duration=0.2, output=options)
-        >>> report.video.frames, report.levels, report.complete
+        >>> report.video.num_frames, report.levels, report.complete
         (5, 1, False)
     """
     if isinstance(target, str | Path):
         refuse_same(source, target)
         target = Path(target)
     with open_source(source) as (file, size):
-        header, clips = read_header(file, limits), (codec or load_codec()).clips
+        header, coder = read_header(file, limits), (codec or load_codec()).coder
         reader = Decompressor(
-            clips,
+            coder,
             file,
             size,
             levels=levels,
@@ -222,10 +226,12 @@ def decode_file(
             header=header,
         )
         there = availability(header, size)
-        arrived = header.video.frames if there.levels else header.plan(there.clips).frames[0]
+        arrived = header.video.num_frames if there.levels else header.shots.clip(there.clips).frames[0]
         first, last = _frame_range(header.video, arrived, start, duration)
-        height, width = clips.picture_size(header, header.levels if source_size else reader.levels)
-        info = _excerpt(header.video, first, last, height, width)
+        height, width = coder.picture_size(
+            header.geometry, header.num_levels if source_size else reader.levels
+        )
+        info = header.video.excerpt(first, last, width, height)
         damage: list[FormatError] = []
         with ExitStack() as stack:
             side = _side_player(file, header, first, last, damage if best_effort else None) if sound else None
@@ -235,9 +241,9 @@ def decode_file(
                 VideoSink(target, info, output or OutputOptions(), side=side, force=force)
             )
             previous = np.full((height, width, 3), 127, np.uint8)
-            for clip in range(header.clip_at(first), header.clip_at(last - 1) + 1):
+            for clip in range(header.shots.clip_at(first), header.shots.clip_at(last - 1) + 1):
                 frames = reader.frames(clip, source_size=source_size)
-                shown = header.plan(clip)
+                shown = header.shots.clip(clip)
                 if (0, clip) in reader.damage:
                     frames = np.broadcast_to(previous, (len(shown.kept), height, width, 3))
                 at = shown.frames[0]
@@ -247,21 +253,9 @@ def decode_file(
                 if progress is not None:
                     progress(min(last, at + len(frames)) - first, last - first)
     damage += reader.damage.values()
-    complete = min(reader.levels, there.levels) == header.levels and not damage
+    complete = min(reader.levels, there.levels) == header.num_levels and not damage
     warnings = () if side is None else tuple(side.warnings)
     return DecodeReport(info, reader.levels, complete, tuple(damage), warnings)
-
-
-def _excerpt(video: VideoInfo, first: int, last: int, height: int, width: int) -> VideoInfo:
-    """Describe the frames from ``first`` to before ``last`` at another size."""
-    steps = video.time_steps[first:last]
-    return replace(
-        video,
-        width=width,
-        height=height,
-        frames=last - first,
-        time_steps=(0, *steps[1:]) if steps else (),
-    )
 
 
 def _side_player(
@@ -269,17 +263,17 @@ def _side_player(
 ) -> SidePlayer | None:
     """The sound of some frames; None where there is none, or it is damaged and ``damage`` takes that."""
     try:
-        data = read_side(file, header)
+        section = open_side(file, header)
     except FormatError as error:
         if damage is None:
             raise
         damage.append(error)
         return None
-    if data is None or header.side is None:
+    if section is None or header.side is None:
         return None
-    start = header.video.time_of(first)
-    end = None if last == header.video.frames else header.video.time_of(last)
-    return SidePlayer(data, header.side.lead_s, start, end, trimmed=first > 0)
+    start = header.video.times[first]
+    end = None if last == header.video.num_frames else header.video.times[last]
+    return SidePlayer(section, header.side.lead_s, start, end, trimmed=first > 0)
 
 
 def symbol_digests(
@@ -306,15 +300,15 @@ def symbol_digests(
     """
     codec = codec or load_codec()
     with open_source(source) as (file, size):
-        reader = Decompressor(codec.clips, file, size, header=read_header(file, limits))
+        reader = Decompressor(codec.coder, file, size, header=read_header(file, limits))
         hashers = [hashlib.sha256() for _ in range(reader.levels)]
-        for clip in range(reader.header.clips):
+        for clip in range(reader.header.shots.num_clips):
             for level, symbols in enumerate(reader.symbols(clip)):
                 fsq = codec.model.level(level).fsq
-                counted = fsq.to_symbols(symbols.to(codec.clips.device)).cpu().numpy()
+                counted = fsq.to_symbols(symbols.to(codec.coder.device)).cpu().numpy()
                 hashers[level].update(np.ascontiguousarray(counted).tobytes())
             if progress is not None:
-                progress(clip + 1, reader.header.clips)
+                progress(clip + 1, reader.header.shots.num_clips)
         return [hasher.hexdigest() for hasher in hashers]
 
 
@@ -329,13 +323,9 @@ def _enlarged(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _frame_range(video: VideoInfo, arrived: int, start: float, duration: float | None) -> tuple[int, int]:
     """First frame and the frame after the last that are shown in the chosen time, of those arrived."""
-    times = np.cumsum(video.time_steps) * float(video.time_base) if video.time_steps else None
-    if times is None:
-        times = np.arange(video.frames) / float(video.frame_rate)
-    times = times[:arrived]
     end = float("inf") if duration is None else start + duration
-    chosen = np.flatnonzero((times >= start - TIME_TOLERANCE) & (times < end - TIME_TOLERANCE))
-    if len(chosen) == 0:
+    first, last = (min(video.times.from_time(time), arrived) for time in (start, end))
+    if first >= last:
         span = f"from {start} s on" if duration is None else f"between {start} s and {end} s"
-        raise ValueError(f"no frame {span}; the last is at {times[-1]:.3f} s")
-    return int(chosen[0]), int(chosen[-1]) + 1
+        raise ValueError(f"no frame {span}; the last is at {float(video.times[arrived - 1]):.3f} s")
+    return first, last

@@ -14,12 +14,12 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from mptvc.codec.codec import Codec
+from mptvc.codec.encoder import Compressor, checked_rate, describe
 from mptvc.codec.rate import DEFAULT_RATE, Rate
-from mptvc.codec.stream import Compressor, checked_rate, describe
 from mptvc.codec.weights import load_codec
 from mptvc.format.header import MAX_RATIO, Header, VideoInfo
 from mptvc.format.target import open_target, refuse_existing
-from mptvc.video.cuts import SCENE_THRESHOLD, CutDetector, checked_threshold
+from mptvc.video.cuts import SHOT_THRESHOLD, CutDetector, checked_threshold
 
 #: Unit of time stamps that a caller gives; exact for all usual frame rates.
 TIME_BASE = Fraction(1, 90000)
@@ -39,7 +39,7 @@ class VideoWriter:
         frame_rate: Frames a second, where frames have no times of their own.
         codec: Codec to use; by default one with the packaged weights.
         rate: How finely to quantize, or how many bits to use.
-        scene_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
+        shot_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
         force: Replace an existing target.
 
     Attributes:
@@ -55,7 +55,7 @@ class VideoWriter:
         >>> with mptvc.VideoWriter(out, frame_rate=30) as writer:
         ...     for level in range(5):
         ...         writer.add(np.full((48, 64, 3), 40 * level, dtype=np.uint8))
-        >>> mptvc.probe(out.getvalue()).header.video.frames
+        >>> mptvc.probe(out.getvalue()).header.video.num_frames
         5
     """
 
@@ -66,15 +66,15 @@ class VideoWriter:
         frame_rate: Fraction | float = Fraction(25),
         codec: Codec | None = None,
         rate: Rate = DEFAULT_RATE,
-        scene_threshold: float | None = SCENE_THRESHOLD,
+        shot_threshold: float | None = SHOT_THRESHOLD,
         force: bool = False,
     ) -> None:
         if isinstance(target, str | Path):
             refuse_existing(Path(target), force)
         self._target, self._force = target, force
         self._frame_rate = checked_rate(frame_rate)
-        self._detector = CutDetector(checked_threshold(scene_threshold))
-        self._compressor = Compressor((codec or load_codec()).clips, rate)
+        self._detector = CutDetector(checked_threshold(shot_threshold))
+        self._compressor = Compressor((codec or load_codec()).coder, rate)
         self._video: VideoInfo | None = None
         self._times: list[Fraction] = []
         self._count = 0
@@ -140,12 +140,12 @@ class VideoWriter:
 
     def _timed(self, video: VideoInfo) -> VideoInfo:
         if not self._times:
-            return replace(video, frames=self._count)
+            return replace(video, num_frames=self._count)
         gap = max((b - a for a, b in pairwise(self._times)), default=0)
         base = TIME_BASE * (1 + int(gap / TIME_BASE / MAX_RATIO))  # coarser where a gap would not fit
         ticks = [round((time - self._times[0]) / base) for time in self._times]
         steps = (0, *(b - a for a, b in pairwise(ticks)))
-        return replace(video, frames=self._count).with_times(base, steps)
+        return replace(video, num_frames=self._count).with_times(base, steps)
 
     def close(self) -> None:
         """Drop what is not written; the ``with`` block does this."""

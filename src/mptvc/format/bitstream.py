@@ -64,31 +64,39 @@ preview has its sound. A reader MUST check its CRC-32 before it hands it to a de
 reader MUST check its CRC-32 before decoding and MUST report words left over after it.
 """
 
-import os
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from mptvc.errors import (
-    CorruptPacketError,
-    FormatError,
-    LimitExceededError,
-    NotMptError,
-    UnsupportedVersionError,
+from mptvc.errors import FormatError, LimitExceededError, NotMptError, UnsupportedVersionError
+from mptvc.format.chunks import (
+    CHUNK,
+    CHUNKS,
+    GAIN,
+    INDX,
+    SHOT,
+    SIDE,
+    TILE,
+    TIME,
+    Chunk,
+    clip_bytes,
+    common_bytes,
+    tile_grids,
 )
 from mptvc.format.gain import MAX_GAIN
-from mptvc.format.geometry import TileGrid
-from mptvc.format.header import Colour, Header, Section, Side, VideoInfo
+from mptvc.format.geometry import Geometry, Shots
+from mptvc.format.header import Colour, Header, Index, Layout, Section, Side, VideoInfo
+from mptvc.format.rules import check_header, check_shots, check_size, require
 
 MAGIC = b"\x89MPT\r\n\x1a\n"
 VERSION = 1
 #: Bytes needed to learn the header's length.
 PREAMBLE = 16
 MAX_HEADER = 2**26
-MAX_SIDE = 2**16
 
 
 @dataclass(frozen=True)
@@ -111,63 +119,113 @@ class Limits:
         """
         if pixels > self.max_pixels:
             raise LimitExceededError(
-                f"{pixels} pixels a frame, the limit is {self.max_pixels}: raise it with --max-pixels"
+                f"{pixels} pixels a frame, the limit is {self.max_pixels}: raise max_pixels="
             )
         if frames > self.max_frames:
-            raise LimitExceededError(
-                f"{frames} frames, the limit is {self.max_frames}: raise it with --max-frames"
-            )
+            raise LimitExceededError(f"{frames} frames, the limit is {self.max_frames}: raise max_frames=")
 
 
 DEFAULT_LIMITS = Limits()
 
+
+class _Fixed(NamedTuple):
+    """The fixed fields, as they stand in the file."""
+
+    magic: bytes
+    version: int
+    reserved: int
+    length: int
+    width: int
+    height: int
+    num_frames: int
+    time_base_n: int
+    time_base_d: int
+    frame_rate_n: int
+    frame_rate_d: int
+    aspect_n: int
+    aspect_d: int
+    rotation: int
+    primaries: int
+    transfer: int
+    matrix: int
+    range: int
+    num_levels: int
+    patch_frames: int
+    patch_size: int
+    reserved_too: int
+    clip_frames: int
+    entropy_id: bytes
+    weights_id: bytes
+
+
 _FIXED = struct.Struct("<8sHHIIIQIIIIIIHBBBBBBBBH32s32s")
-_CHUNK = struct.Struct("<4sI")
-_TILE = struct.Struct("<HHH")
-_ENTRY = struct.Struct("<II")
-_SIDE = struct.Struct("<III")
+_CRC = struct.Struct("<I")
+#: So that millions of gains are references to a few integers.
+_GAINS = {gain: gain for gain in range(-MAX_GAIN, MAX_GAIN + 1)}
+
+
+# Writing
+
+
+def make_header(layout: Layout, index: Index, side: Side | None = None) -> Header:
+    """The header of a file with these sections.
+
+    Raises:
+        FormatError: No header can say this.
+        LimitExceededError: It is longer than a header may be.
+    """
+    parts = {part.name: getattr(layout, part.name) for part in fields(Layout)}
+    header = Header(**parts, index=index, side=side)
+    return replace(header, size_bytes=len(write_header(header)))
 
 
 def write_header(header: Header) -> bytes:
-    """The header's bytes."""
-    video = header.video
-    chunks = _chunk(b"SHOT", struct.pack(f"<{len(header.shots)}I", *header.shots))
-    chunks += _chunk(b"TILE", b"".join(_TILE.pack(t.rows, t.columns, t.margin) for t in header.tiles))
-    entries = (_ENTRY.pack(s.length, s.crc) for level in header.index for s in level)
-    chunks += _chunk(b"INDX", b"".join(entries))
-    if header.side is not None:
-        side = header.side
-        chunks += _chunk(b"SIDE", _SIDE.pack(side.section.length, side.section.crc, side.lead_s))
-    if header.gains:
-        gains = [gain for level in header.gains for gain in level]
-        chunks += _chunk(b"GAIN", struct.pack(f"<{len(gains)}b", *gains))
-    if video.time_steps:
-        chunks += _chunk(b"time", struct.pack(f"<{video.frames}I", *video.time_steps))
-    fixed = _FIXED.pack(
+    """The header's bytes.
+
+    Raises:
+        FormatError: No header can say this.
+        LimitExceededError: It is longer than a header may be.
+    """
+    check_header(header)
+    chunks = b"".join(chunk.pack(header) for chunk in CHUNKS)
+    length = _FIXED.size + len(chunks) + _CRC.size
+    if length > MAX_HEADER:
+        raise LimitExceededError(
+            f"the header takes {length} bytes, the limit is {MAX_HEADER}: split the video"
+        )
+    data = _FIXED.pack(*_fixed(header, length)) + chunks
+    return data + _CRC.pack(zlib.crc32(data))
+
+
+def header_share(num_levels: int, num_shots: int, *, is_first: bool) -> int:
+    """Bytes of the header for a clip in which so many shots start; what is for all counts for the first.
+
+    Without sound and time stamps.
+    """
+    common = _FIXED.size + common_bytes(num_levels) + _CRC.size
+    return clip_bytes(num_levels, num_shots) + (common if is_first else 0)
+
+
+def _fixed(header: Header, length: int) -> _Fixed:
+    video, colour = header.video, header.video.colour
+    return _Fixed(
         MAGIC,
         VERSION,
         0,
-        _FIXED.size + len(chunks) + 4,
-        video.width,
-        video.height,
-        video.frames,
-        *(video.time_base.numerator, video.time_base.denominator),
-        *(video.frame_rate.numerator, video.frame_rate.denominator),
-        *(video.pixel_aspect.numerator, video.pixel_aspect.denominator),
+        length,
+        *(video.width, video.height, video.num_frames),
+        *video.time_base.as_integer_ratio(),
+        *video.frame_rate.as_integer_ratio(),
+        *video.pixel_aspect.as_integer_ratio(),
         video.rotation,
-        *(video.colour.primaries, video.colour.transfer),
-        *(video.colour.matrix, video.colour.range),
-        *(header.levels, header.patch_frames, header.patch_size, 0),
-        header.clip_frames,
-        header.entropy_id,
-        header.weights_id,
+        *(colour.primaries, colour.transfer, colour.matrix, colour.range),
+        *(header.num_levels, header.shots.patch_frames, header.geometry.patch_size, 0),
+        header.shots.clip_frames,
+        *(header.entropy_id, header.weights_id),
     )
-    data = fixed + chunks
-    return data + struct.pack("<I", zlib.crc32(data))
 
 
-def _chunk(kind: bytes, payload: bytes) -> bytes:
-    return _CHUNK.pack(kind, len(payload)) + payload
+# Reading
 
 
 def header_length(preamble: bytes) -> int:
@@ -187,7 +245,7 @@ def header_length(preamble: bytes) -> int:
         raise UnsupportedVersionError(version, (VERSION,))
     if reserved:
         raise FormatError("a reserved field is not zero; install a newer mptvc", offset=10)
-    if not _FIXED.size + 4 <= length <= MAX_HEADER:
+    if not _FIXED.size + _CRC.size <= length <= MAX_HEADER:
         raise FormatError(f"header length {length} is out of bounds", offset=12)
     return int(length)
 
@@ -210,154 +268,74 @@ def read_header(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Header:
     data = preamble + file.read(length - PREAMBLE)
     if len(data) < length:
         raise FormatError(f"the file ends inside its header: {len(data)} of {length} bytes", offset=len(data))
-    if zlib.crc32(data[:-4]) != struct.unpack_from("<I", data, length - 4)[0]:
-        raise FormatError("the header is damaged: its checksum is wrong", offset=length - 4)
-    return _parse(data[:-4], limits)
+    checked = memoryview(data)[: -_CRC.size]
+    if zlib.crc32(checked) != _CRC.unpack_from(data, len(checked))[0]:
+        raise FormatError("the header is damaged: its checksum is wrong", offset=len(checked))
+    fixed = _Fixed._make(_FIXED.unpack_from(data))
+    check_size(fixed.width, fixed.height, fixed.num_frames)
+    limits.check(fixed.width * fixed.height, fixed.num_frames)
+    header = _header(fixed, {chunk: chunk.unpack(payload, at) for chunk, payload, at in _chunks(checked)})
+    check_header(header)
+    return header
 
 
-def _parse(data: bytes, limits: Limits) -> Header:
-    (
-        _, _, _, _, width, height, frames, base_n, base_d, rate_n, rate_d, aspect_n, aspect_d,
-        rotation, primaries, transfer, matrix, range_, levels, patch_frames, patch_size, reserved,
-        clip_frames, entropy_id, weights_id,
-    ) = _FIXED.unpack_from(data)  # fmt: skip
-    _require(1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE, f"size {width}x{height}", 16)
-    _require(1 <= frames < 2**32, f"{frames} frames", 24)
-    limits.check(width * height, frames)
-    _require(min(base_n, base_d, rate_n, rate_d, aspect_n, aspect_d) > 0, "a zero ratio", 32)
-    _require(rotation in (0, 90, 180, 270), f"rotation {rotation}", 56)
-    _require(range_ <= 2, f"colour range {range_}", 61)
-    _require(1 <= levels <= 8, f"{levels} levels", 62)
-    _require(1 <= patch_frames <= 16, f"{patch_frames} frames in a patch", 63)
-    _require(patch_size in (2, 4, 8, 16), f"patch size {patch_size}", 64)
-    _require(reserved == 0, "a reserved field", 65)
-    _require(
-        patch_frames <= clip_frames <= 256 and clip_frames % patch_frames == 0,
-        f"{clip_frames} frames in a clip",
-        66,
-    )
-    chunks = dict(_chunks(data))
-    shots = _integers(chunks, b"SHOT")
-    _require(min(shots, default=0) > 0 and sum(shots) == frames, "the shots", _FIXED.size)
-    tiles = _integers(chunks, b"TILE", "H")
-    _require(len(tiles) == 3 * levels, "the tile grids", _FIXED.size)
-    entries = _integers(chunks, b"INDX")
-    steps = _integers(chunks, b"time") if b"time" in chunks else ()
-    timed = len(steps) == frames and steps[0] == 0
-    _require(b"time" not in chunks or timed, "the time stamps", _FIXED.size)
-    side = _integers(chunks, b"SIDE") if b"SIDE" in chunks else ()
-    _require(b"SIDE" not in chunks or len(side) == 3, "the side section", _FIXED.size)
-    slices = sum(-(-n // patch_frames) for n in shots)
-    clips = -(-slices * patch_frames // clip_frames)
-    _require(len(entries) == 2 * levels * clips, "the index", _FIXED.size)
-    _require(len(chunks.get(b"GAIN", b"")) in (0, levels * clips), "the gains", _FIXED.size)
-    gains = _integers(chunks, b"GAIN", "b") if b"GAIN" in chunks else ()
-    _require(b"GAIN" not in chunks or any(gains), "the gains", _FIXED.size)
-    _require(all(abs(gain) <= MAX_GAIN for gain in gains), "a gain", _FIXED.size)
-    sections = [Section(*entries[i : i + 2]) for i in range(0, len(entries), 2)]
-    header = Header(
-        video=VideoInfo(
-            width=width,
-            height=height,
-            frames=frames,
-            frame_rate=Fraction(rate_n, rate_d),
-            time_base=Fraction(base_n, base_d),
-            time_steps=steps,
-            pixel_aspect=Fraction(aspect_n, aspect_d),
-            rotation=rotation,
-            colour=Colour(primaries, transfer, matrix, range_),
-        ),
-        shots=shots,
-        patch_frames=patch_frames,
-        patch_size=patch_size,
-        clip_frames=clip_frames,
-        tiles=tuple(TileGrid(*tiles[i : i + 3]) for i in range(0, len(tiles), 3)),
-        entropy_id=entropy_id,
-        weights_id=weights_id,
-        index=tuple(tuple(sections[k * clips : (k + 1) * clips]) for k in range(levels)),
-        side=Side(Section(*side[:2]), side[2]) if side else None,
-        gains=tuple(gains[k * clips : (k + 1) * clips] for k in range(levels)) if gains else (),
-    )
-    for level, grid in enumerate(header.tiles):
-        _require_tiles(grid, header.grid(level))
-    return replace(header, extra_bytes=len(data) + 4 - header.size_bytes)
-
-
-def _require(condition: bool, what: str, offset: int) -> None:
-    if not condition:
-        raise FormatError(f"the header is inconsistent: {what}", offset=offset)
-
-
-def _require_tiles(grid: TileGrid, tokens: tuple[int, int]) -> None:
-    fits = all(
-        count == 1 or (count >= 1 and size // count >= grid.margin >= 1)
-        for count, size in zip((grid.rows, grid.columns), tokens, strict=True)
-    )
-    _require(fits and grid.margin <= 256, f"tile grid {grid.rows}x{grid.columns}", _FIXED.size)
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Types and payloads of the known chunks, in order."""
-    known = (b"SHOT", b"TILE", b"INDX", b"SIDE", b"GAIN", b"time")
+def _chunks(data: memoryview) -> Iterator[tuple[Chunk, memoryview, int]]:
+    """The known chunks, their payloads and where these start, in order."""
+    known = {chunk.kind: number for number, chunk in enumerate(CHUNKS)}
     at, newest = _FIXED.size, -1
     while at < len(data):
-        _require(at + _CHUNK.size <= len(data), "a chunk is cut", at)
-        kind, length = _CHUNK.unpack_from(data, at)
-        end = at + _CHUNK.size + length
-        _require(kind.isalpha() and end <= len(data), "a chunk is malformed", at)
+        require(at + CHUNK.size <= len(data), "a chunk is cut", at)
+        kind, length = CHUNK.unpack_from(data, at)
+        start = at + CHUNK.size
+        require(kind.isalpha() and start + length <= len(data), "a chunk is malformed", at)
         if kind in known:
-            _require(known.index(kind) > newest, "chunks out of order", at)
-            newest = known.index(kind)
-            yield kind, data[at + _CHUNK.size : end]
+            require(known[kind] > newest, "chunks out of order", at)
+            newest = known[kind]
+            yield CHUNKS[newest], data[start : start + length], start
         elif kind[:1].isupper():
             raise FormatError(f"the file needs the feature {kind.decode()}: install a newer mptvc", offset=at)
-        at = end
+        at = start + length
 
 
-def _integers(chunks: dict[bytes, bytes], kind: bytes, code: str = "I") -> tuple[int, ...]:
-    payload, size = chunks.get(kind), struct.calcsize(code)
-    if payload is None:
-        raise FormatError(f"the header has no {kind.decode()} chunk", offset=_FIXED.size)
-    _require(len(payload) % size == 0, f"length of the {kind.decode()} chunk", _FIXED.size)
-    return struct.unpack(f"<{len(payload) // size}{code}", payload)
+def _header(fixed: _Fixed, chunks: Mapping[Chunk, "array[int]"]) -> Header:
+    """A header of its fixed fields and chunks; what can be built from them is not yet checked."""
+    for chunk in CHUNKS:
+        require(chunk in chunks or not chunk.is_needed, f"there is no {chunk.name} chunk", _FIXED.size)
+    numerators = (fixed.time_base_n, fixed.frame_rate_n, fixed.aspect_n)
+    denominators = (fixed.time_base_d, fixed.frame_rate_d, fixed.aspect_d)
+    require(min(numerators + denominators) > 0, "a zero ratio", 32)
+    require(fixed.reserved_too == 0, "a reserved field", 65)
+    require(1 <= fixed.num_levels <= 8, f"{fixed.num_levels} levels", 62)
+    require(len(chunks[TILE]) == 3 * fixed.num_levels, "the tile grids", _FIXED.size)
+    shots = Shots(tuple(chunks[SHOT]), fixed.patch_frames, fixed.clip_frames)
+    check_shots(shots, fixed.num_frames)
+    side, gains = chunks.get(SIDE, ()), chunks.get(GAIN, ())
+    require(len(side) in (0, 3), "the side section", _FIXED.size)
+    require(all(gain in _GAINS for gain in gains), "a gain", _FIXED.size)
+    require(len(gains) in (0, fixed.num_levels * shots.num_clips), "the gains", _FIXED.size)
+    rows = (gains[k * shots.num_clips : (k + 1) * shots.num_clips] for k in range(fixed.num_levels))
+    return Header(
+        video=_video(fixed, chunks.get(TIME, ())),
+        geometry=Geometry(fixed.width, fixed.height, fixed.patch_size, tile_grids(chunks[TILE])),
+        shots=shots,
+        entropy_id=fixed.entropy_id,
+        weights_id=fixed.weights_id,
+        gains=tuple(tuple(map(_GAINS.__getitem__, row)) for row in rows) if gains else (),
+        index=Index(chunks[INDX], shots.num_clips),
+        side=Side(Section(*side[:2]), side[2]) if side else None,
+        size_bytes=fixed.length,
+    )
 
 
-def read_section(file: BinaryIO, header: Header, level: int, clip: int) -> bytes | None:
-    """Read one section and check its CRC.
-
-    Returns:
-        The packet, or None if the file ends before the section does.
-
-    Raises:
-        CorruptPacketError: The checksum is wrong.
-    """
-    section, offset = header.index[level][clip], header.offset(level, clip)
-    data = _read(file, section, offset)
-    if data is not None and zlib.crc32(data) != section.crc:
-        raise CorruptPacketError("its checksum is wrong", level=level, clip=clip, offset=offset)
-    return data
-
-
-def read_side(file: BinaryIO, header: Header) -> bytes | None:
-    """Read the side section and check its CRC.
-
-    Returns:
-        The container's bytes, or None if there is none or the file ends before it does.
-
-    Raises:
-        FormatError: The checksum is wrong.
-    """
-    if header.side is None:
-        return None
-    section, offset = header.side.section, header.size_bytes
-    data = _read(file, section, offset)
-    if data is not None and zlib.crc32(data) != section.crc:
-        raise FormatError("sound and subtitles are damaged: their checksum is wrong", offset=offset)
-    return data
-
-
-def _read(file: BinaryIO, section: Section, offset: int) -> bytes | None:
-    if file.seek(0, os.SEEK_END) < offset + section.length:
-        return None
-    file.seek(offset)
-    return file.read(section.length)
+def _video(fixed: _Fixed, time_steps: Sequence[int]) -> VideoInfo:
+    return VideoInfo(
+        width=fixed.width,
+        height=fixed.height,
+        num_frames=fixed.num_frames,
+        frame_rate=Fraction(fixed.frame_rate_n, fixed.frame_rate_d),
+        time_base=Fraction(fixed.time_base_n, fixed.time_base_d),
+        time_steps=time_steps,
+        pixel_aspect=Fraction(fixed.aspect_n, fixed.aspect_d),
+        rotation=fixed.rotation,
+        colour=Colour(fixed.primaries, fixed.transfer, fixed.matrix, fixed.range),
+    )

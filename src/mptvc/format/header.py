@@ -1,27 +1,21 @@
-"""What a file says of itself, and the geometry that follows from it.
+"""What a file says of itself: the source video, the layout of its tokens, and where its sections are.
 
 Pure data and arithmetic: no bytes, no files, no tensors. `bitstream` writes and reads it.
 """
 
-from bisect import bisect_right
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate
+from typing import Self
 
-from mptvc.format.geometry import TileGrid
-
-#: Bytes of a header's fixed fields.
-FIXED_BYTES = 132
-#: Bytes of the chunk that describes the side section.
-SIDE_BYTES = 12
-
+from mptvc.format.geometry import Geometry, Shots
+from mptvc.format.timeline import Timeline
 
 #: Largest numerator and denominator of a rate or time base.
 MAX_RATIO = 2**32 - 1
-#: Seconds by which a time given as a float may miss the time stamp that it means.
-TIME_TOLERANCE = 1e-6
 
 
 def prefix_name(levels: int) -> str:
@@ -51,11 +45,11 @@ class VideoInfo:
     Attributes:
         width: Pixels.
         height: Pixels.
-        frames: Number of frames.
+        num_frames: Number of frames.
         frame_rate: Mean frames a second.
         time_base: Unit of ``time_steps`` in seconds.
         time_steps: For each frame the difference of its time stamp to the frame before, the first
-            being 0; empty at a constant frame rate.
+            being 0; empty at a constant frame rate. Any integers; kept as an array.
         pixel_aspect: Width of a pixel over its height.
         rotation: Degrees counter-clockwise by which a player turns the picture.
         colour: Colour description.
@@ -63,26 +57,45 @@ class VideoInfo:
 
     width: int
     height: int
-    frames: int
+    num_frames: int
     frame_rate: Fraction
     time_base: Fraction
-    time_steps: tuple[int, ...] = ()
+    time_steps: Sequence[int] = ()
     pixel_aspect: Fraction = Fraction(1)
     rotation: int = 0
     colour: Colour = Colour()
 
-    def with_times(self, time_base: Fraction, steps: tuple[int, ...]) -> "VideoInfo":
+    def __post_init__(self) -> None:
+        """Keep time steps compactly: of a long video they are millions."""
+        object.__setattr__(self, "time_steps", array("I", self.time_steps))
+
+    @cached_property
+    def times(self) -> Timeline:
+        """When its frames are shown."""
+        return Timeline(self.num_frames, self.frame_rate, self.time_base, self.time_steps)
+
+    @property
+    def num_pixels(self) -> int:
+        """Pixels of all frames."""
+        return self.width * self.height * self.num_frames
+
+    def with_times(self, time_base: Fraction, steps: Sequence[int]) -> "VideoInfo":
         """This video with these differences of time stamps, and the mean rate that they give."""
         rate = self.frame_rate
         if sum(steps):
             rate = header_ratio((len(steps) - 1) / (sum(steps) * time_base)) or rate
         return replace(self, frame_rate=rate, time_base=time_base, time_steps=steps)
 
-    def time_of(self, frame: int) -> Fraction:
-        """When a frame is shown, in seconds from the first."""
-        if not self.time_steps:
-            return frame / self.frame_rate
-        return sum(self.time_steps[: frame + 1]) * self.time_base
+    def excerpt(self, first: int, last: int, width: int, height: int) -> "VideoInfo":
+        """Its frames from ``first`` to before ``last``, at another size."""
+        steps = self.time_steps[first:last]
+        return replace(
+            self,
+            width=width,
+            height=height,
+            num_frames=last - first,
+            time_steps=(0, *steps[1:]) if steps else (),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,159 +120,107 @@ class Side:
 
 
 @dataclass(frozen=True)
-class ClipPlan:
-    """One clip.
+class Index:
+    """Length and CRC-32 of every section, held as compactly as in a file: a header may claim millions.
 
     Attributes:
-        scenes: Shot number of each temporal slice.
-        frames: Source frame of each coded frame; repeats are padding.
+        entries: For each level, for each clip: length, CRC-32.
+        num_clips: Number of clips.
     """
 
-    scenes: tuple[int, ...]
-    frames: tuple[int, ...]
+    entries: "array[int]"
+    num_clips: int
 
-    @property
-    def kept(self) -> list[int]:
-        """Positions of the coded frames that are no padding."""
-        previous = (-1, *self.frames)
-        return [i for i, frame in enumerate(self.frames) if frame != previous[i]]
+    @classmethod
+    def of(cls, levels: Sequence[Sequence[Section]]) -> Self:
+        """The index of each level's sections."""
+        entries = array("I", (n for level in levels for s in level for n in (s.length, s.crc)))
+        return cls(entries, len(levels[0]))
+
+    def section(self, level: int, clip: int) -> Section:
+        """One section."""
+        at = 2 * (level * self.num_clips + clip)
+        return Section(self.entries[at], self.entries[at + 1])
+
+    def lengths(self, level: int) -> "array[int]":
+        """Bytes of each section of a level."""
+        return self.entries[2 * level * self.num_clips : 2 * (level + 1) * self.num_clips : 2]
 
 
-@dataclass(frozen=True)
-class Header:
-    """Everything in front of the first section.
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a video's tokens are laid out, and what they need to become pixels again.
 
     Attributes:
         video: The source video.
-        shots: Frames of each shot.
-        patch_frames: Frames in a patch.
-        patch_size: Pixels along a patch's side.
-        clip_frames: Coded frames in a clip.
-        tiles: Tile grid of each level.
+        geometry: Sizes and grids in space.
+        shots: Shots, slices and clips in time.
         entropy_id: SHA-256 of the weights' entropy-relevant part.
         weights_id: SHA-256 of the whole weights.
-        index: Sections of each level, by clip.
-        side: The side section, None without one.
-        gains: Gain of each section, like ``index``; empty where all are 0.
-        extra_bytes: Bytes of optional chunks that this release skips.
+        gains: Gain of each level's clips; empty where all are 0.
     """
 
     video: VideoInfo
-    shots: tuple[int, ...]
-    patch_frames: int
-    patch_size: int
-    clip_frames: int
-    tiles: tuple[TileGrid, ...]
+    geometry: Geometry
+    shots: Shots
     entropy_id: bytes
     weights_id: bytes
-    index: tuple[tuple[Section, ...], ...]
-    side: Side | None = None
     gains: tuple[tuple[int, ...], ...] = ()
-    extra_bytes: int = 0
 
     @property
-    def levels(self) -> int:
+    def num_levels(self) -> int:
         """Number of levels."""
-        return len(self.tiles)
+        return self.geometry.num_levels
+
+    def clip_gains(self, clip: int) -> tuple[int, ...]:
+        """For each level, how much finer than in training a clip is quantized, in 24ths of an octave."""
+        return tuple(level[clip] for level in self.gains) or (0,) * self.num_levels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header(Layout):
+    """Everything in front of the first section of a file.
+
+    Attributes:
+        video: The source video.
+        geometry: Sizes and grids in space.
+        shots: Shots, slices and clips in time.
+        entropy_id: SHA-256 of the weights' entropy-relevant part.
+        weights_id: SHA-256 of the whole weights.
+        gains: Gain of each level's clips; empty where all are 0.
+        index: The file's sections.
+        side: The side section, None without one.
+        size_bytes: Bytes of the header, optional chunks that this release skips included.
+    """
+
+    index: Index
+    side: Side | None = None
+    size_bytes: int = field(default=0, compare=False)
 
     @cached_property
-    def _first_slices(self) -> list[int]:
-        """Temporal slice at which each shot starts, and the number of slices at the end."""
-        return [0, *accumulate(-(-n // self.patch_frames) for n in self.shots)]
-
-    @cached_property
-    def _first_frames(self) -> list[int]:
-        return [0, *accumulate(self.shots)]
+    def _offsets(self) -> "array[int]":
+        return array("Q", accumulate(self.index.entries[::2], initial=self.size_bytes + self.side_bytes))
 
     @property
-    def slices(self) -> int:
-        """Temporal slices of the whole video."""
-        return self._first_slices[-1]
-
-    @property
-    def clip_slices(self) -> int:
-        """Temporal slices in a clip; the last clip may have fewer."""
-        return self.clip_frames // self.patch_frames
-
-    @property
-    def clips(self) -> int:
-        """Number of clips."""
-        return -(-self.slices // self.clip_slices)
-
-    def plan(self, clip: int) -> ClipPlan:
-        """Shots and source frames of one clip."""
-        per_clip = self.clip_slices
-        scenes, frames = [], []
-        for index in range(clip * per_clip, min((clip + 1) * per_clip, self.slices)):
-            shot = bisect_right(self._first_slices, index) - 1
-            scenes.append(shot)
-            first = (index - self._first_slices[shot]) * self.patch_frames
-            last = self.shots[shot] - 1
-            frames += [self._first_frames[shot] + min(first + i, last) for i in range(self.patch_frames)]
-        return ClipPlan(tuple(scenes), tuple(frames))
-
-    def clip_at(self, frame: int) -> int:
-        """The clip that holds a source frame."""
-        shot = bisect_right(self._first_frames, frame) - 1
-        slice_ = self._first_slices[shot] + (frame - self._first_frames[shot]) // self.patch_frames
-        return slice_ * self.patch_frames // self.clip_frames
-
-    def grid(self, level: int) -> tuple[int, int]:
-        """Height and width of a level's token grid."""
-        factor = 2 ** (self.levels - 1 - level)
-        block = self.patch_size * 2 ** (self.levels - 1)
-        height, width = (
-            -(-side // block) * block // factor // self.patch_size
-            for side in (self.video.height, self.video.width)
-        )
-        return height, width
-
-    def gain(self, level: int, clip: int) -> int:
-        """How much finer than in training a section is quantized, in 24ths of an octave."""
-        return self.gains[level][clip] if self.gains else 0
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the header."""
-        chunks = [4 * len(self.shots), 6 * self.levels, 8 * self.levels * self.clips]
-        if self.side is not None:
-            chunks.append(SIDE_BYTES)
-        if self.gains:
-            chunks.append(self.levels * self.clips)
-        if self.video.time_steps:
-            chunks.append(4 * self.video.frames)
-        return FIXED_BYTES + sum(8 + size for size in chunks) + 4 + self.extra_bytes
-
-    def header_share(self, clip: int, shots: int) -> int:
-        """Bytes of the header for a clip in which so many shots start; what is for all counts for the first.
-
-        Without sound and time stamps.
-        """
-        mine = (8 + 1) * self.levels + 4 * shots  # entries of INDX, GAIN and SHOT
-        return mine if clip else FIXED_BYTES + 4 * 8 + 6 * self.levels + 4 + mine
-
-    @cached_property
-    def _offsets(self) -> list[int]:
-        lengths = [section.length for level in self.index for section in level]
-        side = 0 if self.side is None else self.side.section.length
-        return list(accumulate(lengths, initial=self.size_bytes + side))
+    def side_bytes(self) -> int:
+        """Bytes of the side section."""
+        return 0 if self.side is None else self.side.section.length
 
     def offset(self, level: int, clip: int) -> int:
         """Byte at which a section starts."""
-        return self._offsets[level * self.clips + clip]
+        return self._offsets[level * self.shots.num_clips + clip]
 
     def prefix_bytes(self, levels: int) -> int:
         """Bytes of the prefix that holds the first ``levels`` levels."""
-        return self._offsets[levels * self.clips]
+        return self._offsets[levels * self.shots.num_clips]
 
     def picture_bytes(self, levels: int) -> int:
         """Bytes of that prefix without the side section."""
-        return self.prefix_bytes(levels) - (0 if self.side is None else self.side.section.length)
+        return self.prefix_bytes(levels) - self.side_bytes
 
-
-def gains_of(gains: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
-    """A header's ``gains`` from those of each level's sections."""
-    return tuple(map(tuple, gains)) if any(map(any, gains)) else ()
+    def bpp(self, levels: int) -> float:
+        """Bits per source pixel of that prefix, with the header, without the side section."""
+        return 8 * self.picture_bytes(levels) / self.video.num_pixels
 
 
 @dataclass(frozen=True)
@@ -276,18 +237,22 @@ class Availability:
     clips: int
     next_share: float
 
+    @property
+    def percent(self) -> int:
+        """The share in whole per cent for people, rounded down: below 100 while a byte is missing."""
+        if self.next_share == 1:
+            return 100
+        return min(99, int(100 * self.next_share + 1e-9))  # 0.29 as a float is a little less
+
 
 def availability(header: Header, size_bytes: int) -> Availability:
     """What the first ``size_bytes`` bytes of a file hold."""
-    complete = sum(header.prefix_bytes(k + 1) <= size_bytes for k in range(header.levels))
-    if complete == header.levels:
+    complete = sum(header.prefix_bytes(k + 1) <= size_bytes for k in range(header.num_levels))
+    if complete == header.num_levels:
         return Availability(complete, 0, 1.0)
-    start, end = (
-        header.prefix_bytes(complete) if complete else header.size_bytes,
-        header.prefix_bytes(complete + 1),
-    )
+    start, end = header.offset(complete, 0), header.prefix_bytes(complete + 1)
     clips = sum(
-        header.offset(complete, i) + section.length <= size_bytes
-        for i, section in enumerate(header.index[complete])
+        header.offset(complete, i) + length <= size_bytes
+        for i, length in enumerate(header.index.lengths(complete))
     )
-    return Availability(complete, clips, max(0, size_bytes - start) / (end - start))
+    return Availability(complete, clips, max(0, size_bytes - start) / max(1, end - start))

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mptvc.errors import FormatError, MptError
-from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header, read_section, read_side
+from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
 from mptvc.format.header import Availability, Header, availability
+from mptvc.format.sections import open_side, read_section
 from mptvc.format.source import Source, open_source
 from mptvc.format.target import open_target, refuse_same
 
@@ -35,22 +36,11 @@ class FileReport:
     @property
     def duration_s(self) -> float:
         """Length of the video in seconds, by its frame rate."""
-        return float(self.header.video.frames / self.header.video.frame_rate)
-
-    @property
-    def side_bytes(self) -> int:
-        """Bytes of sound and subtitles."""
-        return 0 if self.header.side is None else self.header.side.section.length
+        return float(self.header.video.num_frames / self.header.video.frame_rate)
 
     def level_bytes(self, level: int) -> int:
         """Bytes of one level's sections."""
-        return sum(section.length for section in self.header.index[level])
-
-    def bpp(self, levels: int) -> float:
-        """Bits per source pixel of the first ``levels`` levels, with its header, without sound."""
-        video = self.header.video
-        pixels = video.width * video.height * video.frames
-        return 8 * self.header.picture_bytes(levels) / pixels
+        return sum(self.header.index.lengths(level))
 
 
 def probe(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
@@ -99,13 +89,13 @@ def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
     """
     with open_source(source) as (file, size):
         header = read_header(file, limits)
-        read_side(file, header)
-        for level in range(header.levels):
-            for clip in range(header.clips):
+        open_side(file, header)
+        for level in range(header.num_levels):
+            for clip in range(header.shots.num_clips):
                 read_section(file, header, level, clip)
         report = FileReport(header, size, availability(header, size))
-        if size > header.prefix_bytes(header.levels):
-            end = header.prefix_bytes(header.levels)
+        if size > header.prefix_bytes(header.num_levels):
+            end = header.prefix_bytes(header.num_levels)
             raise FormatError(f"{size - end} bytes follow the last section", offset=end)
         return report
 
@@ -154,8 +144,8 @@ def truncate(
         report = FileReport(header, size, availability(header, size))
         if levels is None:
             levels = _fitting_levels(report, max_bytes, max_bitrate)
-        if not 1 <= levels <= header.levels:
-            raise ValueError(f"levels is 1 to {header.levels}, found {levels}")
+        if not 1 <= levels <= header.num_levels:
+            raise ValueError(f"levels is 1 to {header.num_levels}, found {levels}")
         if levels > report.available.levels:
             raise FormatError(
                 f"the file is cut: it has {report.available.levels} complete levels", offset=size
@@ -171,13 +161,13 @@ def truncate(
 
 def _fitting_levels(report: FileReport, max_bytes: int | None, max_bitrate: float | None) -> int:
     header, video = report.header, report.header.video
-    duration = video.frames / video.frame_rate  # exact: a float has no room for every limit
+    duration = video.num_frames / video.frame_rate  # exact: a float has no room for every limit
     limit = int(max_bytes if max_bytes is not None else Fraction(max_bitrate or 0) * duration / 8)
     fitting = sum(header.prefix_bytes(k + 1) <= limit for k in range(report.available.levels))
     if report.available.levels == 0:
         raise FormatError("the file is cut: it has no complete level", offset=report.size_bytes)
     if fitting == 0:
-        sound = f" ({report.side_bytes} of them sound)" if report.side_bytes else ""
+        sound = f" ({header.side_bytes} of them sound)" if header.side_bytes else ""
         needed = f"level 0 needs {header.prefix_bytes(1)} bytes{sound}"
         raise MptError(f"{needed}, the limit allows {limit}: raise it")
     return fitting

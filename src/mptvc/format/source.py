@@ -33,7 +33,7 @@ def open_source(source: Source) -> Iterator[tuple[BinaryIO, int]]:
     if isinstance(source, bytes):
         yield BytesIO(source), len(source)
     elif isinstance(source, str | Path):
-        with naming(str(source)), _opened(source) as opened, seekable(opened) as file:
+        with naming(source), _opened(source) as opened, seekable(opened) as file:
             yield file, _size_of(file)
     else:
         with seekable(source) as file:
@@ -41,14 +41,18 @@ def open_source(source: Source) -> Iterator[tuple[BinaryIO, int]]:
 
 
 @contextmanager
-def naming(file: str) -> Iterator[None]:
-    """Let errors in reading a file say which file it is; those about a video or a target say that already."""
+def naming(source: Source) -> Iterator[None]:
+    """Let errors in reading a source say which file it is, where it has a name.
+
+    Those about a video say that already, as do those about another file.
+    """
     try:
         yield
     except VideoError:
         raise
     except MptError as error:
-        error.name_file(file)
+        if isinstance(source, str | Path):
+            error.name_file(str(source))
         raise
 
 

@@ -105,7 +105,7 @@ def refuse_existing(target: Path, force: bool, *, folder: bool = False) -> None:
     with _writing(target):
         if target.exists():
             if not (target.is_file() or target.is_dir()):
-                raise _refusal(target, f"{target} is a device or a pipe; - is standard output")
+                raise _refusal(target, f"{target} is a device or a pipe; name a file, or standard output")
             if target.is_dir() != folder:
                 raise _refusal(target, f"{target} is {'no' if folder else 'a'} folder; name another output")
             if not force and not (folder and not any(target.iterdir())):

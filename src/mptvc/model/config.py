@@ -150,6 +150,10 @@ class ModelConfig:
         """Height and width of a level's patches in pixels of its picture."""
         return self.patch_size * self.levels[level].detail
 
+    def token_side(self, level: int) -> int:
+        """Height and width of a level's tokens in source pixels."""
+        return self.patch_size << (len(self.levels) - 1 - level)
+
     def patch_values(self, level: int) -> int:
         """Pixel values in one patch of a level, three colours included."""
         return 3 * self.patch_frames * self.patch_side(level) ** 2

@@ -1,10 +1,14 @@
 """One clip in tensors: pixels to the symbols of every level and back, and the training pass.
 
 Video is ``[B, 3, T, H, W]`` in [-1, 1], T a multiple of ``patch_frames``, H and W multiples of
-``config.multiple``. This module sees whole pictures; `tiled` cuts large ones into tiles.
+``config.multiple``. `Model` sees whole pictures, `codec.tiled_networks` large ones in tiles; both are
+`Networks` for the one step that codes a level.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +20,117 @@ from mptvc.model.pyramid import expand, reduce
 from mptvc.model.transforms import Analysis, Synthesis, patchify, unpatchify
 
 
+class Networks(Protocol):
+    """Analysis and synthesis of all levels; ``factor`` is what latents were multiplied by."""
+
+    def analyse(self, k: int, picture: Tensor, coarser: Tensor | None, shots: Tensor) -> Tensor:
+        """Latents of level ``k``'s picture, given the coarser level's decoded picture."""
+
+    def synthesise(
+        self, k: int, symbols: Tensor, factor: float, coarser: Tensor | None, shots: Tensor
+    ) -> Tensor:
+        """The decoded picture of level ``k``."""
+
+
+class Quantized(Protocol):
+    """What a quantizer makes of latents."""
+
+    @property
+    def symbols(self) -> Tensor:
+        """Centred symbols, of the shape of the latents."""
+
+    @property
+    def factor(self) -> float:
+        """What latents were multiplied by before they were rounded."""
+
+
+Coded = TypeVar("Coded", bound=Quantized)
+
+
+class LevelStep(Generic[Coded]):
+    """One level of a clip, coded on top of what a decoder has of the coarser one.
+
+    Args:
+        networks: Whose analysis and synthesis to use.
+        k: The level.
+        picture: Its picture.
+        coarser: The coarser level's decoded picture, None at level 0.
+        shots: Shot number of each slice ``[B, T]``.
+        quantize: Turns the level's number and its latents into symbols.
+
+    Attributes:
+        coded: What the quantizer returned.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        k: int,
+        picture: Tensor,
+        coarser: Tensor | None,
+        shots: Tensor,
+        quantize: Callable[[int, Tensor], Coded],
+    ) -> None:
+        self._networks, self._level, self._coarser, self._shots = networks, k, coarser, shots
+        self.coded = quantize(k, networks.analyse(k, picture, coarser, shots))
+
+    @cached_property
+    def x_hat(self) -> Tensor:
+        """The level's decoded picture, made when a finer level asks for it."""
+        symbols, factor = self.coded.symbols, self.coded.factor
+        return self._networks.synthesise(self._level, symbols, factor, self._coarser, self._shots)
+
+
+def decode_levels(
+    networks: Networks, symbols: Sequence[Tensor], factors: Sequence[float], shots: Tensor
+) -> Tensor:
+    """The decoded picture of the last of the given levels.
+
+    Args:
+        networks: Whose synthesis to use.
+        symbols: Centred symbols of each level.
+        factors: What latents were multiplied by, of each level or of more.
+        shots: Shot number of each slice ``[B, T]``.
+
+    Raises:
+        ValueError: There is no level.
+    """
+    x_hat = None
+    for k, level in enumerate(symbols):
+        x_hat = networks.synthesise(k, level, factors[k], x_hat, shots)
+    if x_hat is None:
+        raise ValueError("decoding needs the symbols of at least one level")
+    return x_hat
+
+
+@dataclass(frozen=True)
+class TrainingSymbols:
+    """Symbols of a batch.
+
+    Attributes:
+        symbols: Those that an encoder chooses ``[B, T, h/p, w/p, C]``, with a straight-through gradient.
+        nearest: The rounded latents.
+        factor: What latents were multiplied by.
+    """
+
+    symbols: Tensor
+    nearest: Tensor
+    factor: float
+
+
 @dataclass(frozen=True)
 class LevelOutput:
     """What the training pass knows of one level.
 
     Attributes:
         x_hat: Reconstruction of the level's picture ``[B, 3, T, h, w]``.
-        y_hat: Centred symbols ``[B, T, h/p, w/p, C]``.
+        symbols: Centred symbols ``[B, T, h/p, w/p, C]``.
         squared_error: Mean squared error against the level's picture, pixels in [-1, 1].
         bits: Bits of symbols and hyper symbols per pixel of the level's picture.
     """
 
     x_hat: Tensor
-    y_hat: Tensor
+    symbols: Tensor
     squared_error: Tensor
     bits: Tensor
 
@@ -46,17 +148,21 @@ class Level(nn.Module):
         self.fsq = FSQ(config.levels[index].halves)
         self.entropy_model = EntropyModel(index, config)
 
-    def analyse(self, x: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
+    def analyse(self, x: Tensor, base: Tensor | None, shots: Tensor) -> Tensor:
         """Latents before quantization ``[B, T, H, W, C]``.
 
         Args:
             x: The level's picture ``[B, 3, T, h, w]``.
             base: The coarser reconstruction from ``Model.base``, None at level 0.
-            scenes: Shot number of each slice ``[B, T]``.
+            shots: Shot number of each slice ``[B, T]``.
         """
-        residual = x if base is None else x - self.enlarge(base)
-        latents: Tensor = self.analysis(patchify(residual, *self.patch), self._base_patches(base), scenes)
+        patches = patchify(self.residual(x, base), *self.patch)
+        latents: Tensor = self.analysis(patches, self._base_patches(base), shots)
         return latents
+
+    def residual(self, x: Tensor, base: Tensor | None) -> Tensor:
+        """What the coarser reconstruction leaves of a picture ``[B, 3, T, h, w]``."""
+        return x if base is None else x - self.enlarge(base)
 
     def enlarge(self, base: Tensor) -> Tensor:
         """The coarser reconstruction at the size of this level's picture."""
@@ -65,24 +171,24 @@ class Level(nn.Module):
     def _base_patches(self, base: Tensor | None) -> Tensor | None:
         return None if base is None else patchify(base, *self.base_patch)
 
-    def quantize(self, y: Tensor, parent: Tensor | None, scenes: Tensor) -> tuple[Tensor, Tensor]:
+    def quantize(self, y: Tensor, parent: Tensor | None, shots: Tensor) -> tuple[Tensor, Tensor]:
         """Centred symbols for latents ``[B, T, H, W, C]``, with a straight-through gradient.
 
         Args:
             y: Latents.
             parent: Symbols of the coarser level or None.
-            scenes: Shot number of each slice ``[B, T]``.
+            shots: Shot number of each slice ``[B, T]``.
 
         Returns:
             The symbols that an encoder chooses, and the nearest ones.
         """
         rounded = self.fsq(y)
-        chosen = self.entropy_model.choose(y.detach(), parent, fresh_slices(scenes))
+        chosen = self.entropy_model.choose(y.detach(), parent, fresh_slices(shots))
         return rounded + (chosen - rounded).detach(), rounded.detach()
 
-    def synthesise(self, y_hat: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
+    def synthesise(self, y_hat: Tensor, base: Tensor | None, shots: Tensor) -> Tensor:
         """Reconstruction ``[B, 3, T, h, w]`` from quantized latents ``[B, T, H, W, C]``, in steps."""
-        patches = self.synthesis(y_hat, self._base_patches(base), scenes)
+        patches = self.synthesis(y_hat, self._base_patches(base), shots)
         out = unpatchify(patches, *self.patch).float()
         return out if base is None else self.enlarge(base) + out
 
@@ -116,86 +222,115 @@ class Model(nn.Module):
             pictures.insert(0, picture)
         return pictures
 
-    def base(self, index: int, coarser: Tensor) -> Tensor:
+    def base(self, index: int, coarser: Tensor | None) -> Tensor | None:
         """What level ``index`` starts from: the coarser picture with ``patch_size`` pixels a token."""
+        if coarser is None:
+            return None
         same = self.config.shrink(index - 1) == self.config.shrink(index) * self.config.levels[index].detail
         return coarser if same else expand(coarser)
 
-    def encode(self, x: Tensor, scenes: Tensor | None = None) -> list[Tensor]:
+    def analyse(self, k: int, picture: Tensor, coarser: Tensor | None, shots: Tensor) -> Tensor:
+        """Latents ``[B, T, h/p, w/p, C]`` of a level's picture ``[B, 3, T, h, w]``."""
+        return self.level(k).analyse(picture, self.base(k, coarser), shots)
+
+    def synthesise(
+        self, k: int, symbols: Tensor, factor: float, coarser: Tensor | None, shots: Tensor
+    ) -> Tensor:
+        """A level's decoded picture ``[B, 3, T, h, w]`` from symbols ``[B, T, h/p, w/p, C]``."""
+        return self.level(k).synthesise(symbols / factor, self.base(k, coarser), shots)
+
+    def step(
+        self,
+        index: int,
+        picture: Tensor,
+        coarser: Tensor | None,
+        parent: Tensor | None,
+        shots: Tensor,
+        factor: float = 1.0,
+    ) -> LevelStep[TrainingSymbols]:
+        """One level of whole pictures.
+
+        Args:
+            index: The level.
+            picture: Its picture ``[B, 3, T, h, w]``.
+            coarser: The coarser level's decoded picture, None at level 0.
+            parent: The coarser level's symbols, None at level 0.
+            shots: Shot number of each slice ``[B, T]``.
+            factor: What latents are multiplied by before they are rounded.
+        """
+
+        def quantize(k: int, y: Tensor) -> TrainingSymbols:
+            return TrainingSymbols(*self.level(k).quantize(factor * y, parent, shots), factor)
+
+        return LevelStep(self, index, picture, coarser, shots, quantize)
+
+    def steps(
+        self, pictures: Sequence[Tensor], shots: Tensor, factors: Sequence[float]
+    ) -> list[LevelStep[TrainingSymbols]]:
+        """The first levels, each coded on top of what the coarser ones decode to."""
+        steps: list[LevelStep[TrainingSymbols]] = []
+        for index, picture in enumerate(pictures):
+            coarser, parent = (steps[-1].x_hat, steps[-1].coded.symbols) if steps else (None, None)
+            steps.append(self.step(index, picture, coarser, parent, shots, factors[index]))
+        return steps
+
+    def encode(self, x: Tensor, shots: Tensor | None = None) -> list[Tensor]:
         """Video ``[B, 3, T, H, W]`` in [-1, 1] to centred symbols of every level.
 
         Args:
             x: Video.
-            scenes: Shot number of each slice ``[B, T / patch_frames]``; one shot by default.
+            shots: Shot number of each slice ``[B, T / patch_frames]``; one shot by default.
 
         Returns:
             For each level ``[B, T/p_t, h/p, w/p, C]``, integers in float32, differentiable by the
             straight-through estimator.
         """
-        scenes = self._scenes(x, scenes)
-        latents: list[Tensor] = []
-        base = None
-        for index, picture in enumerate(self.pyramid(x)):
-            level = self.level(index)
-            parent = latents[-1] if latents else None
-            latents.append(level.quantize(level.analyse(picture, base, scenes), parent, scenes)[0])
-            if index + 1 < len(self.levels):
-                base = self.base(index + 1, level.synthesise(latents[-1], base, scenes))
-        return latents
+        pictures = self.pyramid(x)
+        steps = self.steps(pictures, self._shots(x, shots), [1.0] * len(pictures))
+        return [step.coded.symbols for step in steps]
 
-    def decode(self, latents: list[Tensor], scenes: Tensor | None = None) -> Tensor:
+    def decode(self, symbols: list[Tensor], shots: Tensor | None = None) -> Tensor:
         """Centred symbols of the first one or more levels to video at the last level's size."""
-        x_hat = None
-        for index, y_hat in enumerate(latents):
-            if scenes is None:
-                scenes = y_hat.new_zeros(y_hat.shape[:2])
-            base = None if x_hat is None else self.base(index, x_hat)
-            x_hat = self.level(index).synthesise(y_hat, base, scenes)
-        if x_hat is None:
-            raise ValueError("decode needs the symbols of at least one level")
-        return x_hat
+        if shots is None:
+            shots = torch.zeros(symbols[0].shape[:2], device=symbols[0].device) if symbols else torch.empty(0)
+        return decode_levels(self, symbols, [1.0] * len(symbols), shots)
 
-    def forward(
-        self, x: Tensor, scenes: Tensor | None = None, levels: int | None = None
-    ) -> list[LevelOutput]:
+    def forward(self, x: Tensor, shots: Tensor | None = None, levels: int | None = None) -> list[LevelOutput]:
         """The training pass over the first ``levels`` levels; no gradient crosses levels."""
-        scenes = self._scenes(x, scenes)
+        shots = self._shots(x, shots)
         outputs: list[LevelOutput] = []
         for index, picture in enumerate(self.pyramid(x)[:levels]):
-            coarser = outputs[-1] if outputs else None
-            outputs.append(self.level_forward(index, picture, coarser, scenes))
+            coarser, parent = (outputs[-1].x_hat, outputs[-1].symbols) if outputs else (None, None)
+            outputs.append(self.level_forward(index, picture, coarser, parent, shots))
         return outputs
 
     def level_forward(
-        self, index: int, x: Tensor, coarser: LevelOutput | None, scenes: Tensor, gain: float = 1.0
+        self,
+        index: int,
+        x: Tensor,
+        coarser: Tensor | None,
+        parent: Tensor | None,
+        shots: Tensor,
+        factor: float = 1.0,
     ) -> LevelOutput:
-        """The training pass of one level, given what the coarser one made.
-
-        Args:
-            index: The level.
-            x: Its picture ``[B, 3, T, h, w]``.
-            coarser: The coarser level's output, None at level 0.
-            scenes: Shot number of each slice ``[B, T]``.
-            gain: Quantization steps in the one that the level was trained for.
-        """
-        level = self.level(index)
-        base = None if coarser is None else self.base(index, coarser.x_hat.detach())
-        parent = None if coarser is None else coarser.y_hat.detach()
-        y_hat, rounded = level.quantize(gain * level.analyse(x, base, scenes), parent, scenes)
-        x_hat = level.synthesise(y_hat / gain, base, scenes)
-        y_bits, z_bits = level.entropy_model(y_hat, parent, fresh_slices(scenes), rounded)
+        """The training pass of one level; arguments as in ``step``, through which no gradient leaves it."""
+        coarser, parent = (None if t is None else t.detach() for t in (coarser, parent))
+        step = self.step(index, x, coarser, parent, shots, factor)
+        symbols, x_hat = step.coded.symbols, step.x_hat
+        entropy_model = self.level(index).entropy_model
+        bits, hyper_bits = entropy_model(symbols, parent, fresh_slices(shots), step.coded.nearest)
         pixels = x.numel() / x.shape[1]
-        bits = (y_bits.sum() + z_bits.sum()) / pixels
-        return LevelOutput(x_hat, y_hat, (x_hat - x).square().mean(), bits)
+        rate = (bits.sum() + hyper_bits.sum()) / pixels
+        return LevelOutput(x_hat, symbols, (x_hat - x).square().mean(), rate)
 
-    def _scenes(self, x: Tensor, scenes: Tensor | None) -> Tensor:
-        if scenes is not None:
-            return scenes
+    def _shots(self, x: Tensor, shots: Tensor | None) -> Tensor:
+        if shots is not None:
+            return shots
         return x.new_zeros(x.shape[0], x.shape[2] // self.config.patch_frames)
 
 
-def fresh_slices(scenes: Tensor) -> Tensor:
-    """Whether a slice starts the clip or a shot: bool of the shape of ``scenes`` ``[B, T]``."""
-    fresh = torch.ones_like(scenes, dtype=torch.bool)
-    fresh[:, 1:] = scenes[:, 1:] != scenes[:, :-1]
+def fresh_slices(shots: Tensor) -> Tensor:
+    """Whether a slice starts the clip or a shot: bool of the shape of ``shots`` ``[B, T]``."""
+    fresh = torch.ones_like(shots, dtype=torch.bool)
+    fresh[:, 1:] = shots[:, 1:] != shots[:, :-1]
     return fresh

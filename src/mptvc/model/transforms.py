@@ -43,15 +43,15 @@ def frame_of_patches(patches: Tensor, index: int, p: int) -> Tensor:
     return cells.permute(2, 0, 3, 1, 4).reshape(3, height * p, width * p)
 
 
-def temporal_positions(scenes: Tensor, config: ModelConfig) -> Tensor:
+def temporal_positions(shots: Tensor, config: ModelConfig) -> Tensor:
     """Coordinates ``[B, T]`` of slices: their index plus a phase jump for every cut before them.
 
     Args:
-        scenes: Shot number of each slice ``[B, T]``, integers that grow along T.
+        shots: Shot number of each slice ``[B, T]``, integers that grow along T.
         config: Gives the phase jump.
     """
-    index = torch.arange(scenes.shape[1], dtype=torch.float64, device=scenes.device)
-    return index + scenes.double() * config.phase_jump
+    index = torch.arange(shots.shape[1], dtype=torch.float64, device=shots.device)
+    return index + shots.double() * config.phase_jump
 
 
 class _Trunk(nn.Module):
@@ -62,21 +62,21 @@ class _Trunk(nn.Module):
         self.config, self.dim = config, level.dim
         self.blocks = nn.ModuleList(Block(level.dim, config) for _ in range(level.blocks))
 
-    def forward(self, h: Tensor, scenes: Tensor) -> Tensor:
+    def forward(self, h: Tensor, shots: Tensor) -> Tensor:
         """Attention over the first D values of the stream ``[B, T, H, W, D + linear]``."""
-        rotary = self._rotary(h, scenes)
+        rotary = self._rotary(h, shots)
         attended, linear = h[..., : self.dim], h[..., self.dim :]
         for block in self.blocks:
             attended = block(attended, rotary)
         return _join(attended, linear)
 
-    def _rotary(self, h: Tensor, scenes: Tensor) -> tuple[Rotary, Rotary, Rotary]:
+    def _rotary(self, h: Tensor, shots: Tensor) -> tuple[Rotary, Rotary, Rotary]:
         def table(positions: Tensor) -> Rotary:
             return rotary_table(positions, self.config.head_dim, self.config.rope_base)
 
         _, _, height, width, _ = h.shape
         return (
-            table(temporal_positions(scenes, self.config)),
+            table(temporal_positions(shots, self.config)),
             table(torch.arange(height, device=h.device)),
             table(torch.arange(width, device=h.device)),
         )
@@ -95,27 +95,27 @@ class Analysis(nn.Module):
         self.trunk = _Trunk(level, config)
         self.head = nn.Linear(level.dim, level.attended)
 
-    def forward(self, patches: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
+    def forward(self, patches: Tensor, base: Tensor | None, shots: Tensor) -> Tensor:
         """Transform patches ``[B, T, H, W, P]`` in [-2, 2].
 
         Args:
             patches: Residual of this level (level 0: the picture itself).
             base: Patches of the coarser picture ``[B, T, H, W, base_values]``, None at level 0.
-            scenes: Shot number of each slice ``[B, T]``.
+            shots: Shot number of each slice ``[B, T]``.
 
         Returns:
             Latents in units of the quantization step.
         """
-        return self.latents(self.tokens(patches, base), scenes)
+        return self.latents(self.tokens(patches, base), shots)
 
     def tokens(self, patches: Tensor, base: Tensor | None) -> Tensor:
         """The stream ``[..., D + linear]`` of patches ``[..., P]``, before attention."""
         h = _add_base(self.embed(patches).float() * self.scale, base, self.embed_base)
         return h if self.linear is None else _join(h, self.linear(patches).float())
 
-    def latents(self, h: Tensor, scenes: Tensor) -> Tensor:
+    def latents(self, h: Tensor, shots: Tensor) -> Tensor:
         """Attention over the stream ``[B, T, H, W, D + linear]``, and the latents ``[B, T, H, W, C]``."""
-        h = self.trunk(h, scenes)
+        h = self.trunk(h, shots)
         dim = self.trunk.dim
         return _join(self.head(h[..., :dim]).float(), h[..., dim:])
 
@@ -136,9 +136,9 @@ class Synthesis(nn.Module):
             nn.Linear(level.linear, config.patch_values(index), bias=False) if level.linear else None
         )
 
-    def forward(self, y_hat: Tensor, base: Tensor | None, scenes: Tensor) -> Tensor:
+    def forward(self, y_hat: Tensor, base: Tensor | None, shots: Tensor) -> Tensor:
         """Reconstruct patches ``[B, T, H, W, P]``; arguments as in ``Analysis.forward``."""
-        return self.patches(self.trunk(self.tokens(y_hat, base), scenes))
+        return self.patches(self.trunk(self.tokens(y_hat, base), shots))
 
     def tokens(self, y_hat: Tensor, base: Tensor | None) -> Tensor:
         """The stream ``[..., D + linear]`` of latents ``[..., C]``, before attention."""

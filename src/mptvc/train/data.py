@@ -59,8 +59,8 @@ class CropSampler:
             Pixels uint8 ``[B, 3, T, size, size]`` and shot numbers ``[B, T / patch_frames]``.
         """
         rng = np.random.default_rng((self.seed, number))
-        clips, scenes = zip(*(self._clip(rng, shape) for _ in range(shape.batch)), strict=True)
-        return torch.stack(clips), torch.stack(scenes)
+        clips, shots = zip(*(self._clip(rng, shape) for _ in range(shape.batch)), strict=True)
+        return torch.stack(clips), torch.stack(shots)
 
     def batches(self, shape: CropShape, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Draw batches from number ``first`` on, each while its predecessor is in use."""
@@ -74,11 +74,11 @@ class CropSampler:
     def _clip(self, rng: np.random.Generator, shape: CropShape) -> tuple[Tensor, Tensor]:
         slices = shape.frames // self.patch_frames
         cut = int(rng.integers(1, slices)) if slices > 1 and rng.random() < 0.15 else 0
-        scenes = (torch.arange(slices) >= cut).long() if cut else torch.zeros(slices).long()
+        shots = (torch.arange(slices) >= cut).long() if cut else torch.zeros(slices).long()
         parts = [cut * self.patch_frames, (slices - cut) * self.patch_frames]
         frames = [self._shot(rng, n, shape.size) for n in parts if n]
         clip = torch.from_numpy(np.concatenate(frames)).permute(3, 0, 1, 2)
-        return clip.contiguous(), scenes
+        return clip.contiguous(), shots
 
     def _shot(self, rng: np.random.Generator, frames: int, size: int) -> np.ndarray:
         """One augmented crop ``[frames, size, size, 3]``."""

@@ -5,13 +5,14 @@ Imports torch, numpy and safetensors only, so that it runs on a machine without 
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mptvc.model.model import LevelOutput, Model
+from mptvc.model.model import Model
 from mptvc.model.pyramid import expand
 from mptvc.model.transforms import init_klt, patchify
 from mptvc.train.config import TrainConfig
@@ -37,6 +38,16 @@ def draw_gains(config: TrainConfig, step: int, levels: int) -> np.ndarray:
     """Factors by which the latents of each level are multiplied in a step's batch, float64 ``[levels]``."""
     rng = np.random.default_rng((config.seed, step, 1))  # crops are drawn from (seed, step)
     return np.asarray(2.0 ** (config.gain_octaves * rng.uniform(-1, 1, levels)))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a level is coded from, as arguments of ``Model.step``."""
+
+    picture: Tensor
+    coarser: Tensor | None
+    parent: Tensor | None
+    shots: Tensor
 
 
 class LevelTrainer:
@@ -97,9 +108,8 @@ class LevelTrainer:
         total, products = torch.zeros(values).double(), torch.zeros(values, values).double()
         count = 0
         for number in range(self.config.klt_batches):
-            picture, coarser, _ = self._pictures(*self._batch(_KLT_BATCHES + number))
-            base = self._base(coarser)
-            residual = picture if base is None else picture - self.level.enlarge(base)
+            given = self._given(*self._batch(_KLT_BATCHES + number))
+            residual = self.level.residual(given.picture, self.model.base(self.index, given.coarser))
             patches = patchify(residual, *self.level.patch).flatten(0, 3).cpu()
             total += patches.double().sum(0)
             products += (patches.T @ patches).double()
@@ -114,22 +124,24 @@ class LevelTrainer:
         """Batches from the current step on."""
         return self.sampler.batches(self.config.crops[self.index], self.step)
 
-    def train_step(self, pixels: Tensor, scenes: Tensor, progress: float) -> dict[str, float]:
+    def train_step(self, pixels: Tensor, shots: Tensor, progress: float) -> dict[str, float]:
         """One optimiser step.
 
         Args:
             pixels: Crops uint8 ``[B, 3, T, H, W]``.
-            scenes: Shot numbers ``[B, T / patch_frames]``.
+            shots: Shot numbers ``[B, T / patch_frames]``.
             progress: Position in the schedule, from 0 to 1.
 
         Returns:
             Loss and its parts.
         """
         gains = draw_gains(self.config, self.step, len(self.model.levels))
-        picture, coarser, scenes = self._pictures(pixels, scenes, gains)
+        given = self._given(pixels, shots, gains)
         gain = float(gains[self.index])
         with self.autocast:
-            out = self.model.level_forward(self.index, picture, coarser, scenes, gain)
+            out = self.model.level_forward(
+                self.index, given.picture, given.coarser, given.parent, given.shots, gain
+            )
             # At the optimum the rate's slope over the error grows with the square of the gain.
             loss = (out.bits + self.lmbda * gain**2 * out.squared_error) / gain
         self._update(loss, progress)
@@ -139,26 +151,15 @@ class LevelTrainer:
         return self.sampler.batch(self.config.crops[self.index], number)
 
     @torch.no_grad()
-    def _pictures(
-        self, pixels: Tensor, scenes: Tensor, gains: np.ndarray | None = None
-    ) -> tuple[Tensor, LevelOutput | None, Tensor]:
-        """This level's picture, what the coarser level made of it, and the shots."""
-        scenes = scenes.to(self.device)
+    def _given(self, pixels: Tensor, shots: Tensor, gains: np.ndarray | None = None) -> "_Given":
+        """What the level is trained on: its picture, and what the coarser levels make of the crops."""
+        shots = shots.to(self.device)
         pictures = self.model.pyramid(to_video(pixels.to(self.device)))
-        coarser: LevelOutput | None = None
-        for k in range(self.index):
-            level, gain = self.model.level(k), 1.0 if gains is None else float(gains[k])
-            base = None if coarser is None else self.model.base(k, coarser.x_hat)
-            parent = None if coarser is None else coarser.y_hat
-            with self.autocast:
-                y_hat, _ = level.quantize(gain * level.analyse(pictures[k], base, scenes), parent, scenes)
-                x_hat = level.synthesise(y_hat / gain, base, scenes)
-            nothing = x_hat.new_zeros(())
-            coarser = LevelOutput(x_hat, y_hat, nothing, nothing)
-        return pictures[self.index], coarser, scenes
-
-    def _base(self, coarser: LevelOutput | None) -> Tensor | None:
-        return None if coarser is None else self.model.base(self.index, coarser.x_hat)
+        factors = [1.0] * self.index if gains is None else gains.tolist()
+        with self.autocast:
+            steps = self.model.steps(pictures[: self.index], shots, factors)
+            coarser, parent = (steps[-1].x_hat, steps[-1].coded.symbols) if steps else (None, None)
+        return _Given(pictures[self.index], coarser, parent, shots)
 
     def _update(self, loss: Tensor, progress: float) -> None:
         warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
@@ -183,10 +184,10 @@ class LevelTrainer:
         entropy_model = self.level.entropy_model
         counter = TableCounter(entropy_model)
         for number in range(self.config.table_batches):
-            picture, coarser, scenes = self._pictures(*self._batch(_TABLE_BATCHES + number))
+            given = self._given(*self._batch(_TABLE_BATCHES + number))
             with self.autocast:
-                y = self.level.analyse(picture, self._base(coarser), scenes)
-            counter.add(y, None if coarser is None else coarser.y_hat, scenes)
+                y = self.model.analyse(self.index, given.picture, given.coarser, given.shots)
+            counter.add(y, given.parent, given.shots)
         before = estimated_bits(counter.counts, entropy_model.frequencies)
         entropy_model.set_frequencies(counter.frequencies())
         return 1 - estimated_bits(counter.counts, entropy_model.frequencies) / before
@@ -230,10 +231,10 @@ def validate(
     """Rate and PSNR of every prefix, mean over clips of uint8 ``[1, 3, T, H, W]``."""
     device = next(model.parameters()).device
     rows: list[list[tuple[float, float]]] = []
-    for pixels, scenes in clips:
+    for pixels, shots in clips:
         x = to_video(pixels.to(device))
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            outputs = model(x, scenes.to(device), levels)
+            outputs = model(x, shots.to(device), levels)
         bpp, row = 0.0, []
         for k, out in enumerate(outputs):
             shrink = model.config.shrink(k)

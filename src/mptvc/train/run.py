@@ -171,7 +171,7 @@ class _Run:
         losses: list[dict[str, float]] = []
         logged = saved = time.monotonic()
         validated = int(self.config.validations * self._spent(trainer) / budget)
-        for pixels, scenes in trainer.batches():
+        for pixels, shots in trainer.batches():
             progress = self._spent(trainer) / budget
             started = time.monotonic()
             if progress >= 1:
@@ -182,7 +182,7 @@ class _Run:
             if started - saved >= _CHECKPOINT_SECONDS:
                 self._save(trainer)
                 saved = time.monotonic()
-            losses.append(trainer.train_step(pixels, scenes, progress))
+            losses.append(trainer.train_step(pixels, shots, progress))
             self.seconds[self.level] += time.monotonic() - started
             if time.monotonic() - logged >= _LOG_SECONDS or trainer.step == 1:
                 logged = time.monotonic()
@@ -275,8 +275,8 @@ def validation_clip(shot: Shot, config: ModelConfig) -> tuple[Tensor, Tensor]:
     top, left = (max(0, shot.shape[1] - height) // 2, max(0, shot.shape[2] - width) // 2)
     inside = shot.pixels()[:frames, top : top + height, left : left + width]
     clip = pad_to(inside, frames, height, width).transpose(3, 0, 1, 2)
-    scenes = torch.zeros(1, frames // config.patch_frames)
-    return torch.from_numpy(np.ascontiguousarray(clip))[None], scenes
+    shots = torch.zeros(1, frames // config.patch_frames)
+    return torch.from_numpy(np.ascontiguousarray(clip))[None], shots
 
 
 def _whole(size: int, unit: int) -> int:

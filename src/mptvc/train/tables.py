@@ -19,15 +19,15 @@ class TableCounter:
         self._model = model
         self.counts = np.zeros((model.config.scales * FRACTIONS, ALPHABET))
 
-    def add(self, y: Tensor, parent: Tensor | None, scenes: Tensor) -> None:
+    def add(self, y: Tensor, parent: Tensor | None, shots: Tensor) -> None:
         """Count one batch.
 
         Args:
             y: Latents ``[B, T, H, W, C]``, or symbols.
             parent: Symbols of the coarser level ``[B, T, h, w, C']`` or None.
-            scenes: Shot number of each slice ``[B, T]``.
+            shots: Shot number of each slice ``[B, T]``.
         """
-        fresh = fresh_slices(scenes)
+        fresh = fresh_slices(shots)
         for i, latents in enumerate(y):
             shape = (latents.shape[0], latents.shape[1], latents.shape[2])
             above = None if parent is None else parent[i]

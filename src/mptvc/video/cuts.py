@@ -11,10 +11,10 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 #: Score of ``scdet``, 0 to 100, from which a frame starts a new shot.
-SCENE_THRESHOLD = 10.0
+SHOT_THRESHOLD = 10.0
 
 
-def detect_shots(frames: np.ndarray, threshold: float = SCENE_THRESHOLD) -> tuple[int, ...]:
+def detect_shots(frames: np.ndarray, threshold: float = SHOT_THRESHOLD) -> tuple[int, ...]:
     """Lengths of the shots in frames uint8 ``[T, H, W, 3]``, found by FFmpeg's ``scdet``.
 
     Raises:

@@ -1,9 +1,50 @@
-"""What FFmpeg's libraries do to this process."""
+"""FFmpeg's libraries: what they refuse, in one line, and what they do to this process."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+
+import av
+
+from mptvc.errors import VideoError
+
+#: What PyAV raises where FFmpeg refuses a file, a number, a packet or a codec.
+REFUSALS = (av.FFmpegError, OSError, ValueError, OverflowError)
+
+
+@contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Turn what FFmpeg refuses inside into one line that starts with what could not be done.
+
+    Raises:
+        VideoError: FFmpeg refuses; its own error is chained.
+    """
+    try:
+        yield
+    except REFUSALS as error:
+        raise VideoError(f"{what}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """One line that says what went wrong."""
+    if isinstance(error, IndexError):  # how PyAV fails where a stream appears that it has not announced
+        return "a new stream starts"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def require_encoder(name: str) -> None:
+    """Check that FFmpeg has a video encoder here.
+
+    Raises:
+        VideoError: It has none of this name.
+    """
+    try:
+        is_video = av.Codec(name, "w").type == "video"
+    except ValueError:
+        is_video = False
+    if not is_video:
+        raise VideoError(f"{name} is no video codec that FFmpeg writes here; libx264 and ffv1 are")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ which store it themselves. Y4M keeps the colour range alone, so it is written wi
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -16,14 +16,12 @@ from typing import BinaryIO, Self
 import av
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange
 
-from mptvc.errors import VideoError
 from mptvc.format.header import Colour, VideoInfo
 from mptvc.format.target import move_into_place, part_path, refuse_existing, refuse_other_files, remove
-from mptvc.video.ffmpeg import same_scheduling
-from mptvc.video.sound import REFUSALS, SidePlayer
-from mptvc.video.source import ACCURATE, FULL, LIMITED, MATRICES, matrix_code, reason
+from mptvc.video.colour import carried_colour, from_rgb
+from mptvc.video.ffmpeg import refusals, require_encoder, same_scheduling
+from mptvc.video.sound import SidePlayer
 
 
 @dataclass(frozen=True)
@@ -68,14 +66,14 @@ def output_format(target: str, options: OutputOptions) -> str:
             be written to standard output.
     """
     if target == "-" and options.format not in _STREAMED:
-        raise ValueError("standard output needs --format y4m or mkv")
+        raise ValueError('standard output needs format="y4m" or format="mkv"')
     if options.format is not None:
         if options.format not in _FORMATS.values():
             raise ValueError(f"format is one of mp4, mkv, y4m, png, npy; found {options.format}")
         return options.format
     suffix = Path(target).suffix.lower()
     if suffix not in _FORMATS:
-        raise ValueError(f"cannot tell the format from {suffix}: use --format")
+        raise ValueError(f"cannot tell the format from {suffix}: name it with format=")
     return _FORMATS[suffix]
 
 
@@ -142,13 +140,11 @@ class VideoSink:
             where = f"{where}/{_FRAME}"
         name = str(where) if isinstance(where, str | Path) else where
         extra = {"movflags": "+faststart"} if self._kind == "mp4" else {}
-        try:
+        with refusals(f"cannot write {self._name}"):
             self._container = av.open(name, "w", format=container_format, options=extra)
             self._add_stream(codec, pix_fmt, options.crf)
             if self._side is not None:
                 self._side.add_streams(self._container)
-        except REFUSALS as error:
-            raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
 
     def _add_stream(self, codec: str, pix_fmt: str, crf: int) -> None:
         if self._container is None:
@@ -189,45 +185,24 @@ class VideoSink:
             self._count += len(frames)
             return
         for pixels in frames:
-            frame = self._to_frame(pixels)
+            frame = from_rgb(pixels, self._pix_fmt, self._colour)
             frame.pts = self._stamps[self._count] if self._stamps else self._count
             self._count += 1
             self._play(frame.pts * self._tick)
             self._mux(frame)
 
-    def _to_frame(self, pixels: np.ndarray) -> VideoFrame:
-        rgb = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        if self._pix_fmt == "rgb24":
-            return rgb
-        if _is_rgb(self._pix_fmt):
-            return rgb.reformat(format=self._pix_fmt)
-        colour = self._colour
-        frame = rgb.reformat(
-            format=self._pix_fmt,
-            dst_colorspace=matrix_code(colour, self._info.height),
-            src_color_range=ColorRange(FULL),
-            dst_color_range=ColorRange(colour.range or LIMITED),
-            interpolation=int(ACCURATE),
-        )
-        frame.colorspace, frame.color_range = colour.matrix, colour.range
-        return frame
-
     def _play(self, until: Fraction | None) -> None:
         """Write the sound that starts before a time; all that is left for None."""
         if self._side is None or self._container is None:
             return
-        try:
+        with refusals(f"cannot write sound to {self._name}"):
             self._side.play(self._container, until)
-        except REFUSALS as error:
-            raise VideoError(f"cannot write sound to {self._name}: {reason(error)}") from error
 
     def _mux(self, frame: VideoFrame | None) -> None:
         if self._container is None:
             return
-        try:
+        with refusals(f"cannot write {self._name}"):
             self._container.mux(self._stream.encode(frame))
-        except REFUSALS as error:
-            raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
 
     def commit(self) -> None:
         """Finish the file and move it to its place.
@@ -241,10 +216,8 @@ class VideoSink:
         self._play(None)
         self._mux(None)
         if self._container is not None:
-            try:
+            with refusals(f"cannot write {self._name}"):
                 self._container.close()
-            except REFUSALS as error:
-                raise VideoError(f"cannot write {self._name}: {reason(error)}") from error
             self._container = None
         if self._part is not None and isinstance(self._target, Path):
             if self._kind == "png":
@@ -285,13 +258,11 @@ def _mapped_array(path: Path, name: str, info: VideoInfo) -> np.memmap:
     Raises:
         VideoError: There is no room.
     """
-    try:
-        array = np.lib.format.open_memmap(path, "w+", np.uint8, (info.frames, info.height, info.width, 3))
+    with refusals(f"cannot write {name}"):
+        array = np.lib.format.open_memmap(path, "w+", np.uint8, (info.num_frames, info.height, info.width, 3))
         if hasattr(os, "posix_fallocate"):
             with open(path, "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError as error:
-        raise VideoError(f"cannot write {name}: {reason(error)}") from error
     return array
 
 
@@ -299,7 +270,7 @@ def _stamps(info: VideoInfo) -> list[int]:
     """Time stamp of each frame, empty at a constant rate; no two are equal, containers refuse that."""
     if not info.time_steps:
         return []
-    order = np.arange(info.frames)
+    order = np.arange(info.num_frames)
     rising: list[int] = (np.maximum.accumulate(np.cumsum(info.time_steps) - order) + order).tolist()
     return rising
 
@@ -310,19 +281,13 @@ def _carried_colour(kind: str, colour: Colour, pix_fmt: str) -> Colour:
         return Colour()
     if kind == "y4m":
         return Colour(range=colour.range)
-    if _is_rgb(pix_fmt):
-        return replace(colour, matrix=2, range=0)
-    return colour if colour.matrix in MATRICES else replace(colour, matrix=2)
-
-
-def _is_rgb(pix_fmt: str) -> bool:
-    return pix_fmt.startswith(("rgb", "bgr", "gbr"))
+    return carried_colour(colour, pix_fmt)
 
 
 def _codec(kind: str, options: OutputOptions, info: VideoInfo) -> tuple[str, str]:
     """Codec and pixel format; odd sizes cannot be subsampled, so they keep full chroma."""
     codec = options.codec or {"y4m": "wrapped_avframe", "png": "png"}.get(kind, "libx264")
-    _require_encoder(codec)
+    require_encoder(codec)
     if options.pix_fmt:
         return codec, options.pix_fmt
     if kind == "png":
@@ -331,12 +296,3 @@ def _codec(kind: str, options: OutputOptions, info: VideoInfo) -> tuple[str, str
         return codec, "bgr0"
     odd = info.width % 2 or info.height % 2
     return codec, "yuv444p" if odd or kind == "y4m" else "yuv420p"
-
-
-def _require_encoder(name: str) -> None:
-    try:
-        is_video = av.Codec(name, "w").type == "video"
-    except ValueError:
-        is_video = False
-    if not is_video:
-        raise VideoError(f"{name} is no video codec that FFmpeg writes here; libx264 and ffv1 are")

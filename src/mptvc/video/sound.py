@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias
 import av
 from av.stream import Stream
 
-from mptvc.errors import VideoError
+from mptvc.format.sections import FileView
+from mptvc.video.ffmpeg import REFUSALS, reason, refusals
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -29,8 +30,6 @@ _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _SPARE_S = 10
 #: Packets that are earlier than the one before by no more stand for the same time.
 _SAME_S = Fraction(1, 100)
-#: What FFmpeg raises for streams that a container cannot take.
-REFUSALS = (av.FFmpegError, OSError, ValueError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -129,10 +128,8 @@ class SideRecorder:
             if (warning := f"{label} goes back in time: what does is left out") not in self.warnings:
                 self.warnings.append(warning)
             return
-        try:
+        with refusals(f"{label} cannot be copied"):
             self._out.mux(packet)
-        except REFUSALS as error:
-            raise VideoError(f"{label} cannot be copied: {error}") from error
 
     def _follows(self, packet: _Packet, copy: Stream) -> bool:
         """Whether a packet comes after the one before it; one of an equal time is moved by a tick.
@@ -168,10 +165,8 @@ class SideRecorder:
         """
         if self._out is None or self._file is None or not self._copies:
             return None
-        try:
+        with refusals("sound cannot be copied"):
             self._out.close()
-        except REFUSALS as error:
-            raise VideoError(f"sound cannot be copied: {error}") from error
         self._out = None
         self._file.seek(0)
         return SideData(self._file, self._lead)
@@ -186,7 +181,7 @@ class SidePlayer:
     """Hands the packets of a side section to an output container.
 
     Args:
-        data: The section.
+        section: The section, read as it is needed.
         lead_s: Its lead.
         start: Time of the first frame that is written; packets that end before are left out.
         end: Time at which the last frame ends; None keeps everything.
@@ -197,9 +192,9 @@ class SidePlayer:
     """
 
     def __init__(
-        self, data: bytes, lead_s: int, start: Fraction, end: Fraction | None, *, trimmed: bool
+        self, section: FileView, lead_s: int, start: Fraction, end: Fraction | None, *, trimmed: bool
     ) -> None:
-        self._data, self._container = data, _open_side(data)
+        self._section, self._container = section, _open_side(section)
         self.warnings: list[str] = []
         self._shift, self._end = -lead_s - start, None if end is None else end - start
         self._trimmed = trimmed
@@ -209,8 +204,11 @@ class SidePlayer:
 
     def add_streams(self, out: av.container.OutputContainer) -> None:
         """Announce the streams to an output container; those that it cannot hold are left out."""
-        with _open_side(self._data) as trial:
-            first = {p.stream.index: p for p in reversed([p for p in trial.demux() if p.size])}
+        with _open_side(self._section.again()) as trial:
+            first: dict[int, _Packet] = {}
+            for packet in trial.demux():
+                if packet.size:
+                    first.setdefault(packet.stream.index, packet)
             held = [
                 self._container.streams[index]
                 for index, packet in sorted(first.items())
@@ -255,12 +253,11 @@ class SidePlayer:
         self.close()
 
 
-def _open_side(data: bytes) -> av.container.InputContainer:
-    kind = "nut" if data.startswith(b"nut/") else "matroska"
-    try:
-        return av.open(BytesIO(data), "r", format=kind)
-    except REFUSALS as error:
-        raise VideoError(f"sound and subtitles cannot be read: {error}") from error
+def _open_side(section: FileView) -> av.container.InputContainer:
+    kind = "nut" if section.read(4) == b"nut/" else "matroska"
+    section.seek(0)
+    with refusals("sound and subtitles cannot be read"):
+        return av.open(section, "r", format=kind)
 
 
 def _holds(container: str, stream: Stream, packet: "_Packet | None" = None) -> bool:
@@ -296,7 +293,7 @@ def _copy_streams(
             copy.metadata.update(stream.metadata)
             copies[stream.index] = copy
         except REFUSALS as error:
-            warnings.append(f"{_label(stream)} is left out: {error}")
+            warnings.append(f"{_label(stream)} is left out: {reason(error)}")
     return copies
 
 

@@ -1,0 +1,138 @@
+"""The command that decodes a file, or any prefix of one."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mptvc.cli.options import (
+    FRAMES,
+    PIXELS,
+    AsJson,
+    Audio,
+    AudioMode,
+    Device,
+    Dtype,
+    Duration,
+    Force,
+    MaxFrames,
+    MaxPixels,
+    ProgressMode,
+    Quiet,
+    ShowProgress,
+    Start,
+    Threads,
+    TileBatch,
+    Weights,
+    codec_from_options,
+    source_named,
+    target_named,
+)
+from mptvc.cli.output import EXIT_DAMAGED, explain, print_json, say, warn
+from mptvc.cli.progress import progress_callback
+from mptvc.format.bitstream import Limits
+from mptvc.format.header import prefix_name
+from mptvc.format.inspect import probe
+from mptvc.format.source import open_source
+from mptvc.format.target import refuse_existing, refuse_same
+
+if TYPE_CHECKING:
+    from mptvc.files.transcode import DecodeReport
+    from mptvc.video.sink import OutputOptions
+
+
+class SizeMode(StrEnum):
+    """Size of decoded frames."""
+
+    SOURCE = "source"
+    LEVEL = "level"
+
+
+def decode(
+    source: Annotated[str, typer.Argument(metavar="IN", help=".mpt file, address, or - for stdin.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="Video, folder, or - for stdout.")],
+    levels: Annotated[int | None, typer.Option(min=1, help="Levels to decode.")] = None,
+    size: Annotated[SizeMode, typer.Option(help="source or level.")] = SizeMode.SOURCE,
+    allow_partial: Annotated[
+        bool,
+        typer.Option("--allow-partial", help="Also use the clips of a level that is not complete."),
+    ] = False,
+    best_effort: Annotated[
+        bool, typer.Option("--best-effort", help="Leave out what is damaged, and leave with 3.")
+    ] = False,
+    audio: AudioMode = Audio.COPY,
+    format: Annotated[str | None, typer.Option(help="mp4, mkv, y4m, png or npy.")] = None,
+    codec_name: Annotated[
+        str | None, typer.Option("--codec", help="FFmpeg codec, such as libx264 or ffv1.")
+    ] = None,
+    crf: Annotated[int, typer.Option(help="Quality of the codec; lower is better.")] = 12,
+    pix_fmt: Annotated[str | None, typer.Option(help="FFmpeg pixel format.")] = None,
+    start: Start = 0.0,
+    duration: Duration = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    tile_batch: TileBatch = 1,
+    threads: Threads = 0,
+    max_pixels: MaxPixels = PIXELS,
+    max_frames: MaxFrames = FRAMES,
+    force: Force = False,
+    progress: ShowProgress = ProgressMode.AUTO,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decode a file, or any prefix of one.
+
+    Example: [bold]mptvc decode out.mpt back.mp4 --levels 2[/]
+    """
+    from mptvc.files.transcode import decode_file
+    from mptvc.video.sink import OutputOptions
+
+    output, limits = OutputOptions(format, codec_name, crf, pix_fmt), Limits(max_pixels, max_frames)
+    _check_target(source, target, output, force)
+    with open_source(source_named(source)) as (file, _):
+        probe(file, limits=limits)
+        codec = codec_from_options(
+            weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch
+        )
+        with progress_callback("decode", progress, quiet) as show:
+            report = decode_file(
+                file,
+                target_named(target),
+                codec=codec,
+                levels=levels,
+                allow_partial=allow_partial,
+                best_effort=best_effort,
+                sound=audio == Audio.COPY,
+                source_size=size == SizeMode.SOURCE,
+                start=start,
+                duration=duration,
+                output=output,
+                force=force,
+                limits=limits,
+                progress=show,
+            )
+    _show(target, report, as_json, quiet)
+
+
+def _check_target(source: str, target: str, output: "OutputOptions", force: bool) -> None:
+    """Refuse a target that cannot be written, before anything is decoded."""
+    from mptvc.video.sink import output_format
+
+    kind = output_format(target, output)
+    if target != "-":
+        refuse_same(source, target)
+        refuse_existing(Path(target), force, folder=kind == "png")
+
+
+def _show(target: str, report: "DecodeReport", as_json: bool, quiet: bool) -> None:
+    video, damage = report.video, [explain(error)[1] for error in report.damage]
+    warn((*report.warnings, *damage))
+    if as_json and target != "-":
+        print_json({"output": target, "levels": report.levels, "frames": video.num_frames, "damage": damage})
+    note = "" if report.complete else " (the file has more)"
+    picture = f"{video.num_frames} frames {video.width}x{video.height}"
+    say(quiet, f"{target}: {picture}, {prefix_name(report.levels)}{note}")
+    if damage:
+        raise typer.Exit(EXIT_DAMAGED)

@@ -1,0 +1,135 @@
+"""The command that shows what a file holds."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import mptvc
+from mptvc.cli.options import FRAMES, PIXELS, AsJson, MaxFrames, MaxPixels, source_named
+from mptvc.cli.output import (
+    completeness,
+    counted,
+    escape,
+    explain,
+    number_columns,
+    output_console,
+    print_json,
+    show_error,
+)
+from mptvc.errors import MptError
+from mptvc.format.bitstream import Limits
+from mptvc.format.gain import gain_db
+from mptvc.format.inspect import FileReport
+
+
+def info(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="IN...", help=".mpt files, addresses of them, or - for stdin.")
+    ],
+    max_pixels: MaxPixels = PIXELS,
+    max_frames: MaxFrames = FRAMES,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a file holds: geometry, shots, and the bytes of every prefix.
+
+    Example: [bold]mptvc info out.mpt[/]
+    """
+    out, found, code = output_console(), [], 0
+    for name in sources:
+        try:
+            report = mptvc.probe(source_named(name), limits=Limits(max_pixels, max_frames))
+        except MptError as error:
+            if len(sources) == 1:
+                raise
+            failed, message = explain(error)
+            show_error(message)
+            code = max(code, failed)
+            continue
+        found.append({"file": name, **_facts(report)})
+        if not as_json:
+            _print(out, name, report)
+    if as_json:
+        print_json(found)
+    if code:
+        raise typer.Exit(code)
+
+
+def _facts(report: FileReport) -> dict[str, Any]:
+    """A file's report as plain data."""
+    header, video = report.header, report.header.video
+    return {
+        "width": video.width,
+        "height": video.height,
+        "frames": video.num_frames,
+        "frame_rate": str(video.frame_rate),
+        "variable_frame_rate": bool(video.time_steps),
+        "duration_s": report.duration_s,
+        "pixel_aspect": str(video.pixel_aspect),
+        "rotation": video.rotation,
+        "colour": asdict(video.colour),
+        "shots": list(header.shots.lengths),
+        "clips": header.shots.num_clips,
+        "weights_id": header.weights_id.hex(),
+        "entropy_id": header.entropy_id.hex(),
+        "header_bytes": header.size_bytes,
+        "size_bytes": report.size_bytes,
+        "sound_bytes": report.header.side_bytes,
+        "complete_levels": report.available.levels,
+        "next_level_share": report.available.next_share,
+        "levels": [_level_facts(report, k) for k in range(header.num_levels)],
+    }
+
+
+def _level_facts(report: FileReport, level: int) -> dict[str, Any]:
+    header = report.header
+    prefix = header.prefix_bytes(level + 1)
+    return {
+        "bytes": report.level_bytes(level),
+        "prefix_bytes": prefix,
+        "bpp": report.header.bpp(level + 1),
+        "bitrate": 8 * prefix / report.duration_s,
+        "tokens": list(header.geometry.grid(level)),
+        "tiles": asdict(header.geometry.tiles[level]),
+        "gains": [header.clip_gains(clip)[level] for clip in range(header.shots.num_clips)],
+    }
+
+
+def _print(out: Console, name: str, report: FileReport) -> None:
+    """Print a file's report for people."""
+    header, video = report.header, report.header.video
+    timing = "variable, mean " if video.time_steps else ""
+    out.print(
+        f"[bold]{escape(name)}[/]  {video.width}x{video.height}, {video.num_frames} frames at "
+        f"{timing}{float(video.frame_rate):g} fps, {report.duration_s:.2f} s, "
+        f"{counted(len(header.shots.lengths), 'shot')}, {counted(header.shots.num_clips, 'clip')}",
+        soft_wrap=True,
+    )
+    sound = f" ({report.header.side_bytes} of them sound)" if report.header.side_bytes else ""
+    state = completeness(report.available, header.num_levels)
+    out.print(
+        f"weights {header.weights_id.hex()[:16]}, {report.size_bytes} bytes{sound}, {state}", soft_wrap=True
+    )
+    out.print(_level_table(report))
+
+
+def _level_table(report: FileReport) -> Table:
+    header = report.header
+    names = ("level", "bytes", "head -c N", "bpp", "kbit/s", "quality, dB", "tokens", "tiles")
+    table = Table(*number_columns(*names), box=None)
+    for k in range(header.num_levels):
+        gains = [header.clip_gains(clip)[k] for clip in range(header.shots.num_clips)]
+        prefix, grid = header.prefix_bytes(k + 1), header.geometry.tiles[k]
+        table.add_row(
+            str(k),
+            str(report.level_bytes(k)),
+            str(prefix),
+            f"{report.header.bpp(k + 1):.4f}",
+            f"{8 * prefix / report.duration_s / 1000:.0f}",
+            f"{gain_db(sum(gains) / len(gains)):+.1f}",
+            "x".join(map(str, header.geometry.grid(k)[::-1])),
+            f"{grid.columns}x{grid.rows}",
+        )
+    return table

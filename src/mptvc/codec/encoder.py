@@ -1,0 +1,276 @@
+"""Whole videos in: frames as they come, clip by clip, to tokens or to a file.
+
+Memory does not grow with the length of the video.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from numbers import Rational
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, Self
+from zlib import crc32
+
+import numpy as np
+
+from mptvc.codec.patches import ClipCoder, CodedLevel
+from mptvc.codec.rate import DEFAULT_RATE, Rate, RateControl
+from mptvc.errors import LimitExceededError
+from mptvc.format.bitstream import header_share, make_header, write_header
+from mptvc.format.geometry import Geometry
+from mptvc.format.header import MAX_RATIO, Header, Index, Layout, Section, Side, VideoInfo, header_ratio
+from mptvc.format.rules import MAX_SIDE
+
+_SPOOL_BYTES = 2**25
+_COPY_BYTES = 2**20
+
+
+class Encoder:
+    """Codes frames as they come, a clip as soon as it is full.
+
+    Args:
+        coder: Codes the clips.
+        rate: How finely to quantize, or how many bits to use.
+    """
+
+    def __init__(self, coder: ClipCoder, rate: Rate) -> None:
+        self._coder, self._patch = coder, coder.config.patch_frames
+        self._control = RateControl(rate, len(coder.config.levels))
+        self._geometry: Geometry | None = None
+        self._lengths: list[int] = []
+        self._buffer = np.empty((0, 0, 0, 3), dtype=np.uint8)
+        self._filled = self._padding = self._charged_shots = 0
+        self._slice_shots: list[int] = []
+        self._is_first = True
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Frames of each shot so far."""
+        return tuple(self._lengths)
+
+    def add(self, frame: np.ndarray, *, is_cut: bool = False) -> list[CodedLevel]:
+        """Take the next frame, uint8 ``[H, W, 3]``; ``is_cut`` says that it starts a shot.
+
+        Returns:
+            The levels of the clip before it, if that is full; nothing otherwise.
+
+        Raises:
+            ValueError: Another shape than the first frame's.
+            MptError: A network returned a number that is not finite, or the memory is too small.
+        """
+        if self._geometry is None:
+            self._geometry = self._coder.geometry(frame.shape[1], frame.shape[0])
+            self._buffer = np.empty((self._coder.config.clip_frames, *frame.shape), dtype=np.uint8)
+        if is_cut or not self._lengths:
+            self._pad_shot()
+            self._lengths.append(0)
+        self._lengths[-1] += 1
+        if frame.shape != self._buffer.shape[1:]:
+            raise ValueError(f"a frame of {frame.shape} after frames of {self._buffer.shape[1:]}")
+        coded = self._code_clip() if self._filled == len(self._buffer) else []
+        self._put(frame)
+        return coded
+
+    def finish(self) -> list[CodedLevel]:
+        """Code what is left, and return the levels of the last clip.
+
+        Raises:
+            MptError: As for ``add``.
+        """
+        self._pad_shot()
+        return self._code_clip()
+
+    def _put(self, frame: np.ndarray) -> None:
+        if self._filled % self._patch == 0:
+            self._slice_shots.append(len(self._lengths) - 1)
+        self._buffer[self._filled] = frame
+        self._filled += 1
+
+    def _pad_shot(self) -> None:
+        """Repeat the last frame until the shot fills its last slice, which a clip always has room for."""
+        while self._filled % self._patch:
+            self._padding += 1
+            self._put(self._buffer[self._filled - 1])
+
+    def _code_clip(self) -> list[CodedLevel]:
+        """Code the clip that the buffer holds."""
+        if self._geometry is None:
+            raise ValueError("no frame was added")
+        shots, frames = tuple(self._slice_shots), self._buffer[: self._filled]
+        new_shots = shots[-1] + 1 - self._charged_shots
+        overhead = header_share(self._geometry.num_levels, new_shots, is_first=self._is_first)
+        self._control.start_clip(frames[self._padding :].size // 3, overhead)
+        coded = self._coder.encode_clip(frames, self._geometry, shots, self._control)
+        self._charged_shots, self._is_first = shots[-1] + 1, False
+        self._filled, self._padding, self._slice_shots = 0, 0, []
+        return coded
+
+
+class SectionStore:
+    """The sections of a video that is being coded; use it in a ``with`` block.
+
+    Packets wait in temporary files, one for each level, because a file is level-major.
+    """
+
+    def __init__(self, num_levels: int) -> None:
+        self._sections: list[list[Section]] = [[] for _ in range(num_levels)]
+        self._spools = [
+            SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - closed by __exit__
+            for _ in range(num_levels)
+        ]
+
+    def add(self, packets: Sequence[bytes]) -> None:
+        """Take the packets of the next clip, one for each level."""
+        for packet, sections, spool in zip(packets, self._sections, self._spools, strict=True):
+            sections.append(Section(len(packet), crc32(packet)))
+            spool.write(packet)
+
+    def write(
+        self, out: BinaryIO, layout: Layout, side_file: BinaryIO | None = None, lead_s: int = 0
+    ) -> Header:
+        """Write the file.
+
+        Args:
+            out: Binary file, written from its current position to the end.
+            layout: Describes the video.
+            side_file: The side section, a seekable file at its start.
+            lead_s: Lead of the side section.
+
+        Raises:
+            FormatError: The layout is none that a header can hold.
+            LimitExceededError: The header or the side section would be too long.
+        """
+        side = None if side_file is None else Side(_measure(side_file), lead_s)
+        header = make_header(layout, Index.of(self._sections), side)
+        out.write(write_header(header))
+        for spool in (*([] if side_file is None else [side_file]), *self._spools):
+            spool.seek(0)
+            while chunk := spool.read(_COPY_BYTES):
+                out.write(chunk)
+        return header
+
+    def close(self) -> None:
+        """Drop the temporary files."""
+        for spool in self._spools:
+            spool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Compressor:
+    """Takes frames one at a time and writes the file at the end; use it in a ``with`` block."""
+
+    def __init__(self, coder: ClipCoder, rate: Rate = DEFAULT_RATE) -> None:
+        self._coder, self._encoder = coder, Encoder(coder, rate)
+        self._store = SectionStore(len(coder.config.levels))
+        self._gains: list[tuple[int, ...]] = []
+        self._count = 0
+
+    def add(self, frame: np.ndarray, *, is_cut: bool = False) -> None:
+        """Take the next frame; as ``Encoder.add``."""
+        self._keep(self._encoder.add(frame, is_cut=is_cut))
+        self._count += 1
+
+    def finish(
+        self, video: VideoInfo, out: BinaryIO, side_file: BinaryIO | None = None, lead_s: int = 0
+    ) -> Header:
+        """Write the file.
+
+        Args:
+            video: Describes the source; its number of frames must be that of the frames added.
+            out: Binary file, written from its current position to the end.
+            side_file: The side section, a seekable file at its start.
+            lead_s: Lead of the side section.
+
+        Raises:
+            ValueError: No frame was added, or ``video`` has another number of frames.
+        """
+        if self._count == 0 or self._count != video.num_frames:
+            raise ValueError(f"{self._count} frames were added, the video has {video.num_frames}")
+        self._keep(self._encoder.finish())
+        layout = self._coder.layout(video, self._encoder.lengths, self._gains)
+        return self._store.write(out, layout, side_file, lead_s)
+
+    def _keep(self, levels: list[CodedLevel]) -> None:
+        if levels:
+            self._gains.append(tuple(level.gain for level in levels))
+            self._store.add([level.packet for level in levels])
+
+    def close(self) -> None:
+        """Drop the temporary files."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _measure(file: BinaryIO) -> Section:
+    """Length and CRC-32 of a file from its current position on.
+
+    Raises:
+        LimitExceededError: It is longer than the format can say.
+    """
+    length = check = 0
+    while chunk := file.read(_COPY_BYTES):
+        length, check = length + len(chunk), crc32(chunk, check)
+    if length >= 2**32:
+        raise LimitExceededError(
+            f"sound and subtitles take {length} bytes, the limit is 4 GiB: leave them out with sound=False"
+        )
+    return Section(length, check)
+
+
+def describe(frames: np.ndarray, frame_rate: Fraction | float) -> VideoInfo:
+    """Describe frames uint8 ``[T, H, W, 3]``.
+
+    Raises:
+        ValueError: They have another shape or dtype, are empty or too large, or the rate is not above zero.
+    """
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or frames.size == 0:
+        raise ValueError(f"frames are uint8 [T, H, W, 3], found {frames.dtype} {frames.shape}")
+    count, height, width, _ = frames.shape
+    return describe_size(count, height, width, frame_rate)
+
+
+def describe_size(count: int, height: int, width: int, frame_rate: Fraction | float) -> VideoInfo:
+    """Describe so many frames of a size.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+    if min(count, height, width) < 1 or max(height, width) > MAX_SIDE:
+        raise ValueError(
+            f"frames with sides of 1 to {MAX_SIDE} pixels are needed, found {count} of {width}x{height}"
+        )
+    rate = checked_rate(frame_rate)
+    return VideoInfo(width, height, count, frame_rate=rate, time_base=1 / rate)
+
+
+def checked_rate(frame_rate: Fraction | float) -> Fraction:
+    """The nearest frame rate that a header can hold.
+
+    Raises:
+        ValueError: It is no number, not above zero, or too far from it for a header.
+    """
+    fits = isinstance(frame_rate, Rational | float) and 0 < frame_rate <= MAX_RATIO
+    if not fits or not (rate := header_ratio(Fraction(frame_rate))):
+        raise ValueError(f"frame_rate= is a number above 0, at most {MAX_RATIO}; found {frame_rate!r}")
+    return rate
+
+
+def checked_lengths(lengths: Sequence[int] | None, count: int) -> tuple[int, ...]:
+    """Lengths of the shots of so many frames; one shot if none are given.
+
+    Raises:
+        ValueError: They do not sum to the number of frames.
+    """
+    lengths = (count,) if lengths is None else tuple(lengths)
+    if min(lengths, default=0) < 1 or sum(lengths) != count:
+        raise ValueError(f"shots {lengths} do not add up to {count} frames")
+    return lengths
