@@ -40,7 +40,7 @@ def rotary_table(positions: Tensor, head_dim: int, base: float) -> Rotary:
     """Cosine and sine of every position's rotation.
 
     Args:
-        positions: Coordinates ``[..., N]``, float64 so that large phase jumps stay exact, and therefore on the
+        positions: Coordinates ``[..., N]``, float64 so that large phase jumps stay exact, and so on the
             processor: not every device has that type.
         head_dim: Width of a head.
         base: Base of the geometric frequencies.
