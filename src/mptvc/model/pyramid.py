@@ -4,8 +4,8 @@
 reconstructs a smooth picture with exactly those means, so ``reduce(expand(x)) == x`` up to rounding
 and a residual carries only what the coarser level cannot hold.
 
-Both take floating point, and 8-bit pictures or their differences as 16-bit integers, which are rounded after each
-step in the same way on every machine.
+Both take floating point, and 8-bit pictures or their differences as 16-bit integers, which are rounded after
+each step in the same way on every machine.
 """
 
 import torch
