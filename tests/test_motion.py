@@ -1,12 +1,15 @@
 """Prediction from moved blocks: against the definition sample by sample, and what follows from it."""
 
+from fractions import Fraction
+from math import floor
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mptvc.model.motion import BLOCK, Reference
+from mptvc.model.motion import BLOCK, Reference, camera_vectors
 
 SETTINGS = settings(deadline=None, max_examples=40)
 
@@ -117,3 +120,19 @@ def test_a_flat_picture_stays_flat() -> None:
         reference, vectors = Reference(picture), vectors_of(2, 2, 50, seed=1)
         assert bool((reference.moved(vectors) == value).all())
         assert bool((reference.overlapped(vectors) == value).all())
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (30, 54)])
+def test_the_camera_moves_every_block_as_its_six_numbers_say(rows: int, columns: int) -> None:
+    coefficients = torch.tensor([[37, -5, 100], [-2000, 3, -33]])
+    vectors = camera_vectors(coefficients, rows, columns)
+    for row in {0, rows // 2, rows - 1}:
+        for column in {0, columns // 2, columns - 1}:
+            place = (Fraction(2 * row - rows + 1, rows), Fraction(2 * column - columns + 1, columns), 1)
+            for axis in range(2):
+                exact = sum(int(c) * p for c, p in zip(coefficients[axis], place, strict=True)) / 16
+                assert vectors[axis, row, column] == floor(exact + Fraction(1, 2))
+
+
+def test_a_still_camera_moves_nothing() -> None:
+    assert not camera_vectors(torch.zeros(2, 3, dtype=torch.int64), 4, 5).any()

@@ -70,9 +70,13 @@ class Reference:
         view = self._planes.as_strided((last + 1, channels, size, size), (1, height * width, width, 1))
         return view.index_select(0, starts).to(torch.int16)
 
+    def moved_blocks(self, vectors: Tensor) -> Tensor:
+        """Blocks that are found by vectors ``[2, h, w]``, int16 ``[h w, C, BLOCK, BLOCK]``."""
+        return self.windows(*_starts(vectors), BLOCK)
+
     def moved(self, vectors: Tensor) -> Tensor:
-        """The picture as blocks that are found by vectors ``[2, h, w]``, int16 ``[C, H, W]``."""
-        return _join(self.windows(*_starts(vectors), BLOCK), vectors)
+        """The picture of these blocks, int16 ``[C, H, W]``."""
+        return picture_of(self.moved_blocks(vectors), vectors.shape[1])
 
     def overlapped(self, vectors: Tensor) -> Tensor:
         """The same where every pixel is a mean over its four nearest blocks' vectors, int16 ``[C, H, W]``.
@@ -114,9 +118,34 @@ def _starts(vectors: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
     return (y[:, None] + vectors[0]).flatten(), (x[None] + vectors[1]).flatten()
 
 
-def _join(blocks: Tensor, vectors: Tensor) -> Tensor:
-    """A picture ``[C, H, W]`` of blocks ``[h w, C, BLOCK, BLOCK]``."""
-    grid = blocks.view(*vectors.shape[1:], *blocks.shape[1:]).permute(2, 0, 3, 1, 4)
+def camera_vectors(coefficients: Tensor, rows: int, columns: int) -> Tensor:
+    """Vectors of blocks that an affine motion of the whole picture gives, int64 ``[2, rows, columns]``.
+
+    Args:
+        coefficients: Of dy and of dx, in sixteenths of a vector unit, integers ``[2, 3]``: what is added at
+            the lower edge of the picture and taken away at the upper one, the same for right and left, and a
+            constant.
+        rows: Of blocks.
+        columns: Of blocks.
+    """
+    y = 2 * torch.arange(rows, device=coefficients.device)[:, None] - rows + 1
+    x = 2 * torch.arange(columns, device=coefficients.device) - columns + 1
+    down, right, everywhere = coefficients.long().T[..., None, None]
+    scale = rows * columns
+    total = down * y * columns + right * x * rows + everywhere * scale
+    return torch.div(2 * total + 16 * scale, 32 * scale, rounding_mode="floor")
+
+
+def blocks_of(picture: Tensor) -> Tensor:
+    """The blocks ``[h w, C, BLOCK, BLOCK]`` of a picture ``[C, H, W]``, row by row."""
+    channels, height, width = picture.shape
+    cells = picture.reshape(channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
+    return cells.permute(1, 3, 0, 2, 4).flatten(0, 1)
+
+
+def picture_of(blocks: Tensor, rows: int) -> Tensor:
+    """The picture ``[C, H, W]`` of blocks ``[h w, C, BLOCK, BLOCK]`` in so many rows."""
+    grid = blocks.view(rows, -1, *blocks.shape[1:]).permute(2, 0, 3, 1, 4)
     return grid.flatten(3, 4).flatten(1, 2)
 
 
