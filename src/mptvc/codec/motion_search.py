@@ -22,8 +22,8 @@ _ROUNDS = (
 _PIECE = 2**22
 #: Smallest block that is looked for in a halved picture; a smaller one is found anywhere.
 _SMALLEST = 4
-#: Price of a pixel by which a vector differs from those around it, in mean absolute difference of luma: it costs
-#: bits and is seldom true motion.
+#: Price of a pixel by which a vector differs from those around it, in mean absolute difference of luma: it
+#: costs bits and is seldom true motion.
 _PRICE = 0.25
 _MOST_PIXELS = 8.0
 
