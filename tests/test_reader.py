@@ -133,6 +133,20 @@ def test_damage_is_reported_where_it_is_and_nowhere_else(
         assert np.array_equal(reader[74], whole[74])
 
 
+def test_damage_names_the_file_in_opening_and_in_reading(
+    small_codec: Codec, data: bytes, tmp_path: Path
+) -> None:
+    header, path = mptvc.probe(data).header, tmp_path / "a.mpt"
+    for place in (20, header.offset(1, 1) + 6):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        with (
+            pytest.raises(mptvc.FormatError, match=f"^{path}: ") as caught,
+            mptvc.VideoReader(path, codec=small_codec) as reader,
+        ):
+            reader.all_tokens()
+        assert str(caught.value).count(str(path)) == 1
+
+
 def test_threads_get_their_own_frames(reader: mptvc.VideoReader, whole: np.ndarray) -> None:
     wrong: list[int] = []
 

@@ -260,7 +260,7 @@ def checked_rate(frame_rate: Fraction | float) -> Fraction:
     """
     fits = isinstance(frame_rate, Rational | float) and 0 < frame_rate <= MAX_RATIO
     if not fits or not (rate := header_ratio(Fraction(frame_rate))):
-        raise ValueError(f"frame_rate= is a number above 0, at most {MAX_RATIO}; found {frame_rate!r}")
+        raise ValueError(f"frame_rate is a number above 0, at most {MAX_RATIO}; found {frame_rate!r}")
     return rate
 
 

@@ -110,7 +110,7 @@ class VideoWriter:
         if time is None:
             return
         if not -inf < time < inf:
-            raise ValueError(f"time= is a finite number of seconds, found {time}")
+            raise ValueError(f"time is a finite number of seconds, found {time}")
         if self._times and time < self._times[-1]:
             raise ValueError(f"a frame at {float(time)} s after one at {float(self._times[-1])} s")
         self._times.append(Fraction(time))
