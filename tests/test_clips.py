@@ -50,8 +50,8 @@ def test_a_shot_does_not_depend_on_what_the_other_one_shows(codec, cut_video, le
 
 def test_attention_stays_inside_real_shots(codec, cut_video):
     """In every temporal head less than 1 % of the mass crosses the cut."""
-    scenes = torch.tensor([[0, 0, 1, 1]])
-    crossing = scenes[0][:, None] != scenes[0]
+    shots = torch.tensor([[0, 0, 1, 1]])
+    crossing = shots[0][:, None] != shots[0]
     shares = []
 
     def measure(module, args):
@@ -67,7 +67,7 @@ def test_attention_stays_inside_real_shots(codec, cut_video):
     hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
     x = torch.from_numpy(cut_video.transpose(3, 0, 1, 2).copy())[None].float() / 127.5 - 1
     with torch.no_grad():
-        codec.model(x, scenes)
+        codec.model(x, shots)
     for hook in hooks:
         hook.remove()
     assert len(shares) == len(layers)

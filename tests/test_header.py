@@ -84,12 +84,12 @@ def test_kept_frames_are_every_source_frame_once_in_order(header: Header) -> Non
 def test_no_patch_mixes_shots(header: Header) -> None:
     for clip in range(header.shots.num_clips):
         plan = header.shots.clip(clip)
-        for position, scene in enumerate(plan.shots):
+        for position, shot in enumerate(plan.shots):
             patch = plan.frames[
                 position * header.shots.patch_frames : (position + 1) * header.shots.patch_frames
             ]
             assert len(patch) == header.shots.patch_frames
-            assert {shot_of(header, frame) for frame in patch} == {scene}
+            assert {shot_of(header, frame) for frame in patch} == {shot}
 
 
 @given(videos())

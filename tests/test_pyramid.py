@@ -22,3 +22,27 @@ def test_expand_reproduces_a_ramp_inside_the_picture():
 
 def test_expand_of_one_pixel_is_flat():
     assert torch.equal(expand(torch.full((1, 1), 0.3)), torch.full((2, 2), 0.3))
+
+
+def test_integers_are_halved_and_doubled_without_loss_of_a_mean():
+    rng = torch.Generator().manual_seed(3)
+    x = torch.randint(-255, 256, (3, 9, 14), generator=rng, dtype=torch.int16)
+    assert expand(x).dtype == torch.int16
+    assert torch.equal(reduce(expand(x)), x)
+
+
+def test_integers_follow_the_real_numbers():
+    rng = torch.Generator().manual_seed(4)
+    x = torch.randint(0, 256, (3, 16, 20), generator=rng, dtype=torch.int16)
+    assert (expand(x) - expand(x.float())).abs().max() <= 1.5  # half a step on each axis
+    assert (reduce(x) - reduce(x.float())).abs().max() <= 0.5
+
+
+def test_the_largest_differences_stay_in_16_bits():
+    """A checkerboard of cells is what swings most."""
+    y, x = torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij")
+    for pattern in (y + x, y // 2 + x // 2, y, x):
+        extreme = ((pattern % 2) * 510 - 255).to(torch.int16)
+        wide = expand(extreme.float())
+        assert wide.abs().max() < 2**15 / 69.5  # 69.5 times a cell is the largest sum on the way
+        assert (expand(extreme) - wide).abs().max() <= 1.5

@@ -21,6 +21,7 @@ from mptvc.codec.weights import (
     build_model,
     is_entropy,
     read_weights,
+    resolve_device,
     write_weights,
 )
 from mptvc.errors import WeightsError
@@ -628,3 +629,13 @@ def test_a_folder_without_one_file_names_it(store: Callable[..., Path], name: st
 def test_an_unknown_device_or_type_is_a_wrong_argument(folder: Path, option: str, value: str) -> None:
     with pytest.raises(ValueError, match=value):
         mptvc.load(folder, **{"device": "cpu", option: value})
+
+
+@pytest.mark.parametrize(("cuda", "found"), [(False, "cpu"), (True, "cuda")])
+def test_a_device_on_which_nothing_was_tested_is_not_chosen(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, found: str
+) -> None:
+    """An Apple GPU is there, and is left alone until somebody names it."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    assert resolve_device("auto").type == found

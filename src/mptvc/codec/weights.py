@@ -50,7 +50,7 @@ def load_codec(
 
     Args:
         weights: Folder, ``hf://owner/name[@revision]``, or ``default`` for those in the package.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        device: ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or ``auto`` for CUDA where there is a GPU for it.
         dtype: ``auto``, ``float32`` or ``bfloat16``; auto takes bfloat16 where it is fast.
         tile: Largest (height, width) of a tile's core in source pixels; None chooses.
         tile_batch: Tiles that the networks see at once.
@@ -246,10 +246,8 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         ValueError: It does not exist here.
     """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name == "auto":  # an Apple GPU is used where it is named: nothing has been tested on one
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -40,14 +40,15 @@ def rotary_table(positions: Tensor, head_dim: int, base: float) -> Rotary:
     """Cosine and sine of every position's rotation.
 
     Args:
-        positions: Coordinates ``[..., N]``, float64 so that large phase jumps stay exact.
+        positions: Coordinates ``[..., N]``, float64 so that large phase jumps stay exact, and so on the
+            processor: not every device has that type.
         head_dim: Width of a head.
         base: Base of the geometric frequencies.
 
     Returns:
         Two float32 tensors ``[..., N, head_dim / 2]``.
     """
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float64, device=positions.device)
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float64)
     angles = positions.double()[..., None] * base ** (-exponents / head_dim)
     return angles.cos().float(), angles.sin().float()
 

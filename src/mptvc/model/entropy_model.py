@@ -114,7 +114,8 @@ class EntropyModel(nn.Module):
     def set_frequencies(self, frequencies: Tensor) -> None:
         """Use these frequencies, int32 ``[4 scales, ALPHABET]``, each row summing to 2^24."""
         self.frequencies.copy_(frequencies)
-        self.bits_table.copy_(PRECISION - torch.log2(frequencies.double()))
+        bits = PRECISION - torch.log2(frequencies.cpu().double())  # not every device has float64
+        self.bits_table.copy_(bits.float())
 
     def accumulator_bound(self) -> float:
         """Largest absolute value of any partial sum in the network; must be below 2^24."""

@@ -3,8 +3,12 @@
 ``reduce`` is the mean of 2 x 2 pixels. ``expand`` treats pixels as means over their area and
 reconstructs a smooth picture with exactly those means, so ``reduce(expand(x)) == x`` up to rounding
 and a residual carries only what the coarser level cannot hold.
+
+Both take floating point, and 8-bit pictures or their differences as 16-bit integers, which are rounded after
+each step in the same way on every machine.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -12,7 +16,8 @@ from torch import Tensor
 def reduce(x: Tensor) -> Tensor:
     """Halve ``[..., H, W]`` (even sizes) by the mean of 2 x 2 pixels."""
     rows = x[..., ::2, :] + x[..., 1::2, :]
-    return (rows[..., ::2] + rows[..., 1::2]) * 0.25
+    total = rows[..., ::2] + rows[..., 1::2]
+    return total * 0.25 if x.is_floating_point() else total.add_(2).bitwise_right_shift_(2)
 
 
 def expand(x: Tensor) -> Tensor:
@@ -30,12 +35,23 @@ def _split(x: Tensor, axis: int) -> Tensor:
     (22 (x[i+1] - x[i-1]) - 3 (x[i+2] - x[i-2])) / 128. Borders repeat the last cell.
     """
     size = x.shape[axis]
-    padded = F.pad(x, (0, 0, 2, 2) if axis == 1 else (2, 2, 0, 0), mode="replicate")
+    padded = _padded(x, axis)
     near = padded.narrow(axis, 3, size) - padded.narrow(axis, 1, size)
     far = padded.narrow(axis, 4, size) - padded.narrow(axis, 0, size)
-    half = near.mul_(22 / 128).sub_(far, alpha=3 / 128)
+    if x.is_floating_point():
+        half = near.mul_(22 / 128).sub_(far, alpha=3 / 128)
+    else:
+        half = near.mul_(22).sub_(far.mul_(3)).add_(64).bitwise_right_shift_(7)
     # Writing into place is four times as fast as stacking along the last axis.
     pair = x.new_empty(*x.shape[: axis + 1], 2, *x.shape[axis + 1 :])
     pair.select(axis + 1, 0).copy_(x - half)
     pair.select(axis + 1, 1).copy_(x + half)
     return pair.flatten(axis, axis + 1)
+
+
+def _padded(x: Tensor, axis: int) -> Tensor:
+    """Cells ``[N, H, W]`` with the first and the last repeated twice along an axis."""
+    if x.is_floating_point():
+        return F.pad(x, (0, 0, 2, 2) if axis == 1 else (2, 2, 0, 0), mode="replicate")
+    places = torch.arange(-2, x.shape[axis] + 2, device=x.device).clamp_(0, x.shape[axis] - 1)
+    return x.index_select(axis, places)

@@ -44,14 +44,14 @@ def frame_of_patches(patches: Tensor, index: int, p: int) -> Tensor:
 
 
 def temporal_positions(shots: Tensor, config: ModelConfig) -> Tensor:
-    """Coordinates ``[B, T]`` of slices: their index plus a phase jump for every cut before them.
+    """Coordinates ``[B, T]`` of slices, float64: their index plus a phase jump for every cut before them.
 
     Args:
         shots: Shot number of each slice ``[B, T]``, integers that grow along T.
         config: Gives the phase jump.
     """
-    index = torch.arange(shots.shape[1], dtype=torch.float64, device=shots.device)
-    return index + shots.double() * config.phase_jump
+    index = torch.arange(shots.shape[1], dtype=torch.float64)
+    return index + shots.cpu().double() * config.phase_jump
 
 
 class _Trunk(nn.Module):
@@ -72,13 +72,14 @@ class _Trunk(nn.Module):
 
     def _rotary(self, h: Tensor, shots: Tensor) -> tuple[Rotary, Rotary, Rotary]:
         def table(positions: Tensor) -> Rotary:
-            return rotary_table(positions, self.config.head_dim, self.config.rope_base)
+            cos, sin = rotary_table(positions, self.config.head_dim, self.config.rope_base)
+            return cos.to(h.device), sin.to(h.device)
 
         _, _, height, width, _ = h.shape
         return (
             table(temporal_positions(shots, self.config)),
-            table(torch.arange(height, device=h.device)),
-            table(torch.arange(width, device=h.device)),
+            table(torch.arange(height)),
+            table(torch.arange(width)),
         )
 
 
