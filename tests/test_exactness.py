@@ -240,7 +240,7 @@ class Program:
 
 def decoded(coder: ClipCoder, data: bytes) -> np.ndarray:
     """Frames of every prefix of a file, uint8 ``[levels, T, H, W, 3]``."""
-    levels = read_header(BytesIO(data)).levels
+    levels = read_header(BytesIO(data)).num_levels
     return np.stack([Codec(coder).decompress(data, levels=k + 1).frames for k in range(levels)])
 
 
@@ -392,7 +392,7 @@ def test_file_of_every_setting_decodes_to_its_encoders_symbols_under_every_other
     workers: list[Worker], facts: list[dict[str, str]], made: list[Made]
 ) -> None:
     """The encoders differ in floating point, so their files may; their meaning depends on no reader."""
-    assert read_header(BytesIO(made[0].path.read_bytes())).tiles[2].columns == 3
+    assert read_header(BytesIO(made[0].path.read_bytes())).geometry.tiles[2].columns == 3
     assert len({digest for file in made for digest in file.digests}) > 3, "all files are the same"
     for index, file in enumerate(made):
         turns = range(index, index + len(workers))
