@@ -136,7 +136,7 @@ def test_no_panic_leaves_the_entropy_coder(small_codec: Codec, data: bytes) -> N
     rng, tables = np.random.default_rng(1), small_codec.coder._tables[0]
     for _ in range(300):
         packet = rng.integers(0, 256, 4 * int(rng.integers(0, 12)), dtype=np.uint8).tobytes()
-        rows = rng.integers(0, len(tables.models), int(rng.integers(0, 90))).astype(np.uint8)
+        rows = rng.integers(0, len(tables), int(rng.integers(0, 90))).astype(np.uint8)
         try:
             reader = PacketReader(tables, packet)
             reader(rows)

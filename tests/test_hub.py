@@ -50,7 +50,7 @@ for line in sys.stdin:
     try:
         codec = mptvc.load(name, device="cpu")
         outcome = {
-            "id": codec.clips.weights_id.hex(),
+            "id": codec.coder.weights_id.hex(),
             "coded": hashlib.sha256(codec.compress(frames)).hexdigest(),
         }
     except Exception as error:

@@ -273,7 +273,7 @@ def _coder_rates(coder: ClipCoder) -> tuple[float, float]:
     tables = Tables(level.entropy_model.frequencies.cpu().numpy())
     rng = np.random.default_rng(0)
     step = 2**18
-    rows = rng.integers(0, len(tables.models) // 2, (_CODED_SYMBOLS // step, step)).astype(np.uint8)
+    rows = rng.integers(0, len(tables) // 2, (_CODED_SYMBOLS // step, step)).astype(np.uint8)
     symbols = np.rint(rng.laplace(scale=0.4, size=rows.shape)).astype(np.int16)
     started = time.perf_counter()
     writer = PacketWriter(tables)

@@ -17,6 +17,7 @@ The check value tells a decoder whose rows or means differ from the encoder's, f
 it has decoded is noise. Damage of the words shows only in words left over: check a packet's CRC first.
 """
 
+from typing import Any
 from zlib import crc32
 
 import constriction
@@ -45,21 +46,39 @@ class Tables:
         if counts.min() < 1 or (counts.sum(1) != 2**_PRECISION).any():
             raise ValueError("every frequency must be at least 1 and every row sum to 2^24")
         self.reach = counts.shape[1] // 2
-        self.models = [
-            constriction.stream.model.Categorical(row.astype(np.float64), perfect=False) for row in counts - 1
-        ]
+        self._counts = counts
+        self._models: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._counts)
+
+    def model(self, row: int) -> Any:
+        """The coder's form of a row, made when it is first needed: of many tables few rows are."""
+        if row not in self._models:
+            shares = (self._counts[row] - 1).astype(np.float64)
+            self._models[row] = constriction.stream.model.Categorical(shares, perfect=False)
+        return self._models[row]
 
 
 class PacketWriter:
-    """Collects the steps of a packet; calling it records one."""
+    """Collects the steps of a packet; calling it records one.
+
+    Args:
+        tables: Those of all steps that name no others.
+    """
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._steps: list[tuple[np.ndarray, np.ndarray]] = []
+        self._steps: list[tuple[np.ndarray, np.ndarray, Tables]] = []
         self._check = 0
 
     def __call__(
-        self, rows: np.ndarray, symbols: np.ndarray | None, means: np.ndarray = _NO_MEANS
+        self,
+        rows: np.ndarray,
+        symbols: np.ndarray | None,
+        means: np.ndarray = _NO_MEANS,
+        tables: Tables | None = None,
     ) -> np.ndarray:
         """Record a step.
 
@@ -67,6 +86,7 @@ class PacketWriter:
             rows: Table row of each symbol, uint8 ``[n]``.
             symbols: Integers ``[n]``.
             means: What they are counted from, int8 ``[n]``; only the check value depends on it.
+            tables: Tables of this step.
 
         Returns:
             The symbols, unchanged.
@@ -76,23 +96,24 @@ class PacketWriter:
         """
         if symbols is None or symbols.shape != rows.shape:
             raise ValueError("an encoder needs one symbol per row")
-        counts = np.bincount(rows, minlength=len(self._tables.models))
-        if len(counts) > len(self._tables.models) or np.abs(symbols).max(initial=0) > (self._tables.reach):
+        tables = self._tables if tables is None else tables
+        counts = np.bincount(rows, minlength=len(tables))
+        if len(counts) > len(tables) or np.abs(symbols).max(initial=0) > tables.reach:
             raise ValueError("a symbol or row is outside the table")
         self._check = crc32(means.data, crc32(rows.data, self._check))
         order = np.argsort(rows, kind="stable")
-        self._steps.append(((symbols + self._tables.reach)[order].astype(np.uint8), counts))
+        self._steps.append(((symbols + tables.reach)[order].astype(np.uint8), counts, tables))
         return symbols
 
     def finish(self) -> bytes:
         """Return the packet of all recorded steps."""
         coder = constriction.stream.stack.AnsCoder()
-        for indexes, counts in reversed(self._steps):
+        for indexes, counts, tables in reversed(self._steps):
             end = len(indexes)
             for row in np.flatnonzero(counts)[::-1]:
                 start = end - counts[row]
                 chunk = indexes[start:end].astype(np.int32)
-                coder.encode_reverse(chunk, self._tables.models[row])
+                coder.encode_reverse(chunk, tables.model(int(row)))
                 end = start
         words: np.ndarray = coder.get_compressed()[::-1]
         return self._check.to_bytes(_CHECK_BYTES, "little") + words.astype("<u4").tobytes()
@@ -100,6 +121,10 @@ class PacketWriter:
 
 class PacketReader:
     """Decodes a packet step by step; calling it decodes one.
+
+    Args:
+        tables: Those of all steps that name no others.
+        packet: The bytes.
 
     Raises:
         ValueError: The bytes cannot be a packet.
@@ -116,7 +141,11 @@ class PacketReader:
         self._coder = constriction.stream.stack.AnsCoder(words)
 
     def __call__(
-        self, rows: np.ndarray, symbols: np.ndarray | None = None, means: np.ndarray = _NO_MEANS
+        self,
+        rows: np.ndarray,
+        symbols: np.ndarray | None = None,
+        means: np.ndarray = _NO_MEANS,
+        tables: Tables | None = None,
     ) -> np.ndarray:
         """Decode a step.
 
@@ -124,22 +153,24 @@ class PacketReader:
             rows: Table row of each symbol, uint8 ``[n]``.
             symbols: Nothing; present so that encoder and decoder share one signature.
             means: As in ``PacketWriter``.
+            tables: Tables of this step.
 
         Returns:
             Integers int16 ``[n]``.
         """
-        counts = np.bincount(rows, minlength=len(self._tables.models))
-        if len(counts) > len(self._tables.models):
+        tables = self._tables if tables is None else tables
+        counts = np.bincount(rows, minlength=len(tables))
+        if len(counts) > len(tables):
             raise ValueError("a row is outside the table")
         self._check = crc32(means.data, crc32(rows.data, self._check))
         ordered = np.empty(len(rows), dtype=np.int16)
         start = 0
         for row in np.flatnonzero(counts):
             end = start + counts[row]
-            ordered[start:end] = self._coder.decode(self._tables.models[row], int(counts[row]))
+            ordered[start:end] = self._coder.decode(tables.model(int(row)), int(counts[row]))
             start = end
         out = np.empty_like(ordered)
-        out[np.argsort(rows, kind="stable")] = ordered - self._tables.reach
+        out[np.argsort(rows, kind="stable")] = ordered - tables.reach
         return out
 
     def finish(self) -> None:

@@ -150,8 +150,8 @@ def logistic_frequencies(scales: int) -> Tensor:
 
 
 def integer_frequencies(probabilities: np.ndarray) -> Tensor:
-    """Round probabilities ``[rows, ALPHABET]`` to int32 frequencies of at least 1 that sum to 2^24."""
-    free = 2**PRECISION - ALPHABET
+    """Round probabilities ``[rows, alphabet]`` to int32 frequencies of at least 1 that sum to 2^24."""
+    free = 2**PRECISION - probabilities.shape[1]
     shares = probabilities / probabilities.sum(1, keepdims=True) * free
     whole = np.floor(shares).astype(np.int64)
     whole[np.arange(len(whole)), shares.argmax(1)] += free - whole.sum(1)
