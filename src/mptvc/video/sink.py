@@ -268,10 +268,8 @@ def _mapped_array(path: Path, name: str, info: VideoInfo) -> np.memmap:
 
 def _stamps(info: VideoInfo) -> list[int]:
     """Time stamp of each frame, empty at a constant rate; no two are equal, containers refuse that."""
-    if not info.time_steps:
-        return []
-    order = np.arange(info.num_frames)
-    rising: list[int] = (np.maximum.accumulate(np.cumsum(info.time_steps) - order) + order).tolist()
+    ticks, order = np.array(info.times.ticks, dtype=np.int64), np.arange(len(info.times.ticks))
+    rising: list[int] = (np.maximum.accumulate(ticks - order) + order).tolist()
     return rising
 
 
