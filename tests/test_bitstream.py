@@ -20,6 +20,7 @@ from mptvc.errors import (
     NotMptError,
     UnsupportedVersionError,
 )
+from mptvc.format import bitstream
 from mptvc.format.bitstream import (
     DEFAULT_LIMITS,
     PREAMBLE,
@@ -634,3 +635,51 @@ def test_damage_to_one_section_leaves_the_others_readable() -> None:
     data[header.offset(0, 1)] ^= 1
     assert read_section(BytesIO(data), header, 0, 0) == PACKETS[0]
     assert read_section(BytesIO(data), header, 1, 0) == PACKETS[2]
+
+
+# What is refused in reading is never written
+
+
+def changed(part: str, **changes: object) -> Layout:
+    return replace(LAYOUT, **{part: replace(getattr(LAYOUT, part), **changes)})
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        (changed("video", width=0), "size 0x50"),
+        (changed("video", width=2**16 + 1), "size 65537x50"),
+        (changed("video", width=71), "the size"),
+        (changed("video", num_frames=12), "the shots"),
+        (changed("video", frame_rate=Fraction(0)), "a ratio of 0"),
+        (changed("video", time_base=Fraction(1, 2**32)), "a ratio of 1/4294967296"),
+        (changed("video", pixel_aspect=Fraction(-4, 3)), "a ratio of -4/3"),
+        (changed("video", rotation=45), "rotation 45"),
+        (changed("video", colour=Colour(range=3)), "colour range 3"),
+        (changed("video", time_steps=(0,) * 10), "the time stamps"),
+        (changed("video", time_steps=(1,) * 11), "the time stamps"),
+        (changed("shots", lengths=(11, 0)), "the shots"),
+        (changed("shots", patch_frames=17, clip_frames=17), "17 frames in a patch"),
+        (changed("shots", clip_frames=10), "10 frames in a clip"),
+        (changed("geometry", patch_size=3), "patch size 3"),
+        (changed("geometry", tiles=()), "0 levels"),
+        (changed("geometry", tiles=(TileGrid(1, 1, 0), TileGrid(2, 1, 0))), "tile grid 2x1"),
+        (replace(LAYOUT, gains=((1, 1), (1,))), "the gains"),
+        (replace(LAYOUT, gains=((0, 0), (0, 0))), "the gains"),
+        (replace(LAYOUT, gains=((49, 0), (0, 0))), "a gain"),
+    ],
+)
+def test_what_a_reader_refuses_is_not_written(layout: Layout, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        make_header(layout, INDEX)
+
+
+def test_a_header_that_no_reader_takes_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(write_header(EXPECTED))
+    monkeypatch.setattr(bitstream, "MAX_HEADER", size)
+    assert parse(write_header(EXPECTED)) == EXPECTED
+    monkeypatch.setattr(bitstream, "MAX_HEADER", size - 1)
+    with pytest.raises(LimitExceededError, match=f"the header takes {size} bytes, the limit is {size - 1}"):
+        write_header(EXPECTED)
+    with pytest.raises(FormatError, match="out of bounds"):
+        parse(raw())

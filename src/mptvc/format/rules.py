@@ -1,6 +1,7 @@
 """What the specification demands of a header, whether it is written or read."""
 
 from mptvc.errors import FormatError
+from mptvc.format.gain import MAX_GAIN
 from mptvc.format.geometry import Shots, TileGrid
 from mptvc.format.header import Header, VideoInfo
 
@@ -28,6 +29,8 @@ def check_header(header: Header) -> None:
     if header.gains:
         fits = [len(level) for level in header.gains] == [num_clips] * header.num_levels
         require(fits and any(map(any, header.gains)), "the gains", _CHUNKS_AT)
+        reach = max(max(map(abs, level)) for level in header.gains)
+        require(reach <= MAX_GAIN, f"a gain of {reach}", _CHUNKS_AT)
 
 
 def check_size(width: int, height: int, num_frames: int) -> None:
