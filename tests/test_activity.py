@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.activity import CONTEXTS, MOST, ActivityModel, activity_thresholds
-from mptvc.train.activity_tables import ActivityCounter
+from mptvc.train.loop_tables import ActivityCounter
 
 GROUPS = (2, 3, 4, 8)
 CHANNELS = sum(GROUPS)

@@ -31,7 +31,7 @@ CONTEXTS = 16
 #: Rows for symbols.
 SCALES = 48
 #: Row of a scale whose mean is the symbol 0.
-_CENTRED = 2
+CENTRED = 2
 
 #: Turns ``(rows uint8 [n], integers int16 [n] or None, number of a table)`` into the integers: an encoder
 #: records what it is given, a decoder reads. They are counted from the middle of the table's alphabet.
@@ -67,7 +67,7 @@ class ActivityModel(nn.Module):
         group_of = torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(groups))
         even = integer_frequencies(np.ones((2 * len(groups) * CONTEXTS**2, MOST + 1)))
         self.register_buffer("activity_frequencies", even.view(len(groups), 2, CONTEXTS**2, MOST + 1))
-        self.register_buffer("symbol_frequencies", logistic_frequencies(SCALES)[_CENTRED::FRACTIONS].clone())
+        self.register_buffer("symbol_frequencies", logistic_frequencies(SCALES)[CENTRED::FRACTIONS].clone())
         self.register_buffer("scale_of", torch.full((MOST + 1, sum(groups)), 20, dtype=torch.uint8))
         self.register_buffer("thresholds", activity_thresholds(), persistent=False)
         self.register_buffer("group_of", group_of, persistent=False)
@@ -96,12 +96,12 @@ class ActivityModel(nn.Module):
             for half in range(2):
                 rows, mine = self.contexts(found, past, group, half)
                 given = None if known is None else known[..., group][mine] - MOST // 2
-                read = _exchanged(exchange, rows, given, 2 * group + half)
+                read = exchanged(exchange, rows, given, 2 * group + half)
                 found[..., group][mine] = read + MOST // 2
         live, rows = self.symbol_rows(found)
         coded = torch.zeros(live.shape, dtype=torch.int8, device=live.device)
         given = None if symbols is None else symbols[live]
-        coded[live] = _exchanged(exchange, rows, given, 2 * len(self.groups)).to(torch.int8)
+        coded[live] = exchanged(exchange, rows, given, 2 * len(self.groups)).to(torch.int8)
         return coded, found
 
     def tables(self) -> list[Tensor]:
@@ -135,13 +135,13 @@ class ActivityModel(nn.Module):
         if half == 0:
             outside = (3 * around + 27) // 54
         else:
-            outside = (27 * _sum_of_neighbours(found[..., group]) + 2 * around + 54) // 108
+            outside = (27 * sum_of_neighbours(found[..., group]) + 2 * around + 54) // 108
         inside = found[..., max(0, group - 2) : group].amax(-1) if group else torch.zeros_like(before)
         rows = outside.clamp(max=CONTEXTS - 1) * CONTEXTS + inside.clamp(max=CONTEXTS - 1)
         return rows[mine], mine
 
 
-def _exchanged(exchange: Exchange, rows: Tensor, given: Tensor | None, table: int) -> Tensor:
+def exchanged(exchange: Exchange, rows: Tensor, given: Tensor | None, table: int) -> Tensor:
     """Hand one step to whoever codes it, and return its integers, int64 ``[n]``."""
     integers = None if given is None else given.to(torch.int16).cpu().numpy()
     read = exchange(rows.to(torch.uint8).cpu().numpy(), integers, table)
@@ -155,7 +155,7 @@ def _sum_3x3(x: Tensor) -> Tensor:
     return x[:, :-2] + x[:, 1:-1] + x[:, 2:]
 
 
-def _sum_of_neighbours(x: Tensor) -> Tensor:
+def sum_of_neighbours(x: Tensor) -> Tensor:
     """Sums over the four neighbours of ``[h, w]``; nothing lies outside."""
     x = F.pad(x, (1, 1, 1, 1))
     return x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:]

@@ -1,0 +1,203 @@
+"""The entropy model of a key's side symbols: how every block is predicted, and the vectors of its own.
+
+A block's **choice** says which vector it has and which blend (see `prediction`). Choices are coded under those
+of the picture before and, for the second half of a checkerboard, of the four neighbours, or of the coarser
+level for the first. Then come the vectors of blocks that have one of their own, as differences from what the
+neighbours' or the picture before make likely. Integers and tables alone, as in `activity`.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mptvc.model.activity import CENTRED, SCALES, Exchange, exchanged, sum_of_neighbours
+from mptvc.model.integer_network import FRACTIONS, REACH, integer_frequencies, logistic_frequencies
+from mptvc.model.prediction import Blend
+
+
+class Vector(IntEnum):
+    """Which vector a block has."""
+
+    CAMERA = 0  #: that of the whole picture's motion at its place
+    STILL = 1  #: none
+    OWN = 2  #: one of its own, which is coded
+
+
+#: Choices with a vector: ``vector * BLENDS + blend``; the last one is the base alone.
+BLENDS = int(Blend.BASE)
+BASE_CHOICE = len(Vector) * BLENDS
+CHOICES = BASE_CHOICE + 1
+#: Kinds of choices that contexts tell apart, and "nothing is known".
+_KINDS, _UNKNOWN = 8, 7
+#: Sizes of vectors that contexts tell apart.
+_SIZES = 8
+_OVERLAPPED = (Blend.OVERLAPPED, Blend.OVERLAPPED_LOW)
+
+
+@dataclass(frozen=True)
+class Side:
+    """How a picture is predicted.
+
+    Attributes:
+        choices: Of each block, int64 ``[h, w]``, below ``CHOICES``.
+        vectors: Its vector in quarter pixels, whichever it is, int64 ``[2, h, w]``.
+    """
+
+    choices: Tensor
+    vectors: Tensor
+
+    @property
+    def own(self) -> Tensor:
+        """Which blocks have a vector of their own, bool ``[h, w]``."""
+        return self.choices // BLENDS == Vector.OWN
+
+    @property
+    def blends(self) -> Tensor:
+        """Blend of each block, int64 ``[h, w]``."""
+        return torch.where(self.choices == BASE_CHOICE, int(Blend.BASE), self.choices % BLENDS)
+
+
+class SideModel(nn.Module):
+    """The entropy model of the side symbols of one level's keys.
+
+    Attributes:
+        choice_frequencies: int32 ``[2, _KINDS^2, CHOICES]``, each row summing to 2^24.
+        vector_frequencies: int32 ``[SCALES, ALPHABET]``, likewise.
+        scale_of: Row of a vector's differences for each half and size, uint8 ``[2, _SIZES]``.
+    """
+
+    choice_frequencies: Tensor
+    vector_frequencies: Tensor
+    scale_of: Tensor
+    kinds: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        even = integer_frequencies(np.ones((2 * _KINDS**2, CHOICES)))
+        rows = logistic_frequencies(SCALES)[CENTRED::FRACTIONS]
+        sizes = torch.arange(_SIZES, dtype=torch.uint8)
+        self.register_buffer("choice_frequencies", even.view(2, _KINDS**2, CHOICES))
+        self.register_buffer("vector_frequencies", rows.clone())
+        self.register_buffer("scale_of", (22 + 3 * sizes).repeat(2, 1))
+        self.register_buffer("kinds", torch.tensor([_kind(c) for c in range(CHOICES)]), persistent=False)
+
+    def tables(self) -> list[Tensor]:
+        """Frequencies of every table that ``code`` names, int32 ``[rows, alphabet]``, by its number."""
+        return [*self.choice_frequencies, self.vector_frequencies]
+
+    @torch.no_grad()
+    def code(
+        self,
+        exchange: Exchange,
+        camera: Tensor,
+        past: Side | None,
+        coarser: Side | None,
+        side: Side | None = None,
+    ) -> Side:
+        """Walk through one picture's side symbols in coding order: to encode them, or to decode them.
+
+        Args:
+            exchange: Records or returns what is coded.
+            camera: Vectors of the whole picture's motion, int64 ``[2, h, w]``.
+            past: The picture before; None where it has no side symbols.
+            coarser: The same picture at the coarser level, with as many blocks, or half as many on each side.
+            side: What to encode; nothing to decode.
+
+        Raises:
+            ValueError: A vector is too far from what is likely to be coded.
+        """
+        choices = self._code_choices(exchange, camera.shape[1:], past, coarser, side)
+        vectors = torch.where(choices // BLENDS == Vector.STILL, 0, camera)
+        found = Side(choices, vectors)
+        for half in range(2):
+            likely, sizes, mine = self.vector_sizes(found, camera, past, half)
+            rows = self.scale_of[half][sizes[mine]]
+            given = None if side is None else (side.vectors - likely)[:, mine].flatten()
+            if given is not None and bool((given.abs() > REACH).any()):
+                raise ValueError("a vector is too far from what is likely to be coded")
+            read = exchanged(exchange, rows.repeat(2), given, 2)
+            vectors[:, mine] = likely[:, mine] + read.view(2, -1)
+        return found
+
+    def _code_choices(
+        self,
+        exchange: Exchange,
+        grid: torch.Size,
+        past: Side | None,
+        coarser: Side | None,
+        side: Side | None,
+    ) -> Tensor:
+        choices = torch.zeros(grid, dtype=torch.int64, device=self.kinds.device)
+        for half in range(2):
+            mine = _parity(choices) == half
+            rows = self.choice_rows(choices, past, coarser, half)[mine]
+            given = None if side is None else side.choices[mine] - CHOICES // 2
+            choices[mine] = exchanged(exchange, rows, given, half) + CHOICES // 2
+        return choices
+
+    def choice_rows(self, choices: Tensor, past: Side | None, coarser: Side | None, half: int) -> Tensor:
+        """Rows ``[h, w]`` of choices; of the second half they depend on those of the first."""
+        unknown = torch.full_like(choices, _UNKNOWN)
+        before = unknown if past is None else self.kinds[past.choices]
+        if half == 0:
+            beside = unknown if coarser is None else self.kinds[_spread(coarser.choices, choices.shape)]
+        else:
+            beside = self._commonest_beside(self.kinds[choices])
+        return beside * _KINDS + before
+
+    def _commonest_beside(self, kinds: Tensor) -> Tensor:
+        """The kind that most of the four neighbours have ``[h, w]``, the first of several."""
+        counts = [sum_of_neighbours((kinds == kind).long()) for kind in range(_KINDS)]
+        return torch.stack(counts).argmax(0)
+
+    def vector_sizes(
+        self, found: Side, camera: Tensor, past: Side | None, half: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What own vectors of one half of the checkerboard are likely to be, and how sure that is.
+
+        Args:
+            found: Choices of all blocks, and vectors of the first half where the second is asked for.
+            camera: Vectors of the whole picture's motion.
+            past: The picture before.
+            half: Which half.
+
+        Returns:
+            Likely vectors ``[2, h, w]``; sizes ``[h, w]`` below ``_SIZES``, 0 where nothing but the camera's
+            is known; which blocks of that half have a vector of their own, bool ``[h, w]``.
+        """
+        parity = _parity(found.choices)
+        if half == 0:
+            known = torch.zeros_like(found.own) if past is None else past.own
+            likely = camera if past is None else torch.where(known, past.vectors, camera)
+        else:
+            first = found.own & (parity == 0)
+            count = sum_of_neighbours(first.long())
+            total = torch.stack([sum_of_neighbours(vectors * first) for vectors in found.vectors])
+            mean = torch.div(total, count.clamp(min=1), rounding_mode="floor")
+            known = count > 0
+            likely = torch.where(known, mean, camera)
+        apart = torch.where(known, (likely - camera).abs().sum(0), 0)
+        sizes = known + torch.bucketize(apart, 2 ** torch.arange(_SIZES - 2, device=apart.device), right=True)
+        return likely, sizes.clamp(max=_SIZES - 1), found.own & (parity == half)
+
+
+def _kind(choice: int) -> int:
+    """What contexts tell apart: the vector, and whether its neighbours' are blended in; or the base."""
+    if choice == BASE_CHOICE:
+        return 2 * len(Vector)
+    return 2 * (choice // BLENDS) + (choice % BLENDS in _OVERLAPPED)
+
+
+def _parity(grid: Tensor) -> Tensor:
+    """0 and 1 as on a checkerboard ``[h, w]``."""
+    rows, columns = (torch.arange(n, device=grid.device) for n in grid.shape)
+    return (rows[:, None] + columns) % 2
+
+
+def _spread(coarse: Tensor, grid: torch.Size) -> Tensor:
+    """A coarser level's blocks for a grid of as many or twice as many along each side."""
+    factor = 1 if coarse.shape == grid else 2
+    return coarse.repeat_interleave(factor, 0).repeat_interleave(factor, 1)[: grid[0], : grid[1]]
