@@ -1,5 +1,7 @@
 """The entropy model of choices and vectors: packets and back, what contexts may know, fitted tables."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -93,10 +95,7 @@ def test_every_choice_comes_back(fitted: SideModel) -> None:
 
 def test_fitted_tables_take_fewer_bits_on_other_pictures(fitted: SideModel) -> None:
     others = sides(8, seed=3)
-    taken = [
-        sum(len(written(m, b, a, a)) for a, b in zip(others, others[1:], strict=False))
-        for m in (SideModel(), fitted)
-    ]
+    taken = [sum(len(written(m, b, a, a)) for a, b in pairwise(others)) for m in (SideModel(), fitted)]
     assert taken[1] < 0.6 * taken[0]
 
 
@@ -120,7 +119,7 @@ def test_contexts_hold_nothing_that_a_decoder_lacks(fitted: SideModel, half: int
 def test_a_vector_out_of_reach_is_refused(fitted: SideModel) -> None:
     (side,) = sides(1, seed=5)
     far = Side(side.choices, torch.where(side.own, side.vectors + 200, side.vectors))
-    with pytest.raises(ValueError, match="too far"):
+    with pytest.raises(ValueError, match="more than 127 quarter pixels"):
         written(fitted, far, None, None)
 
 
@@ -133,3 +132,18 @@ def test_a_camera_alone_costs_next_to_nothing(fitted: SideModel) -> None:
 def test_rows_sum_to_the_coders_total(fitted: SideModel) -> None:
     for table in fitted.tables():
         assert bool((table.long().sum(1) == 2**24).all())
+
+
+def test_vectors_at_the_ends_of_their_range_come_back(fitted: SideModel) -> None:
+    """Whatever is likely: differences are counted in a circle."""
+    choices = torch.full((ROWS, COLUMNS), Vector.OWN * BLENDS + Blend.NEAR)
+    ends = torch.where(
+        torch.rand(2, ROWS, COLUMNS, generator=torch.Generator().manual_seed(6)) < 0.5, -127, 127
+    )
+    sides_ = [
+        Side(choices, CAMERA + ends),
+        Side(choices, CAMERA - ends),
+        Side(choices, CAMERA + ends.flip(1)),
+    ]
+    for past, side in pairwise([None, *sides_]):
+        assert_equal(read(fitted, written(fitted, side, past, None), past, None), side)

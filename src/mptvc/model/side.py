@@ -1,9 +1,9 @@
 """The entropy model of a key's side symbols: how every block is predicted, and the vectors of its own.
 
-A block's **choice** says which vector it has and which blend (see `prediction`). Choices are coded under those
-of the picture before and, for the second half of a checkerboard, of the four neighbours, or of the coarser
-level for the first. Then come the vectors of blocks that have one of their own, as differences from what the
-neighbours' or the picture before make likely. Integers and tables alone, as in `activity`.
+A block's **choice** says which vector it has and which blend (see `prediction`). Choices are coded under
+those of the picture before and, for the second half of a checkerboard, of the four neighbours, or of the
+coarser level for the first. Then come the vectors of blocks that have one of their own, as differences from
+what the neighbours' or the picture before make likely. Integers and tables alone, as in `activity`.
 """
 
 from dataclasses import dataclass
@@ -30,6 +30,8 @@ class Vector(IntEnum):
 BLENDS = int(Blend.BASE)
 BASE_CHOICE = len(Vector) * BLENDS
 CHOICES = BASE_CHOICE + 1
+#: Farthest that a vector of its own may be from the camera's, in quarter pixels along each axis.
+FARTHEST = REACH
 #: Kinds of choices that contexts tell apart, and "nothing is known".
 _KINDS, _UNKNOWN = 8, 7
 #: Sizes of vectors that contexts tell apart.
@@ -107,19 +109,19 @@ class SideModel(nn.Module):
             side: What to encode; nothing to decode.
 
         Raises:
-            ValueError: A vector is too far from what is likely to be coded.
+            ValueError: A vector is farther than ``FARTHEST`` from the camera's.
         """
+        if side is not None and bool(((side.vectors - camera).abs() > FARTHEST)[:, side.own].any()):
+            raise ValueError(f"a vector is more than {FARTHEST} quarter pixels from the camera's")
         choices = self._code_choices(exchange, camera.shape[1:], past, coarser, side)
         vectors = torch.where(choices // BLENDS == Vector.STILL, 0, camera)
         found = Side(choices, vectors)
         for half in range(2):
             likely, sizes, mine = self.vector_sizes(found, camera, past, half)
             rows = self.scale_of[half][sizes[mine]]
-            given = None if side is None else (side.vectors - likely)[:, mine].flatten()
-            if given is not None and bool((given.abs() > REACH).any()):
-                raise ValueError("a vector is too far from what is likely to be coded")
-            read = exchanged(exchange, rows.repeat(2), given, 2)
-            vectors[:, mine] = likely[:, mine] + read.view(2, -1)
+            given = None if side is None else wrapped(side.vectors - likely)[:, mine].flatten()
+            read = exchanged(exchange, rows.repeat(2), given, 2).view(2, -1)
+            vectors[:, mine] = camera[:, mine] + wrapped((likely - camera)[:, mine] + read)
         return found
 
     def _code_choices(
@@ -172,6 +174,7 @@ class SideModel(nn.Module):
         if half == 0:
             known = torch.zeros_like(found.own) if past is None else past.own
             likely = camera if past is None else torch.where(known, past.vectors, camera)
+            likely = camera + (likely - camera).clamp(-FARTHEST, FARTHEST)
         else:
             first = found.own & (parity == 0)
             count = sum_of_neighbours(first.long())
@@ -189,6 +192,11 @@ def _kind(choice: int) -> int:
     if choice == BASE_CHOICE:
         return 2 * len(Vector)
     return 2 * (choice // BLENDS) + (choice % BLENDS in _OVERLAPPED)
+
+
+def wrapped(apart: Tensor) -> Tensor:
+    """Differences of at most ``FARTHEST`` that name the same vectors, all as near to the camera's."""
+    return (apart + FARTHEST) % (2 * FARTHEST + 1) - FARTHEST
 
 
 def _parity(grid: Tensor) -> Tensor:

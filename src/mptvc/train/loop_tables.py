@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mptvc.model.activity import CONTEXTS, MOST, ActivityModel
 from mptvc.model.integer_network import ALPHABET, REACH, integer_frequencies
-from mptvc.model.side import Side, SideModel
+from mptvc.model.side import Side, SideModel, wrapped
 
 #: Weight of the row of all contexts with the same second part, in activities, beside the counts of a context.
 _PRIOR_ACTIVITIES = 3.0
@@ -86,7 +86,7 @@ class SideCounter:
         self._model.code(count, camera, past, coarser, side)
         for half in range(2):
             likely, sizes, mine = self._model.vector_sizes(side, camera, past, half)
-            for apart in (side.vectors - likely)[:, mine]:
+            for apart in wrapped(side.vectors - likely)[:, mine]:
                 np.add.at(self._vectors[half], (sizes[mine].numpy(), apart.numpy() + REACH), 1)
 
     def fit(self) -> None:

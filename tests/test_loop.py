@@ -1,0 +1,161 @@
+"""One level of a shot in a closed loop: a decoder has what the encoder has, whatever is coded."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mptvc.codec.key_search import fitted_camera, planned
+from mptvc.codec.loop import LevelLoop
+from mptvc.codec.motion_search import Luma, search
+from mptvc.model.loop_model import LoopLevel, dct_basis, quantized
+from mptvc.model.motion import BLOCK, Reference, camera_vectors
+from mptvc.model.side import Side
+
+HEIGHT, WIDTH, STEP = 64, 96, 30.0
+
+
+def texture(height: int, width: int, seed: int) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    total = torch.zeros(3, height, width)
+    for size in (2, 4, 8, 16):
+        grid = torch.randn(1, 3, height // size + 2, width // size + 2, generator=rng)
+        total += F.interpolate(grid, size=(height, width), mode="bicubic")[0]
+    return (128 + 28 * total).clamp(0, 255).to(torch.uint8)
+
+
+def pan(count: int, dy: float, dx: float) -> list[Tensor]:
+    """A texture that moves by so many pixels a picture."""
+    whole = Reference(texture(160, 192, seed=1))
+    pictures = []
+    for index in range(count):
+        top, left = (torch.tensor([round(4 * (32 + index * d))]) for d in (dy, dx))
+        rows = [
+            torch.cat([whole.windows(top + 4 * y, left + 4 * x, BLOCK)[0] for x in range(0, WIDTH, BLOCK)], 2)
+            for y in range(0, HEIGHT, BLOCK)
+        ]
+        pictures.append(torch.cat(rows, 1).to(torch.uint8))
+    return pictures
+
+
+def gray(picture: Tensor) -> Tensor:
+    return torch.full_like(picture, 128)
+
+
+def bases(pictures: list[Tensor], level: int) -> list[Tensor]:
+    """What a coarser level would say: nothing, or a picture without detail."""
+    if level == 0:
+        return [gray(picture) for picture in pictures]
+    return [F.avg_pool2d(p.float(), 9, 1, 4, count_include_pad=False).to(torch.uint8) for p in pictures]
+
+
+Sides = Sequence[Side | None]
+Coded = tuple[list[bytes], list[Tensor], list[Side | None]]
+
+
+def encoded(
+    level: LoopLevel, pictures: list[Tensor], below: list[Tensor], coarser: list[Side | None]
+) -> Coded:
+    loop = LevelLoop(level)
+    packets, decoded, sides = [], [], []
+    for index, (picture, base) in enumerate(zip(pictures, below, strict=True)):
+        if index == 0:
+            packet, made = loop.encode_opening(picture, base, STEP)
+        else:
+            vectors = search(Luma(pictures[index - 1]), Luma(picture))
+            plan = planned(level.key, picture, base, loop.references, vectors, STEP, has_base=level.index > 0)
+            packet, made = loop.encode_key(picture, base, STEP, plan, coarser[index])
+        packets.append(packet)
+        decoded.append(made)
+        sides.append(loop.side)
+    return packets, decoded, sides
+
+
+def decode(
+    level: LoopLevel, packets: list[bytes], below: list[Tensor], coarser: list[Side | None]
+) -> list[Tensor]:
+    loop = LevelLoop(level)
+    return [
+        loop.decode_key(packet, base, STEP, side) if index else loop.decode_opening(packet, base, STEP)
+        for index, (packet, base, side) in enumerate(zip(packets, below, coarser, strict=True))
+    ]
+
+
+def error(a: list[Tensor], b: list[Tensor]) -> float:
+    return float(
+        torch.stack([(x.float() - y.float()).square().mean() for x, y in zip(a, b, strict=True)]).mean()
+    )
+
+
+@pytest.mark.parametrize(("index", "patch"), [(0, 16), (1, 16), (2, 8)])
+def test_a_decoder_has_the_encoders_pictures(index: int, patch: int) -> None:
+    level, pictures = LoopLevel(index, patch), pan(5, 0.75, -1.5)
+    below, nothing = bases(pictures, index), [None] * len(pictures)
+    packets, made, _ = encoded(level, pictures, below, nothing)
+    for ours, theirs in zip(decode(level, packets, below, nothing), made, strict=True):
+        assert torch.equal(ours, theirs)
+    assert error(made, pictures) < 3 * STEP**2 / 12
+
+
+def test_choices_of_the_coarser_level_are_a_context_that_both_have() -> None:
+    pictures = pan(4, 0.0, 2.0)
+    nothing = [None] * len(pictures)
+    coarse, fine = LoopLevel(1, 16), LoopLevel(2, 8)
+    below = bases(pictures, 1)
+    _, made, sides = encoded(coarse, pictures, below, nothing)
+    packets, finer, _ = encoded(fine, pictures, made, sides)
+    for ours, theirs in zip(decode(fine, packets, made, sides), finer, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_pan_costs_its_motion_and_little_more() -> None:
+    level, pictures = LoopLevel(0, 16), pan(6, 1.0, -2.0)
+    packets, _, _ = encoded(level, pictures, bases(pictures, 0), [None] * 6)
+    assert max(map(len, packets[2:])) < len(packets[0]) / 2
+
+
+def test_a_still_scene_is_repeated() -> None:
+    level = LoopLevel(0, 16)
+    pictures = [texture(HEIGHT, WIDTH, seed=2)] * 5
+    _, made, _ = encoded(level, pictures, bases(pictures, 0), [None] * 5)
+    assert error(made[-1:], pictures[-1:]) <= error(made[:1], pictures[:1])
+
+
+def test_a_key_needs_an_opening_key() -> None:
+    level, pictures = LoopLevel(0, 16), pan(2, 0.0, 0.0)
+    packets, _, _ = encoded(level, pictures, bases(pictures, 0), [None] * 2)
+    with pytest.raises(ValueError, match="an opening key comes first"):
+        LevelLoop(level).decode_key(packets[1], gray(pictures[0]), STEP, None)
+
+
+@pytest.mark.parametrize("spoil", [lambda p: p + b"word", lambda p: bytes(4) + p[4:]])
+def test_a_packet_that_does_not_fit_is_refused(spoil: Callable[[bytes], bytes]) -> None:
+    level, pictures = LoopLevel(0, 16), pan(2, 0.0, 1.0)
+    below, nothing = bases(pictures, 0), [None] * 2
+    packets, _, _ = encoded(level, pictures, below, nothing)
+    for spoiled in ([spoil(packets[0]), packets[1]], [packets[0], spoil(packets[1])]):
+        with pytest.raises(ValueError, match=r"words are left over|rows or means|zero word"):
+            decode(level, spoiled, below, nothing)
+
+
+def test_the_camera_is_fitted_to_what_most_blocks_do() -> None:
+    coefficients = torch.tensor([[200, -40, 64], [16, 300, -160]])
+    vectors = camera_vectors(coefficients, 12, 20)
+    vectors[:, 3:6, 4:9] += 70  # a thing with a motion of its own
+    assert (camera_vectors(fitted_camera(vectors), 12, 20) - vectors)[:, :, 10:].abs().max() <= 1
+
+
+@pytest.mark.parametrize("patch", [8, 16])
+def test_the_transforms_start_as_an_orthonormal_basis_in_groups(patch: int) -> None:
+    basis, groups = dct_basis(patch)
+    assert sum(groups) == len(basis) == 3 * patch * patch
+    assert torch.allclose(basis @ basis.T, torch.eye(len(basis)), atol=1e-5)
+    flat = torch.ones(3 * patch * patch) / (3**0.5 * patch)
+    assert torch.allclose(basis @ flat, F.one_hot(torch.tensor(0), len(basis)).float(), atol=1e-5)
+
+
+def test_small_latents_are_dropped() -> None:
+    latents = torch.tensor([0.0, 0.6, -0.6, 0.7, -1.6, 1.7, 99.0])
+    assert quantized(latents).tolist() == [0, 0, 0, 1, -1, 2, 63]
