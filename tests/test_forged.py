@@ -234,7 +234,7 @@ def forged_header(shots: int, sections: int, stamps: bool) -> bytes:
 
 @pytest.mark.parametrize(
     ("shots", "sections", "stamps"),
-    [(0, 1_700_000, False), (1_200_000, 0, False), (900_000, 0, True), (0, 600_000, True)],
+    [(0, 1_700_000, False), (900_000, 0, True)],
 )
 def test_a_header_takes_a_small_multiple_of_its_bytes(shots: int, sections: int, stamps: bool) -> None:
     """Held as Python objects, 15 MiB of sections took 250 MiB."""
