@@ -1,4 +1,4 @@
-"""What a packet of `entropy_coder` is: a decoder in plain integer arithmetic."""
+"""What a packet (see `mptvc.format.packet`) is: a decoder in plain integer arithmetic."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from struct import unpack

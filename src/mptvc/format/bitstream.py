@@ -60,7 +60,7 @@ them.
 ``lead`` seconds later than those of the video, whose first frame is at 0. It stands before level 0, so that a
 preview has its sound. A reader MUST check its CRC-32 before it hands it to a demuxer.
 
-**Section** = one packet of `entropy_coder`. Its symbols follow from the geometry and the weights. A
+**Section** = one packet (see `packet`). Its symbols follow from the geometry and the weights. A
 reader MUST check its CRC-32 before decoding and MUST report words left over after it.
 """
 

@@ -12,6 +12,8 @@ from mptvc.errors import WeightsError
 
 #: Largest half width of a channel's values; bounds the integer entropy model's inputs.
 MAX_HALF = 63
+#: Largest half width of a hyper symbol's values: 16 of its units are an activation of at most 127.
+MAX_HYPER_HALF = 7
 
 
 @dataclass(frozen=True)
@@ -129,17 +131,12 @@ class ModelConfig:
         _check(0.0 <= self.phase_gain <= 100.0, "phase_gain 0 to 100", self.phase_gain)
         _check(1 <= self.hyper_channels <= 256, "hyper_channels 1 to 256", self.hyper_channels)
         _check(
-            self.hyper_values % 2 == 1 and 3 <= self.hyper_values <= 2 * MAX_HALF + 1,
-            "odd hyper_values",
+            self.hyper_values % 2 == 1 and 3 <= self.hyper_values <= 2 * MAX_HYPER_HALF + 1,
+            "odd hyper_values, at most 15",
             self.hyper_values,
         )
         _check(1 <= self.hyper_stride <= 16, "hyper_stride 1 to 16", self.hyper_stride)
         _check(2 <= self.scales <= 64, "scales 2 to 64", self.scales)
-
-    @property
-    def clip_slices(self) -> int:
-        """Temporal slices of tokens in a full clip."""
-        return self.clip_frames // self.patch_frames
 
     @property
     def base_values(self) -> int:

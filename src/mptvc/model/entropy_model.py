@@ -36,11 +36,13 @@ from mptvc.model.integer_network import (
     GATE_ONE,
     LIMIT,
     PRECISION,
-    REACH,
     GroupMixer,
     TableBits,
     clamp_inward,
     logistic_frequencies,
+    table_index,
+    table_rows,
+    whole_part,
 )
 
 #: Turns ``(rows uint8 [n], differences int16 [n] or None, means int8 [n])`` into the differences: an encoder
@@ -253,14 +255,13 @@ class EntropyModel(nn.Module):
     def _cheapest(self, y: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
         """Round latents to the nearest integer or the next one towards the mean, whichever costs less."""
         nearest = y.round()
-        whole = torch.floor((mean + 2) / 4)
+        whole = whole_part(mean)
         moved = torch.nonzero((nearest != whole).flatten()).squeeze(1)
         y, q, whole = (x.flatten()[moved] for x in (y, nearest, whole))
-        row = _rows(mean.flatten()[moved], whole, scale.flatten()[moved])
+        row = table_rows(mean.flatten()[moved], whole, scale.flatten()[moved])
         other = q + torch.sign(whole - q)
         costs = [
-            self.bits_table.flatten()[(row * ALPHABET + (c - whole + REACH)).to(torch.int32)]
-            + ERROR_BITS * (y - c).square()
+            self.bits_table.flatten()[table_index(row, c - whole)] + ERROR_BITS * (y - c).square()
             for c in (q, other)
         ]
         chosen = nearest.flatten()
@@ -318,11 +319,6 @@ def _spread(x: Tensor, factor: int, grid: tuple[int, ...]) -> Tensor:
     return x.repeat_interleave(factor, -2)[..., : grid[1], :]
 
 
-def _rows(mean: Tensor, whole: Tensor, scale: Tensor) -> Tensor:
-    """Table rows from means in quarters, the integers nearest to them, and scale indexes."""
-    return scale * FRACTIONS + (mean - 4 * whole + 2)
-
-
 def _exchange(
     coder: SymbolCoder | None, q: Tensor | None, mean: Tensor, scale: Tensor, halves: Tensor
 ) -> Tensor:
@@ -331,8 +327,8 @@ def _exchange(
         if q is None:
             raise ValueError("decoding needs a coder")
         return q
-    whole = torch.floor((mean + 2) / 4)
-    rows = _rows(mean, whole, scale).to(torch.uint8).cpu().numpy()
+    whole = whole_part(mean)
+    rows = table_rows(mean, whole, scale).to(torch.uint8).cpu().numpy()
     given = None
     if q is not None:
         given = (q - whole).to(torch.int16).cpu().numpy().reshape(-1)

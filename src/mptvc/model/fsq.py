@@ -49,7 +49,7 @@ class FSQ(nn.Module):
         return round_ste(torch.minimum(torch.maximum(y, -self.halves), self.halves))
 
     def finest_gain(self, y: Tensor) -> int:
-        """The largest gain (see `rate`), from 0, at which hardly a latent ``[..., C]`` leaves its range.
+        """The largest gain (see `gain`), from 0, at which hardly a latent ``[..., C]`` leaves its range.
 
         What the clamp takes away may have at most a tenth of the energy of rounding.
         """

@@ -27,15 +27,29 @@ _SCALE_STEPS = 4.0  # table scales for an output of 1.0
 GATE_ONE = 64.0
 
 
+def whole_part(mean: Tensor) -> Tensor:
+    """The integers nearest to means in quarters, which symbols are coded as differences from."""
+    return torch.floor((mean + 2) / 4)
+
+
+def table_rows(mean: Tensor, whole: Tensor, scale: Tensor) -> Tensor:
+    """Table rows of means in quarters, with their whole parts, and of scale indexes."""
+    return scale * FRACTIONS + (mean - 4 * whole + 2)
+
+
+def table_index(row: Tensor, difference: Tensor) -> Tensor:
+    """Where a row's entry for a difference stands in a flat table, int32."""
+    return (row * ALPHABET + (difference + REACH)).to(torch.int32)
+
+
 class TableBits(torch.autograd.Function):
     """Bits of integers under table rows; gradients are differences between table entries."""
 
     @staticmethod
     def forward(ctx, bits, q, mean, scale):  # type: ignore[no-untyped-def]
         """Look up bits ``[rows, ALPHABET]`` for symbols, means in quarters and scale indexes."""
-        whole = torch.floor((mean + 2) / 4)
-        row = scale * FRACTIONS + (mean - 4 * whole + 2)
-        index = (row * ALPHABET + (q - whole + REACH)).to(torch.int32)
+        whole = whole_part(mean)
+        index = table_index(table_rows(mean, whole, scale), q - whole)
         flat = bits.flatten()
         ctx.save_for_backward(flat, index, scale)
         ctx.scales = bits.shape[0] // FRACTIONS
