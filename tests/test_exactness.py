@@ -540,9 +540,9 @@ def alter_call(
 def test_a_wrong_table_row_is_reported_wherever_it_is(
     small_codec: Codec, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for call in range(calls_of("_rows", small_codec, data, monkeypatch)):
+    for call in range(calls_of("table_rows", small_codec, data, monkeypatch)):
         with monkeypatch.context() as patch:
-            alter_call("_rows", call, lambda row: torch.where(row % 2 == 0, row + 1, row - 1), patch)
+            alter_call("table_rows", call, lambda row: torch.where(row % 2 == 0, row + 1, row - 1), patch)
             with pytest.raises(CorruptPacketError, match=WRONG):
                 symbol_digests(data, codec=small_codec)
 
