@@ -11,10 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.codec.decoder import Decompressor, checked_levels, decoded_frames, require_weights
-from mptvc.codec.encoder import Compressor, Encoder, SectionStore, checked_lengths, describe, describe_size
-from mptvc.codec.patches import ClipCoder
+from mptvc.codec.coder import ClipCoder
+from mptvc.codec.decoder import Decompressor, checked_levels, require_weights
+from mptvc.codec.encoder import Compressor, SectionStore, checked_lengths, describe, describe_size
+from mptvc.codec.patch_encoder import PatchEncoder
+from mptvc.codec.patches import NO_GRID, PatchCoder, patch_shots
 from mptvc.codec.rate import DEFAULT_RATE, Rate
+from mptvc.errors import WeightsError
+from mptvc.format.bitstream import read_header
 from mptvc.format.header import Header, Layout
 from mptvc.model.model import Model
 
@@ -62,6 +66,10 @@ class DecodedVideo:
 class Codec:
     """Codes video with one set of weights; make one with `mptvc.load`.
 
+    Args:
+        coder: Codes single clips.
+        others: Finds the coder of other weights that may have made a file, by their SHA-256.
+
     Attributes:
         coder: Codes single clips, for those who stream.
 
@@ -76,13 +84,34 @@ class Codec:
         (5, 48, 64, 3)
     """
 
-    def __init__(self, coder: ClipCoder) -> None:
-        self.coder = coder
+    def __init__(self, coder: ClipCoder, others: Callable[[bytes], ClipCoder | None] | None = None) -> None:
+        self.coder, self._others = coder, others
+
+    @property
+    def grid_coder(self) -> PatchCoder:
+        """The coder, of weights without prediction, which have a plain grid of tokens.
+
+        Raises:
+            WeightsError: The weights are of the other form.
+        """
+        if not isinstance(self.coder, PatchCoder):
+            raise WeightsError(NO_GRID)
+        return self.coder
 
     @property
     def model(self) -> Model:
-        """The networks."""
-        return self.coder.model
+        """The networks of weights without prediction.
+
+        Raises:
+            WeightsError: The weights are of the other form.
+        """
+        return self.grid_coder.model
+
+    def coder_of(self, layout: Layout) -> ClipCoder:
+        """The coder of the weights that a layout names, as far as this codec knows them; else its own."""
+        if layout.weights_id != self.coder.weights_id and self._others is not None:
+            return self._others(layout.weights_id) or self.coder
+        return self.coder
 
     def encode(
         self,
@@ -102,10 +131,11 @@ class Codec:
 
         Raises:
             ValueError: Wrong shape or dtype, or shots that do not sum to T.
+            WeightsError: The weights have no plain grid of tokens.
             MptError: A network returned a number that is not finite, or the memory is too small.
         """
         video, lengths = describe(frames, frame_rate), checked_lengths(shots, len(frames))
-        encoder = Encoder(self.coder, rate)
+        encoder = PatchEncoder(self.grid_coder, rate)
         coded = [encoder.add(frame, is_cut=is_cut) for frame, is_cut in _with_cuts(frames, lengths)]
         clips = [levels for levels in (*coded, encoder.finish()) if levels]
         levels = (self._to_tokens(k, [clip[k].symbols for clip in clips]) for k in range(len(clips[0])))
@@ -134,11 +164,11 @@ class Codec:
         self._check(tokens)
         levels = checked_levels(levels, len(tokens.levels))
         clips = ((clip, self._clip_symbols(tokens, clip)[:levels]) for clip in range(layout.shots.num_clips))
-        return np.concatenate([decoded_frames(self.coder, symbols, layout, clip) for clip, symbols in clips])
+        return np.concatenate([self.grid_coder.frames(symbols, layout, clip) for clip, symbols in clips])
 
     def _clip_symbols(self, tokens: Tokens, clip: int) -> list[Tensor]:
         """Centred symbols of every level of one clip."""
-        slices = tokens.layout.shots.slices(clip)
+        slices = patch_shots(tokens.layout).slices(clip)
         return [
             self.model.level(k).fsq.from_symbols(level[slices.start : slices.stop].to(self.coder.device))
             for k, level in enumerate(tokens.levels)
@@ -189,16 +219,17 @@ class Codec:
         progress: Callable[[int, int], None] | None = None,
     ) -> Header:
         """Write tokens of all levels, with sound, as ``Compressor.finish`` does; errors as for ``pack``."""
-        layout, num_clips = tokens.layout, tokens.layout.shots.num_clips
         self._check(tokens)
+        layout, shots = tokens.layout, patch_shots(tokens.layout)
         if len(tokens.levels) < layout.num_levels:
             raise ValueError(f"{layout.num_levels} levels are needed, found {len(tokens.levels)}")
         with SectionStore(layout.num_levels) as store:
-            for clip in range(num_clips):
-                symbols, shots = self._clip_symbols(tokens, clip), layout.shots.clip(clip).shots
-                store.add([self.coder.pack_level(k, s, symbols[:k], shots) for k, s in enumerate(symbols)])
+            for clip in range(shots.num_clips):
+                symbols, plan = self._clip_symbols(tokens, clip), shots.clip(clip).shots
+                coder = self.grid_coder
+                store.add([coder.pack_level(k, s, symbols[:k], plan) for k, s in enumerate(symbols)])
                 if progress is not None:
-                    progress(clip + 1, num_clips)
+                    progress(clip + 1, shots.num_clips)
             return store.write(out, layout, side_file, lead_s)
 
     def _check(self, tokens: Tokens) -> None:
@@ -242,9 +273,11 @@ class Codec:
             WeightsError: The file was made with other weights.
             ValueError: More levels than the file has.
         """
-        reader = Decompressor(self.coder, BytesIO(data), len(data), levels=levels)
-        header = reader.header
-        frames = np.concatenate([reader.frames(clip) for clip in range(header.shots.num_clips)])
+        file = BytesIO(data)
+        header = read_header(file)
+        reader = Decompressor(self.coder_of(header), file, len(data), levels=levels, header=header)
+        clips = range(header.shots.num_clips)
+        frames = np.concatenate([frames for clip in clips for frames in reader.frames(clip)])
         return DecodedVideo(
             frames, header.video.frame_rate, reader.levels, reader.levels == header.num_levels
         )

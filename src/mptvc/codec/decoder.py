@@ -3,12 +3,14 @@
 Memory does not grow with the length of the video.
 """
 
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
 from torch import Tensor
 
-from mptvc.codec.patches import ClipCoder
+from mptvc.codec.coder import ClipCoder, Damaged, Piece
+from mptvc.codec.patches import NO_GRID, PatchCoder
 from mptvc.errors import CorruptPacketError, FormatError, WeightsError
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import Availability, Header, Layout, availability, prefix_name
@@ -68,49 +70,56 @@ class Decompressor:
 
         Raises:
             CorruptPacketError: A section is damaged, without ``best_effort``.
+            WeightsError: The weights have no plain grid of tokens.
         """
-        found: list[Tensor] = []
-        for level in range(self.levels if levels is None else levels):
+        if not isinstance(self._coder, PatchCoder):
+            raise WeightsError(NO_GRID)
+        sections = self._sections(clip, self.levels if levels is None else levels)
+        return self._coder.symbols(sections, self.header, clip, self._reporter(clip))
+
+    def pieces(self, clip: int) -> Iterator[Piece]:
+        """A clip, piece by piece, with all levels that are there; none where nothing has arrived.
+
+        Raises:
+            CorruptPacketError: A section is damaged, without ``best_effort``.
+        """
+        sections = self._sections(clip, self.levels)
+        return self._coder.pieces(sections, self.header, clip, self._reporter(clip))
+
+    def frames(self, clip: int, *, source_size: bool = True) -> Iterator[np.ndarray]:
+        """Source frames of one clip, some at a time, uint8 ``[T, H, W, 3]``; errors as for ``pieces``."""
+        return (piece.frames(piece.num_levels, source_size=source_size) for piece in self.pieces(clip))
+
+    def _sections(self, clip: int, levels: int) -> list[bytes]:
+        """Sections of a clip's first levels, up to one that has not arrived or is damaged."""
+        found: list[bytes] = []
+        for level in range(levels):
             try:
-                symbols = self._level(level, clip, found)
+                section = read_section(self._file, self.header, level, clip)
             except CorruptPacketError as error:
-                if not self._best_effort:
-                    raise
-                self.damage[level, clip] = error
+                self._report(error, level, clip)
                 break
-            if symbols is None:
+            if section is None:
                 break
-            found.append(symbols)
+            found.append(section)
         return found
 
-    def _level(self, level: int, clip: int, coarser: list[Tensor]) -> Tensor | None:
-        """One level of a clip, None where it has not arrived."""
-        packet = read_section(self._file, self.header, level, clip)
-        if packet is None:
-            return None
-        shots = self.header.shots.clip(clip).shots
-        try:
-            return self._coder.unpack_level(level, packet, coarser, self.header.geometry, shots)
-        except ValueError as error:
-            message = f"{error}, though its checksum is right: {_WRONG_ROWS}"
-            offset = self.header.offset(level, clip)
-            raise CorruptPacketError(message, level=level, clip=clip, offset=offset) from error
+    def _reporter(self, clip: int) -> Damaged:
+        """What is told of packets of a clip that do not fit."""
 
-    def frames(self, clip: int, *, source_size: bool = True) -> np.ndarray:
-        """Source frames of one clip, uint8 ``[T, H, W, 3]``; none where nothing has arrived."""
-        symbols = self.symbols(clip)
-        if not symbols:
-            return np.empty((0, self.header.video.height, self.header.video.width, 3), np.uint8)
-        return decoded_frames(self._coder, symbols, self.header, clip, source_size=source_size)
+        def damaged(level: int, error: ValueError) -> None:
+            message, offset = (
+                f"{error}, though its checksum is right: {_WRONG_ROWS}",
+                self.header.offset(level, clip),
+            )
+            self._report(CorruptPacketError(message, level=level, clip=clip, offset=offset), level, clip)
 
+        return damaged
 
-def decoded_frames(
-    coder: ClipCoder, symbols: list[Tensor], layout: Layout, clip: int, *, source_size: bool = True
-) -> np.ndarray:
-    """Source frames of one clip, uint8 ``[T, H, W, 3]``, from centred symbols of its first levels."""
-    plan, gains = layout.shots.clip(clip), layout.clip_gains(clip)
-    coded = coder.decode_clip(symbols, gains, layout.geometry, plan.shots, source_size=source_size)
-    return coded[plan.kept]
+    def _report(self, error: CorruptPacketError, level: int, clip: int) -> None:
+        if not self._best_effort:
+            raise error
+        self.damage[level, clip] = error
 
 
 def require_weights(layout: Layout, coder: ClipCoder) -> None:
@@ -127,11 +136,7 @@ def require_weights(layout: Layout, coder: ClipCoder) -> None:
             expected=wanted,
             found=found,
         )
-    config, shots = coder.config, layout.shots
-    mine = (len(config.levels), config.patch_size, config.patch_frames, config.clip_frames)
-    found_geometry = (layout.num_levels, layout.geometry.patch_size, shots.patch_frames, shots.clip_frames)
-    if found_geometry != mine:
-        raise FormatError("the header's geometry is not that of the weights it names: the file is forged")
+    coder.require_layout(layout)
 
 
 def _missing(header: Header, there: Availability, wanted: int) -> str:

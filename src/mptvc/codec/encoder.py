@@ -1,4 +1,4 @@
-"""Whole videos in: frames as they come, clip by clip, to tokens or to a file.
+"""Whole videos in: frames as they come, clip by clip, to a file.
 
 Memory does not grow with the length of the video.
 """
@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from fractions import Fraction
 from numbers import Rational
 from tempfile import SpooledTemporaryFile
-from typing import BinaryIO, Self
+from typing import BinaryIO, Protocol, Self
 from zlib import crc32
 
 import numpy as np
 
-from mptvc.codec.patches import ClipCoder, CodedLevel
-from mptvc.codec.rate import DEFAULT_RATE, Rate, RateControl
+from mptvc.codec.coder import ClipCoder, CodedSection
+from mptvc.codec.loop_coder import LoopCoder
+from mptvc.codec.loop_encoder import LoopEncoder
+from mptvc.codec.patch_encoder import PatchEncoder
+from mptvc.codec.patches import PatchCoder
+from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.errors import LimitExceededError
-from mptvc.format.bitstream import header_share, make_header, write_header
-from mptvc.format.geometry import Geometry
+from mptvc.format.bitstream import make_header, write_header
 from mptvc.format.header import MAX_RATIO, Header, Index, Layout, Section, Side, VideoInfo, header_ratio
 from mptvc.format.rules import MAX_SIDE
 
@@ -24,91 +27,46 @@ _SPOOL_BYTES = 2**25
 _COPY_BYTES = 2**20
 
 
-class Encoder:
-    """Codes frames as they come, a clip as soon as it is full.
-
-    Args:
-        coder: Codes the clips.
-        rate: How finely to quantize, or how many bits to use.
-    """
-
-    def __init__(self, coder: ClipCoder, rate: Rate) -> None:
-        self._coder, self._patch = coder, coder.config.patch_frames
-        self._control = RateControl(rate, len(coder.config.levels))
-        self._geometry: Geometry | None = None
-        self._lengths: list[int] = []
-        self._buffer = np.empty((0, 0, 0, 3), dtype=np.uint8)
-        self._filled = self._padding = self._charged_shots = 0
-        self._slice_shots: list[int] = []
-        self._is_first = True
+class FrameEncoder(Protocol):
+    """Codes frames as they come, a clip at a time."""
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """Frames of each shot so far."""
-        return tuple(self._lengths)
 
-    def add(self, frame: np.ndarray, *, is_cut: bool = False) -> list[CodedLevel]:
+    def add(self, frame: np.ndarray, *, is_cut: bool = False) -> Sequence[CodedSection]:
         """Take the next frame, uint8 ``[H, W, 3]``; ``is_cut`` says that it starts a shot.
 
         Returns:
-            The levels of the clip before it, if that is full; nothing otherwise.
+            The sections of the clip before it, if that ends here; nothing otherwise.
 
         Raises:
             ValueError: Another shape than the first frame's.
             MptError: A network returned a number that is not finite, or the memory is too small.
         """
-        if self._geometry is None:
-            self._geometry = self._coder.geometry(frame.shape[1], frame.shape[0])
-            self._buffer = np.empty((self._coder.config.clip_frames, *frame.shape), dtype=np.uint8)
-        if is_cut or not self._lengths:
-            self._pad_shot()
-            self._lengths.append(0)
-        self._lengths[-1] += 1
-        if frame.shape != self._buffer.shape[1:]:
-            raise ValueError(f"a frame of {frame.shape} after frames of {self._buffer.shape[1:]}")
-        coded = self._code_clip() if self._filled == len(self._buffer) else []
-        self._put(frame)
-        return coded
 
-    def finish(self) -> list[CodedLevel]:
-        """Code what is left, and return the levels of the last clip.
+    def finish(self) -> Sequence[CodedSection]:
+        """Code what is left, and return the sections of the last clip."""
 
-        Raises:
-            MptError: As for ``add``.
-        """
-        self._pad_shot()
-        return self._code_clip()
 
-    def _put(self, frame: np.ndarray) -> None:
-        if self._filled % self._patch == 0:
-            self._slice_shots.append(len(self._lengths) - 1)
-        self._buffer[self._filled] = frame
-        self._filled += 1
+def make_encoder(coder: ClipCoder, rate: Rate) -> FrameEncoder:
+    """The encoder of the weights' form.
 
-    def _pad_shot(self) -> None:
-        """Repeat the last frame until the shot fills its last slice, which a clip always has room for."""
-        while self._filled % self._patch:
-            self._padding += 1
-            self._put(self._buffer[self._filled - 1])
-
-    def _code_clip(self) -> list[CodedLevel]:
-        """Code the clip that the buffer holds."""
-        if self._geometry is None:
-            raise ValueError("no frame was added")
-        shots, frames = tuple(self._slice_shots), self._buffer[: self._filled]
-        new_shots = shots[-1] + 1 - self._charged_shots
-        overhead = header_share(self._geometry.num_levels, new_shots, is_first=self._is_first)
-        self._control.start_clip(frames[self._padding :].size // 3, overhead)
-        coded = self._coder.encode_clip(frames, self._geometry, shots, self._control)
-        self._charged_shots, self._is_first = shots[-1] + 1, False
-        self._filled, self._padding, self._slice_shots = 0, 0, []
-        return coded
+    Args:
+        coder: Codes the clips.
+        rate: How finely to quantize, or how many bits to use.
+    """
+    if isinstance(coder, LoopCoder):
+        return LoopEncoder(coder, rate)
+    if isinstance(coder, PatchCoder):
+        return PatchEncoder(coder, rate)
+    raise TypeError(f"{type(coder).__name__} is none of the forms")
 
 
 class SectionStore:
     """The sections of a video that is being coded; use it in a ``with`` block.
 
-    Packets wait in temporary files, one for each level, because a file is level-major.
+    They wait in temporary files, one for each level, because a file is level-major.
     """
 
     def __init__(self, num_levels: int) -> None:
@@ -118,11 +76,11 @@ class SectionStore:
             for _ in range(num_levels)
         ]
 
-    def add(self, packets: Sequence[bytes]) -> None:
-        """Take the packets of the next clip, one for each level."""
-        for packet, sections, spool in zip(packets, self._sections, self._spools, strict=True):
-            sections.append(Section(len(packet), crc32(packet)))
-            spool.write(packet)
+    def add(self, data: Sequence[bytes]) -> None:
+        """Take the sections of the next clip, one for each level."""
+        for section, sections, spool in zip(data, self._sections, self._spools, strict=True):
+            sections.append(Section(len(section), crc32(section)))
+            spool.write(section)
 
     def write(
         self, out: BinaryIO, layout: Layout, side_file: BinaryIO | None = None, lead_s: int = 0
@@ -164,13 +122,13 @@ class Compressor:
     """Takes frames one at a time and writes the file at the end; use it in a ``with`` block."""
 
     def __init__(self, coder: ClipCoder, rate: Rate = DEFAULT_RATE) -> None:
-        self._coder, self._encoder = coder, Encoder(coder, rate)
-        self._store = SectionStore(len(coder.config.levels))
+        self._coder, self._encoder = coder, make_encoder(coder, rate)
+        self._store = SectionStore(coder.num_levels)
         self._gains: list[tuple[int, ...]] = []
         self._count = 0
 
     def add(self, frame: np.ndarray, *, is_cut: bool = False) -> None:
-        """Take the next frame; as ``Encoder.add``."""
+        """Take the next frame; as ``FrameEncoder.add``."""
         self._keep(self._encoder.add(frame, is_cut=is_cut))
         self._count += 1
 
@@ -194,10 +152,10 @@ class Compressor:
         layout = self._coder.layout(video, self._encoder.lengths, self._gains)
         return self._store.write(out, layout, side_file, lead_s)
 
-    def _keep(self, levels: list[CodedLevel]) -> None:
-        if levels:
-            self._gains.append(tuple(level.gain for level in levels))
-            self._store.add([level.packet for level in levels])
+    def _keep(self, sections: Sequence[CodedSection]) -> None:
+        if sections:
+            self._gains.append(tuple(section.gain for section in sections))
+            self._store.add([section.data for section in sections])
 
     def close(self) -> None:
         """Drop the temporary files."""

@@ -1,27 +1,35 @@
-"""How the encoder predicts a key: the choice of every block by rate and distortion."""
+"""How the encoder predicts a key: the choice of every block by rate and distortion, in luma."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mptvc.model.loop_model import Kind, quantized
-from mptvc.model.motion import UNITS, Reference, blocks_of, camera_vectors
-from mptvc.model.prediction import Blend, predict_key, with_low_band
+from mptvc.codec.stages import stage
+from mptvc.model.activity import NUMBERS
+from mptvc.model.loop_model import LoopLevel, frequencies
+from mptvc.model.motion import BLOCK, UNITS, Reference, blocks_of, camera_vectors, luma_of
+from mptvc.model.prediction import Blend, mean_of, with_low_band
 from mptvc.model.side import BASE_CHOICE, BLENDS, FARTHEST, Side, Vector
 
 #: Squared steps of error that a bit is worth.
 _BIT_PRICE = 0.15
+#: What a latent of one step takes, and each doubling of it, with the error that is left, in squared steps.
+_LATENT_COST, _DOUBLING_COST = 0.96, 0.15
 #: About what the tables take for a vector of a kind, and for a blend, in bits.
 _VECTOR_BITS = {Vector.CAMERA: 1.0, Vector.STILL: 2.0, Vector.OWN: 9.0}
-_BLEND_BITS = {Blend.NEAR: 0.0, Blend.BOTH: 2.0, Blend.NEAR_LOW: 2.0, Blend.NEAR_BASE: 3.0}
+_BLEND_BITS = {
+    Blend.NEAR: 0.0,
+    Blend.BOTH: 2.0,
+    Blend.OVERLAPPED: 1.0,
+    Blend.NEAR_LOW: 2.0,
+    Blend.OVERLAPPED_LOW: 2.0,
+    Blend.NEAR_BASE: 3.0,
+}
 _BASE_BITS = 2.0
 #: Pixels off a fit at which a block's vector counts half.
 _LOOSE_PIXELS = 0.5
 _FITS = 8
-#: Largest coefficient of camera motion.
-_MOST = 2**13 - 1
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ def fitted_camera(vectors: Tensor) -> Tensor:
     Least squares, repeated with less weight for what is off, so that things with a motion of their own count
     little.
     """
+    device, vectors = vectors.device, vectors.cpu()
     _, rows, columns = vectors.shape
     y = ((2 * torch.arange(rows) - rows + 1) / rows)[:, None].expand(rows, columns)
     x = ((2 * torch.arange(columns) - columns + 1) / columns).expand(rows, columns)
@@ -54,116 +63,104 @@ def fitted_camera(vectors: Tensor) -> Tensor:
         solved = torch.linalg.solve(weighted @ places.T + 1e-3 * torch.eye(3), weighted @ wanted.T)
         apart = (wanted - solved.T @ places).norm(dim=0, keepdim=True) / (UNITS * _LOOSE_PIXELS)
         weight = 1 / (1 + apart.square())
-    return (16 * solved.T).round().clamp(-_MOST, _MOST).long()
+    most = NUMBERS // 2 - 1
+    return (16 * solved.T).round().clamp(-most, most).long().to(device)
 
 
-class _Costs:
-    """Squared error and price of bits of every block, for a prediction of it.
-
-    Args:
-        kind: Transform of what prediction leaves.
-        picture: The picture, uint8 ``[3, H, W]``.
-        step: Quantization step.
-    """
-
-    def __init__(self, kind: Kind, picture: Tensor, step: float) -> None:
-        self._kind, self._step = kind, step
-        self._wanted = blocks_of(picture.to(torch.int16))
-
-    def __call__(self, blocks: Tensor, bits: float) -> Tensor:
-        """Costs ``[N]`` in squared steps of predictions ``[N, 3, BLOCK, BLOCK]`` that take so many bits."""
-        latents = self._kind.latents(self._wanted - blocks) / self._step
-        symbols = quantized(latents)
-        coded = (symbols != 0) * (6 + 2 * torch.log2(symbols.abs().clamp(min=1)))
-        return ((latents - symbols).square() + _BIT_PRICE * coded).sum((1, 2)) + _BIT_PRICE * bits
-
-
+@stage("planning")
+@torch.no_grad()
 def planned(
-    kind: Kind,
+    level: LoopLevel,
     picture: Tensor,
     base: Tensor,
     references: tuple[Reference, Reference | None],
     vectors: Tensor,
     step: float,
-    *,
-    has_base: bool,
 ) -> KeyPlan:
     """Choose how to predict each block of a key.
 
     Args:
-        kind: Transform of what prediction leaves.
+        level: The level.
         picture: The picture, uint8 ``[3, H, W]``.
         base: What the coarser level says.
         references: The decoded picture before, and the one before that.
         vectors: Where blocks are found in the former, in quarter pixels, int64 ``[2, h, w]``.
         step: Quantization step.
-        has_base: Whether the base says anything of this picture: it does not at level 0.
     """
-    _, rows, columns = vectors.shape
     camera = fitted_camera(vectors)
-    fields = _fields(vectors, camera_vectors(camera, rows, columns))
-    costs, below = _Costs(kind, picture, step), blocks_of(base.to(torch.int16))
-    tried = list(_candidates(costs, below, references, fields, has_base=has_base))
-    best = torch.stack([cost for _, cost in tried]).argmin(0)
-    choices = torch.tensor([choice for choice, _ in tried])[best].view(rows, columns)
-    side = Side(choices, _chosen_vectors(choices, fields))
-    return KeyPlan(camera, _overlapped(costs, below, references, side, base, has_base=has_base))
+    planner = _Planner(level, picture, base, references, step)
+    return KeyPlan(camera, planner.side(camera_vectors(camera, *vectors.shape[1:]), vectors))
 
 
-def _fields(vectors: Tensor, camera: Tensor) -> dict[Vector, Tensor]:
-    own = camera + (vectors - camera).clamp(-FARTHEST, FARTHEST)
-    return {Vector.CAMERA: camera, Vector.STILL: torch.zeros_like(camera), Vector.OWN: own}
+class _Planner:
+    """Compares predictions of the blocks of one picture.
 
+    Costs are in squared steps, ``[N]`` for the N blocks.
+    """
 
-def _candidates(
-    costs: _Costs,
-    below: Tensor,
-    references: tuple[Reference, Reference | None],
-    fields: dict[Vector, Tensor],
-    *,
-    has_base: bool,
-) -> Iterator[tuple[int, Tensor]]:
-    """Choices without overlapping, each with the costs ``[N]`` of all blocks."""
-    near, far = references
-    yield BASE_CHOICE, costs(below, _BASE_BITS)
-    for vector, field in fields.items():
-        moved, bits = near.moved_blocks(field), _VECTOR_BITS[vector]
-        tried = {Blend.NEAR: moved}
-        if far is not None:
-            tried[Blend.BOTH] = (moved + far.moved_blocks(2 * field) + 1) >> 1
-        if has_base:
-            tried[Blend.NEAR_LOW] = with_low_band(moved, below)
-            tried[Blend.NEAR_BASE] = (moved + below + 1) >> 1
-        for blend, blocks in tried.items():
-            yield vector * BLENDS + blend, costs(blocks, bits + _BLEND_BITS[blend])
+    def __init__(
+        self,
+        level: LoopLevel,
+        picture: Tensor,
+        base: Tensor,
+        references: tuple[Reference, Reference | None],
+        step: float,
+    ) -> None:
+        near, far = references
+        self._near, self._far = near.luma, None if far is None else far.luma
+        self._dct, self._patch, self._has_base = level.key.dct, level.key.patch, level.index > 0
+        self._step = step / 3**0.5  # of the mean of three colours
+        self._wanted = blocks_of(luma_of(picture).to(torch.int16))
+        self._below = blocks_of(luma_of(base).to(torch.int16))
 
+    def side(self, camera: Tensor, vectors: Tensor) -> Side:
+        """Choose each block's vector, then how it is blended with what else is there."""
+        vector, chosen, moved, cost = self._with_vectors(camera, vectors)
+        grid = vectors.shape[1:]
+        best, choice = cost, vector * BLENDS
+        for blend, blocks in self._blended(chosen, moved).items():
+            bits = torch.where(vector == Vector.OWN, _VECTOR_BITS[Vector.OWN], 1.0) + _BLEND_BITS[blend]
+            tried = self._costs(blocks) + _BIT_PRICE * bits
+            choice = torch.where(tried < best, vector * BLENDS + blend, choice)
+            best = torch.minimum(tried, best)
+        alone = self._costs(self._below) + _BIT_PRICE * _BASE_BITS
+        choice = torch.where(alone < best, BASE_CHOICE, choice).view(grid)
+        return Side(choice, torch.where(choice == BASE_CHOICE, camera, chosen))
 
-def _chosen_vectors(choices: Tensor, fields: dict[Vector, Tensor]) -> Tensor:
-    vectors = fields[Vector.CAMERA].clone()
-    for vector in (Vector.STILL, Vector.OWN):
-        mine = choices // BLENDS == vector
-        vectors[:, mine] = fields[vector][:, mine]
-    return vectors
+    def _with_vectors(self, camera: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Number of each block's vector ``[N]``, the vectors ``[2, h, w]``, what they find, and its cost."""
+        number = torch.zeros(camera[0].numel(), dtype=torch.int64, device=camera.device)
+        chosen, moved = camera.flatten(1).clone(), self._near.moved_blocks(camera)
+        best = self._costs(moved) + _BIT_PRICE * _VECTOR_BITS[Vector.CAMERA]
+        own = camera + (vectors - camera).clamp(-FARTHEST, FARTHEST)
+        for vector, field in ((Vector.STILL, torch.zeros_like(camera)), (Vector.OWN, own)):
+            differs = (field != camera).any(0)
+            places = torch.nonzero(differs.flatten()).flatten()
+            found = self._near.moved_blocks(field, places)
+            tried = self._costs(found, places) + _BIT_PRICE * _VECTOR_BITS[vector]
+            better = tried < best[places]
+            places = places[better]
+            number[places], best[places], moved[places] = int(vector), tried[better], found[better]
+            chosen[:, places] = field.flatten(1)[:, places]
+        return number, chosen.view_as(camera), moved, best
 
+    def _blended(self, vectors: Tensor, moved: Tensor) -> dict[Blend, Tensor]:
+        smooth = blocks_of(self._near.overlapped(vectors))
+        tried = {Blend.OVERLAPPED: smooth}
+        if self._far is not None:
+            tried[Blend.BOTH] = mean_of(moved, self._far.moved_blocks(2 * vectors))
+        if self._has_base:
+            tried[Blend.NEAR_LOW] = with_low_band(moved, self._below)
+            tried[Blend.OVERLAPPED_LOW] = with_low_band(smooth, self._below)
+            tried[Blend.NEAR_BASE] = mean_of(moved, self._below)
+        return tried
 
-def _overlapped(
-    costs: _Costs,
-    below: Tensor,
-    references: tuple[Reference, Reference | None],
-    side: Side,
-    base: Tensor,
-    *,
-    has_base: bool,
-) -> Side:
-    """Blend blocks with what their neighbours' vectors find where that is better than what was chosen."""
-    near, far = references
-    chosen = blocks_of(predict_key(near, far, base, side.vectors, side.blends).to(torch.int16))
-    smooth = blocks_of(near.overlapped(side.vectors))
-    tried = [costs(chosen, 0.0), costs(smooth, 1.0)]
-    if has_base:
-        tried.append(costs(with_low_band(smooth, below), 2.0))
-    best = torch.stack(tried).argmin(0).view(side.choices.shape)
-    vector = torch.where(side.choices == BASE_CHOICE, int(Vector.CAMERA), side.choices // BLENDS)
-    choices = torch.where(best == 1, vector * BLENDS + Blend.OVERLAPPED, side.choices)
-    choices = torch.where(best == 2, vector * BLENDS + Blend.OVERLAPPED_LOW, choices)
-    return Side(choices, side.vectors)
+    def _costs(self, blocks: Tensor, places: Tensor | None = None) -> Tensor:
+        """About what is left of blocks ``[N, 1, BLOCK, BLOCK]``, or of some, costs once it is coded."""
+        wanted = self._wanted if places is None else self._wanted[places]
+        side, patch = BLOCK // self._patch, self._patch
+        cells = (wanted - blocks).view(-1, side, patch, side, patch).transpose(2, 3)
+        latents = frequencies(cells.reshape(-1, patch, patch).float(), self._dct)
+        squares = latents.mul_(1 / self._step).square_()
+        coded = squares.clamp(min=1).log2_().mul_(_DOUBLING_COST).add_(_LATENT_COST)
+        return torch.minimum(squares, coded).view(len(wanted), BLOCK**2).sum(1)

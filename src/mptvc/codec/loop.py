@@ -1,206 +1,205 @@
-"""One level of a shot in a closed loop: keys predicted from what a decoder has of the keys before.
+"""One level of a clip in a closed loop: keys predicted from what a decoder has of the keys before.
 
-Knows pictures and packets; knows no file. An encoder decodes what it codes by the same steps as a decoder.
-Both keep two pictures, the last choices and the last activities, whatever the shot's length.
+Knows pictures and packets; knows no file. An encoder decodes what it codes by the same steps as a decoder, so
+each picture has one walk for both. Kept are two pictures, the last choices and the last activities, whatever
+the clip's length.
 """
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mptvc.codec.key_search import KeyPlan
+from mptvc.codec.stages import stage
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
+from mptvc.model.activity import NUMBERS, ActivityModel, Exchange, even_frequencies, exchanged_numbers
 from mptvc.model.loop_model import Kind, LoopLevel, quantized
-from mptvc.model.motion import BLOCK, Reference, blocks_of, camera_vectors, picture_of
+from mptvc.model.motion import BLOCK, Reference, camera_vectors
 from mptvc.model.prediction import predict_key
-from mptvc.model.side import Side
+from mptvc.model.side import Side, SideModel
 
-#: Coefficients of camera motion are -2^13 to 2^13 - 1, in two digits.
-_DIGIT = 128
-#: Digits of camera motion are all as likely.
-_FLAT = Tables(np.diff(np.linspace(0, 2**24, 256).astype(np.int64))[None])
+Coder = PacketWriter | PacketReader
 
 
-@dataclass
-class _Past:
-    """What is kept of the pictures before."""
-
-    near: Reference
-    far: Reference | None
-    side: Side | None
-    activities: Tensor
-
-
-class LevelLoop:
-    """Codes the keys of one level of a shot, in order; one object encodes or decodes one shot.
+class LevelTables:
+    """The tables of a level, in the coder's form.
 
     Args:
         level: Transforms and tables.
+
+    Attributes:
+        level: The same.
+        device: Where they are.
+        digits: The table of digits.
     """
 
     def __init__(self, level: LoopLevel) -> None:
         self.level = level
-        self._tables = {
-            kind: [Tables(table.cpu().numpy()) for table in kind.entropy_model.tables()]
-            for kind in (level.opening, level.key)
+        self.device = level.key.dct.device
+        self.digits = Tables(even_frequencies().numpy())
+        self._of: dict[ActivityModel | SideModel, list[Tables]] = {
+            model: [Tables(table.cpu().numpy()) for table in model.tables()]
+            for model in (level.opening.entropy_model, level.key.entropy_model, level.side)
         }
-        self._side_tables = [Tables(table.cpu().numpy()) for table in level.side.tables()]
-        self._past: _Past | None = None
 
-    @property
-    def references(self) -> tuple[Reference, Reference | None]:
-        """The decoded picture before, and the one before that.
+    def exchange(self, model: ActivityModel | SideModel, coder: Coder) -> Exchange:
+        """What lets a coder walk through one of the level's entropy models."""
+        tables = self._of[model]
+        return lambda rows, integers, table: coder(rows, integers, tables=tables[table])
+
+
+@dataclass(frozen=True)
+class CodedKey:
+    """One picture of one level.
+
+    Attributes:
+        picture: As decoded, uint8 ``[3, H, W]``.
+        side: How it was predicted, None for an opening key.
+        symbols: What prediction left, int16 ``[h, w, C]``.
+        activities: Of the symbols, int64 ``[h, w, groups]``.
+    """
+
+    picture: Tensor
+    side: Side | None
+    symbols: Tensor
+    activities: Tensor
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is kept of the pictures before.
+
+    Attributes:
+        near: The decoded picture before.
+        far: The one before that, None where there is none.
+        key: The former with its choices and activities.
+    """
+
+    near: Reference
+    far: Reference | None
+    key: CodedKey
+
+
+class LevelLoop:
+    """Codes the keys of one level of a clip, in order; one object encodes or decodes one clip.
+
+    Args:
+        tables: Of the level.
+
+    Attributes:
+        tables: The same.
+        past: What is kept, None before the opening key; an encoder that tries something puts it back.
+    """
+
+    def __init__(self, tables: LevelTables) -> None:
+        self.tables = tables
+        self.past: Past | None = None
+
+    @torch.no_grad()
+    def opening(self, coder: Coder, base: Tensor, step: float, picture: Tensor | None = None) -> CodedKey:
+        """Code the first picture, from its base alone.
+
+        Args:
+            coder: The packet.
+            base: What the coarser level says, uint8 ``[3, H, W]``, sides of whole blocks; gray at level 0.
+            step: Quantization step.
+            picture: What to encode; nothing to decode.
 
         Raises:
-            ValueError: Nothing is decoded yet.
+            ValueError: The packet does not fit.
         """
-        if self._past is None:
-            raise ValueError("an opening key comes first")
-        return self._past.near, self._past.far
-
-    @property
-    def side(self) -> Side | None:
-        """How the last picture was predicted; None for an opening key."""
-        return None if self._past is None else self._past.side
+        return self._residual(coder, self.tables.level.opening, base, step, None, picture)
 
     @torch.no_grad()
-    def encode_opening(self, picture: Tensor, base: Tensor, step: float) -> tuple[bytes, Tensor]:
-        """Code the first picture from its base alone.
+    def key(
+        self,
+        coder: Coder,
+        base: Tensor,
+        step: float,
+        coarser: Side | None,
+        plan: KeyPlan | None = None,
+        picture: Tensor | None = None,
+    ) -> CodedKey:
+        """Code a picture that is predicted.
 
         Args:
-            picture: uint8 ``[3, H, W]``, sides of whole blocks.
-            base: What the coarser level says, of the same shape; gray at level 0.
-            step: Quantization step.
-
-        Returns:
-            The packet and the decoded picture.
-        """
-        writer = PacketWriter(_FLAT)
-        decoded = self._code(writer, self.level.opening, base, step, None, picture)
-        return writer.finish(), decoded
-
-    @torch.no_grad()
-    def encode_key(
-        self, picture: Tensor, base: Tensor, step: float, plan: KeyPlan, coarser: Side | None
-    ) -> tuple[bytes, Tensor]:
-        """Code a picture that is predicted as planned.
-
-        Args:
-            picture: uint8 ``[3, H, W]``.
+            coder: The packet.
             base: What the coarser level says.
             step: Quantization step.
-            plan: How it is predicted.
             coarser: How the coarser level predicted the same picture.
-
-        Returns:
-            The packet and the decoded picture.
-        """
-        writer = PacketWriter(_FLAT)
-        _code_camera(writer, plan.camera)
-        side = self._code_side(writer, plan.camera, coarser, plan.side)
-        decoded = self._code(writer, self.level.key, self._predicted(base, side), step, side, picture)
-        return writer.finish(), decoded
-
-    @torch.no_grad()
-    def decode_opening(self, packet: bytes, base: Tensor, step: float) -> Tensor:
-        """Decode what ``encode_opening`` made.
+            plan: How it is predicted; nothing to decode.
+            picture: What to encode; nothing to decode.
 
         Raises:
-            ValueError: The packet does not fit.
+            ValueError: The packet does not fit, or there is no picture before.
         """
-        reader = PacketReader(_FLAT, packet)
-        decoded = self._code(reader, self.level.opening, base, step, None, None)
-        reader.finish()
-        return decoded
+        if self.past is None:
+            raise ValueError("an opening key comes first")
+        near, far = self.past.near, self.past.far
+        side = self._side(coder, near, coarser, plan)
+        predicted = _predicted(near, far, base, side)
+        return self._residual(coder, self.tables.level.key, predicted, step, side, picture)
 
-    @torch.no_grad()
-    def decode_key(self, packet: bytes, base: Tensor, step: float, coarser: Side | None) -> Tensor:
-        """Decode what ``encode_key`` made.
+    @stage("entropy")
+    def _side(self, coder: Coder, near: Reference, coarser: Side | None, plan: KeyPlan | None) -> Side:
+        digits = self.tables.digits
+        camera = exchanged_numbers(
+            lambda rows, integers, _: coder(rows, integers, tables=digits),
+            6,
+            None if plan is None else plan.camera.flatten() + NUMBERS // 2,
+            0,
+        ).to(near.picture.device)
+        vectors = camera_vectors(camera.view(2, 3) - NUMBERS // 2, near.height // BLOCK, near.width // BLOCK)
+        model, before = self.tables.level.side, None if self.past is None else self.past.key.side
+        exchange = self.tables.exchange(model, coder)
+        return model.code(exchange, vectors, before, coarser, None if plan is None else plan.side)
 
-        Raises:
-            ValueError: The packet does not fit.
-        """
-        reader = PacketReader(_FLAT, packet)
-        camera = _code_camera(reader, None)
-        side = self._code_side(reader, camera, coarser, None)
-        decoded = self._code(reader, self.level.key, self._predicted(base, side), step, side, None)
-        reader.finish()
-        return decoded
-
-    def _predicted(self, base: Tensor, side: Side) -> Tensor:
-        near, far = self.references
-        return predict_key(near, far, base, side.vectors, side.blends)
-
-    def _code_side(
-        self, coder: PacketWriter | PacketReader, camera: Tensor, coarser: Side | None, side: Side | None
-    ) -> Side:
-        near, _ = self.references
-        grid = near.height // BLOCK, near.width // BLOCK
-        return self.level.side.code(
-            lambda rows, given, table: coder(rows, given, tables=self._side_tables[table]),
-            camera_vectors(camera, *grid),
-            self.side,
-            coarser,
-            side,
-        )
-
-    def _code(
+    def _residual(
         self,
-        coder: PacketWriter | PacketReader,
+        coder: Coder,
         kind: Kind,
         predicted: Tensor,
         step: float,
         side: Side | None,
         picture: Tensor | None,
-    ) -> Tensor:
+    ) -> CodedKey:
         """Code what prediction leaves, and keep what the next picture needs."""
-        rows, columns = (size // BLOCK for size in predicted.shape[1:])
-        model, tables = kind.entropy_model, self._tables[kind]
-        grid = _token_grid(kind, rows, columns)
-        given = None
-        if picture is not None:
-            residual = blocks_of(picture.to(torch.int16) - predicted)
-            given = _to_grid(quantized(kind.latents(residual) / step), kind, rows, columns)
-        past = self._past
-        before = past.activities if past is not None and past.side is not None else None
-        if before is None:
-            before = torch.zeros(*grid, len(model.groups), dtype=torch.int64)
-        symbols, activities = model.code(
-            lambda r, integers, table: coder(r, integers, tables=tables[table]), before, given
-        )
-        left = kind.blocks(_from_grid(symbols.float(), kind, rows, columns) * step)
-        decoded = (predicted + picture_of(left, rows)).round_().clamp_(0, 255).to(torch.uint8)
-        self._past = _Past(Reference(decoded), None if past is None else past.near, side, activities)
-        return decoded
+        grid = kind.grid(*predicted.shape[1:])
+        given = None if picture is None else _analysed(kind, picture, predicted, step)
+        past, groups = self.past, kind.entropy_model.num_groups
+        before = predicted.new_zeros(*grid, groups, dtype=torch.int64)
+        if past is not None and past.key.side is not None:  # an opening key has far more
+            before = past.key.activities
+        symbols, activities = self._symbols(coder, kind, before, given)
+        key = CodedKey(_synthesised(kind, symbols, predicted, step), side, symbols, activities)
+        self.past = Past(Reference(key.picture), None if past is None else past.near, key)
+        return key
+
+    @stage("entropy")
+    def _symbols(
+        self, coder: Coder, kind: Kind, before: Tensor, given: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        model = kind.entropy_model
+        return model.code(self.tables.exchange(model, coder), before, given)
 
 
-def _code_camera(coder: PacketWriter | PacketReader, camera: Tensor | None) -> Tensor:
-    """Code six coefficients of camera motion ``[2, 3]``."""
-    rows = np.zeros(6, dtype=np.uint8)
-    digits: list[np.ndarray | None] = [None, None]
-    if camera is not None:
-        numbers = camera.flatten().numpy().astype(np.int16)
-        digits = [numbers // _DIGIT, numbers % _DIGIT - _DIGIT // 2]
-    high, low = (coder(rows, digit).astype(np.int64) for digit in digits)
-    return torch.from_numpy(high * _DIGIT + low + _DIGIT // 2).view(2, 3)
+@stage("prediction")
+def _predicted(near: Reference, far: Reference | None, base: Tensor, side: Side) -> Tensor:
+    return predict_key(near, far, base, side.vectors, side.blends)
 
 
-def _token_grid(kind: Kind, rows: int, columns: int) -> tuple[int, int]:
-    tokens = BLOCK // kind.patch
-    return rows * tokens, columns * tokens
+@stage("analysis")
+def _analysed(kind: Kind, picture: Tensor, predicted: Tensor, step: float) -> Tensor:
+    return quantized(kind.latents(picture.to(torch.int16) - predicted).mul_(1 / step))
 
 
-def _to_grid(latents: Tensor, kind: Kind, rows: int, columns: int) -> Tensor:
-    """Tokens of blocks ``[N, n, C]`` as the token grid ``[h, w, C]``."""
-    tokens = BLOCK // kind.patch
-    cells = latents.view(rows, columns, tokens, tokens, -1).transpose(1, 2)
-    return cells.reshape(*_token_grid(kind, rows, columns), -1)
-
-
-def _from_grid(grid: Tensor, kind: Kind, rows: int, columns: int) -> Tensor:
-    """Undo ``_to_grid``."""
-    tokens = BLOCK // kind.patch
-    cells = grid.view(rows, tokens, columns, tokens, -1).transpose(1, 2)
-    return cells.reshape(rows * columns, tokens * tokens, -1)
+@stage("synthesis")
+def _synthesised(kind: Kind, symbols: Tensor, predicted: Tensor, step: float) -> Tensor:
+    """The decoded picture uint8 ``[3, H, W]``; where a token has no symbols it is the predicted one."""
+    decoded, tokens = predicted.clone(), symbols.any(-1)
+    (rows, columns), patch = tokens.shape, kind.patch
+    cells = decoded.view(3, rows, patch, columns, patch).permute(1, 3, 0, 2, 4)
+    left = kind.pixels(symbols[tokens].float().mul_(step))
+    cells[tokens] = left.add_(cells[tokens]).round_().clamp_(0, 255).to(torch.uint8)
+    return decoded

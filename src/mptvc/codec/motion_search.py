@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mptvc.model.motion import BLOCK, UNITS, Reference
+from mptvc.model.motion import BLOCK, UNITS, Reference, luma_of
 from mptvc.model.pyramid import reduce
 
 #: For each size of the pictures, from coarse to fine: how often they are halved, then for each round the
@@ -36,8 +36,7 @@ class Luma:
     """
 
     def __init__(self, picture: Tensor) -> None:
-        luma = picture.sum(0, keepdim=True, dtype=torch.int16).add_(1).div_(3, rounding_mode="floor")
-        self.halvings = [luma]
+        self.halvings = [luma_of(picture).to(torch.int16)]
         for _ in range(_ROUNDS[0][0]):
             self.halvings.append(reduce(self.halvings[-1]))
         self.references = [Reference(h.to(torch.uint8)) for h in self.halvings]
@@ -71,7 +70,10 @@ class _Blocks:
         self._target = whole.view(rows, block, columns, block).permute(0, 2, 1, 3).reshape(-1, block, block)
 
     def improved(self, vectors: Tensor, reach: int, step: int, with_neighbours: bool) -> Tensor:
-        """The best for every block of the vectors nearby, or of its four neighbours, or no motion."""
+        """The best for every block of the vectors nearby, of its four neighbours, or none.
+
+        At an edge of the picture a neighbour is taken from the opposite one: any vector may be tried.
+        """
         places = [step * d for d in range(-reach, reach + 1)]
         tried = [vectors + vectors.new_tensor((y, x))[:, None, None] for y in places for x in places]
         if with_neighbours:

@@ -4,25 +4,27 @@ Knows tensors and packets; knows no file. Memory is bounded by one clip and one 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mptvc.codec.coder import ClipCoder, CodedSection, Damaged, Piece, require_geometry, within_memory
 from mptvc.codec.rate import RateControl
 from mptvc.codec.stages import stage
 from mptvc.codec.tiled_networks import TiledNetworks
 from mptvc.codec.tiles import choose_tiles
-from mptvc.errors import MptError
+from mptvc.errors import WeightsError
 from mptvc.format.gain import gain_factor
-from mptvc.format.geometry import Geometry, Shots, token_grid
-from mptvc.format.header import Layout, VideoInfo
+from mptvc.format.geometry import Geometry, PatchShots, Shots, token_grid
+from mptvc.format.header import Layout
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.model import LevelStep, Model, decode_levels, fresh_slices
 from mptvc.model.pyramid import expand
 
+#: What is said where a plain grid of tokens is asked for.
+NO_GRID = 'weights with prediction have no plain grid of tokens: encode with weights="tokenizer"'
 #: Largest core of a tile that is chosen automatically, in tokens (height, width).
 CORE_TOKENS = (144, 256)
 #: Smallest core that may be asked for, in tokens.
@@ -30,18 +32,16 @@ SMALLEST_CORE = 16
 
 
 @dataclass(frozen=True)
-class CodedLevel:
+class CodedLevel(CodedSection):
     """One level of one clip.
 
     Attributes:
+        data: The packet that holds it.
+        gain: How much finer than in training it is quantized.
         symbols: Centred symbols, int8 ``[T, h, w, C]``.
-        packet: The packet that holds them.
-        gain: How much finer than in training they are quantized.
     """
 
     symbols: Tensor
-    packet: bytes
-    gain: int
 
     @property
     def factor(self) -> float:
@@ -49,16 +49,8 @@ class CodedLevel:
         return gain_factor(self.gain)
 
 
-@contextmanager
-def _within_memory() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise MptError('out of memory: use device="cpu", or encode with a smaller tile=') from error
-
-
-class ClipCoder:
-    """A model with what is needed to code one clip with it.
+class PatchCoder(ClipCoder):
+    """A model of patches with what is needed to code one clip with it.
 
     Args:
         model: Networks, in evaluation mode on their device.
@@ -85,10 +77,9 @@ class ClipCoder:
     ) -> None:
         if tile_batch < 1:
             raise ValueError(f"tile_batch is at least 1, found {tile_batch}")
-        self.model, self.config = model, model.config
-        self.entropy_id, self.weights_id = entropy_id, weights_id
-        self.dtype, self.tile_batch = dtype, tile_batch
-        self.device = next(model.parameters()).device
+        device = next(model.parameters()).device
+        super().__init__(model.config, device, entropy_id=entropy_id, weights_id=weights_id, dtype=dtype)
+        self.model, self.config, self.tile_batch = model, model.config, tile_batch
         self._cores = [self._core(level, tile) for level in range(len(self.config.levels))]
         self._tables = [
             Tables(model.level(k).entropy_model.frequencies.cpu().numpy())
@@ -112,28 +103,22 @@ class ClipCoder:
         tiles = tuple(choose_tiles(*grid, core) for grid, core in zip(grids, self._cores, strict=True))
         return Geometry(width, height, patch, tiles)
 
-    def layout(
-        self, video: VideoInfo, lengths: tuple[int, ...], gains: Sequence[Sequence[int]] = ()
-    ) -> Layout:
-        """The layout of a video's tokens.
+    def shots(self, lengths: tuple[int, ...]) -> PatchShots:
+        """Slices and clips of shots of so many frames."""
+        return PatchShots(lengths, self.config.clip_frames, self.config.patch_frames)
 
-        Args:
-            video: The video.
-            lengths: Frames of each of its shots.
-            gains: For each clip the gain of every level; none where all are 0.
+    def require_shots(self, shots: Shots) -> None:
+        """Check that slices and clips are such as these weights code.
+
+        Raises:
+            FormatError: They are not.
         """
-        by_level = tuple(zip(*gains, strict=True)) if any(map(any, gains)) else ()
-        return Layout(
-            video=video,
-            geometry=self.geometry(video.width, video.height),
-            shots=Shots(lengths, self.config.patch_frames, self.config.clip_frames),
-            entropy_id=self.entropy_id,
-            weights_id=self.weights_id,
-            gains=by_level,
-        )
+        mine = self.config.patch_frames, self.config.clip_frames
+        fits = isinstance(shots, PatchShots) and (shots.patch_frames, shots.clip_frames) == mine
+        require_geometry(fits)
 
     @torch.no_grad()
-    @_within_memory()
+    @within_memory()
     def encode_clip(
         self, frames: np.ndarray, geometry: Geometry, shots: tuple[int, ...], control: RateControl
     ) -> list[CodedLevel]:
@@ -153,7 +138,7 @@ class ClipCoder:
 
         def quantize(level: int, latents: Tensor) -> CodedLevel:
             found = self._quantize(level, latents, coded, shots, control)
-            control.spend(level, len(found.packet))
+            control.spend(level, len(found.data))
             return found
 
         step: LevelStep[CodedLevel] | None = None
@@ -182,8 +167,8 @@ class ClipCoder:
             # Tried gains below this one fit and those above do not: only the largest below can still win.
             for other in sorted(tried, key=lambda g: (g < gain, g))[:-1]:
                 del tried[other]
-            tried[gain] = CodedLevel(symbols, writer.finish(), gain)
-            return len(tried[gain].packet)
+            tried[gain] = CodedLevel(writer.finish(), gain, symbols)
+            return len(tried[gain].data)
 
         def finest() -> int:
             return self.model.level(level).fsq.finest_gain(latents)
@@ -194,7 +179,7 @@ class ClipCoder:
         return tried[gain]
 
     @torch.no_grad()
-    @_within_memory()
+    @within_memory()
     def pack_level(self, level: int, symbols: Tensor, coarser: list[Tensor], shots: tuple[int, ...]) -> bytes:
         """The packet of one level of one clip.
 
@@ -211,7 +196,7 @@ class ClipCoder:
         self._code(level, writer, symbols.shape[:3], coarser, shots, symbols.to(self.device), False)
         return writer.finish()
 
-    @_within_memory()
+    @within_memory()
     def unpack_level(
         self, level: int, packet: bytes, coarser: list[Tensor], geometry: Geometry, shots: tuple[int, ...]
     ) -> Tensor:
@@ -243,7 +228,7 @@ class ClipCoder:
         return self.model.level(level).entropy_model.code(coder, grid, parent, fresh, latents, choose=choose)
 
     @torch.no_grad()
-    @_within_memory()
+    @within_memory()
     def decode_clip(
         self,
         symbols: list[Tensor],
@@ -282,13 +267,65 @@ class ClipCoder:
             frames[t] = frame.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return frames
 
-    def picture_size(self, geometry: Geometry, levels: int) -> tuple[int, int]:
-        """Height and width of the picture of the last of ``levels`` levels."""
-        shrink = self.config.shrink(levels - 1)
-        return -(-geometry.height // shrink), -(-geometry.width // shrink)
+    def symbols(self, sections: Sequence[bytes], layout: Layout, clip: int, damaged: Damaged) -> list[Tensor]:
+        """Centred symbols of a clip's first levels, int8 ``[T, h, w, C]``; arguments as for ``pieces``."""
+        found: list[Tensor] = []
+        shots = patch_shots(layout).clip(clip).shots
+        for level, packet in enumerate(sections):
+            try:
+                found.append(self.unpack_level(level, packet, found, layout.geometry, shots))
+            except ValueError as error:
+                damaged(level, error)
+                break
+        return found
+
+    def pieces(
+        self, sections: Sequence[bytes], layout: Layout, clip: int, damaged: Damaged
+    ) -> Iterator[Piece]:
+        """Decode a clip, in one piece; as ``ClipCoder.pieces``."""
+        symbols = self.symbols(sections, layout, clip, damaged)
+        if symbols:
+            yield _Patches(self, symbols, layout, clip)
+
+    def frames(
+        self, symbols: list[Tensor], layout: Layout, clip: int, *, source_size: bool = True
+    ) -> np.ndarray:
+        """Source frames of one clip, uint8 ``[T, H, W, 3]``, from centred symbols of its first levels."""
+        plan, gains = patch_shots(layout).clip(clip), layout.clip_gains(clip)
+        coded = self.decode_clip(symbols, gains, layout.geometry, plan.shots, source_size=source_size)
+        kept: np.ndarray = coded[plan.kept]
+        return kept
 
     def _networks(self, geometry: Geometry) -> TiledNetworks:
         return TiledNetworks(self.model, geometry, self.dtype, self.tile_batch)
 
     def _slice_shots(self, shots: tuple[int, ...]) -> Tensor:
         return torch.tensor([shots], device=self.device)
+
+
+class _Patches(Piece):
+    """A decoded clip of patches."""
+
+    def __init__(self, coder: PatchCoder, symbols: list[Tensor], layout: Layout, clip: int) -> None:
+        self._coder, self._symbols, self._layout, self._clip = coder, symbols, layout, clip
+        self.num_levels = len(symbols)
+
+    def frames(self, levels: int, *, source_size: bool = True) -> np.ndarray:
+        """Frames of a prefix; as ``Piece.frames``."""
+        symbols = self._symbols[:levels]
+        return self._coder.frames(symbols, self._layout, self._clip, source_size=source_size)
+
+    def symbols(self, level: int) -> Iterator[Tensor]:
+        """All symbols of a level, from 0 on; as ``Piece.symbols``."""
+        yield self._coder.model.level(level).fsq.to_symbols(self._symbols[level].to(self._coder.device))
+
+
+def patch_shots(layout: Layout) -> PatchShots:
+    """Slices and clips of a layout of patches.
+
+    Raises:
+        WeightsError: The layout is that of the other form, which has no plain grid of tokens.
+    """
+    if not isinstance(layout.shots, PatchShots):
+        raise WeightsError(NO_GRID)
+    return layout.shots

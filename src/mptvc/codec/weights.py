@@ -7,9 +7,11 @@ types that the configuration implies.
 
 import hashlib
 import re
+from dataclasses import dataclass
 from importlib.resources import files
 from os.path import isdir
 from pathlib import Path
+from typing import overload
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -21,19 +23,24 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.patches import ClipCoder
+from mptvc.codec.coder import ClipCoder
+from mptvc.codec.loop_coder import LoopCoder
+from mptvc.codec.patches import PatchCoder
 from mptvc.errors import WeightsError
 from mptvc.format.target import atomic_output
 from mptvc.model.config import ModelConfig
 from mptvc.model.integer_network import PRECISION
+from mptvc.model.loop_config import LoopConfig, read_config
+from mptvc.model.loop_model import LoopModel
 from mptvc.model.model import Model
 
+Config = ModelConfig | LoopConfig
 CONFIG_FILE, TENSORS_FILE = "config.json", "model.safetensors"
-#: Names the weights in the package.
-DEFAULT = "default"
+#: Weights in the package: those that encode unless a caller names others come first.
+PACKAGED = ("tokenizer", "codec")
 _HUB = "hf://"
 _HUB_NAME = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./+-]+))?", re.ASCII)
 
@@ -45,19 +52,23 @@ def load_codec(
     dtype: str = "auto",
     tile: tuple[int, int] | None = None,
     tile_batch: int = 1,
+    clip_frames: int | None = None,
 ) -> Codec:
     """Load a codec; public as ``mptvc.load``.
 
     Args:
-        weights: Folder, ``hf://owner/name[@revision]``, or ``default`` for those in the package.
+        weights: Folder, ``hf://owner/name[@revision]``, or the name of weights in the package: ``tokenizer``,
+            whose files hold plain grids of tokens, or ``codec``, which predicts. By default the first, and
+            files that the others made are decoded with these.
         device: ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or ``auto`` for CUDA where there is a GPU for it.
         dtype: ``auto``, ``float32`` or ``bfloat16``; auto takes bfloat16 where it is fast.
         tile: Largest (height, width) of a tile's core in source pixels; None chooses.
         tile_batch: Tiles that the networks see at once.
+        clip_frames: Frames of the longest clip that weights with prediction make; None for their own.
 
     Raises:
         WeightsError: The weights are missing, damaged or not of this format.
-        ValueError: The device or dtype does not exist.
+        ValueError: The device or dtype does not exist, or ``clip_frames`` is out of range.
 
     Example:
         >>> import mptvc
@@ -65,21 +76,50 @@ def load_codec(
         >>> [level.channels for level in codec.model.config.levels]
         [160, 320, 256]
     """
-    config, tensors = read_weights(weights)
-    model = build_model(config, tensors)
     target = resolve_device(device)
-    coder = ClipCoder(
-        model.to(target).eval(),
-        entropy_id=digest(config, {k: v for k, v in tensors.items() if is_entropy(k)}),
-        weights_id=digest(config, tensors),
-        dtype=resolve_dtype(dtype, target),
-        tile=tile,
-        tile_batch=tile_batch,
-    )
-    return Codec(coder)
+    options = _CoderOptions(target, resolve_dtype(dtype, target), tile, tile_batch, clip_frames)
+    coder = options.coder(*read_weights(weights))
+    return Codec(coder, options.packaged if weights is None else None)
 
 
-def read_weights(weights: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor]]:
+@dataclass(frozen=True)
+class _CoderOptions:
+    """How coders are made."""
+
+    device: torch.device
+    dtype: torch.dtype
+    tile: tuple[int, int] | None
+    tile_batch: int
+    clip_frames: int | None
+
+    def coder(self, config: Config, tensors: dict[str, Tensor]) -> ClipCoder:
+        """The coder of some weights."""
+        model = build_model(config, tensors).to(self.device).eval()
+        entropy_id = digest(config, {k: v for k, v in tensors.items() if is_entropy(k)})
+        weights_id = digest(config, tensors)
+        if isinstance(model, LoopModel):
+            return LoopCoder(
+                model, entropy_id=entropy_id, weights_id=weights_id, clip_frames=self.clip_frames
+            )
+        return PatchCoder(
+            model,
+            entropy_id=entropy_id,
+            weights_id=weights_id,
+            dtype=self.dtype,
+            tile=self.tile,
+            tile_batch=self.tile_batch,
+        )
+
+    def packaged(self, weights_id: bytes) -> ClipCoder | None:
+        """The coder of the weights in the package that have this identity."""
+        for name in PACKAGED[1:]:
+            config, tensors = read_weights(name)
+            if digest(config, tensors) == weights_id:
+                return self.coder(config, tensors)
+        return None
+
+
+def read_weights(weights: str | Path | None) -> tuple[Config, dict[str, Tensor]]:
     """Configuration and stored tensors of the packaged weights, a folder or the Hub.
 
     Raises:
@@ -94,10 +134,10 @@ def read_weights(weights: str | Path | None) -> tuple[ModelConfig, dict[str, Ten
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise WeightsError(f"{tensors_path} is no sound safetensors file: {error}") from error
-    return ModelConfig.from_json(text), tensors
+    return read_config(text), tensors
 
 
-def write_weights(model: Model, folder: Path) -> None:
+def write_weights(model: Model | LoopModel, folder: Path) -> None:
     """Write a model as a weights folder.
 
     Raises:
@@ -111,27 +151,21 @@ def write_weights(model: Model, folder: Path) -> None:
             file.write(data)
 
 
-def build_model(config: ModelConfig, tensors: dict[str, Tensor]) -> Model:
+@overload
+def build_model(config: ModelConfig, tensors: dict[str, Tensor]) -> Model: ...
+@overload
+def build_model(config: LoopConfig, tensors: dict[str, Tensor]) -> LoopModel: ...
+def build_model(config: Config, tensors: dict[str, Tensor]) -> Model | LoopModel:
     """A model with the stored tensors, after checking all of them.
 
     Raises:
         WeightsError: Keys, shapes, types or values are not those of this configuration.
     """
+    if isinstance(config, LoopConfig):
+        return _build_loop_model(config, tensors)
     _check_size(config, tensors)
     model = Model(config)
-    expected = model.state_dict()
-    if missing := sorted(expected.keys() - tensors.keys()):
-        raise WeightsError(f"the weights lack {len(missing)} tensors, the first is {missing[0]}")
-    if extra := sorted(tensors.keys() - expected.keys()):
-        raise WeightsError(f"the weights have {len(extra)} unknown tensors, the first is {extra[0]}")
-    for name, tensor in tensors.items():
-        shape, dtype = expected[name].shape, _stored_type(name)
-        if tensor.shape != shape or tensor.dtype != dtype:
-            raise WeightsError(
-                f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {dtype} {list(shape)}"
-            )
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise WeightsError(f"{name} holds numbers that are not finite")
+    _check_tensors(model, tensors)
     floats = {k: v if k.endswith("frequencies") else v.float() for k, v in tensors.items()}
     model.load_state_dict(floats)
     for k in range(len(config.levels)):
@@ -146,7 +180,42 @@ def build_model(config: ModelConfig, tensors: dict[str, Tensor]) -> Model:
     return model
 
 
-def digest(config: ModelConfig, tensors: dict[str, Tensor]) -> bytes:
+def _build_loop_model(config: LoopConfig, tensors: dict[str, Tensor]) -> LoopModel:
+    model = LoopModel(config)
+    _check_tensors(model, tensors)
+    model.load_state_dict(tensors)
+    for k in range(len(config.levels)):
+        level = model.level(k)
+        for kind in (level.opening, level.key):
+            tables = kind.entropy_model
+            _check_frequencies(k, tables.activity_frequencies)
+            _check_frequencies(k, tables.symbol_frequencies)
+            _check_rows(k, tables.row_of, tables.activity_frequencies)
+            _check_rows(k, tables.scale_of, tables.symbol_frequencies)
+        _check_frequencies(k, level.side.choice_frequencies)
+        _check_frequencies(k, level.side.vector_frequencies)
+        _check_rows(k, level.side.scale_of, level.side.vector_frequencies)
+    return model
+
+
+def _check_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Check names, shapes, types and that every number is finite."""
+    expected = model.state_dict()
+    if missing := sorted(expected.keys() - tensors.keys()):
+        raise WeightsError(f"the weights lack {len(missing)} tensors, the first is {missing[0]}")
+    if extra := sorted(tensors.keys() - expected.keys()):
+        raise WeightsError(f"the weights have {len(extra)} unknown tensors, the first is {extra[0]}")
+    for name, tensor in tensors.items():
+        shape, dtype = expected[name].shape, _stored_type(name)
+        if tensor.shape != shape or tensor.dtype != dtype:
+            raise WeightsError(
+                f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {dtype} {list(shape)}"
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{name} holds numbers that are not finite")
+
+
+def digest(config: Config, tensors: dict[str, Tensor]) -> bytes:
     """SHA-256 of a configuration and tensors, whatever the file that holds them looks like."""
     hasher = hashlib.sha256(config.to_json().encode())
     for name in sorted(tensors):
@@ -158,12 +227,14 @@ def digest(config: ModelConfig, tensors: dict[str, Tensor]) -> bytes:
 
 def is_entropy(name: str) -> bool:
     """Whether a tensor takes part in entropy decoding."""
-    return ".entropy_model." in name and ".hyper_analysis." not in name
+    return (".entropy_model." in name or ".side." in name) and ".hyper_analysis." not in name
 
 
 def _stored_type(name: str) -> torch.dtype:
     if not is_entropy(name):
         return torch.float16
+    if name.endswith(("row_of", "scale_of")):
+        return torch.uint8
     return torch.int32 if name.endswith(("frequencies", "bias")) else torch.int8
 
 
@@ -197,13 +268,21 @@ def _check_frequencies(level: int, frequencies: Tensor) -> None:
         raise WeightsError(f"level {level}: the frequency tables do not sum to 2^24")
 
 
+def _check_rows(level: int, rows: Tensor, frequencies: Tensor) -> None:
+    if int(rows.max()) >= len(frequencies):
+        raise WeightsError(
+            f"level {level}: a table has {len(frequencies)} rows, and row {int(rows.max())} is used"
+        )
+
+
 def _locate(weights: str | Path | None) -> tuple[Path, Path]:
-    if weights is None or weights == DEFAULT:
-        folder = Path(str(files("mptvc") / "default_weights"))
-    elif str(weights).startswith(_HUB):
-        return _from_hub(str(weights))
+    name = PACKAGED[0] if weights is None else str(weights)
+    if name in PACKAGED:
+        folder = Path(str(files("mptvc") / f"{name}_weights"))
+    elif name.startswith(_HUB):
+        return _from_hub(name)
     else:
-        folder = Path(weights)
+        folder = Path(name)
     if not isdir(folder):
         raise WeightsError(
             f"{folder} is not a folder with {CONFIG_FILE} and {TENSORS_FILE}; "

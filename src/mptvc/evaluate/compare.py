@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.decoder import Decompressor, decoded_frames
+from mptvc.codec.decoder import Decompressor
 from mptvc.errors import MptError, VideoError
 from mptvc.evaluate.metrics import Quality, QualityMeter
 from mptvc.evaluate.peers import PEERS, encode_with
@@ -70,19 +70,21 @@ def compare_file(
         VideoSource(reference, shot_threshold=None, force_8bit=True) as source,
     ):
         header = read_header(opened, limits)
-        reader = Decompressor(codec.coder, opened, size, header=header)
+        reader = Decompressor(codec.coder_of(header), opened, size, header=header)
         video = header.video
         _check_size(reference, source, file, (video.width, video.height))
         meters = [QualityMeter(ssim) for _ in range(reader.levels)]
         frames, done = (frame.pixels for frame in source.frames()), 0
         for clip in range(header.shots.num_clips):
-            symbols, length = reader.symbols(clip), len(header.shots.clip(clip).kept)
-            wanted = _take(frames, length, f"{reference} has fewer frames than {file}")
-            for count, meter in enumerate(meters, start=1):
-                meter.add(wanted, decoded_frames(codec.coder, symbols[:count], header, clip))
-            done += len(wanted)
-            if progress is not None:
-                progress(done, video.num_frames)
+            for piece in reader.pieces(clip):
+                for count, meter in enumerate(meters, start=1):
+                    decoded = piece.frames(count)
+                    if count == 1:
+                        wanted = _take(frames, len(decoded), f"{reference} has fewer frames than {file}")
+                    meter.add(wanted, decoded)
+                done += len(wanted)
+                if progress is not None:
+                    progress(done, video.num_frames)
         if next(frames, None) is not None:
             raise VideoError(f"{reference} has more frames than {file}: compare it with what was encoded")
         return [

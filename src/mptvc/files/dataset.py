@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mptvc.codec.codec import Codec
+from mptvc.codec.patches import patch_shots
 from mptvc.codec.weights import load_codec
 from mptvc.files.reader import VideoReader
 from mptvc.format.inspect import probe
@@ -75,7 +76,7 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
         self._length = frames
         for index, path in enumerate(self.paths):
             header = probe(path).header
-            unit = header.shots.patch_frames if tokens else 1
+            unit = patch_shots(header).patch_frames if tokens else 1
             if frames % unit or stride % unit:
                 raise ValueError(
                     f"windows of tokens are multiples of {unit} frames, found {frames} and {stride}"

@@ -12,19 +12,44 @@ from torch import Tensor
 
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
+from mptvc.codec.patches import NO_GRID, PatchCoder, patch_shots
 from mptvc.codec.weights import load_codec
+from mptvc.errors import WeightsError
 from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
 from mptvc.format.header import VideoInfo
 from mptvc.format.source import Source, naming, open_source
-from mptvc.model.config import ModelConfig
+from mptvc.model.config import PyramidConfig
+
+
+class _ClipFrames:
+    """The frames of a clip, one piece at a time in memory.
+
+    Attributes:
+        clip: The clip.
+        first: First frame that is still there.
+    """
+
+    def __init__(self, decompressor: Decompressor, clip: int) -> None:
+        self.clip, self.first = clip, decompressor.header.shots.frames(clip).start
+        self._pieces = decompressor.frames(clip)
+        self._kept = next(self._pieces)
+
+    def frame(self, index: int) -> np.ndarray:
+        """A frame of the video uint8 ``[H, W, 3]``, not before ``first``."""
+        while index >= self.first + len(self._kept):
+            self.first += len(self._kept)
+            self._kept = next(self._pieces)
+        frame: np.ndarray = self._kept[index - self.first]
+        return frame
 
 
 class VideoReader:
     """Frames and tokens of an ``.mpt`` file or a prefix of one, by number.
 
     ``len(reader)`` is the number of frames, ``reader[i]`` a frame uint8 ``[H, W, 3]``, ``reader[a:b]`` frames
-    uint8 ``[T, H, W, 3]``. Only the clips that hold them are read and decoded; the last one is kept, so that
-    going through a file frame by frame decodes each clip once. Safe to use from several threads.
+    uint8 ``[T, H, W, 3]``. Only the clips that hold them are read and decoded, with prediction only up to the
+    slice that is needed. The last piece is kept, so that going through a file frame by frame decodes each clip
+    once. Safe to use from several threads.
 
     Args:
         source: Path, ``http(s)://`` address, bytes or a seekable binary file. Of an address only the byte
@@ -36,7 +61,7 @@ class VideoReader:
     Attributes:
         header: The file's header.
         levels: Levels that are decoded.
-        num_slices: Temporal slices of tokens; a slice is four frames of one shot.
+        num_slices: Temporal slices; a slice is up to four frames of one shot.
 
     Raises:
         FormatError: The source is damaged, or no level is complete.
@@ -62,11 +87,12 @@ class VideoReader:
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._source, self._lock, self._codec = source, RLock(), codec or load_codec()
-        self._kept: tuple[int, np.ndarray] | None = None
+        self._kept: _ClipFrames | None = None
         with ExitStack() as stack:
             file, size = stack.enter_context(open_source(source))
             header = read_header(file, limits)
-            self._decompressor = Decompressor(self._codec.coder, file, size, levels=levels, header=header)
+            coder = self._codec.coder_of(header)
+            self._decompressor = Decompressor(coder, file, size, levels=levels, header=header)
             self._stack = stack.pop_all()
         self.header, self.levels = header, self._decompressor.levels
         self.num_slices = header.shots.num_slices
@@ -77,9 +103,9 @@ class VideoReader:
         return self.header.video
 
     @property
-    def config(self) -> ModelConfig:
-        """Shapes of the networks; ``config.levels[k].values`` has the values of level k's channels."""
-        return self._codec.model.config
+    def config(self) -> PyramidConfig:
+        """Sizes of the levels; without prediction ``config.levels[k].values`` has the values of channels."""
+        return self._codec.coder_of(self.header).pyramid
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -119,21 +145,20 @@ class VideoReader:
 
     def _picked(self, indexes: range | list[int]) -> np.ndarray:
         out = np.empty((len(indexes), *self.shape[1:]), dtype=np.uint8)
-        by_clip: dict[int, list[int]] = {}
-        for position, frame in enumerate(indexes):
-            by_clip.setdefault(self.header.shots.clip_at(frame), []).append(position)
-        for clip, positions in by_clip.items():
+        places: dict[int, list[int]] = {}
+        for place, index in enumerate(indexes):
+            places.setdefault(index, []).append(place)
+        for index in sorted(places):
             with self._lock, naming(self._source):
-                frames = self._decoded(clip)
-            first = self.header.shots.clip(clip).frames[0]
-            out[positions] = frames[[indexes[position] - first for position in positions]]
+                out[places[index]] = self._frame(index)
         return out
 
-    def _decoded(self, clip: int) -> np.ndarray:
-        if self._kept is None or self._kept[0] != clip:
+    def _frame(self, index: int) -> np.ndarray:
+        clip = self.header.shots.clip_at(index)
+        if self._kept is None or self._kept.clip != clip or index < self._kept.first:
             self._kept = None  # before the next is made: one at a time in memory
-            self._kept = clip, self._decompressor.frames(clip)
-        return self._kept[1]
+            self._kept = _ClipFrames(self._decompressor, clip)
+        return self._kept.frame(index)
 
     def tokens(self, level: int, start: int = 0, stop: int | None = None) -> Tensor:
         """Tokens of a level, uint8 ``[T, H, W, C]``, without running the transforms.
@@ -159,10 +184,11 @@ class VideoReader:
     def _tokens(self, levels: list[int], start: int, stop: int) -> tuple[Tensor, ...]:
         if not 0 <= start <= stop <= self.num_slices:
             raise IndexError(f"slices {start} to {stop} of {self.num_slices}")
-        per_clip, fsqs = (
-            self.header.shots.clip_slices,
-            [self._codec.model.level(level).fsq for level in levels],
-        )
+        coder = self._codec.coder_of(self.header)
+        if not isinstance(coder, PatchCoder):
+            raise WeightsError(NO_GRID)
+        per_clip = patch_shots(self.header).clip_slices
+        fsqs = [coder.model.level(level).fsq for level in levels]
         parts = [
             [torch.empty(0, *self.header.geometry.grid(level), len(fsq.halves), dtype=torch.uint8)]
             for level, fsq in zip(levels, fsqs, strict=True)
@@ -172,7 +198,7 @@ class VideoReader:
                 symbols = self._decompressor.symbols(clip, max(levels) + 1)
             mine = slice(max(0, start - clip * per_clip), stop - clip * per_clip)
             for level, fsq, found in zip(levels, fsqs, parts, strict=True):
-                found.append(fsq.to_symbols(symbols[level][mine].to(self._codec.coder.device)).cpu())
+                found.append(fsq.to_symbols(symbols[level][mine].to(coder.device)).cpu())
         return tuple(torch.cat(found) for found in parts)
 
     def close(self) -> None:

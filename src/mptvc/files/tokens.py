@@ -21,6 +21,7 @@ from safetensors.numpy import save as save_tensors
 from torch import Tensor
 
 from mptvc.codec.codec import Codec, Tokens
+from mptvc.codec.patches import patch_shots
 from mptvc.codec.weights import load_codec
 from mptvc.errors import FormatError, MptError
 from mptvc.files.reader import VideoReader
@@ -130,7 +131,7 @@ def import_tokens(
 
 def _all_tokens(reader: VideoReader, progress: Callable[[int, int], None] | None) -> list[Tensor]:
     """Tokens of every level, clip by clip."""
-    clips, shots = [], reader.header.shots
+    clips, shots = [], patch_shots(reader.header)
     for clip in range(shots.num_clips):
         slices = shots.slices(clip)
         clips.append(reader.all_tokens(slices.start, slices.stop))

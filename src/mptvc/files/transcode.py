@@ -215,7 +215,8 @@ def decode_file(
         refuse_same(source, target)
         target = Path(target)
     with open_source(source) as (file, size):
-        header, coder = read_header(file, limits), (codec or load_codec()).coder
+        header = read_header(file, limits)
+        coder = (codec or load_codec()).coder_of(header)
         reader = Decompressor(
             coder,
             file,
@@ -226,7 +227,7 @@ def decode_file(
             header=header,
         )
         there = availability(header, size)
-        arrived = header.video.num_frames if there.levels else header.shots.clip(there.clips).frames[0]
+        arrived = header.video.num_frames if there.levels else header.shots.frames(there.clips).start
         first, last = _frame_range(header.video, arrived, start, duration)
         height, width = coder.picture_size(
             header.geometry, header.num_levels if source_size else reader.levels
@@ -242,16 +243,20 @@ def decode_file(
             )
             previous = np.full((height, width, 3), 127, np.uint8)
             for clip in range(header.shots.clip_at(first), header.shots.clip_at(last - 1) + 1):
-                frames = reader.frames(clip, source_size=source_size)
-                shown = header.shots.clip(clip)
-                if (0, clip) in reader.damage:
-                    frames = np.broadcast_to(previous, (len(shown.kept), height, width, 3))
-                at = shown.frames[0]
-                frames = _enlarged(frames, height, width)
-                sink.write(frames[max(0, first - at) : last - at])
-                previous = frames[-1]
-                if progress is not None:
-                    progress(min(last, at + len(frames)) - first, last - first)
+                shown = header.shots.frames(clip)
+                at = shown.start
+                for found in reader.frames(clip, source_size=source_size):
+                    frames = _enlarged(found, height, width)
+                    sink.write(frames[max(0, first - at) : max(0, last - at)])
+                    previous, at = frames[-1].copy(), at + len(frames)
+                    if progress is not None:
+                        progress(max(0, min(last, at) - first), last - first)
+                    if at >= last:
+                        break
+                while at < min(last, shown.stop):  # damaged from here on: one picture at a time in memory
+                    if at >= first:
+                        sink.write(previous[None])
+                    at += 1
     damage += reader.damage.values()
     complete = min(reader.levels, there.levels) == header.num_levels and not damage
     warnings = () if side is None else tuple(side.warnings)
@@ -285,8 +290,8 @@ def symbol_digests(
 ) -> list[str]:
     """Decode all symbols of a file or prefix, and return a SHA-256 for each complete level.
 
-    The digest is over the symbols as uint8 in the order clip, slice, row, column, channel; it is the
-    same on every machine. ``progress`` is called with the clips that are done and all of them.
+    The digest is over all integers that packets hold, of patches as uint8 in the order clip, slice, row, column,
+    channel; it is the same on every machine. ``progress`` is called with the clips that are done and all of them.
 
     Raises:
         FormatError: The file is damaged.
@@ -300,15 +305,16 @@ def symbol_digests(
     """
     codec = codec or load_codec()
     with open_source(source) as (file, size):
-        reader = Decompressor(codec.coder, file, size, header=read_header(file, limits))
+        header = read_header(file, limits)
+        reader = Decompressor(codec.coder_of(header), file, size, header=header)
         hashers = [hashlib.sha256() for _ in range(reader.levels)]
-        for clip in range(reader.header.shots.num_clips):
-            for level, symbols in enumerate(reader.symbols(clip)):
-                fsq = codec.model.level(level).fsq
-                counted = fsq.to_symbols(symbols.to(codec.coder.device)).cpu().numpy()
-                hashers[level].update(np.ascontiguousarray(counted).tobytes())
+        for clip in range(header.shots.num_clips):
+            for piece in reader.pieces(clip):
+                for level, hasher in enumerate(hashers):
+                    for symbols in piece.symbols(level):
+                        hasher.update(np.ascontiguousarray(symbols.cpu().numpy()).tobytes())
             if progress is not None:
-                progress(clip + 1, reader.header.shots.num_clips)
+                progress(clip + 1, header.shots.num_clips)
         return [hasher.hexdigest() for hasher in hashers]
 
 

@@ -1,4 +1,4 @@
-r"""The ``.mpt`` format, version 1. This text is its specification.
+r"""The ``.mpt`` format, version 2. This text is its specification.
 
 Integers are little-endian and unsigned. A reader MUST refuse what breaks a MUST below, before it
 allocates anything from the number in question.
@@ -11,7 +11,7 @@ the whole header is a valid file: a section is either there, cut, or missing, an
 
     offset size  field
       0     8    magic 89 4D 50 54 0D 0A 1A 0A ("\x89MPT\r\n\x1a\n")
-      8     2    format version, 1; another MUST be refused
+      8     2    format version, 2; another MUST be refused
      10     2    reserved, MUST be 0
      12     4    header length in bytes, this CRC included; at most 2^26
      16     4    width   } of the source in pixels, 1 to 2^16
@@ -24,10 +24,11 @@ the whole header is a valid file: a section is either there, cut, or missing, an
      58     4    primaries, transfer, matrix, range: one byte each, as in ITU-T H.273
                  (range: 0 unspecified, 1 limited, 2 full)
      62     1    levels, 1 to 8
-     63     1    frames in a patch, 1 to 16
+     63     1    frames in a slice: those in a patch, 1 to 16; with prediction 4
      64     1    pixels along a patch's side, 2, 4, 8 or 16
-     65     1    reserved, MUST be 0
-     66     2    coded frames in a clip, a multiple of the frames in a patch, 1 to 256
+     65     1    prediction: 0 none, 1 in a closed loop
+     66     2    coded frames in a clip: a multiple of the frames in a patch, 1 to 256; with prediction
+                 at most so many, 1 to 4096
      68    32    SHA-256 of the weights' entropy-relevant part
     100    32    SHA-256 of the whole weights
     132     -    chunks
@@ -42,26 +43,28 @@ once, in this order:
           there is more than one tile
     INDX  for each level, for each clip: length and CRC-32 of the section, 4 bytes each
     SIDE  (may be missing) length, CRC-32 and lead of the side section, 4 bytes each
-    GAIN  (may be missing) for each level, for each clip: the section's gain, a signed byte, -48 to 48,
-          not all 0; without it, all gains are 0
+    GAIN  (may be missing; MUST be with prediction) for each level, for each clip: the section's gain, a
+          signed byte, -48 to 48, not all 0; without it, all gains are 0
     time  (may be missing) for each frame the difference of its time stamp to the one before, in
           units of the time base, 4 bytes each, the first 0; without it, frame i is shown at i / frame rate
 
-**Geometry.** Each shot is padded to a multiple of the patch's frames by repeating its last frame; the
-padded shots, one after the other, are the coded frames, which are cut into clips. The last clip may be
-shorter. The number of clips follows, and INDX MUST have that many entries a level. A token of level k
-of K spans ``patch * 2^(K-1-k)`` pixels of the source, which is padded beforehand to a multiple of
-``patch * 2^(K-1)`` pixels by repeating the last row and column.
+**Geometry.** Without prediction each shot is padded to a multiple of the patch's frames by repeating its
+last frame; the padded shots, one after the other, are the coded frames, which are cut into clips. The last
+clip may be shorter. With prediction each shot is cut into clips by itself, of the greatest length but for
+its last one; a clip is a slice of one frame and then slices of 4, the last one of 1 to 4. In both cases the
+number of clips follows, and INDX MUST have that many entries a level. A token of level k of K spans
+``patch * 2^(K-1-k)`` pixels of the source, which is padded beforehand to a multiple of ``patch * 2^(K-1)`` pixels by repeating the last row and column.
 
-**Gain.** The decoder divides the centred symbols of a section by 2^(gain / 24) before it reconstructs from
-them.
+**Gain.** The decoder divides centred symbols by 2^(gain / 24) before it reconstructs from them. Without
+prediction a section has one gain, with prediction each packet.
 
 **Side section** = sound and subtitles as they were in the source, in a NUT container whose time stamps are
 ``lead`` seconds later than those of the video, whose first frame is at 0. It stands before level 0, so that a
 preview has its sound. A reader MUST check its CRC-32 before it hands it to a demuxer.
 
-**Section** = one packet (see `packet`). Its symbols follow from the geometry and the weights. A
-reader MUST check its CRC-32 before decoding and MUST report words left over after it.
+**Section** = without prediction one packet (see `packet`), with prediction a packet for each slice, in order,
+with 6 bytes in front of each (see `slices`). What a packet holds follows from the geometry and the weights. A
+reader MUST check a section's CRC-32 before decoding and MUST report words left over after a packet.
 """
 
 import struct
@@ -88,12 +91,12 @@ from mptvc.format.chunks import (
     tile_grids,
 )
 from mptvc.format.gain import MAX_GAIN
-from mptvc.format.geometry import Geometry, Shots
+from mptvc.format.geometry import LOOP_SLICE, Geometry, LoopShots, PatchShots, Shots
 from mptvc.format.header import Colour, Header, Index, Layout, Section, Side, VideoInfo
 from mptvc.format.rules import check_header, check_shots, check_size, require
 
 MAGIC = b"\x89MPT\r\n\x1a\n"
-VERSION = 1
+VERSION = 2
 #: Bytes needed to learn the header's length.
 PREAMBLE = 16
 MAX_HEADER = 2**26
@@ -152,7 +155,7 @@ class _Fixed(NamedTuple):
     num_levels: int
     patch_frames: int
     patch_size: int
-    reserved_too: int
+    prediction: int
     clip_frames: int
     entropy_id: bytes
     weights_id: bytes
@@ -219,7 +222,8 @@ def _fixed(header: Header, length: int) -> _Fixed:
         *video.pixel_aspect.as_integer_ratio(),
         video.rotation,
         *(colour.primaries, colour.transfer, colour.matrix, colour.range),
-        *(header.num_levels, header.shots.patch_frames, header.geometry.patch_size, 0),
+        *(header.num_levels, header.shots.slice_frames, header.geometry.patch_size),
+        int(isinstance(header.shots, LoopShots)),
         header.shots.clip_frames,
         *(header.entropy_id, header.weights_id),
     )
@@ -304,10 +308,10 @@ def _header(fixed: _Fixed, chunks: Mapping[Chunk, "array[int]"]) -> Header:
     numerators = (fixed.time_base_n, fixed.frame_rate_n, fixed.aspect_n)
     denominators = (fixed.time_base_d, fixed.frame_rate_d, fixed.aspect_d)
     require(min(numerators + denominators) > 0, "a zero ratio", 32)
-    require(fixed.reserved_too == 0, "a reserved field", 65)
+    require(fixed.prediction <= 1, f"prediction {fixed.prediction}", 65)
     require(1 <= fixed.num_levels <= 8, f"{fixed.num_levels} levels", 62)
     require(len(chunks[TILE]) == 3 * fixed.num_levels, "the tile grids", _FIXED.size)
-    shots = Shots(tuple(chunks[SHOT]), fixed.patch_frames, fixed.clip_frames)
+    shots = _shots(fixed, tuple(chunks[SHOT]))
     check_shots(shots, fixed.num_frames)
     side, gains = chunks.get(SIDE, ()), chunks.get(GAIN, ())
     require(len(side) in (0, 3), "the side section", _FIXED.size)
@@ -325,6 +329,13 @@ def _header(fixed: _Fixed, chunks: Mapping[Chunk, "array[int]"]) -> Header:
         side=Side(Section(*side[:2]), side[2]) if side else None,
         size_bytes=fixed.length,
     )
+
+
+def _shots(fixed: _Fixed, lengths: tuple[int, ...]) -> Shots:
+    if not fixed.prediction:
+        return PatchShots(lengths, fixed.clip_frames, fixed.patch_frames)
+    require(fixed.patch_frames == LOOP_SLICE, f"{fixed.patch_frames} frames in a slice", 63)
+    return LoopShots(lengths, fixed.clip_frames)
 
 
 def _video(fixed: _Fixed, time_steps: Sequence[int]) -> VideoInfo:

@@ -63,8 +63,53 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class Shots:
+    """The frames of a video, in shots, slices and clips.
+
+    Attributes:
+        lengths: Frames of each shot.
+        clip_frames: Most coded frames of a clip.
+    """
+
+    lengths: tuple[int, ...]
+    clip_frames: int
+
+    @cached_property
+    def num_frames(self) -> int:
+        """Frames of the video."""
+        return sum(self.lengths)
+
+    @cached_property
+    def _first_frames(self) -> "array[int]":
+        return array("Q", accumulate(self.lengths, initial=0))
+
+    @property
+    def slice_frames(self) -> int:
+        """Most frames of a slice."""
+        raise NotImplementedError
+
+    @property
+    def num_slices(self) -> int:
+        """Temporal slices of the whole video."""
+        raise NotImplementedError
+
+    @property
+    def num_clips(self) -> int:
+        """Number of clips."""
+        raise NotImplementedError
+
+    def frames(self, clip: int) -> range:
+        """The source frames of one clip."""
+        raise NotImplementedError
+
+    def clip_at(self, frame: int) -> int:
+        """The clip that holds a source frame."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
 class Clip:
-    """One clip.
+    """One clip of patches.
 
     Attributes:
         shots: Shot number of each temporal slice.
@@ -82,35 +127,29 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Shots:
-    """The frames of a video, in shots, slices and clips.
+class PatchShots(Shots):
+    """Shots of patches, without prediction from other frames.
 
     Each shot is padded to whole slices by repeating its last frame; the slices of all shots, one after the
     other, are cut into clips.
 
     Attributes:
         lengths: Frames of each shot.
-        patch_frames: Coded frames of a slice.
         clip_frames: Coded frames of a clip, a multiple of ``patch_frames``; the last clip may have fewer.
+        patch_frames: Coded frames of a slice.
     """
 
-    lengths: tuple[int, ...]
     patch_frames: int
-    clip_frames: int
 
-    @cached_property
-    def num_frames(self) -> int:
-        """Frames of the video."""
-        return sum(self.lengths)
+    @property
+    def slice_frames(self) -> int:
+        """Most frames of a slice."""
+        return self.patch_frames
 
     @cached_property
     def _first_slices(self) -> "array[int]":
         """Slice at which each shot starts, and the number of slices at the end."""
         return array("Q", accumulate((-(-n // self.patch_frames) for n in self.lengths), initial=0))
-
-    @cached_property
-    def _first_frames(self) -> "array[int]":
-        return array("Q", accumulate(self.lengths, initial=0))
 
     @property
     def num_slices(self) -> int:
@@ -143,8 +182,75 @@ class Shots:
             frames += [self._first_frames[shot] + min(first + i, last) for i in range(self.patch_frames)]
         return Clip(tuple(shots), tuple(frames))
 
+    def frames(self, clip: int) -> range:
+        """The source frames of one clip."""
+        slices = self.slices(clip)
+        return range(self._first_frame(slices.start), self._first_frame(slices.stop))
+
+    def _first_frame(self, slice_: int) -> int:
+        """The source frame at which a slice starts, or the number of frames at the end."""
+        if slice_ == self.num_slices:
+            return self.num_frames
+        shot = bisect_right(self._first_slices, slice_) - 1
+        return self._first_frames[shot] + (slice_ - self._first_slices[shot]) * self.patch_frames
+
     def clip_at(self, frame: int) -> int:
         """The clip that holds a source frame."""
         shot = bisect_right(self._first_frames, frame) - 1
         slice_ = self._first_slices[shot] + (frame - self._first_frames[shot]) // self.patch_frames
         return slice_ // self.clip_slices
+
+
+#: Frames of a slice in a closed loop.
+LOOP_SLICE = 4
+
+
+@dataclass(frozen=True)
+class LoopShots(Shots):
+    """Shots in a closed loop: each is cut into clips, and nothing is repeated.
+
+    A clip's first slice is its opening key alone; the next ones have ``LOOP_SLICE`` frames, the last one may
+    have fewer.
+    """
+
+    @property
+    def slice_frames(self) -> int:
+        """Most frames of a slice."""
+        return LOOP_SLICE
+
+    @cached_property
+    def _first_clips(self) -> "array[int]":
+        """Clip at which each shot starts, and the number of clips at the end."""
+        return array("Q", accumulate((-(-n // self.clip_frames) for n in self.lengths), initial=0))
+
+    @cached_property
+    def num_slices(self) -> int:
+        """Temporal slices of the whole video."""
+        whole = len(self._slices_of(self.clip_frames))
+        rest = (len(self._slices_of(n % self.clip_frames)) for n in self.lengths if n % self.clip_frames)
+        return whole * sum(n // self.clip_frames for n in self.lengths) + sum(rest)
+
+    @property
+    def num_clips(self) -> int:
+        """Number of clips."""
+        return self._first_clips[-1]
+
+    def frames(self, clip: int) -> range:
+        """The source frames of one clip."""
+        shot = bisect_right(self._first_clips, clip) - 1
+        first = self._first_frames[shot] + (clip - self._first_clips[shot]) * self.clip_frames
+        return range(first, min(first + self.clip_frames, self._first_frames[shot + 1]))
+
+    def clip_at(self, frame: int) -> int:
+        """The clip that holds a source frame."""
+        shot = bisect_right(self._first_frames, frame) - 1
+        return self._first_clips[shot] + (frame - self._first_frames[shot]) // self.clip_frames
+
+    def slices(self, clip: int) -> list[range]:
+        """The frames of each slice of a clip, counted from the clip's first."""
+        return self._slices_of(len(self.frames(clip)))
+
+    @staticmethod
+    def _slices_of(count: int) -> list[range]:
+        later = (range(at, min(at + LOOP_SLICE, count)) for at in range(1, count, LOOP_SLICE))
+        return [range(1), *later]

@@ -2,11 +2,13 @@
 
 from mptvc.errors import FormatError
 from mptvc.format.gain import MAX_GAIN
-from mptvc.format.geometry import Shots, TileGrid
+from mptvc.format.geometry import LoopShots, PatchShots, Shots, TileGrid
 from mptvc.format.header import Header, VideoInfo
 
 #: Largest width and height.
 MAX_SIDE = 2**16
+#: Largest clip with prediction, in frames.
+MAX_CLIP = 4096
 #: Where chunks start: faults in them are reported there.
 _CHUNKS_AT = 132
 
@@ -27,6 +29,7 @@ def check_header(header: Header) -> None:
         _check_tiles(grid, geometry.grid(level))
     require(len(header.index.entries) == 2 * header.num_levels * num_clips, "the index", _CHUNKS_AT)
     if header.gains:
+        require(not isinstance(header.shots, LoopShots), "gains of clips that have one a slice", _CHUNKS_AT)
         fits = [len(level) for level in header.gains] == [num_clips] * header.num_levels
         require(fits and any(map(any, header.gains)), "the gains", _CHUNKS_AT)
         reach = max(max(map(abs, level)) for level in header.gains)
@@ -59,9 +62,13 @@ def check_shots(shots: Shots, num_frames: int) -> None:
     Raises:
         FormatError: They break a rule.
     """
-    patch, clip = shots.patch_frames, shots.clip_frames
-    require(1 <= patch <= 16, f"{patch} frames in a patch", 63)
-    require(patch <= clip <= 256 and clip % patch == 0, f"{clip} frames in a clip", 66)
+    clip = shots.clip_frames
+    if isinstance(shots, PatchShots):
+        patch = shots.patch_frames
+        require(1 <= patch <= 16, f"{patch} frames in a patch", 63)
+        require(patch <= clip <= 256 and clip % patch == 0, f"{clip} frames in a clip", 66)
+    else:
+        require(1 <= clip <= MAX_CLIP, f"{clip} frames in a clip", 66)
     fits = min(shots.lengths, default=0) > 0 and shots.num_frames == num_frames
     require(fits, "the shots", _CHUNKS_AT)
 

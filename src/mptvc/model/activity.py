@@ -5,10 +5,11 @@ symbol than its value elsewhere does. So a token first tells the **activity** of
 coarse logarithm of the sum of magnitudes, 0 for nothing. Activities are coded under contexts that a decoder
 has: those of the picture before, those of the groups before, and, for the second half of a checkerboard, the
 four neighbours'. Then come the symbols of groups that are not empty, each under a row that its activity and
-channel name. A token without anything costs a fraction of a bit a group and nothing else.
+channel name, and last what the few largest are beyond their table. A token without anything costs a fraction
+of a bit a group and nothing else.
 
 Everything is integers: sums, thresholds, shifts and table look-ups. There is no network, and the tables are
-fitted by counting.
+fitted by counting. Contexts that count alike share a row, so that a step has few.
 
 Sources: Said and Pearlman, "A New, Fast, and Efficient Image Codec Based on Set Partitioning in Hierarchical
 Trees", 1996 (magnitudes of sets before values); Yoo, Ortega and Yu, "Image Subband Coding Using Context-Based
@@ -16,26 +17,41 @@ Classification and Adaptive Quantization", 1999.
 """
 
 from collections.abc import Callable
+from enum import IntEnum
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mptvc.model.integer_network import FRACTIONS, integer_frequencies, logistic_frequencies
+from mptvc.model.integer_network import FRACTIONS, REACH, integer_frequencies, logistic_frequencies
 
 #: Activities are 0 to this.
 MOST = 16
 #: Values of each of the two parts of a context.
 CONTEXTS = 16
-#: Rows for symbols.
-SCALES = 48
+#: Rows for activities, and for symbols.
+ROWS, SCALES = 64, 48
 #: Row of a scale whose mean is the symbol 0.
 CENTRED = 2
+#: Values of a digit of numbers that are all as likely, of which a number has two.
+_DIGIT = 128
+#: Numbers are below this.
+NUMBERS = _DIGIT**2
+#: Largest magnitude of a symbol: the end of its table, and a number beyond it.
+LARGEST = REACH + NUMBERS - 1
 
 #: Turns ``(rows uint8 [n], integers int16 [n] or None, number of a table)`` into the integers: an encoder
 #: records what it is given, a decoder reads. They are counted from the middle of the table's alphabet.
 Exchange = Callable[[np.ndarray, np.ndarray | None, int], np.ndarray]
+
+
+class Table(IntEnum):
+    """Numbers of the tables of an activity model."""
+
+    ACTIVITIES = 0
+    SYMBOLS = 1
+    DIGITS = 2
 
 
 def activity_thresholds() -> Tensor:
@@ -43,40 +59,52 @@ def activity_thresholds() -> Tensor:
     return torch.tensor([next(s for s in range(1, 2**12) if s**3 >= 4**k) for k in range(MOST)])
 
 
+def even_frequencies() -> Tensor:
+    """The table of digits, int32 ``[1, alphabet]``."""
+    return integer_frequencies(np.ones((1, _DIGIT + 1)))
+
+
 class ActivityModel(nn.Module):
     """The entropy model of one kind of picture at one level.
 
     Args:
-        groups: Sizes of the channel groups, in the order in which their activities are coded.
+        group_of: Group of each channel; activities are coded in the order of the groups' numbers.
 
     Attributes:
-        activity_frequencies: int32 ``[groups, 2, CONTEXTS^2, MOST + 1]``, each row summing to 2^24.
-        symbol_frequencies: int32 ``[SCALES, ALPHABET]``, likewise.
-        scale_of: Row of each activity's symbols in each channel, uint8 ``[MOST + 1, C]``.
+        num_groups: Number of groups.
+        activity_frequencies: int32 ``[ROWS, MOST + 1]``, each row summing to 2^24.
+        row_of: Row of each group, half of the checkerboard and context, uint8 ``[groups, 2, CONTEXTS^2]``.
+        symbol_frequencies: int32 ``[SCALES, ALPHABET]``, as the other.
+        scale_of: Row of the symbols of each activity from 1 on in each channel, uint8 ``[MOST, C]``.
     """
 
     activity_frequencies: Tensor
+    row_of: Tensor
     symbol_frequencies: Tensor
     scale_of: Tensor
     thresholds: Tensor
     group_of: Tensor
+    members: Tensor
 
-    def __init__(self, groups: tuple[int, ...]) -> None:
+    def __init__(self, group_of: Tensor) -> None:
         super().__init__()
-        self.groups = groups
-        group_of = torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(groups))
-        even = integer_frequencies(np.ones((2 * len(groups) * CONTEXTS**2, MOST + 1)))
-        self.register_buffer("activity_frequencies", even.view(len(groups), 2, CONTEXTS**2, MOST + 1))
+        self.num_groups = int(group_of.max()) + 1
+        self.register_buffer("activity_frequencies", integer_frequencies(np.ones((ROWS, MOST + 1))))
+        self.register_buffer("row_of", torch.zeros(self.num_groups, 2, CONTEXTS**2, dtype=torch.uint8))
         self.register_buffer("symbol_frequencies", logistic_frequencies(SCALES)[CENTRED::FRACTIONS].clone())
-        self.register_buffer("scale_of", torch.full((MOST + 1, sum(groups)), 20, dtype=torch.uint8))
+        self.register_buffer("scale_of", torch.full((MOST, len(group_of)), 20, dtype=torch.uint8))
         self.register_buffer("thresholds", activity_thresholds(), persistent=False)
         self.register_buffer("group_of", group_of, persistent=False)
+        self.register_buffer("members", F.one_hot(group_of).float(), persistent=False)
 
     def activities(self, symbols: Tensor) -> Tensor:
-        """Activities int64 ``[h, w, groups]`` of symbols ``[h, w, C]``."""
-        sums = symbols.new_zeros(*symbols.shape[:2], len(self.groups), dtype=torch.int64)
-        sums.index_add_(2, self.group_of, symbols.long().abs())
-        return torch.bucketize(sums, self.thresholds, right=True)
+        """Activities int64 ``[h, w, groups]`` of symbols ``[h, w, C]`` of at most ``LARGEST``."""
+        sums = symbols.abs().clamp(max=int(self.thresholds[-1])).float() @ self.members  # exact: below 2^24
+        return torch.bucketize(sums.to(torch.int32), self.thresholds, right=True)
+
+    def tables(self) -> list[Tensor]:
+        """Frequencies of every table that ``code`` names, int32 ``[rows, alphabet]``, by its number."""
+        return [self.activity_frequencies, self.symbol_frequencies, even_frequencies()]
 
     @torch.no_grad()
     def code(self, exchange: Exchange, past: Tensor, symbols: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -85,60 +113,82 @@ class ActivityModel(nn.Module):
         Args:
             exchange: Records or returns what is coded.
             past: Activities of the picture before, int64 ``[h, w, groups]``; zeros where there is none.
-            symbols: What to encode, ``[h, w, C]``; nothing to decode.
+            symbols: What to encode, integers ``[h, w, C]`` of at most ``LARGEST``; nothing to decode.
 
         Returns:
-            Symbols int8 ``[h, w, C]`` and activities int64 ``[h, w, groups]``.
+            Symbols int16 ``[h, w, C]`` and activities int64 ``[h, w, groups]``.
         """
-        known = None if symbols is None else self.activities(symbols)
-        found = torch.zeros_like(past)
-        for group in range(len(self.groups)):
-            for half in range(2):
-                rows, mine = self.contexts(found, past, group, half)
+        found = self._code_activities(exchange, past, None if symbols is None else self.activities(symbols))
+        tokens, coded, rows = self.symbol_rows(found)
+        given = None if symbols is None else symbols[tokens][coded]
+        walked = torch.zeros(coded.shape, dtype=torch.int16, device=coded.device)
+        walked[coded] = self._code_symbols(exchange, rows, given)
+        result = walked.new_zeros(*found.shape[:2], len(self.group_of))
+        result[tokens] = walked
+        return result, found
+
+    def _code_activities(self, exchange: Exchange, past: Tensor, known: Tensor | None) -> Tensor:
+        found, before, halves = torch.zeros_like(past), around(past), checkerboard(past)
+        for group in range(self.num_groups):
+            for half, mine in enumerate(halves):
+                rows = self.row_of[group, half][contexts(found, before, group, half)[mine]]
                 given = None if known is None else known[..., group][mine] - MOST // 2
-                read = exchanged(exchange, rows, given, 2 * group + half)
-                found[..., group][mine] = read + MOST // 2
-        live, rows = self.symbol_rows(found)
-        coded = torch.zeros(live.shape, dtype=torch.int8, device=live.device)
-        given = None if symbols is None else symbols[live]
-        coded[live] = exchanged(exchange, rows, given, 2 * len(self.groups)).to(torch.int8)
-        return coded, found
+                found[..., group][mine] = exchanged(exchange, rows, given, Table.ACTIVITIES) + MOST // 2
+        return found
 
-    def tables(self) -> list[Tensor]:
-        """Frequencies of every table that ``code`` names, int32 ``[rows, alphabet]``, by its number."""
-        return [*self.activity_frequencies.flatten(0, 1), self.symbol_frequencies]
+    def _code_symbols(self, exchange: Exchange, rows: Tensor, symbols: Tensor | None) -> Tensor:
+        """Symbols int16 ``[n]`` of rows ``[n]``; what the largest are beyond ``REACH`` follows them."""
+        given = None if symbols is None else symbols.clamp(-REACH, REACH)
+        coded = exchanged(exchange, rows, given, Table.SYMBOLS)
+        ends = coded.abs() == REACH
+        if ends.any():
+            beyond = None if symbols is None else symbols[ends].abs() - REACH
+            numbers = exchanged_numbers(exchange, int(ends.sum()), beyond, Table.DIGITS)
+            coded[ends] += coded[ends].sign() * numbers.to(coded.device)
+        return coded.to(torch.int16)
 
-    def symbol_rows(self, activities: Tensor) -> tuple[Tensor, Tensor]:
-        """Which symbols are coded, bool ``[h, w, C]``, and the row of each of these."""
-        of_channel = activities[..., self.group_of]
-        live = of_channel > 0
-        channels = torch.arange(len(self.group_of), device=live.device).expand_as(of_channel)
-        return live, self.scale_of[of_channel[live], channels[live]]
-
-    def contexts(self, found: Tensor, past: Tensor, group: int, half: int) -> tuple[Tensor, Tensor]:
-        """Rows of one half of a group's activities, and which tokens are in it.
-
-        Args:
-            found: Activities of the groups before it, and of the other half, ``[h, w, groups]``.
-            past: Activities of the picture before.
-            group: The group.
-            half: 0 for the first tokens of a checkerboard, 1 for those between them.
+    def symbol_rows(self, activities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Which symbols are coded under which rows.
 
         Returns:
-            Rows ``[n]`` and a mask bool ``[h, w]`` with n tokens.
+            Tokens that hold any, bool ``[h, w]``; which of their symbols, bool ``[n, C]``; the row of each of
+            these, uint8.
         """
-        height, width, _ = past.shape
-        parity = torch.arange(height, device=past.device)[:, None] + torch.arange(width, device=past.device)
-        mine = parity % 2 == half
-        before = past[..., group]
-        around = 18 * before + _sum_3x3(before)
-        if half == 0:
-            outside = (3 * around + 27) // 54
-        else:
-            outside = (27 * sum_of_neighbours(found[..., group]) + 2 * around + 54) // 108
-        inside = found[..., max(0, group - 2) : group].amax(-1) if group else torch.zeros_like(before)
-        rows = outside.clamp(max=CONTEXTS - 1) * CONTEXTS + inside.clamp(max=CONTEXTS - 1)
-        return rows[mine], mine
+        tokens = activities.any(-1)
+        of_channel = activities[tokens][:, self.group_of]
+        coded = of_channel > 0
+        return tokens, coded, self.scale_of.gather(0, (of_channel - 1).clamp_(min=0))[coded]
+
+
+def contexts(found: Tensor, before: Tensor, group: int, half: int) -> Tensor:
+    """Contexts ``[h, w]`` of a group's activities, of use in one half of a checkerboard.
+
+    Args:
+        found: Activities of the groups before it, and of the other half, ``[h, w, groups]``.
+        before: What ``around`` makes of the activities of the picture before.
+        group: The group.
+        half: 0 for the first tokens of a checkerboard, 1 for those between them.
+    """
+    if half == 0:
+        outside = (3 * before[..., group] + 27) // 54
+    else:
+        outside = (27 * sum_of_neighbours(found[..., group]) + 2 * before[..., group] + 54) // 108
+    inside = found[..., max(0, group - 2) : group].amax(-1) if group else torch.zeros_like(outside)
+    return outside.clamp(max=CONTEXTS - 1) * CONTEXTS + inside.clamp(max=CONTEXTS - 1)
+
+
+def around(past: Tensor) -> Tensor:
+    """27 times weighted means of activities ``[h, w, groups]``: two thirds a token's own, the rest 3 x 3."""
+    x = F.pad(past, (0, 0, 1, 1, 1, 1))
+    x = x[:-2] + x[1:-1] + x[2:]
+    return 18 * past + x[:, :-2] + x[:, 1:-1] + x[:, 2:]
+
+
+def checkerboard(grid: Tensor) -> tuple[Tensor, Tensor]:
+    """The two halves of a checkerboard over ``[h, w, ...]``, bool ``[h, w]``."""
+    rows, columns = (torch.arange(n, device=grid.device) for n in grid.shape[:2])
+    second = (rows[:, None] + columns) % 2 == 1
+    return ~second, second
 
 
 def exchanged(exchange: Exchange, rows: Tensor, given: Tensor | None, table: int) -> Tensor:
@@ -148,11 +198,15 @@ def exchanged(exchange: Exchange, rows: Tensor, given: Tensor | None, table: int
     return torch.from_numpy(read).to(rows.device).long()
 
 
-def _sum_3x3(x: Tensor) -> Tensor:
-    """Sums over 3 x 3 tokens of ``[h, w]``; nothing lies outside."""
-    x = F.pad(x, (1, 1, 1, 1))
-    x = x[:-2] + x[1:-1] + x[2:]
-    return x[:, :-2] + x[:, 1:-1] + x[:, 2:]
+def exchanged_numbers(exchange: Exchange, count: int, given: Tensor | None, table: int) -> Tensor:
+    """Hand over so many numbers below ``NUMBERS``, in two digits of the table of digits, int64 ``[n]``."""
+    rows = torch.zeros(count, dtype=torch.uint8)
+    digits = (None, None) if given is None else (given // _DIGIT, given % _DIGIT)
+    high, low = (
+        exchanged(exchange, rows, None if digit is None else digit - _DIGIT // 2, table) + _DIGIT // 2
+        for digit in digits
+    )
+    return high * _DIGIT + low
 
 
 def sum_of_neighbours(x: Tensor) -> Tensor:

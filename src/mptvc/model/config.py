@@ -56,8 +56,38 @@ class LevelConfig:
         return tuple(v // 2 for v in self.values)
 
 
+class PyramidConfig:
+    """The pictures and token grids of a pyramid of levels.
+
+    Attributes:
+        levels: From the coarsest to the finest; a token of level k spans ``patch_size * 2^(K-1-k)`` pixels of
+            the source.
+        patch_size: Height and width of a token in pixels of a level whose ``detail`` is 1.
+    """
+
+    levels: tuple[Any, ...]
+    patch_size: int
+
+    def patch_side(self, level: int) -> int:
+        """Height and width of a level's patches in pixels of its picture."""
+        return self.patch_size * int(self.levels[level].detail)
+
+    def token_side(self, level: int) -> int:
+        """Height and width of a level's tokens in source pixels."""
+        return self.patch_size << (len(self.levels) - 1 - level)
+
+    def shrink(self, level: int) -> int:
+        """Size of the source over that of a level's picture."""
+        return (1 << (len(self.levels) - 1 - level)) // int(self.levels[level].detail)
+
+    @property
+    def multiple(self) -> int:
+        """Width and height of the source are padded to a multiple of this many pixels."""
+        return self.patch_size << (len(self.levels) - 1)
+
+
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(PyramidConfig):
     """The whole model.
 
     Attributes:
@@ -102,67 +132,50 @@ class ModelConfig:
         Raises:
             WeightsError: A field is outside its range.
         """
-        _check(1 <= len(self.levels) <= 8, "1 to 8 levels", len(self.levels))
+        check(1 <= len(self.levels) <= 8, "1 to 8 levels", len(self.levels))
         for level in self.levels:
-            _check(1 <= level.channels <= 1024, "1 to 1024 channels", level.channels)
+            check(1 <= level.channels <= 1024, "1 to 1024 channels", level.channels)
             for value in level.values:
-                _check(value % 2 == 1 and 3 <= value <= 2 * MAX_HALF + 1, "odd values", value)
-            _check(sum(level.groups) == level.channels, "groups that cover the channels", sum(level.groups))
-            _check(all(g > 0 for g in level.groups), "groups above zero", level.groups)
-            _check(0 <= level.linear < level.channels, "fewer linear channels than channels", level.linear)
-            _check(level.attended <= level.dim <= 2048, "dim from attended channels to 2048", level.dim)
-            _check(0 <= level.blocks <= 32, "0 to 32 blocks", level.blocks)
-            _check(1 <= level.hidden <= 512, "1 to 512 hidden", level.hidden)
-            _check(level.detail in (1, 2), "detail 1 or 2", level.detail)
-        _check(self.levels[-1].detail == 1, "detail 1 of the finest level", self.levels[-1].detail)
-        _check(1 <= self.patch_frames <= 16, "patch_frames 1 to 16", self.patch_frames)
-        _check(self.patch_size in (2, 4, 8, 16), "patch_size 2, 4, 8 or 16", self.patch_size)
-        _check(
+                check(value % 2 == 1 and 3 <= value <= 2 * MAX_HALF + 1, "odd values", value)
+            check(sum(level.groups) == level.channels, "groups that cover the channels", sum(level.groups))
+            check(all(g > 0 for g in level.groups), "groups above zero", level.groups)
+            check(0 <= level.linear < level.channels, "fewer linear channels than channels", level.linear)
+            check(level.attended <= level.dim <= 2048, "dim from attended channels to 2048", level.dim)
+            check(0 <= level.blocks <= 32, "0 to 32 blocks", level.blocks)
+            check(1 <= level.hidden <= 512, "1 to 512 hidden", level.hidden)
+            check(level.detail in (1, 2), "detail 1 or 2", level.detail)
+        check(self.levels[-1].detail == 1, "detail 1 of the finest level", self.levels[-1].detail)
+        check(1 <= self.patch_frames <= 16, "patch_frames 1 to 16", self.patch_frames)
+        check(self.patch_size in (2, 4, 8, 16), "patch_size 2, 4, 8 or 16", self.patch_size)
+        check(
             self.clip_frames % self.patch_frames == 0 and self.patch_frames <= self.clip_frames <= 256,
             "clip_frames a multiple of patch_frames, at most 256",
             self.clip_frames,
         )
-        _check(1 <= self.window <= 64, "window 1 to 64", self.window)
-        _check(1 <= self.heads <= 64, "heads 1 to 64", self.heads)
-        _check(self.head_dim % 2 == 0 and 2 <= self.head_dim <= 256, "even head_dim", self.head_dim)
-        _check(1 <= self.mlp_ratio <= 8, "mlp_ratio 1 to 8", self.mlp_ratio)
-        _check(1.0 < self.rope_base <= 1e6, "rope_base above 1", self.rope_base)
-        _check(0.0 <= self.phase_jump <= 1e6, "phase_jump from 0", self.phase_jump)
-        _check(0.0 <= self.phase_gain <= 100.0, "phase_gain 0 to 100", self.phase_gain)
-        _check(1 <= self.hyper_channels <= 256, "hyper_channels 1 to 256", self.hyper_channels)
-        _check(
+        check(1 <= self.window <= 64, "window 1 to 64", self.window)
+        check(1 <= self.heads <= 64, "heads 1 to 64", self.heads)
+        check(self.head_dim % 2 == 0 and 2 <= self.head_dim <= 256, "even head_dim", self.head_dim)
+        check(1 <= self.mlp_ratio <= 8, "mlp_ratio 1 to 8", self.mlp_ratio)
+        check(1.0 < self.rope_base <= 1e6, "rope_base above 1", self.rope_base)
+        check(0.0 <= self.phase_jump <= 1e6, "phase_jump from 0", self.phase_jump)
+        check(0.0 <= self.phase_gain <= 100.0, "phase_gain 0 to 100", self.phase_gain)
+        check(1 <= self.hyper_channels <= 256, "hyper_channels 1 to 256", self.hyper_channels)
+        check(
             self.hyper_values % 2 == 1 and 3 <= self.hyper_values <= 2 * MAX_HYPER_HALF + 1,
             "odd hyper_values, at most 15",
             self.hyper_values,
         )
-        _check(1 <= self.hyper_stride <= 16, "hyper_stride 1 to 16", self.hyper_stride)
-        _check(2 <= self.scales <= 64, "scales 2 to 64", self.scales)
+        check(1 <= self.hyper_stride <= 16, "hyper_stride 1 to 16", self.hyper_stride)
+        check(2 <= self.scales <= 64, "scales 2 to 64", self.scales)
 
     @property
     def base_values(self) -> int:
         """Pixel values in the coarser picture's patch under a token, three colours included."""
         return 3 * self.patch_frames * self.patch_size**2
 
-    def patch_side(self, level: int) -> int:
-        """Height and width of a level's patches in pixels of its picture."""
-        return self.patch_size * self.levels[level].detail
-
-    def token_side(self, level: int) -> int:
-        """Height and width of a level's tokens in source pixels."""
-        return self.patch_size << (len(self.levels) - 1 - level)
-
     def patch_values(self, level: int) -> int:
         """Pixel values in one patch of a level, three colours included."""
         return 3 * self.patch_frames * self.patch_side(level) ** 2
-
-    def shrink(self, level: int) -> int:
-        """Size of the source over that of a level's picture."""
-        return (1 << (len(self.levels) - 1 - level)) // self.levels[level].detail
-
-    @property
-    def multiple(self) -> int:
-        """Width and height of the source are padded to a multiple of this many pixels."""
-        return self.patch_size << (len(self.levels) - 1)
 
     def to_json(self) -> str:
         """Return the configuration as JSON text, without later fields that have their first meaning.
@@ -183,13 +196,7 @@ class ModelConfig:
         Raises:
             WeightsError: The text is not JSON, or a field is missing, unknown or out of range.
         """
-        try:
-            raw = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise WeightsError(f"config.json is not JSON: {error}") from error
-        _check(isinstance(raw, dict) and isinstance(raw.get("levels"), list), "levels", type(raw))
-        levels = tuple(_build(LevelConfig, level) for level in raw["levels"])
-        config: ModelConfig = _build(cls, {**raw, "levels": levels})
+        config: ModelConfig = build_levels(cls, LevelConfig, json_object(text))
         return config
 
 
@@ -197,20 +204,43 @@ class ModelConfig:
 _LATER_FIELDS: dict[type, dict[str, Any]] = {LevelConfig: {"detail": 1, "linear": 0}}
 
 
-def _check(condition: bool, expected: str, found: object) -> None:
+def json_object(text: str) -> dict[str, Any]:
+    """The object of a JSON text.
+
+    Raises:
+        WeightsError: It is none.
+    """
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"config.json is not JSON: {error}") from error
+    check(isinstance(raw, dict), "an object", type(raw).__name__)
+    return dict(raw)
+
+
+def build_levels(kind: type, level_kind: type, raw: dict[str, Any]) -> Any:
+    """Make a configuration from a mapping that holds its levels as a list of mappings.
+
+    Raises:
+        WeightsError: A field is missing, unknown or out of range.
+    """
+    check(isinstance(raw.get("levels"), list), "levels", type(raw))
+    return build(kind, {**raw, "levels": tuple(build(level_kind, level) for level in raw["levels"])})
+
+
+def check(condition: bool, expected: str, found: object) -> None:
+    """Raise a WeightsError that says what was expected, unless a condition holds."""
     if not condition:
         raise WeightsError(f"config.json: expected {expected}, found {found}")
 
 
-def _build(kind: type, raw: Any) -> Any:
+def build(kind: type, raw: Any) -> Any:
     """Make a dataclass from a mapping with exactly its fields, lists turned into tuples."""
-    _check(isinstance(raw, dict), f"an object for {kind.__name__}", type(raw).__name__)
+    check(isinstance(raw, dict), f"an object for {kind.__name__}", type(raw).__name__)
     raw = {**_LATER_FIELDS.get(kind, {}), **raw}
     kinds = {field.name: field.type for field in fields(kind)}
-    _check(
-        not kinds.keys() - raw.keys(), f"the fields of {kind.__name__}", f"none named {_first(kinds, raw)}"
-    )
-    _check(not raw.keys() - kinds.keys(), f"the fields of {kind.__name__}", f"one named {_first(raw, kinds)}")
+    check(not kinds.keys() - raw.keys(), f"the fields of {kind.__name__}", f"none named {_first(kinds, raw)}")
+    check(not raw.keys() - kinds.keys(), f"the fields of {kind.__name__}", f"one named {_first(raw, kinds)}")
     return kind(**{name: _field(name, kinds[name], value) for name, value in raw.items()})
 
 
@@ -223,12 +253,12 @@ def _field(name: str, kind: Any, value: Any) -> Any:
     """One field's value in its own type."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
-        _check(is_number and isfinite(value) and int(value) == value, f"an integer for {name}", value)
+        check(is_number and isfinite(value) and int(value) == value, f"an integer for {name}", value)
         return int(value)
     if kind is float:
-        _check(is_number and abs(value) < 1e300, f"a number for {name}", str(value)[:40])
+        check(is_number and abs(value) < 1e300, f"a number for {name}", str(value)[:40])
         return float(value)
-    _check(isinstance(value, list | tuple), f"a list for {name}", value)
+    check(isinstance(value, list | tuple), f"a list for {name}", value)
     if name in ("values", "groups"):
-        _check(all(type(v) is int for v in value), f"integers for {name}", value)
+        check(all(type(v) is int for v in value), f"integers for {name}", value)
     return tuple(value)

@@ -1,8 +1,8 @@
-"""What a level of the closed loop is made of: linear transforms of residuals, and tables for what is coded.
+"""What a level of the closed loop is made of: transforms of residuals, and tables for what is coded.
 
-The transforms start as a DCT of each colour, which is sparser on what prediction leaves than the KLT of that:
-on eight training clips, at the same steps, 25.4 / 34.7 / 40.5 dB against 24.6 / 33.8 / 39.8 dB for more bits.
-They are parameters, so that training may go on from there.
+The transform is a DCT of each colour. It is sparser on what prediction leaves than the KLT of that: on
+eight training clips, at the same steps, 25.4 / 34.7 / 40.5 dB against 24.6 / 33.8 / 39.8 dB for more bits.
+And it is two small matrix products, along rows and columns, where a KLT is one large one.
 """
 
 import math
@@ -10,76 +10,81 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mptvc.model.activity import ActivityModel
-from mptvc.model.motion import BLOCK
+from mptvc.model.activity import LARGEST, ActivityModel
+from mptvc.model.loop_config import LoopConfig
 from mptvc.model.side import SideModel
 
 #: Luma and two differences of colours, orthonormal, from RGB.
-_COLOURS = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
+COLOURS = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
 #: Frequencies, as sums of both axes over those of a block of 16, at which bands end.
-_BANDS = (1.5, 4.5, 8.5, 13.5, 20.0, 99.0)
-#: Latents of at most this size are coded.
-LARGEST = 63
+_BANDS = (1.5, 4.5, 8.5, 13.5, 20.0)
 _DEAD_ZONE = 0.33
 
 
-def dct_basis(patch: int) -> tuple[Tensor, tuple[int, ...]]:
-    """Orthonormal DCT of patches of three colours, in groups of like frequencies.
-
-    Args:
-        patch: Pixels of a side.
-
-    Returns:
-        Rows of basis functions ``[P, P]`` for patches ``[3, patch, patch]``, and the sizes of the groups: of
-        each band first luma, then both differences of colours.
-    """
-    k, i = torch.arange(patch).double()[:, None], torch.arange(patch).double()
-    cosine = torch.cos(math.pi * (i + 0.5) * k / patch) * (2 / patch) ** 0.5
+def dct_matrix(size: int) -> Tensor:
+    """Orthonormal DCT of ``size`` samples, float32 ``[frequencies, samples]``."""
+    k, i = torch.arange(size).double()[:, None], torch.arange(size).double()
+    cosine = torch.cos(math.pi * (i + 0.5) * k / size) * (2 / size) ** 0.5
     cosine[0] /= 2**0.5
-    colours = torch.tensor(_COLOURS).double()
-    basis = torch.einsum("dc,ai,bj->dabcij", colours, cosine, cosine).reshape(3, patch * patch, -1)
-    frequency = (k + k.T).flatten() * (16 / patch)
-    bands = torch.bucketize(frequency, torch.tensor(_BANDS).double())
-    rows, sizes = [], []
-    for band in range(len(_BANDS)):
-        mine = torch.nonzero(bands == band).flatten()
-        mine = mine[frequency[mine].argsort(stable=True)]
-        if len(mine):
-            rows += [basis[0, mine], basis[1:, mine].flatten(0, 1)]
-            sizes += [len(mine), 2 * len(mine)]
-    return torch.cat(rows).float(), tuple(sizes)
+    matrix: Tensor = cosine.float()
+    return matrix
+
+
+def band_groups(patch: int) -> Tensor:
+    """Group of each channel ``[C]``: those of like frequencies, of luma or of the differences of colours."""
+    k = torch.arange(patch) * (16 / patch)
+    bands = torch.bucketize(k[:, None] + k, torch.tensor(_BANDS))
+    return torch.cat([2 * bands.flatten(), *[2 * bands.flatten() + 1] * 2])
 
 
 class Kind(nn.Module):
-    """Transforms and entropy model of one kind of picture at one level.
+    """Transform and entropy model of one kind of picture at one level.
 
     Args:
         patch: Pixels along a token's side.
+
+    Attributes:
+        patch: The same.
+        channels: Latents of a token.
     """
+
+    dct: Tensor
+    colours: Tensor
 
     def __init__(self, patch: int) -> None:
         super().__init__()
-        basis, groups = dct_basis(patch)
-        self.patch = patch
-        self.analysis, self.synthesis = nn.Parameter(basis), nn.Parameter(basis.clone())
-        self.entropy_model = ActivityModel(groups)
+        self.patch, self.channels = patch, 3 * patch * patch
+        self.register_buffer("dct", dct_matrix(patch), persistent=False)
+        self.register_buffer("colours", torch.tensor(COLOURS), persistent=False)
+        self.entropy_model = ActivityModel(band_groups(patch))
 
-    def latents(self, blocks: Tensor) -> Tensor:
-        """Latents ``[N, n, C]`` of the n tokens of residual blocks ``[N, 3, BLOCK, BLOCK]``."""
-        side, patch = BLOCK // self.patch, self.patch
-        cells = blocks.reshape(-1, 3, side, patch, side, patch).permute(0, 2, 4, 1, 3, 5)
-        return cells.reshape(len(blocks), side * side, -1).float() @ self.analysis.T
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Tokens of a picture of so many pixels, along y and x."""
+        return height // self.patch, width // self.patch
 
-    def blocks(self, latents: Tensor) -> Tensor:
-        """Residual blocks ``[N, 3, BLOCK, BLOCK]`` of latents ``[N, n, C]``."""
-        side, patch = BLOCK // self.patch, self.patch
-        cells = (latents @ self.synthesis).view(-1, side, side, 3, patch, patch)
-        return cells.permute(0, 3, 1, 4, 2, 5).reshape(-1, 3, BLOCK, BLOCK)
+    def latents(self, residual: Tensor) -> Tensor:
+        """Latents float32 ``[h, w, C]`` of a picture ``[3, H, W]``."""
+        _, height, width = residual.shape
+        rows, columns = self.grid(height, width)
+        mixed = (self.colours @ residual.flatten(1).float()).view(3, rows, self.patch, columns, self.patch)
+        cells = mixed.permute(1, 3, 0, 2, 4).reshape(-1, self.patch, self.patch)
+        return frequencies(cells, self.dct).view(rows, columns, self.channels)
+
+    def pixels(self, latents: Tensor) -> Tensor:
+        """Residuals ``[n, 3, patch, patch]`` of the latents ``[n, C]`` of so many tokens."""
+        cells = latents.view(-1, self.patch, self.patch)
+        mixed = (cells @ self.dct).transpose(1, 2) @ self.dct
+        return torch.einsum("dc,ndyx->ncyx", self.colours, mixed.view(-1, 3, self.patch, self.patch))
+
+
+def frequencies(cells: Tensor, dct: Tensor) -> Tensor:
+    """DCT of cells ``[n, y, x]`` along both axes, ``[n, x, y]``."""
+    return (cells @ dct.T).transpose(1, 2) @ dct.T
 
 
 def quantized(latents: Tensor) -> Tensor:
     """Latents in steps to integers, small ones to 0: that saves more bits than the error is worth."""
-    return (latents.sign() * torch.floor(latents.abs() + _DEAD_ZONE)).clamp(-LARGEST, LARGEST)
+    return (latents.sign() * torch.floor(latents.abs() + _DEAD_ZONE)).clamp_(-LARGEST, LARGEST)
 
 
 class LoopLevel(nn.Module):
@@ -95,3 +100,24 @@ class LoopLevel(nn.Module):
         self.index = index
         self.opening, self.key = Kind(patch), Kind(patch)
         self.side = SideModel()
+
+
+class LoopModel(nn.Module):
+    """All levels of the closed loop.
+
+    Args:
+        config: Their sizes.
+    """
+
+    def __init__(self, config: LoopConfig) -> None:
+        super().__init__()
+        self.config = config
+        count = len(config.levels)
+        self.levels = nn.ModuleList(LoopLevel(k, config.patch_side(k)) for k in range(count))
+
+    def level(self, index: int) -> LoopLevel:
+        """One level."""
+        level = self.levels[index]
+        if not isinstance(level, LoopLevel):
+            raise TypeError(f"level {index} is a {type(level).__name__}")
+        return level

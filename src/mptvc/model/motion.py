@@ -2,7 +2,7 @@
 
 Pictures are uint8 ``[C, H, W]``, H and W multiples of ``BLOCK``. A vector ``(dy, dx)`` in quarter pixels says
 where in the reference a block is found. Samples between pixels come from an interpolation by six taps at half
-pixels and from means of two of these at quarter pixels. Every step is arithmetic of 16-bit integers with a
+pixels and from means of two of these at quarter pixels. Every step is integer arithmetic with a
 stated rounding, so that all machines predict the same, and a vector only says which samples are copied.
 
 Sources: Wiegand et al., "Overview of the H.264/AVC Video Coding Standard", 2003 (interpolation); Orchard and
@@ -45,6 +45,11 @@ class Reference:
         planes = (wide[:, 2:-3, 2:-3], right[:, 2:-3], _half(wide, -2)[:, :, 2:-3], _half(right, -2))
         return torch.stack([plane.to(torch.uint8) for plane in planes])
 
+    @cached_property
+    def luma(self) -> "Reference":
+        """The same picture in luma alone."""
+        return Reference(luma_of(self.picture))
+
     def windows(self, top: Tensor, left: Tensor, size: int) -> Tensor:
         """Square windows of the picture, repeated at its edges.
 
@@ -70,13 +75,13 @@ class Reference:
         view = self._planes.as_strided((last + 1, channels, size, size), (1, height * width, width, 1))
         return view.index_select(0, starts).to(torch.int16)
 
-    def moved_blocks(self, vectors: Tensor) -> Tensor:
-        """Blocks that are found by vectors ``[2, h, w]``, int16 ``[h w, C, BLOCK, BLOCK]``."""
-        return self.windows(*_starts(vectors), BLOCK)
+    def moved_blocks(self, vectors: Tensor, places: Tensor | None = None) -> Tensor:
+        """Blocks that are found by vectors ``[2, h, w]``, int16 ``[N, C, BLOCK, BLOCK]``.
 
-    def moved(self, vectors: Tensor) -> Tensor:
-        """The picture of these blocks, int16 ``[C, H, W]``."""
-        return picture_of(self.moved_blocks(vectors), vectors.shape[1])
+        All of them row by row, or those of some places in that order, int64 ``[N]``.
+        """
+        top, left = _starts(vectors)
+        return self.windows(*((top, left) if places is None else (top[places], left[places])), BLOCK)
 
     def overlapped(self, vectors: Tensor) -> Tensor:
         """The same where every pixel is a mean over its four nearest blocks' vectors, int16 ``[C, H, W]``.
@@ -134,6 +139,12 @@ def camera_vectors(coefficients: Tensor, rows: int, columns: int) -> Tensor:
     scale = rows * columns
     total = down * y * columns + right * x * rows + everywhere * scale
     return torch.div(2 * total + 16 * scale, 32 * scale, rounding_mode="floor")
+
+
+def luma_of(picture: Tensor) -> Tensor:
+    """Mean of three colours, uint8 ``[1, H, W]`` from uint8 ``[3, H, W]``."""
+    total = picture.sum(0, keepdim=True, dtype=torch.int16)
+    return total.add_(1).div_(3, rounding_mode="floor").to(torch.uint8)
 
 
 def blocks_of(picture: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ class Source(IntEnum):
     BASE = 4  #: the base alone
 
 
-_OVERLAPPED = (Blend.OVERLAPPED, Blend.OVERLAPPED_LOW)
+#: Blends that need the vectors of a block's neighbours.
+OVERLAPPED = (Blend.OVERLAPPED, Blend.OVERLAPPED_LOW)
 _LOW = (Blend.NEAR_LOW, Blend.OVERLAPPED_LOW)
 
 
@@ -59,15 +60,15 @@ def predict_key(
         ValueError: A block is BOTH, and there is no picture ``far``.
     """
     flat = blends.flatten()
-    moved = _found(near, vectors, _which(flat, *_OVERLAPPED))
+    moved = _found(near, vectors, _which(flat, *OVERLAPPED))
     if (both := _which(flat, Blend.BOTH)).any():
         if far is None:
             raise ValueError("a block is predicted from two pictures, and there is one")
-        moved[both] = _mean(moved[both], far.moved_blocks(2 * vectors)[both])
+        moved[both] = mean_of(moved[both], far.moved_blocks(2 * vectors)[both])
     below = blocks_of(base.to(torch.int16))
     low, mean, alone = _which(flat, *_LOW), _which(flat, Blend.NEAR_BASE), _which(flat, Blend.BASE)
     moved[low] = with_low_band(moved[low], below[low])
-    moved[mean] = _mean(moved[mean], below[mean])
+    moved[mean] = mean_of(moved[mean], below[mean])
     moved[alone] = below[alone]
     return picture_of(moved, blends.shape[0]).to(torch.uint8)
 
@@ -107,9 +108,9 @@ def _frame_between(
 ) -> Tensor:
     """Blocks of one frame between, int16 ``[h w, 3, BLOCK, BLOCK]``."""
     earlier, later = _found(before, path_before, overlapped), _found(after, path_after, overlapped)
-    below, predicted = blocks_of(base), _mean(earlier, later)
+    below, predicted = blocks_of(base), mean_of(earlier, later)
     mean = _which(sources, Source.BOTH_BASE)
-    predicted[mean] = _mean(predicted[mean], below[mean])
+    predicted[mean] = mean_of(predicted[mean], below[mean])
     for source, blocks in ((Source.BEFORE, earlier), (Source.AFTER, later), (Source.BASE, below)):
         mine = _which(sources, source)
         predicted[mine] = blocks[mine]
@@ -132,7 +133,8 @@ def with_low_band(blocks: Tensor, base: Tensor) -> Tensor:
     return expand(reduce(base - blocks)).add_(blocks).clamp_(0, 255)
 
 
-def _mean(a: Tensor, b: Tensor) -> Tensor:
+def mean_of(a: Tensor, b: Tensor) -> Tensor:
+    """Means of integers, halves up; ``a`` and ``b`` are left alone."""
     return (a + b).add_(1).bitwise_right_shift_(1)
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mptvc.model.activity import CENTRED, SCALES, Exchange, exchanged, sum_of_neighbours
+from mptvc.model.activity import CENTRED, SCALES, Exchange, checkerboard, exchanged, sum_of_neighbours
 from mptvc.model.integer_network import FRACTIONS, REACH, integer_frequencies, logistic_frequencies
-from mptvc.model.prediction import Blend
+from mptvc.model.prediction import OVERLAPPED, Blend
 
 
 class Vector(IntEnum):
@@ -33,10 +33,16 @@ CHOICES = BASE_CHOICE + 1
 #: Farthest that a vector of its own may be from the camera's, in quarter pixels along each axis.
 FARTHEST = REACH
 #: Kinds of choices that contexts tell apart, and "nothing is known".
-_KINDS, _UNKNOWN = 8, 7
+KINDS, _UNKNOWN = 8, 7
 #: Sizes of vectors that contexts tell apart.
 _SIZES = 8
-_OVERLAPPED = (Blend.OVERLAPPED, Blend.OVERLAPPED_LOW)
+
+
+class Table(IntEnum):
+    """Numbers of the tables of a side model."""
+
+    CHOICES = 0
+    VECTORS = 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class SideModel(nn.Module):
     """The entropy model of the side symbols of one level's keys.
 
     Attributes:
-        choice_frequencies: int32 ``[2, _KINDS^2, CHOICES]``, each row summing to 2^24.
+        choice_frequencies: int32 ``[2 KINDS^2, CHOICES]``, each row summing to 2^24.
         vector_frequencies: int32 ``[SCALES, ALPHABET]``, likewise.
         scale_of: Row of a vector's differences for each half and size, uint8 ``[2, _SIZES]``.
     """
@@ -78,17 +84,17 @@ class SideModel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        even = integer_frequencies(np.ones((2 * _KINDS**2, CHOICES)))
+        even = integer_frequencies(np.ones((2 * KINDS**2, CHOICES)))
         rows = logistic_frequencies(SCALES)[CENTRED::FRACTIONS]
         sizes = torch.arange(_SIZES, dtype=torch.uint8)
-        self.register_buffer("choice_frequencies", even.view(2, _KINDS**2, CHOICES))
+        self.register_buffer("choice_frequencies", even)
         self.register_buffer("vector_frequencies", rows.clone())
         self.register_buffer("scale_of", (22 + 3 * sizes).repeat(2, 1))
         self.register_buffer("kinds", torch.tensor([_kind(c) for c in range(CHOICES)]), persistent=False)
 
     def tables(self) -> list[Tensor]:
         """Frequencies of every table that ``code`` names, int32 ``[rows, alphabet]``, by its number."""
-        return [*self.choice_frequencies, self.vector_frequencies]
+        return [self.choice_frequencies, self.vector_frequencies]
 
     @torch.no_grad()
     def code(
@@ -120,7 +126,7 @@ class SideModel(nn.Module):
             likely, sizes, mine = self.vector_sizes(found, camera, past, half)
             rows = self.scale_of[half][sizes[mine]]
             given = None if side is None else wrapped(side.vectors - likely)[:, mine].flatten()
-            read = exchanged(exchange, rows.repeat(2), given, 2).view(2, -1)
+            read = exchanged(exchange, rows.repeat(2), given, Table.VECTORS).view(2, -1)
             vectors[:, mine] = camera[:, mine] + wrapped((likely - camera)[:, mine] + read)
         return found
 
@@ -133,11 +139,10 @@ class SideModel(nn.Module):
         side: Side | None,
     ) -> Tensor:
         choices = torch.zeros(grid, dtype=torch.int64, device=self.kinds.device)
-        for half in range(2):
-            mine = _parity(choices) == half
+        for half, mine in enumerate(checkerboard(choices)):
             rows = self.choice_rows(choices, past, coarser, half)[mine]
             given = None if side is None else side.choices[mine] - CHOICES // 2
-            choices[mine] = exchanged(exchange, rows, given, half) + CHOICES // 2
+            choices[mine] = exchanged(exchange, rows, given, Table.CHOICES) + CHOICES // 2
         return choices
 
     def choice_rows(self, choices: Tensor, past: Side | None, coarser: Side | None, half: int) -> Tensor:
@@ -148,11 +153,11 @@ class SideModel(nn.Module):
             beside = unknown if coarser is None else self.kinds[_spread(coarser.choices, choices.shape)]
         else:
             beside = self._commonest_beside(self.kinds[choices])
-        return beside * _KINDS + before
+        return (half * KINDS + beside) * KINDS + before
 
     def _commonest_beside(self, kinds: Tensor) -> Tensor:
         """The kind that most of the four neighbours have ``[h, w]``, the first of several."""
-        counts = [sum_of_neighbours((kinds == kind).long()) for kind in range(_KINDS)]
+        counts = [sum_of_neighbours((kinds == kind).long()) for kind in range(KINDS)]
         return torch.stack(counts).argmax(0)
 
     def vector_sizes(
@@ -170,13 +175,13 @@ class SideModel(nn.Module):
             Likely vectors ``[2, h, w]``; sizes ``[h, w]`` below ``_SIZES``, 0 where nothing but the camera's
             is known; which blocks of that half have a vector of their own, bool ``[h, w]``.
         """
-        parity = _parity(found.choices)
+        halves = checkerboard(found.choices)
         if half == 0:
             known = torch.zeros_like(found.own) if past is None else past.own
             likely = camera if past is None else torch.where(known, past.vectors, camera)
             likely = camera + (likely - camera).clamp(-FARTHEST, FARTHEST)
         else:
-            first = found.own & (parity == 0)
+            first = found.own & halves[0]
             count = sum_of_neighbours(first.long())
             total = torch.stack([sum_of_neighbours(vectors * first) for vectors in found.vectors])
             mean = torch.div(total, count.clamp(min=1), rounding_mode="floor")
@@ -184,25 +189,19 @@ class SideModel(nn.Module):
             likely = torch.where(known, mean, camera)
         apart = torch.where(known, (likely - camera).abs().sum(0), 0)
         sizes = known + torch.bucketize(apart, 2 ** torch.arange(_SIZES - 2, device=apart.device), right=True)
-        return likely, sizes.clamp(max=_SIZES - 1), found.own & (parity == half)
+        return likely, sizes.clamp(max=_SIZES - 1), found.own & halves[half]
 
 
 def _kind(choice: int) -> int:
     """What contexts tell apart: the vector, and whether its neighbours' are blended in; or the base."""
     if choice == BASE_CHOICE:
         return 2 * len(Vector)
-    return 2 * (choice // BLENDS) + (choice % BLENDS in _OVERLAPPED)
+    return 2 * (choice // BLENDS) + (choice % BLENDS in OVERLAPPED)
 
 
 def wrapped(apart: Tensor) -> Tensor:
     """Differences of at most ``FARTHEST`` that name the same vectors, all as near to the camera's."""
     return (apart + FARTHEST) % (2 * FARTHEST + 1) - FARTHEST
-
-
-def _parity(grid: Tensor) -> Tensor:
-    """0 and 1 as on a checkerboard ``[h, w]``."""
-    rows, columns = (torch.arange(n, device=grid.device) for n in grid.shape)
-    return (rows[:, None] + columns) % 2
 
 
 def _spread(coarse: Tensor, grid: torch.Size) -> Tensor:

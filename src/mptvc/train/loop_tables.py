@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.model.activity import CONTEXTS, MOST, ActivityModel
+from mptvc.model.activity import CONTEXTS, MOST, ROWS, ActivityModel, around, checkerboard, contexts
 from mptvc.model.integer_network import ALPHABET, REACH, integer_frequencies
-from mptvc.model.side import Side, SideModel, wrapped
+from mptvc.model.side import KINDS, Side, SideModel, Table, wrapped
 
 #: Weight of the row of all contexts with the same second part, in activities, beside the counts of a context.
 _PRIOR_ACTIVITIES = 3.0
@@ -14,8 +14,8 @@ _PRIOR_ACTIVITIES = 3.0
 _PRIOR_SYMBOLS = 6.0
 #: Weight of the rows that a fit starts from, in symbols.
 _PRIOR_ROWS = 1000.0
-#: How often channels choose their rows, and rows follow.
-_ROUNDS = 4
+#: How often what shares a row chooses it, and rows follow.
+_ROUNDS, _ROW_ROUNDS = 4, 20
 
 
 class ActivityCounter:
@@ -27,36 +27,38 @@ class ActivityCounter:
 
     def __init__(self, model: ActivityModel) -> None:
         self._model = model
-        groups = len(model.groups)
-        self._activities = np.zeros((groups, 2, CONTEXTS**2, MOST + 1))
-        self._symbols = np.zeros((MOST + 1, sum(model.groups), ALPHABET))
+        self._activities = np.zeros((*model.row_of.shape, MOST + 1))
+        self._symbols = np.zeros((MOST, len(model.group_of), ALPHABET))
 
-    def add(self, symbols: Tensor, past: Tensor) -> Tensor:
-        """Count one picture's symbols ``[h, w, C]`` after one of these activities; returns its own."""
+    def add(self, symbols: Tensor, past: Tensor) -> None:
+        """Count one picture's symbols ``[h, w, C]`` after one of these activities."""
         model = self._model
-        found = model.activities(symbols)
-        for group in range(len(model.groups)):
-            for half in range(2):
-                rows, mine = model.contexts(found, past, group, half)
+        found, before, halves = model.activities(symbols), around(past), checkerboard(past)
+        for group in range(model.num_groups):
+            for half, mine in enumerate(halves):
+                rows = contexts(found, before, group, half)[mine]
                 np.add.at(self._activities[group, half], (rows.numpy(), found[..., group][mine].numpy()), 1)
-        of_channel = found[..., model.group_of].flatten(0, 1).numpy()
-        channels = np.broadcast_to(np.arange(of_channel.shape[1]), of_channel.shape)
-        np.add.at(self._symbols, (of_channel, channels, symbols.flatten(0, 1).long().numpy() + REACH), 1)
-        return found
+        tokens, coded, _ = model.symbol_rows(found)
+        channels = torch.nonzero(coded)[:, 1]
+        activity = found[tokens][:, model.group_of][coded]
+        values = symbols[tokens][coded].long().clamp(-REACH, REACH)
+        np.add.at(self._symbols, ((activity - 1).numpy(), channels.numpy(), (values + REACH).numpy()), 1)
 
     def fit(self) -> None:
         """Give the model tables that code what was counted in few bits, as far as counts can be trusted."""
-        shape = self._model.activity_frequencies.shape
-        rows = _smoothed(self._activities, CONTEXTS).reshape(-1, MOST + 1)
-        self._model.activity_frequencies.copy_(integer_frequencies(rows).view(shape))
+        model = self._model
+        wanted = _smoothed(self._activities, CONTEXTS).reshape(-1, MOST + 1)
+        row_of, rows = _shared_rows(wanted, self._activities.reshape(-1, MOST + 1).sum(1), ROWS)
+        model.activity_frequencies.copy_(integer_frequencies(rows))
+        model.row_of.copy_(torch.from_numpy(row_of.reshape(model.row_of.shape)))
         counts = self._symbols + self._symbols[..., ::-1]  # a symbol is as likely as its negative
         counts += _PRIOR_SYMBOLS * self._group_shares(counts)
-        _fit_rows(self._model.symbol_frequencies, self._model.scale_of, counts)
+        _fit_rows(model.symbol_frequencies, model.scale_of, counts)
 
     def _group_shares(self, counts: np.ndarray) -> np.ndarray:
         """How a group's symbols of one activity are distributed, for each of its channels."""
-        group_of = self._model.group_of.numpy()
-        sums = np.stack([counts[:, group_of == group].sum(1) for group in range(len(self._model.groups))], 1)
+        group_of, groups = self._model.group_of.numpy(), range(self._model.num_groups)
+        sums = np.stack([counts[:, group_of == group].sum(1) for group in groups], 1)
         shares: np.ndarray = (sums / sums.sum(-1, keepdims=True).clip(1))[:, group_of]
         return shares
 
@@ -79,8 +81,8 @@ class SideCounter:
         def count(rows: np.ndarray, integers: np.ndarray | None, table: int) -> np.ndarray:
             if integers is None:
                 raise ValueError("counting needs side symbols")
-            if table < 2:
-                np.add.at(self._choices[table], (rows, integers + self._choices.shape[-1] // 2), 1)
+            if table == Table.CHOICES:
+                np.add.at(self._choices, (rows, integers + self._choices.shape[-1] // 2), 1)
             return integers
 
         self._model.code(count, camera, past, coarser, side)
@@ -91,12 +93,34 @@ class SideCounter:
 
     def fit(self) -> None:
         """Give the model tables that code what was counted in few bits, as far as counts can be trusted."""
-        shape = self._choices.shape
-        kinds = round(shape[1] ** 0.5)
-        choices = _smoothed(self._choices, kinds).reshape(-1, shape[-1])
-        self._model.choice_frequencies.copy_(integer_frequencies(choices).view(shape))
+        by_half = self._choices.reshape(2, KINDS**2, -1)
+        choices = _smoothed(by_half, KINDS).reshape(self._choices.shape)
+        self._model.choice_frequencies.copy_(integer_frequencies(choices))
         counts = self._vectors + self._vectors[..., ::-1]
         _fit_rows(self._model.vector_frequencies, self._model.scale_of, counts)
+
+
+def _shared_rows(wanted: np.ndarray, weights: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most ``count`` rows for distributions ``[n, k]`` that come so often, so that few bits are lost.
+
+    Clusters by the bits that a row takes for what its members hold; the first rows are spread over the
+    members in the order of their means, with equal weights.
+
+    Returns:
+        Row of each, uint8 ``[n]``, and the rows ``[count, k]``.
+    """
+    shares = wanted / wanted.sum(1, keepdims=True)
+    mass = shares * (weights + 1e-3)[:, None]
+    order = np.argsort(shares @ np.arange(shares.shape[1]))
+    place = np.cumsum(weights[order] + 1e-3)
+    row_of = np.empty(len(wanted), np.int64)
+    row_of[order] = np.minimum(count * place / place[-1], count - 1).astype(np.int64)
+    for _ in range(_ROW_ROUNDS):
+        rows = np.full((count, shares.shape[1]), 1e-4)
+        np.add.at(rows, row_of, mass)
+        rows /= rows.sum(1, keepdims=True)
+        row_of = (shares @ -np.log2(rows).T).argmin(1)
+    return row_of.astype(np.uint8), rows
 
 
 def _fit_rows(frequencies: Tensor, scale_of: Tensor, counts: np.ndarray) -> None:

@@ -1,0 +1,80 @@
+"""Every number that shapes the closed loop, as frozen dataclasses that travel with the weights as JSON."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from mptvc.model.config import ModelConfig, PyramidConfig, build_levels, check, json_object
+
+#: What the configuration of weights with a closed loop says of ``prediction``.
+LOOP = "loop"
+#: Frames of a slice.
+SLICE_FRAMES = 4
+
+
+@dataclass(frozen=True)
+class LoopLevelConfig:
+    """One level of the closed loop.
+
+    Attributes:
+        step: Quantization step of latents at gain 0, in units of 8-bit pixels.
+        detail: As of the other form: how many times larger than 1/2^(K-1-k) of the source the picture is.
+    """
+
+    step: float
+    detail: int = 1
+
+
+@dataclass(frozen=True)
+class LoopConfig(PyramidConfig):
+    """The closed loop.
+
+    Attributes:
+        levels: From the coarsest to the finest.
+        patch_size: Height and width of a token in pixels of a level whose ``detail`` is 1.
+        clip_frames: Frames of the longest clip that is made unless a caller says otherwise.
+        opening_step: Step of opening keys, on which all builds, over that of their level.
+        chain_steps: Steps of the keys of a chain, over that of their level.
+    """
+
+    levels: tuple[LoopLevelConfig, ...]
+    patch_size: int = 8
+    clip_frames: int = 97
+    opening_step: float = 0.5
+    chain_steps: tuple[float, ...] = (1.3, 1.3, 1.3, 1.0)
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            WeightsError: A field is outside its range.
+        """
+        check(1 <= len(self.levels) <= 8, "1 to 8 levels", len(self.levels))
+        check(self.patch_size in (4, 8, 16), "patch_size 4, 8 or 16", self.patch_size)
+        for index, level in enumerate(self.levels):
+            check(1.0 <= level.step <= 1000.0, "step 1 to 1000", level.step)
+            check(level.detail in (1, 2), "detail 1 or 2", level.detail)
+            check(self.patch_side(index) in (4, 8, 16), "patches of 4, 8 or 16 pixels", level.detail)
+        check(self.levels[-1].detail == 1, "detail 1 of the finest level", self.levels[-1].detail)
+        check(1 <= self.clip_frames <= 4096, "clip_frames 1 to 4096", self.clip_frames)
+        check(len(self.chain_steps) == SLICE_FRAMES, f"{SLICE_FRAMES} chain_steps", self.chain_steps)
+        for step in (self.opening_step, *self.chain_steps):
+            check(isinstance(step, int | float) and 0.1 <= step <= 10.0, "steps of 0.1 to 10", step)
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON text."""
+        return json.dumps({"prediction": LOOP, **asdict(self)}, indent=2) + "\n"
+
+
+def read_config(text: str) -> ModelConfig | LoopConfig:
+    """Read a configuration of either form from JSON text.
+
+    Raises:
+        WeightsError: The text is not JSON, or a field is missing, unknown or out of range.
+    """
+    raw = json_object(text)
+    prediction = raw.pop("prediction", None)
+    if prediction is None:
+        return ModelConfig.from_json(text)
+    check(prediction == LOOP, f"prediction {LOOP!r}", prediction)
+    config: LoopConfig = build_levels(LoopConfig, LoopLevelConfig, raw)
+    return config
