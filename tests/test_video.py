@@ -63,14 +63,14 @@ def write(
     return path
 
 
-def read(path: Path | BytesIO, **options: Any) -> tuple[SourceOutcome, list[SourceFrame]]:
+def read(path: str | Path | BytesIO, **options: Any) -> tuple[SourceOutcome, list[SourceFrame]]:
     with VideoSource(path, **options) as source:
         frames = source.frames()
         found = list(frames)
         return frames.outcome(), found
 
 
-def pixels_of(path: Path | BytesIO) -> np.ndarray:
+def pixels_of(path: str | Path | BytesIO) -> np.ndarray:
     return np.stack([frame.pixels for frame in read(path, shot_threshold=None)[1]])
 
 
@@ -81,6 +81,23 @@ def put(path: Path | BytesIO, frames: np.ndarray, info: VideoInfo, options: Outp
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+#: Names that FFmpeg would take for protocols, patterns or options.
+ODD_NAMES = [
+    "a:b",
+    "-a",
+    "file:a",
+    "pipe:1",
+    "concat:a|b",
+    "100%d",
+    "50%",
+    "%06d",
+    "%%",
+    "*?[a]{b}",
+    "ü ☃",
+    "a\nb",
+]
 
 
 # Reading
@@ -128,6 +145,28 @@ def test_what_a_file_says_of_itself_stays_an_estimate(tmp_path: Path, suffix: st
         assert len(list(frames)) == 20
         assert frames.outcome().video.num_frames == 20
         assert source.info.expected_frames == 50
+
+
+@pytest.mark.parametrize("name", [*ODD_NAMES, b"\xff".decode(errors="surrogateescape")])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_name_is_that_of_a_file_whatever_it_looks_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: Callable[[str], Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frames = moving(3)
+    put(Path(f"{name}.mkv"), frames, describe(frames), LOSSLESS)
+    assert names(tmp_path) == [f"{name}.mkv"]
+    assert np.array_equal(pixels_of(kind(f"{name}.mkv")), frames)
+
+
+@pytest.mark.parametrize("name", ["%03d.png", "p?1.png", "p*.png"])
+def test_the_name_of_a_picture_is_no_pattern(tmp_path: Path, name: str) -> None:
+    frames = moving(4)
+    put(tmp_path / "p", frames, describe(frames), OutputOptions("png"))
+    for number, picture in enumerate(sorted((tmp_path / "p").iterdir())):
+        picture.rename(tmp_path / (f"{number:03}.png" if number < 2 else f"p{number}1.png"))
+    (tmp_path / "p21.png").rename(tmp_path / name)
+    assert np.array_equal(pixels_of(tmp_path / name), frames[2:3])
 
 
 def test_source_reads_a_binary_file(tmp_path: Path) -> None:
@@ -626,6 +665,20 @@ def test_png_folder_holds_one_lossless_picture_a_frame(tmp_path: Path, size: tup
     for index, name in enumerate(names(tmp_path / "pictures")):
         assert np.array_equal(pixels_of(tmp_path / "pictures" / name)[0], frames[index])
     assert names(tmp_path) == ["pictures"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_folder_of_pictures_may_have_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frames = moving(2)
+    Path(name).mkdir()
+    put(Path(name, name), frames, describe(frames), OutputOptions("png"))
+    assert names(tmp_path) == names(tmp_path / name) == [name]
+    for index in (0, 1):
+        picture = Path(name, name, f"frame_00000{index + 1}.png")
+        assert np.array_equal(pixels_of(picture), frames[index : index + 1])
 
 
 def test_npy_holds_the_frames(tmp_path: Path) -> None:
