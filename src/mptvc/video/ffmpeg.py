@@ -1,4 +1,4 @@
-"""FFmpeg's libraries: how they take names, what they refuse, in one line, and what they do to this process."""
+"""FFmpeg's libraries: the names they take, what they refuse in one line, what they do to this process."""
 
 import os
 import sys
