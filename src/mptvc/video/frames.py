@@ -178,6 +178,8 @@ class SourceFrames(Iterator[SourceFrame]):
                     self._recorder.drain(self._packets)
                 break
             if elapsed < start - _ROUNDING_S:
+                if self._recorder is not None:
+                    self._recorder.skip(_seconds(frame))
                 continue
             corrupt += bool(frame.is_corrupt)
             yield frame

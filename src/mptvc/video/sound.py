@@ -71,6 +71,10 @@ class SideRecorder:
         self._last: dict[int, int] = {}  # the newest time of each copy, in its ticks
         self._lead = 0
 
+    def skip(self, until: Fraction) -> None:
+        """Drop what ends before a time of the source, as the video starts later."""
+        self._waiting = [packet for packet in self._waiting if _end(packet) > until]
+
     def start(self, origin: Fraction, duration: Fraction | None, *, trimmed: bool) -> None:
         """Say when the video starts, in the source's time; packets may have come before.
 
@@ -112,7 +116,7 @@ class SideRecorder:
         at, origin = _time(packet), self._origin or Fraction(0)
         if self._end is not None and at >= self._end:
             return False
-        return self._keep_early or at + (packet.duration or 0) * packet.time_base > origin
+        return self._keep_early or _end(packet) > origin
 
     def _store(self, packet: _Packet) -> None:
         if self._out is None:
@@ -237,7 +241,7 @@ class SidePlayer:
             at = _time(packet)
             if self._end is not None and at >= self._end:
                 continue
-            if self._trimmed and at + (packet.duration or 0) * packet.time_base <= 0:
+            if self._trimmed and _end(packet) <= 0:
                 continue
             packet.stream = copy
             yield packet
@@ -311,6 +315,11 @@ def _stamp(packet: _Packet) -> int | None:
 def _time(packet: _Packet) -> Fraction:
     """When a packet is shown, in seconds."""
     return (_stamp(packet) or 0) * packet.time_base
+
+
+def _end(packet: _Packet) -> Fraction:
+    """Until when a packet is shown, in seconds."""
+    return _time(packet) + (packet.duration or 0) * packet.time_base
 
 
 def _move(packet: _Packet, seconds: Fraction | int) -> None:
