@@ -209,10 +209,7 @@ class SidePlayer:
     def add_streams(self, out: av.container.OutputContainer) -> None:
         """Announce the streams to an output container; those that it cannot hold are left out."""
         with _open_side(self._section.again()) as trial:
-            first: dict[int, _Packet] = {}
-            for packet in trial.demux():
-                if packet.size:
-                    first.setdefault(packet.stream.index, packet)
+            first = _first_packets(trial)
             held = [
                 self._container.streams[index]
                 for index, packet in sorted(first.items())
@@ -232,14 +229,18 @@ class SidePlayer:
             self._next = next(self._packets, None)
 
     def _read(self) -> Iterator[_Packet]:
-        """Packets of the copied streams with their times in the output."""
+        """Packets of the copied streams with their times in the output, until each is past the end."""
+        ended: set[Stream] = set()
         for packet in self._container.demux():
+            if len(ended) == len(self._copies):
+                return
             copy = self._copies.get(packet.stream.index)
             if copy is None or _stamp(packet) is None or not packet.size:
                 continue
             _move(packet, self._shift)
             at = _time(packet)
             if self._end is not None and at >= self._end:
+                ended.add(copy)
                 continue
             if self._trimmed and _end(packet) <= 0:
                 continue
@@ -262,6 +263,17 @@ def _open_side(section: FileView) -> av.container.InputContainer:
     section.seek(0)
     with refusals("sound and subtitles cannot be read"):
         return av.open(section, "r", format=kind)
+
+
+def _first_packets(container: av.container.InputContainer) -> dict[int, _Packet]:
+    """The first packet of each stream that has any, by the stream's index."""
+    first: dict[int, _Packet] = {}
+    for packet in container.demux():
+        if packet.size:
+            first.setdefault(packet.stream.index, packet)
+        if len(first) == len(container.streams):
+            break
+    return first
 
 
 def _holds(container: str, stream: Stream, packet: "_Packet | None" = None) -> bool:
