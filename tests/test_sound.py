@@ -11,8 +11,8 @@ import av
 import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from av.video.frame import VideoFrame
+from patterns import RATE, make_source
 
 import mptvc
 from mptvc.codec.codec import Codec
@@ -20,35 +20,8 @@ from mptvc.format.sections import FileView
 from mptvc.video.sound import SidePlayer
 from mptvc.video.source import VideoSource
 
-RATE = 48000
 MILLISECOND = Fraction(1, 1000)
 Packets = list[tuple[Fraction, bytes]]
-
-
-def make_source(
-    path: Path, codecs: tuple[str, ...] = ("aac",), *, late: float = 0.0, frames: int = 50
-) -> Path:
-    """Two seconds of 32x32 video at 25 frames a second, with noise as sound from ``late`` seconds on."""
-    rng = np.random.default_rng(4)
-    with av.open(path, "w") as out:
-        video = out.add_stream("libx264", rate=25)
-        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
-        sounds = [out.add_stream(codec, rate=RATE, layout="stereo") for codec in codecs]
-        for i in range(frames):
-            frame = VideoFrame.from_ndarray(np.full((32, 32, 3), 5 * i, np.uint8), format="rgb24")
-            frame.pts = i
-            out.mux(video.encode(frame))
-        out.mux(video.encode(None))
-        for sound in sounds:
-            samples = rng.normal(0, 0.1, (2, RATE * frames // 25)).astype(np.float32)
-            frame = AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
-            frame.sample_rate, frame.pts = RATE, round(late * RATE)
-            context = sound.codec_context
-            resampler = AudioResampler(context.format, context.layout, RATE, context.frame_size or 1024)
-            for part in (*resampler.resample(frame), *resampler.resample(None)):
-                out.mux(sound.encode(part))
-            out.mux(sound.encode(None))
-    return path
 
 
 def sound_of(path: Path, index: int = 0) -> Packets:
