@@ -19,11 +19,28 @@ LOSSLESS = OutputOptions(codec="ffv1")
 RATE = 48000
 
 
-def moving(count: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """Smooth moving waves, the same motion throughout."""
+def waves(
+    count: int, height: int, width: int, *, across: int, down: int, speed: int, amplitude: int
+) -> np.ndarray:
+    """Smooth moving waves, the same motion throughout, float32 ``[T, H, W, 3]``.
+
+    Args:
+        count: Frames.
+        height: Pixels.
+        width: Pixels.
+        across: Length of the waves from left to right.
+        down: Length of those from top to bottom.
+        speed: Pixels a frame of the former; the latter move by one.
+        amplitude: Of each of the two, about 127.
+    """
     y, x, t = np.mgrid[0:height, 0:width, 0:count].astype(np.float32)
-    waves = [np.sin((x + t) / (9 + c)) + np.cos((y - t) / (8 - c)) for c in range(3)]
-    return (127 + 55 * np.stack(waves, -1)).transpose(2, 0, 1, 3).astype(np.uint8)
+    parts = [np.sin((x + speed * t) / (across + c)) + np.cos((y - t) / (down - c)) for c in range(3)]
+    return (127 + amplitude * np.stack(parts, -1)).transpose(2, 0, 1, 3)
+
+
+def moving(count: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """Smooth moving waves, uint8 ``[T, H, W, 3]``."""
+    return waves(count, height, width, across=9, down=8, speed=1, amplitude=55).astype(np.uint8)
 
 
 def describe(frames: np.ndarray, rate: Fraction = Fraction(25), **changes: Any) -> VideoInfo:
