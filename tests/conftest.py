@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from command_line import Cli, Result
-from patterns import moving, write_video
+from patterns import moving, waves, write_video
+from range_server import RangeServer
 from safetensors.torch import save
+from small_models import stirred
 
 import mptvc
 from mptvc.cli.main import main
@@ -19,6 +21,7 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.patches import ClipCoder
 from mptvc.codec.weights import CONFIG_FILE, TENSORS_FILE, read_weights
 from mptvc.files.transcode import encode_file
+from mptvc.format.header import Header
 from mptvc.model.config import LevelConfig, ModelConfig
 from mptvc.model.model import Model
 
@@ -38,14 +41,9 @@ def build_small_config(
 
 def build_small_model(small_config: ModelConfig) -> Model:
     """A model whose blocks and integer networks all do something."""
-    torch.manual_seed(5)
-    model = Model(small_config).eval()
+    model = stirred(small_config, seed=5)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith(("attention.out.weight", "mlp_out.weight", "embed_base.weight")):
-                parameter.normal_(0, 0.2)
-            if name.endswith("analysis.head.weight"):
-                parameter.mul_(8)
             if ".entropy_model." in name and ".hyper_analysis." not in name:
                 parameter.copy_(parameter.round())
     return model
@@ -75,11 +73,35 @@ def codec() -> Codec:
 @pytest.fixture(scope="session")
 def frames() -> np.ndarray:
     """11 frames of 50 x 70 pixels with a cut after the sixth."""
-    y, x, t = np.mgrid[0:50, 0:70, 0:11].astype(np.float32)
-    waves = [np.sin((x + 2 * t) / (5 + c)) + np.cos((y - t) / (7 - c)) for c in range(3)]
-    video = (127 + 60 * np.stack(waves, -1)).transpose(2, 0, 1, 3)
+    video = waves(11, 50, 70, across=5, down=7, speed=2, amplitude=60)
     video[6:] = 255 - 0.7 * video[6:]
     return video.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def data(small_codec: Codec, frames: np.ndarray) -> bytes:
+    """The frames as a file of three levels in one clip."""
+    return small_codec.compress(frames, shots=(6, 5))
+
+
+@pytest.fixture(scope="session")
+def header(data: bytes) -> Header:
+    return mptvc.probe(data).header
+
+
+@pytest.fixture
+def path(data: bytes, tmp_path: Path) -> Path:
+    """The file in an empty folder."""
+    path = tmp_path / "video.mpt"
+    path.write_bytes(data)
+    return path
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RangeServer]:
+    """Serves the files of a test's folder."""
+    with RangeServer.running(tmp_path) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
+from patterns import waves
+from small_models import stirred
 
 import mptvc
 from mptvc.codec.codec import Codec
@@ -45,14 +47,9 @@ def make_model() -> Model:
     config = ModelConfig(
         levels=levels, patch_size=4, clip_frames=8, heads=1, head_dim=8, hyper_channels=4, scales=SCALES
     )
-    torch.manual_seed(6)
-    model = Model(config).eval()
+    model = stirred(config, seed=6)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith(("attention.out.weight", "mlp_out.weight", "embed_base.weight")):
-                parameter.normal_(0, 0.2)
-            if name.endswith("analysis.head.weight"):
-                parameter.mul_(8)
             if ".synthesis.head." in name:  # so that few pixels are black or white
                 parameter.mul_(0.06)
     wide = logistic_frequencies(48).view(48, -1, ALPHABET)[:: 48 // SCALES]
@@ -66,11 +63,9 @@ def make_model() -> Model:
     return model
 
 
-def waves(count: int, height: int, width: int, cuts: tuple[int, ...] = ()) -> np.ndarray:
+def shots_of_waves(count: int, height: int, width: int, cuts: tuple[int, ...] = ()) -> np.ndarray:
     """Moving waves, inverted at every cut."""
-    y, x, t = np.mgrid[0:height, 0:width, 0:count].astype(np.float32)
-    parts = [np.sin((x + 2 * t) / (3 + c)) + np.cos((y - t) / (5 - c)) for c in range(3)]
-    video = (127 + 60 * np.stack(parts, -1)).transpose(2, 0, 1, 3).clip(0, 255).astype(np.uint8)
+    video = waves(count, height, width, across=3, down=5, speed=2, amplitude=60).astype(np.uint8)
     for cut in cuts:
         video[cut:] = 255 - video[cut:]
     return video
@@ -81,19 +76,19 @@ def pixel(codec: Codec) -> bytes:
 
 
 def clip(codec: Codec) -> bytes:
-    return codec.compress(waves(8, 24, 40))
+    return codec.compress(shots_of_waves(8, 24, 40))
 
 
 def cuts(codec: Codec) -> bytes:
     """Four clips; the cuts are inside clips and on a border of two."""
     shots = (3, 9, 1, 8)
-    return codec.compress(waves(21, 30, 22, tuple(np.cumsum(shots)[:-1])), shots=shots)
+    return codec.compress(shots_of_waves(21, 30, 22, tuple(np.cumsum(shots)[:-1])), shots=shots)
 
 
 def tiles(codec: Codec) -> bytes:
     """Two rows and three columns of tiles in the last level."""
     tiled = mptvc.load(WEIGHTS, device="cpu", dtype="float32", tile=(64, 64))
-    return tiled.compress(waves(4, 68, 132), frame_rate=Fraction(24000, 1001))
+    return tiled.compress(shots_of_waves(4, 68, 132), frame_rate=Fraction(24000, 1001))
 
 
 def tags(codec: Codec) -> bytes:
@@ -108,7 +103,7 @@ def tags(codec: Codec) -> bytes:
     )
     out = BytesIO()
     with Compressor(codec.coder) as compressor:
-        for index, frame in enumerate(waves(7, 35, 27, (5,))):
+        for index, frame in enumerate(shots_of_waves(7, 35, 27, (5,))):
             compressor.add(frame, is_cut=index == 5)
         compressor.finish(video, out)
     return out.getvalue()
@@ -121,7 +116,7 @@ def sound(codec: Codec) -> bytes:
         video = container.add_stream("ffv1", rate=25)
         video.width, video.height, video.pix_fmt = 16, 16, "bgr0"
         audio = container.add_stream("pcm_s16le", rate=8000, layout="mono")
-        for index, pixels in enumerate(waves(5, 16, 16)):
+        for index, pixels in enumerate(shots_of_waves(5, 16, 16)):
             frame = VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts = index
             container.mux(video.encode(frame))
@@ -138,7 +133,7 @@ def sound(codec: Codec) -> bytes:
 
 def gains(codec: Codec) -> bytes:
     """Two clips whose sections are quantized more or less finely."""
-    return codec.compress(waves(11, 24, 40), rate=mptvc.Rate(quality=-2, bpp=(0.06, 0.2)))
+    return codec.compress(shots_of_waves(11, 24, 40), rate=mptvc.Rate(quality=-2, bpp=(0.06, 0.2)))
 
 
 FILES: dict[str, Callable[[Codec], bytes]] = {

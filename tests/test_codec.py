@@ -23,11 +23,6 @@ from mptvc.model.transforms import Synthesis, _Trunk
 SHOTS = (6, 5)
 
 
-@pytest.fixture(scope="module")
-def data(small_codec, frames):
-    return small_codec.compress(frames, shots=SHOTS)
-
-
 def test_tokens_are_the_same_with_and_without_the_entropy_stage(small_codec, frames, data):
     tokens = small_codec.encode(frames, shots=SHOTS)
     for levels in (1, 2, 3):

@@ -456,11 +456,6 @@ def within_tolerance(levels: list[tuple[int, float]], dtype: str, where: str) ->
 # Decoders that compute something else
 
 
-@pytest.fixture(scope="module")
-def data(small_codec: Codec, frames: np.ndarray) -> bytes:
-    return small_codec.compress(frames, shots=(6, 5))
-
-
 def altered(small_model: Model, change: Callable[[Model], None]) -> Codec:
     """A decoder with the same identities and another model."""
     model = copy.deepcopy(small_model)

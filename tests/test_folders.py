@@ -103,6 +103,21 @@ def test_videos_are_found_by_their_endings(tree: Path) -> None:
     assert len(find_videos([tree])) == 4
 
 
+def test_a_video_of_several_names_is_found_once(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    (tree / "same.mkv").symlink_to("one.mkv")
+    (tree / "copy.mkv").write_bytes((tree / "one.mkv").read_bytes())
+    (tree.parent / "link").symlink_to("in")
+    everywhere = [Path("one.mkv"), Path("below/../one.mkv"), Path("below"), tree, Path("../link")]
+    found = find_videos(everywhere)
+    assert [str(path.relative_to(tree)) if path.is_absolute() else str(path) for path in found] == [
+        "one.mkv",
+        "below/two.mkv",
+        "broken.mp4",
+        "copy.mkv",
+    ]
+
+
 def test_outputs_of_equal_stems_keep_their_endings() -> None:
     videos = [Path("in/a.mp4"), Path("in/a.mkv"), Path("in/b/a.mkv")]
     outputs = mirrored(videos, Path("in"), Path("out"))

@@ -12,33 +12,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import pytest
 
-from mptvc.codec.codec import Codec
 from mptvc.errors import CorruptPacketError, FormatError, LimitExceededError, MptError, NotMptError
 from mptvc.format.bitstream import Limits, write_header
 from mptvc.format.header import Header, Index, Section
 from mptvc.format.inspect import FileReport, probe, truncate, verify
 from mptvc.format.source import Source, open_source
-
-
-@pytest.fixture(scope="module")
-def data(small_codec: Codec, frames: np.ndarray) -> bytes:
-    """A file of three levels in one clip."""
-    return small_codec.compress(frames, shots=(6, 5))
-
-
-@pytest.fixture(scope="module")
-def header(data: bytes) -> Header:
-    return probe(data).header
-
-
-@pytest.fixture
-def path(data: bytes, tmp_path: Path) -> Path:
-    path = tmp_path / "video.mpt"
-    path.write_bytes(data)
-    return path
 
 
 @pytest.fixture

@@ -10,7 +10,11 @@ import sys
 from pathlib import Path
 from statistics import median
 
+import av
+import numpy as np
 import pytest
+from av.audio.frame import AudioFrame
+from av.video.frame import VideoFrame
 
 STATUS = Path("/proc/self/status")
 #: Encodes frames one at a time and decodes them clip by clip; prints resident MiB at every eighth of the way.
@@ -65,6 +69,46 @@ for frames in (100, 260):
     mptvc.decode_file(f"{sys.argv[1]}/{frames}.mpt", f"{sys.argv[1]}/{frames}.mp4", codec=codec)
     print(peak())
 """
+
+#: Reads the last second of a video with its sound; prints by how many MiB the peak has risen.
+EXCERPT = """
+import sys
+from mptvc.video.source import VideoSource
+
+def peak():
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return int(status["VmHWM"].split()[0]) / 1024
+
+for start in (0, int(sys.argv[2])):
+    before = peak()
+    with VideoSource(sys.argv[1], start=start, duration=1, sound=True, shot_threshold=None) as source:
+        frames = source.frames()
+        print(sum(1 for _ in frames), frames.outcome().side is not None, round(peak() - before))
+"""
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="the system does not say what is resident")
+def test_the_sound_of_what_is_skipped_is_not_kept(tmp_path: Path) -> None:
+    seconds, rate = 60, 192000
+    with av.open(tmp_path / "a.mkv", "w") as out:
+        video = out.add_stream("ffv1", rate=1, width=16, height=16, pix_fmt="bgr0")
+        sound = out.add_stream("pcm_s32le", rate=rate, layout="stereo")
+        for second in range(seconds):
+            frame = VideoFrame.from_ndarray(np.full((16, 16, 3), second, np.uint8), format="rgb24")
+            frame.pts = second
+            out.mux(video.encode(frame))
+            for at in range(rate * second, rate * (second + 1), rate // 50):
+                heard = AudioFrame.from_ndarray(
+                    np.full((1, 2 * rate // 50), at, np.int32), format="s32", layout="stereo"
+                )
+                heard.sample_rate, heard.pts = rate, at
+                out.mux(sound.encode(heard))
+        out.mux([*video.encode(None), *sound.encode(None)])
+    code = [sys.executable, "-c", EXCERPT, str(tmp_path / "a.mkv"), str(seconds - 1)]
+    done = subprocess.run(code, capture_output=True, text=True, check=True)
+    first, last = (line.split() for line in done.stdout.splitlines())
+    assert first[:2] == last[:2] == ["1", "True"]
+    assert int(last[2]) < seconds * rate * 8 / 2**20 / 4
 
 
 def test_no_more_than_a_clip_of_frames_is_kept(tmp_path: Path) -> None:

@@ -54,6 +54,14 @@ def test_ten_bits_are_the_same_picture_finer(tmp_path: Path) -> None:
     assert np.abs(np.stack(eight).astype(int) - np.stack(ten)).max() <= 3
 
 
+@pytest.mark.parametrize("name", ["a:b_64x48.yuv", "-a%d.yuv"])
+def test_a_name_is_that_of_a_file_whatever_it_looks_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(frames_of(RawVideo(write_yuv(Path(name)), 64, 48, Fraction(50)))) == 6
+
+
 def test_a_size_that_does_not_fit_is_a_warning(tmp_path: Path) -> None:
     raw = RawVideo(write_yuv(tmp_path / "a.yuv"), 64, 46, Fraction(50))
     with VideoSource(raw) as source:

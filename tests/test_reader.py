@@ -165,12 +165,6 @@ def test_threads_get_their_own_frames(reader: mptvc.VideoReader, whole: np.ndarr
 # Over HTTP
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RangeServer]:
-    with RangeServer.running(tmp_path) as running:
-        yield running
-
-
 @pytest.fixture(scope="module")
 def big(small_codec: Codec) -> bytes:
     """A file much larger than what is fetched at first."""

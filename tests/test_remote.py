@@ -31,12 +31,6 @@ def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RangeServer]:
-    with RangeServer.running(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
 def noise(tmp_path: Path) -> bytes:
     """A megabyte that no part of which comes twice, as ``noise``."""
     data = np.random.default_rng(2).bytes(2**20)

@@ -4,47 +4,24 @@ import subprocess
 import sys
 import tracemalloc
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from av.video.frame import VideoFrame
+from patterns import RATE, make_source
 
 import mptvc
 from mptvc.codec.codec import Codec
+from mptvc.format.sections import FileView
+from mptvc.video.sound import SidePlayer
+from mptvc.video.source import VideoSource
 
-RATE = 48000
 MILLISECOND = Fraction(1, 1000)
 Packets = list[tuple[Fraction, bytes]]
-
-
-def make_source(
-    path: Path, codecs: tuple[str, ...] = ("aac",), *, late: float = 0.0, frames: int = 50
-) -> Path:
-    """Two seconds of 32x32 video at 25 frames a second, with noise as sound from ``late`` seconds on."""
-    rng = np.random.default_rng(4)
-    with av.open(path, "w") as out:
-        video = out.add_stream("libx264", rate=25)
-        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
-        sounds = [out.add_stream(codec, rate=RATE, layout="stereo") for codec in codecs]
-        for i in range(frames):
-            frame = VideoFrame.from_ndarray(np.full((32, 32, 3), 5 * i, np.uint8), format="rgb24")
-            frame.pts = i
-            out.mux(video.encode(frame))
-        out.mux(video.encode(None))
-        for sound in sounds:
-            samples = rng.normal(0, 0.1, (2, RATE * frames // 25)).astype(np.float32)
-            frame = AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
-            frame.sample_rate, frame.pts = RATE, round(late * RATE)
-            context = sound.codec_context
-            resampler = AudioResampler(context.format, context.layout, RATE, context.frame_size or 1024)
-            for part in (*resampler.resample(frame), *resampler.resample(None)):
-                out.mux(sound.encode(part))
-            out.mux(sound.encode(None))
-    return path
 
 
 def sound_of(path: Path, index: int = 0) -> Packets:
@@ -283,6 +260,42 @@ def test_the_sound_is_not_held_in_memory(tmp_path: Path, small_codec: Codec) -> 
     tracemalloc.stop()
     assert peak < 12_000_000
     assert_same(sound_of(tmp_path / "b.mkv"), sound_of(source), MILLISECOND)
+
+
+class Counted(BytesIO):
+    """Counts the bytes that are read."""
+
+    taken = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.taken += len(data)
+        return data
+
+
+def side_of(source: Path) -> tuple[FileView, Counted, int]:
+    """A side section of a source's sound, the file it is read from, and its lead."""
+    with VideoSource(source, sound=True) as video:
+        frames = video.frames()
+        assert list(frames)
+        side = frames.outcome().side
+        assert side is not None
+        file = Counted(side.file.read())
+        return FileView(file, 0, file.getbuffer().nbytes), file, side.lead_s
+
+
+@pytest.mark.parametrize("kind", ["matroska", "mp4", "yuv4mpegpipe"])
+def test_of_a_side_section_no_more_is_read_than_is_needed(tmp_path: Path, kind: str) -> None:
+    """First packets tell what the output holds; after the last picture nothing is needed."""
+    section, file, lead_s = side_of(make_source(tmp_path / "in.mkv", ("pcm_s32le", "wavpack") * 8))
+    with (
+        SidePlayer(section, lead_s, Fraction(0), Fraction(1, 25), trimmed=False) as player,
+        av.open(tmp_path / "out", "w", format=kind) as out,
+    ):
+        player.add_streams(out)
+        assert len(player.warnings) == {"matroska": 0, "mp4": 8, "yuv4mpegpipe": 16}[kind]
+        player.play(out, None)
+    assert file.taken < file.getbuffer().nbytes / 2
 
 
 def test_sound_is_no_part_of_level_0(tmp_path: Path, codec: Codec) -> None:

@@ -10,33 +10,12 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import mptvc.format.target
-from mptvc.codec.codec import Codec
 from mptvc.errors import MptError
-from mptvc.format.header import Header
-from mptvc.format.inspect import probe, truncate
+from mptvc.format.inspect import truncate
 from mptvc.format.target import atomic_output, move_into_place, part_path, remove
-
-
-@pytest.fixture(scope="module")
-def data(small_codec: Codec, frames: np.ndarray) -> bytes:
-    """A file of three levels in one clip."""
-    return small_codec.compress(frames, shots=(6, 5))
-
-
-@pytest.fixture(scope="module")
-def header(data: bytes) -> Header:
-    return probe(data).header
-
-
-@pytest.fixture
-def path(data: bytes, tmp_path: Path) -> Path:
-    path = tmp_path / "video.mpt"
-    path.write_bytes(data)
-    return path
 
 
 def names(folder: Path) -> list[str]:

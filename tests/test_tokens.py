@@ -1,6 +1,7 @@
 """Tokens in and out of files, and as training data."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from patterns import make_source
 from safetensors import safe_open
+from safetensors import torch as torch_file
 from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader
 
@@ -52,7 +55,7 @@ def test_tokens_of_a_prefix_are_those_of_its_levels(file: Path, small_codec: Cod
     data, out = file.read_bytes(), file.with_suffix(".safetensors")
     mptvc.export_tokens(data[: mptvc.probe(data).header.prefix_bytes(2)], out, codec=small_codec)
     assert sorted(load_file(out)) == ["header", "level.0", "level.1"]
-    with pytest.raises(mptvc.FormatError, match="tokens of level 2 are missing"):
+    with pytest.raises(mptvc.FormatError, match=r"the tensor level\.2 is missing"):
         mptvc.import_tokens(out, file.with_name("back.mpt"), codec=small_codec)
 
 
@@ -138,23 +141,125 @@ def test_the_frame_rate_goes_through_tokens_into_a_file(small_codec: Codec, fram
     assert small_codec.decompress(small_codec.pack(tokens)).frame_rate == rate
 
 
-@pytest.mark.parametrize("spoil", ["text", "no header", "header", "absent"])
-def test_what_holds_no_tokens_is_refused(file: Path, small_codec: Codec, spoil: str) -> None:
+def changed(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    """Changes a tensor of a file."""
+
+    def spoil(path: Path) -> None:
+        tensors = load_file(path)
+        tensors[name] = change(tensors[name])
+        save_file(tensors, path)
+
+    return spoil
+
+
+def without(name: str) -> Callable[[Path], None]:
+    def spoil(path: Path) -> None:
+        save_file({other: tensor for other, tensor in load_file(path).items() if other != name}, path)
+
+    return spoil
+
+
+def put(at: int, value: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Changes a byte of a tensor."""
+
+    def change(tensor: np.ndarray) -> np.ndarray:
+        tensor.reshape(-1)[at] = value
+        return tensor
+
+    return change
+
+
+def as_bfloat16(path: Path) -> None:
+    torch_file.save_file({"header": torch.zeros(3, dtype=torch.bfloat16)}, path)
+
+
+#: What is done to a file of tokens, the error, and what it says after the file's name.
+SPOILT: dict[str, tuple[Callable[[Path], Any], type[mptvc.MptError], str]] = {
+    "absent": (Path.unlink, mptvc.MptError, "No such file or directory"),
+    "text": (lambda path: path.write_text("none"), mptvc.FormatError, "not a safetensors file: "),
+    "no header": (without("header"), mptvc.FormatError, "the tensor header is missing; "),
+    "no level": (without("level.2"), mptvc.FormatError, "the tensor level.2 is missing; "),
+    "bfloat16": (as_bfloat16, mptvc.FormatError, "a tensor is of the type BF16; "),
+    "header of floats": (
+        changed("header", lambda tensor: tensor.astype(np.float32)),
+        mptvc.FormatError,
+        "the tensor header is uint8, found float32",
+    ),
+    "header that ends early": (
+        changed("header", lambda tensor: tensor[:-1]),
+        mptvc.FormatError,
+        "the tensor header is no header of an .mpt file: the file ends inside its header",
+    ),
+    "damaged header": (
+        changed("header", put(-1, 77)),
+        mptvc.FormatError,
+        "the tensor header is no header of an .mpt file: the header is damaged",
+    ),
+    "text as header": (
+        changed("header", put(0, 77)),
+        mptvc.FormatError,
+        "the tensor header is no header of an .mpt file: not an mpt file",
+    ),
+    "newer version": (
+        changed("header", put(8, 77)),
+        mptvc.UnsupportedVersionError,
+        "format version 77 is not supported",
+    ),
+    "level of floats": (
+        changed("level.1", lambda tensor: tensor.astype(np.float16)),
+        mptvc.FormatError,
+        "the tensor level.1 is uint8, found float16",
+    ),
+    "level of another shape": (
+        changed("level.1", lambda tensor: tensor[1:]),
+        mptvc.FormatError,
+        "level 1 is uint8 (",
+    ),
+    "token out of range": (
+        changed("level.2", put(0, 200)),
+        mptvc.FormatError,
+        "level 2 has a token above its channel's largest value",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_a_file_that_holds_no_tokens_is_named_and_so_is_the_reason(
+    file: Path, small_codec: Codec, kind: str
+) -> None:
     out = file.with_suffix(".safetensors")
     mptvc.export_tokens(file, out, codec=small_codec)
-    tensors = load_file(out)
-    if spoil == "text":
-        out.write_text("no tensors")
-    elif spoil == "absent":
-        out.unlink()
-    else:
-        tensors["header"] = (
-            tensors["header"].astype(np.float32) if spoil == "no header" else tensors["header"][:-1]
-        )
-        save_file(tensors, out)
-    with pytest.raises(mptvc.MptError):
+    spoil, error, message = SPOILT[kind]
+    spoil(out)
+    with pytest.raises(error, match=re.escape(f"{out}: {message}")) as raised:
         mptvc.import_tokens(out, file.with_name("back.mpt"), codec=small_codec)
+    assert type(raised.value) is error
+    assert str(raised.value).count(str(out)) == 1
     assert not file.with_name("back.mpt").exists()
+
+
+def test_tokens_of_other_weights_or_above_a_limit_are_named(
+    file: Path, small_codec: Codec, codec: Codec
+) -> None:
+    out, back = file.with_suffix(".safetensors"), file.with_name("back.mpt")
+    mptvc.export_tokens(file, out, codec=small_codec)
+    named = re.escape(f"{out}: ")
+    with pytest.raises(mptvc.WeightsError, match=f"{named}the file needs the weights"):
+        mptvc.import_tokens(out, back, codec=codec)
+    with pytest.raises(mptvc.LimitExceededError, match=f"{named}.*max_pixels="):
+        mptvc.import_tokens(out, back, codec=small_codec, limits=mptvc.Limits(max_pixels=10))
+    back.write_text("there")
+    with pytest.raises(mptvc.MptError, match=f"^{re.escape(str(back))} exists"):
+        mptvc.import_tokens(out, back, codec=small_codec)
+
+
+def test_sound_of_floats_is_refused(tmp_path: Path, small_codec: Codec) -> None:
+    out = tmp_path / "a.safetensors"
+    mptvc.encode_file(make_source(tmp_path / "in.mkv"), tmp_path / "a.mpt", codec=small_codec)
+    mptvc.export_tokens(tmp_path / "a.mpt", out, codec=small_codec)
+    changed("side", lambda tensor: tensor.astype(np.float32))(out)
+    with pytest.raises(mptvc.FormatError, match="the tensor side is uint8, found float32"):
+        mptvc.import_tokens(out, tmp_path / "back.mpt", codec=small_codec)
 
 
 # Datasets, with the packaged weights, which workers load by themselves

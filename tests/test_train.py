@@ -1,7 +1,9 @@
 """The trainer: crops, KLT start, tables, and a whole short run."""
 
+import copy
 import json
 import resource
+import shutil
 from dataclasses import replace
 from pathlib import PosixPath
 
@@ -230,6 +232,35 @@ def test_damaged_checkpoint_is_named(tmp_path, file):
     (path / file).write_bytes(b"{")
     with pytest.raises(WeightsError, match="cannot be read"):
         load_checkpoint(path)
+
+
+def test_a_checkpoint_that_is_saved_again_is_the_old_or_the_new_one(tmp_path, monkeypatch):
+    """A run that is stopped right after it went on saves where it stood, in place of what it went on from."""
+
+    def interrupted(folder, **_):
+        if folder.is_dir():
+            min(folder.iterdir()).unlink()
+            raise KeyboardInterrupt
+
+    path = save_checkpoint(tmp_path, "a", {"t": torch.zeros(9)}, {"level": 1})
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, "a", {"t": torch.ones(9)}, {"level": 1})
+    assert checkpoints(tmp_path) == [path]
+    assert load_checkpoint(path)[0]["t"].unique() in (0, 1)
+
+
+def test_settings_are_replaced_and_never_rewritten(shards, small_model, tmp_path):
+    """Half of a train.json would be neither of a run nor of none."""
+    out, kept = tmp_path / "out", tmp_path / "kept.json"
+    for config in (quick_config(steps=(1, 1, 1)), quick_config(steps=(2, 1, 1))):
+        init = copy.deepcopy(small_model)
+        assert not train(shards, out, config, init=init, should_stop=lambda: True).finished
+        shutil.rmtree(out / "checkpoints")
+        assert TrainConfig.from_json((out / "train.json").read_text()) == config
+        if not kept.exists():
+            kept.hardlink_to(out / "train.json")
+    assert TrainConfig.from_json(kept.read_text()) == quick_config(steps=(1, 1, 1))
 
 
 def test_unfinished_checkpoint_is_not_found(tmp_path):

@@ -63,14 +63,14 @@ def write(
     return path
 
 
-def read(path: Path | BytesIO, **options: Any) -> tuple[SourceOutcome, list[SourceFrame]]:
+def read(path: str | Path | BytesIO, **options: Any) -> tuple[SourceOutcome, list[SourceFrame]]:
     with VideoSource(path, **options) as source:
         frames = source.frames()
         found = list(frames)
         return frames.outcome(), found
 
 
-def pixels_of(path: Path | BytesIO) -> np.ndarray:
+def pixels_of(path: str | Path | BytesIO) -> np.ndarray:
     return np.stack([frame.pixels for frame in read(path, shot_threshold=None)[1]])
 
 
@@ -83,6 +83,23 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+#: Names that FFmpeg would take for protocols, patterns or options.
+ODD_NAMES = [
+    "a:b",
+    "-a",
+    "file:a",
+    "pipe:1",
+    "concat:a|b",
+    "100%d",
+    "50%",
+    "%06d",
+    "%%",
+    "*?[a]{b}",
+    "ü ☃",
+    "a\nb",
+]
+
+
 # Reading
 
 
@@ -92,7 +109,7 @@ def test_source_yields_every_frame_with_size_rate_and_time(tmp_path: Path) -> No
     outcome, found = read(path)
     assert (outcome.video.width, outcome.video.height, outcome.video.num_frames) == (64, 48, 9)
     assert outcome.video.frame_rate == 20
-    assert [frame.time * outcome.video.time_base for frame in found] == [Fraction(i, 20) for i in range(9)]
+    assert [outcome.video.times[i] for i in range(9)] == [Fraction(i, 20) for i in range(9)]
     assert np.array_equal(np.stack([frame.pixels for frame in found]), frames)
     assert outcome.warnings == ()
 
@@ -128,6 +145,28 @@ def test_what_a_file_says_of_itself_stays_an_estimate(tmp_path: Path, suffix: st
         assert len(list(frames)) == 20
         assert frames.outcome().video.num_frames == 20
         assert source.info.expected_frames == 50
+
+
+@pytest.mark.parametrize("name", [*ODD_NAMES, b"\xff".decode(errors="surrogateescape")])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_name_is_that_of_a_file_whatever_it_looks_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: Callable[[str], Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frames = moving(3)
+    put(Path(f"{name}.mkv"), frames, describe(frames), LOSSLESS)
+    assert names(tmp_path) == [f"{name}.mkv"]
+    assert np.array_equal(pixels_of(kind(f"{name}.mkv")), frames)
+
+
+@pytest.mark.parametrize("name", ["%03d.png", "p?1.png", "p*.png"])
+def test_the_name_of_a_picture_is_no_pattern(tmp_path: Path, name: str) -> None:
+    frames = moving(4)
+    put(tmp_path / "p", frames, describe(frames), OutputOptions("png"))
+    for number, picture in enumerate(sorted((tmp_path / "p").iterdir())):
+        picture.rename(tmp_path / (f"{number:03}.png" if number < 2 else f"p{number}1.png"))
+    (tmp_path / "p21.png").rename(tmp_path / name)
+    assert np.array_equal(pixels_of(tmp_path / name), frames[2:3])
 
 
 def test_source_reads_a_binary_file(tmp_path: Path) -> None:
@@ -205,12 +244,10 @@ def test_cut_is_found_at_its_exact_frame(tmp_path: Path) -> None:
     frames = moving(15)
     frames[7:] = 255 - frames[7:, :, ::-1] // 2
     path = write(tmp_path / "a.mkv", frames)
-    outcome, found = read(path)
-    assert [i for i, frame in enumerate(found) if frame.is_cut] == [0, 7]
-    assert outcome.shots == detect_shots(frames) == (7, 8)
-    outcome, without = read(path, shot_threshold=None)
+    assert [i for i, frame in enumerate(read(path)[1]) if frame.is_cut] == [0, 7]
+    assert detect_shots(frames) == (7, 8)
+    without = read(path, shot_threshold=None)[1]
     assert [i for i, frame in enumerate(without) if frame.is_cut] == [0]
-    assert outcome.shots == (15,)
 
 
 def test_motion_is_no_cut() -> None:
@@ -406,14 +443,15 @@ def test_deinterlacing_gives_whole_frames_at_the_same_times(tmp_path: Path) -> N
         woven,
         codec="mpeg2video",
         pix_fmt="yuv420p",
+        times=[i + (i > 3) for i in range(12)],
         bit_rate=4_000_000,
         options={"flags": "+ildct+ilme", "top": "1"},
     )
     plain, as_is = read(path)
     outcome, whole = read(path, deinterlace=True)
     assert outcome.warnings == ()
-    assert [frame.time for frame in whole] == [frame.time for frame in as_is]
     assert outcome.video == plain.video
+    assert [*outcome.video.time_steps] == [0, *(80 if i == 4 else 40 for i in range(1, 12))]
     combed, clean = (combing(np.stack([f.pixels for f in frames])) for frames in (as_is, whole))
     assert clean < 0.3 * combed
 
@@ -626,6 +664,20 @@ def test_png_folder_holds_one_lossless_picture_a_frame(tmp_path: Path, size: tup
     for index, name in enumerate(names(tmp_path / "pictures")):
         assert np.array_equal(pixels_of(tmp_path / "pictures" / name)[0], frames[index])
     assert names(tmp_path) == ["pictures"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_folder_of_pictures_may_have_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frames = moving(2)
+    Path(name).mkdir()
+    put(Path(name, name), frames, describe(frames), OutputOptions("png"))
+    assert names(tmp_path) == names(tmp_path / name) == [name]
+    for index in (0, 1):
+        picture = Path(name, name, f"frame_00000{index + 1}.png")
+        assert np.array_equal(pixels_of(picture), frames[index : index + 1])
 
 
 def test_npy_holds_the_frames(tmp_path: Path) -> None:

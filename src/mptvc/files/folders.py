@@ -34,21 +34,23 @@ class StoppedError(MptError):
 
 
 def find_videos(sources: Iterable[Path], *, recursive: bool = True) -> list[Path]:
-    """Video files among paths and, for folders, inside them.
+    """Video files among paths and, for folders, inside them; one that has several names by the first.
 
     Raises:
         VideoError: None is found, or a path does not exist.
     """
-    found: list[Path] = []
+    found: dict[Path, Path] = {}  # by what a name leads to: folders overlap and links lead elsewhere
     for source in sources:
         if not source.exists():
             raise VideoError(f"{source}: no such file or folder")
         pattern = "**/*" if recursive else "*"
         inside = sorted(source.glob(pattern)) if source.is_dir() else [source]
-        found += [p for p in inside if p.is_file() and (p == source or p.suffix.lower() in VIDEO_SUFFIXES)]
+        for path in inside:
+            if path.is_file() and (path == source or path.suffix.lower() in VIDEO_SUFFIXES):
+                found.setdefault(path.resolve(), path)
     if not found:
         raise VideoError("no video files found")
-    return found
+    return [*found.values()]
 
 
 def mirrored(videos: list[Path], source: Path, target: Path) -> dict[Path, Path]:

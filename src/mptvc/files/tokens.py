@@ -23,12 +23,12 @@ from torch import Tensor
 from mptvc.codec.codec import Codec, Tokens
 from mptvc.codec.patches import patch_shots
 from mptvc.codec.weights import load_codec
-from mptvc.errors import FormatError, MptError
+from mptvc.errors import FormatError, MptError, UnsupportedVersionError
 from mptvc.files.reader import VideoReader
 from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header, write_header
 from mptvc.format.header import Header
 from mptvc.format.sections import open_side
-from mptvc.format.source import Source, open_source
+from mptvc.format.source import Source, naming, open_source
 from mptvc.format.target import atomic_output, refuse_same
 
 
@@ -102,10 +102,13 @@ def import_tokens(
         progress: Called after each clip with the clips done and all of them.
 
     Raises:
-        FormatError: The source holds no tokens, or not those of all levels.
+        FormatError: The source holds no tokens, not those of all levels, or some of another shape, type or
+            range than its header and the weights say.
+        UnsupportedVersionError: Its header is of another format version.
+        LimitExceededError: The video is larger than the limits.
         WeightsError: The tokens were made with other weights.
         MptError: The source cannot be read, or the target exists or cannot be written.
-        ValueError: A token is out of range, or source and target are the same file.
+        ValueError: Source and target are the same file.
 
     Example:
         >>> import mptvc
@@ -115,18 +118,20 @@ def import_tokens(
         True
     """
     refuse_same(source, target)
-    tensors = _read_tensors(Path(source))
-    header = read_header(BytesIO(tensors["header"].tobytes()), limits)
-    missing = [k for k in range(header.num_levels) if f"level.{k}" not in tensors]
-    if missing:
-        raise FormatError(f"{source}: the tokens of level {missing[0]} are missing")
-    levels = tuple(torch.from_numpy(tensors[f"level.{k}"].copy()) for k in range(header.num_levels))
-    tokens, lead_s = Tokens(levels, header), 0
-    side = None
-    if header.side is not None and "side" in tensors:
-        side, lead_s = BytesIO(tensors["side"].tobytes()), header.side.lead_s
-    with atomic_output(Path(target), force=force) as out:
-        return (codec or load_codec()).pack_into(tokens, out, side, lead_s, progress=progress)
+    codec = codec or load_codec()
+    with naming(source):
+        tensors = _read_tensors(Path(source))
+        header = _read_header(tensors, limits)
+        levels = (_tensor(tensors, f"level.{k}") for k in range(header.num_levels))
+        tokens = Tokens(tuple(torch.from_numpy(level.copy()) for level in levels), header)
+        side, lead_s = None, 0
+        if header.side is not None and "side" in tensors:
+            side, lead_s = BytesIO(_tensor(tensors, "side").tobytes()), header.side.lead_s
+        with atomic_output(Path(target), force=force) as out:
+            try:
+                return codec.pack_into(tokens, out, side, lead_s, progress=progress)
+            except ValueError as error:  # a file is no argument: what is wrong with one is damage
+                raise FormatError(str(error)) from error
 
 
 def _all_tokens(reader: VideoReader, progress: Callable[[int, int], None] | None) -> list[Tensor]:
@@ -144,9 +149,27 @@ def _read_tensors(path: Path) -> Mapping[str, np.ndarray]:
     try:
         tensors: dict[str, np.ndarray] = load_tensors(path.read_bytes())
     except OSError as error:
-        raise MptError(f"{path}: {error.strerror}") from error
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise FormatError(f"{path}: not a safetensors file: {error}") from error
-    if "header" not in tensors or tensors["header"].dtype != np.uint8:
-        raise FormatError(f"{path}: no tokens of mptvc; it has no header")
+        raise MptError(error.strerror or str(error)) from error
+    except KeyError as error:
+        raise FormatError(f"a tensor is of the type {error.args[0]}; those of tokens are uint8") from error
+    except (SafetensorError, ValueError) as error:
+        raise FormatError(f"not a safetensors file: {error}") from error
     return tensors
+
+
+def _tensor(tensors: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in tensors:
+        raise FormatError(f"the tensor {name} is missing; what export_tokens writes with all levels has it")
+    if tensors[name].dtype != np.uint8:
+        raise FormatError(f"the tensor {name} is uint8, found {tensors[name].dtype}")
+    return tensors[name]
+
+
+def _read_header(tensors: Mapping[str, np.ndarray], limits: Limits) -> Header:
+    data = _tensor(tensors, "header").tobytes()
+    try:
+        return read_header(BytesIO(data), limits)
+    except UnsupportedVersionError:
+        raise
+    except FormatError as error:
+        raise FormatError(f"the tensor header is no header of an .mpt file: {error}") from error

@@ -190,7 +190,7 @@ def decode_file(
             the last picture before it where its first level is damaged.
         source_size: Enlarge to the source's size; otherwise the last level's own size.
         sound: Write the sound and subtitles that the file holds, in mp4 and mkv.
-        start: Seconds to skip, rounded to a frame by the frame rate.
+        start: Seconds to skip: the first frame is the first that is shown then or later.
         duration: Seconds to write; None for all.
         output: Format and codec of the target.
         force: Replace an existing target.

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mptvc.errors import WeightsError
+from mptvc.format.target import move_into_place, remove
 
 _FILE_BYTES = 12 * 2**20 - 2**16  # room for the file's own header
 _KEPT = 2
@@ -27,16 +28,18 @@ def save_checkpoint(folder: Path, name: str, tensors: dict[str, Tensor], state: 
         name: Sorts after the names of earlier checkpoints.
         tensors: What to keep, by name.
         state: What else to keep, as plain data.
+
+    Raises:
+        MptError: The checkpoint cannot be moved into place.
     """
     target, part = folder / name, folder / f".{name}.part"
-    shutil.rmtree(part, ignore_errors=True)
+    remove(part)
     part.mkdir(parents=True)
     files = _split(tensors)
     for index, names in enumerate(files):
         save_file({n: tensors[n].detach().cpu().contiguous() for n in names}, part / _file(index))
     (part / _STATE).write_text(json.dumps({**state, "files": len(files)}, indent=2) + "\n")
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
+    move_into_place(part, target, force=True)
     for old in checkpoints(folder)[:-_KEPT]:
         shutil.rmtree(old)
     return target

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mptvc.format.target import atomic_output
 from mptvc.model.config import LevelConfig, ModelConfig
 from mptvc.model.model import Model
 from mptvc.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
@@ -97,6 +98,7 @@ def train(
             fit the model.
         VideoError: There are no shards.
         WeightsError: The newest checkpoint is damaged.
+        MptError: ``out`` cannot be written.
     """
     run = _Run(find_shards(shards, names), out, config, init, held_out, torch.device(device), dtype, report)
     return run.finish(should_stop)
@@ -136,7 +138,8 @@ class _Run:
         if saved := checkpoints(out / CHECKPOINTS):
             self._restore(saved[-1])
         out.mkdir(parents=True, exist_ok=True)
-        (out / SETTINGS_FILE).write_text(config.to_json())
+        with atomic_output(out / SETTINGS_FILE, force=True) as file:
+            file.write(config.to_json().encode())
 
     def finish(self, should_stop: Callable[[], bool]) -> TrainResult:
         """Train until the end or until told to stop."""

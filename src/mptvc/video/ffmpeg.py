@@ -1,9 +1,10 @@
-"""FFmpeg's libraries: what they refuse, in one line, and what they do to this process."""
+"""FFmpeg's libraries: the names they take, what they refuse in one line, what they do to this process."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import av
 
@@ -31,6 +32,11 @@ def reason(error: Exception) -> str:
     if isinstance(error, IndexError):  # how PyAV fails where a stream appears that it has not announced
         return "a new stream starts"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def local(path: str | Path) -> str:
+    """The name of a file as FFmpeg opens no other: a relative one with a colon would name a protocol."""
+    return str(Path(path).absolute())
 
 
 def require_encoder(name: str) -> None:

@@ -61,12 +61,10 @@ class SourceFrame:
 
     Attributes:
         pixels: uint8 RGB ``[H, W, 3]``.
-        time: Time stamp in units of the source's time base, or None.
         is_cut: Whether it starts a new shot; the first frame always does.
     """
 
     pixels: np.ndarray
-    time: int | None
     is_cut: bool
 
 
@@ -76,14 +74,12 @@ class SourceOutcome:
 
     Attributes:
         video: The video as it was read: the number of its frames, their times, their mean rate.
-        shots: Frames of each shot.
         side: Sound and subtitles, readable while the source is open; None where there are none, or
             none were asked for.
         warnings: What a user should know.
     """
 
     video: VideoInfo
-    shots: tuple[int, ...]
     side: SideData | None
     warnings: tuple[str, ...]
 
@@ -135,23 +131,19 @@ class SourceFrames(Iterator[SourceFrame]):
 
     def _read(self) -> Iterator[SourceFrame]:
         times: list[int | None] = []
-        shots: list[int] = []
         rotation = 0
         for frame, is_cut in pair_with_cuts(self._chosen(), self._stream, self._reading.shot_threshold):
             if not times:
                 self._begin(frame)
                 rotation = frame.rotation % 360
-            if is_cut or not shots:
-                shots.append(0)
-            shots[-1] += 1
             times.append(frame.pts)
-            yield SourceFrame(to_rgb(frame, self._info.colour), frame.pts, is_cut=shots[-1] == 1)
+            yield SourceFrame(to_rgb(frame, self._info.colour), is_cut=is_cut or len(times) == 1)
         if not times:
             late = f" after {self._reading.start} s" if self._reading.start else ""
             raise VideoError(f"{self._info.name}: no frame could be decoded{late}")
         side = self._finished_side()
         video = _video(self._info, times, rotation)
-        self._outcome = SourceOutcome(video, tuple(shots), side, tuple(self._warnings.found))
+        self._outcome = SourceOutcome(video, side, tuple(self._warnings.found))
 
     def _begin(self, frame: VideoFrame) -> None:
         """Take from the first frame what the container did not say."""
@@ -178,6 +170,8 @@ class SourceFrames(Iterator[SourceFrame]):
                     self._recorder.drain(self._packets)
                 break
             if elapsed < start - _ROUNDING_S:
+                if self._recorder is not None:
+                    self._recorder.skip(_seconds(frame))
                 continue
             corrupt += bool(frame.is_corrupt)
             yield frame

@@ -136,8 +136,8 @@ class VideoSink:
         container_format = {
             "mp4": "mp4", "mkv": "matroska", "y4m": "yuv4mpegpipe", "png": "image2",
         }[self._kind]  # fmt: skip
-        if self._kind == "png":
-            where = f"{where}/{_FRAME}"
+        if self._kind == "png":  # the folder is part of a pattern, in which %% stands for %
+            where = f"{where}/".replace("%", "%%") + _FRAME
         name = str(where) if isinstance(where, str | Path) else where
         extra = {"movflags": "+faststart"} if self._kind == "mp4" else {}
         with refusals(f"cannot write {self._name}"):

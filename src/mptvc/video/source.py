@@ -8,10 +8,13 @@ import av
 from mptvc.errors import VideoError
 from mptvc.video.cuts import SHOT_THRESHOLD
 from mptvc.video.description import SourceInfo, Warnings, check_stream, describe
-from mptvc.video.ffmpeg import refusals
+from mptvc.video.ffmpeg import local, refusals
 from mptvc.video.frames import Reading, SourceFrames
 from mptvc.video.raw import RawVideo
 from mptvc.video.sound import SideRecorder
+
+#: A picture's name is that of one file, not a pattern for the names of many.
+_ONE_FILE = {"pattern_type": "none"}
 
 
 class VideoSource:
@@ -93,9 +96,9 @@ def _opened(source: str | Path | RawVideo | BinaryIO, name: str) -> av.container
         raise VideoError(f"{name}: no such file")
     with refusals(f"{name}: cannot be read as video"):
         if isinstance(source, RawVideo):
-            return av.open(name, "r", "rawvideo", options=source.options)
-        opened = str(source) if isinstance(source, Path) else source
-        return av.open(opened, mode="r", metadata_errors="replace")
+            return av.open(local(source.path), "r", "rawvideo", options=source.options)
+        opened = local(source) if isinstance(source, str | Path) else source
+        return av.open(opened, "r", options=_ONE_FILE, metadata_errors="replace")
 
 
 def _video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
