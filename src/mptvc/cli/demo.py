@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mptvc.cli.options import Force, ProgressMode, Quiet
-from mptvc.cli.output import console, escape, number_columns, say
+from mptvc.cli.output import console, number_columns, say
 from mptvc.cli.progress import progress_callback
 
 if TYPE_CHECKING:
