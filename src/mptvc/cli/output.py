@@ -98,7 +98,8 @@ def completeness(there: Availability, of: int) -> str:
     """How much a file holds of its levels."""
     if there.levels == of:
         return "complete"
-    return f"a prefix: {there.levels} of {of} levels, {there.percent} % of level {there.levels}"
+    started = f", {there.percent} % of level {there.levels}" if there.next_share else ""
+    return f"a prefix: {there.levels} of {of} levels{started}"
 
 
 def print_json(value: Any) -> None:
