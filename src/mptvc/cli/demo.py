@@ -47,7 +47,7 @@ def demo(
         prefix = _prefix(folder, levels)
         truncate(coded, prefix, levels=levels, force=force)
         rows.append(codec.decompress(prefix.read_bytes()).frames[_SHOWN])
-    write_contact_sheet(sheet, rows)
+    write_contact_sheet(sheet, rows, force=force)
     qualities = compare_file(source, coded, codec=codec)
     if not quiet:
         console.print(_table(folder, qualities))
