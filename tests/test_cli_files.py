@@ -132,6 +132,12 @@ def test_verify_tells_a_prefix_from_a_file_without_a_level(cli: Cli, made: Path,
     assert (state["complete_levels"], state["levels"]) == (1, 3)
 
 
+def test_quiet_check_of_sound_files_prints_nothing(cli: Cli, made: Path) -> None:
+    for options in (["-q"], ["-q", "--deep"]):
+        result = cli("verify", made / "in.mpt", made / "long.mpt", *options)
+        assert (result.code, result.out, result.err) == (0, "", "")
+
+
 def test_tokens_out_and_back(cli: Cli, made: Path, tmp_path: Path) -> None:
     out = cli("tokens", made / "in.mpt", "a.safetensors", "--json")
     assert out.code == 0

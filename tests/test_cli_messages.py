@@ -39,6 +39,15 @@ def test_help_of_every_command_has_an_example(cli: Cli, command: list[str]) -> N
     assert f"Example: mptvc {' '.join(command)}" in result.out
 
 
+@pytest.mark.parametrize("command", list(commands(app)), ids=" ".join)
+def test_usage_doubles_no_brackets_or_dots(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    (usage,) = (line for line in cli(*command, "--help").out.splitlines() if "Usage:" in line)
+    assert not re.search(r"\[\[|\]\]|\.\.\.\}|\.{4}", usage)
+
+
 def messages(path: Path) -> Iterator[str]:
     """Texts in a module but its docstrings, with a 0 for every value that is put in."""
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))

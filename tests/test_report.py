@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_sound import make_source
 
 import mptvc
 from mptvc.codec.codec import Codec
@@ -119,16 +120,39 @@ def test_source_is_read_up_to_the_last_frame_that_is_shown(
     assert len(read) == 4
 
 
-def test_browser_draws_the_page(page: Path) -> None:
+def drawn_by_browser(page: Path) -> str:
     browser = shutil.which("chromium")
     if browser is None:
         if os.environ.get("MPTVC_REQUIRE_BROWSER"):
             pytest.fail("chromium is not installed")
         pytest.skip("chromium is not installed")
     command = [browser, *_BROWSER, f"--user-data-dir={page.parent / 'profile'}", "--dump-dom", page.as_uri()]
-    drawn = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def test_browser_draws_the_page(page: Path) -> None:
+    drawn = drawn_by_browser(page)
+    assert "<th>bytes</th>" in drawn
+    assert "header: " in drawn
+    assert "sound" not in re.sub(r"<script.*?</script>", "", drawn, flags=re.DOTALL)
     assert drawn.count("<tr>") == 4
     assert drawn.count("<polyline") == 2 + 3
     assert "other &lt;/script&gt;" in drawn
     assert "a &lt;b&gt; &amp; c.mkv" in drawn
     assert drawn.count("data:image/jpeg") >= 2
+
+
+def test_page_of_a_file_with_sound_tells_it_apart(codec: Codec, tmp_path: Path) -> None:
+    source, file, page = make_source(tmp_path / "a.mkv", frames=4), tmp_path / "a.mpt", tmp_path / "a.html"
+    mptvc.encode_file(source, file, codec=codec)
+    comparison = Comparison("a.mkv", {str(file): compare_file(source, file, codec=codec)}, {})
+    with open(page, "wb") as out:
+        write_report(source, file, out, codec=codec, comparison=comparison)
+    data = content(page.read_text())
+    structure, counted = data["structure"], data["levels"][2]["bytes"]
+    assert structure["sound"] > 0
+    assert counted == structure["header"] + sum(map(sum, structure["sections"]))
+    assert counted + structure["sound"] == file.stat().st_size
+    drawn = drawn_by_browser(page)
+    assert "<th>bytes without sound</th>" in drawn
+    assert f"sound and subtitles: {structure['sound']} bytes" in drawn

@@ -51,7 +51,7 @@ def compare(
     reference: Annotated[Path, typer.Argument(metavar="REF", help="The source, or a folder of sources.")],
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help=".mpt files or addresses, other videos, or folders of them."),
+        typer.Argument(metavar="FILE", help=".mpt files or addresses, other videos, or folders of them."),
     ],
     against: Annotated[
         str | None, typer.Option(help="Other codecs to run on the same frames: x264,x265,svtav1,vp9.")
@@ -75,8 +75,8 @@ def compare(
 ) -> None:
     r"""Compare every prefix of a file with its source: PSNR and bits per pixel, beside other codecs.
 
-    Two folders are compared file by file, with the mean. --against, --ssim and --plot need the extra:
-    pip install 'mptvc\[eval]'.
+    Of an .mpt file all bytes count but sound, of another video the whole file. Two folders are compared
+    file by file, with the mean. --against, --ssim and --plot need the extra: pip install 'mptvc\[eval]'.
 
     Example: [bold]mptvc compare in.mp4 out.mpt --against x264,x265 --plot curves.png[/]
     """

@@ -19,7 +19,7 @@ _SHOWN = [0, 20, 40]
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]")] = Path("mptvc-demo"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER")] = Path("mptvc-demo"),
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:

@@ -55,7 +55,7 @@ _Encoder = Callable[..., "EncodeReport"]
 def encode(
     source: Annotated[str, typer.Argument(metavar="IN", help="Video file, folder, or - for stdin.")],
     target: Annotated[
-        str | None, typer.Argument(metavar="[OUT]", help="Default: IN with .mpt; - for stdout.")
+        str | None, typer.Argument(metavar="OUT", help="Default: IN with .mpt; - for stdout.")
     ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder for the files of a folder, in a tree like its own.")

@@ -27,7 +27,7 @@ from mptvc.format.inspect import FileReport
 
 def info(
     sources: Annotated[
-        list[str], typer.Argument(metavar="IN...", help=".mpt files, addresses of them, or - for stdin.")
+        list[str], typer.Argument(metavar="IN", help=".mpt files, addresses of them, or - for stdin.")
     ],
     max_pixels: MaxPixels = PIXELS,
     max_frames: MaxFrames = FRAMES,

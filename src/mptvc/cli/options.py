@@ -36,7 +36,7 @@ class Audio(StrEnum):
     NONE = "none"
 
 
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Leave out progress and remarks.")]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Replace an existing output.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Weights = Annotated[

@@ -30,7 +30,7 @@ _CARD, _SHARDS = "README.md", "shards"
 
 
 def train(
-    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Videos, or folders of them.")],
+    data: Annotated[list[Path], typer.Argument(metavar="DATA", help="Videos, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the weights, the log, checkpoints and shards.")],
     minutes: Annotated[
         tuple[float, float, float] | None,

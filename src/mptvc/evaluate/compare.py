@@ -52,7 +52,7 @@ def compare_file(
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> list[Quality]:
-    """Compare every complete prefix of an ``.mpt`` file with its source.
+    """Compare every complete prefix of an ``.mpt`` file with its source; sound and subtitles do not count.
 
     Args:
         reference: The source video.

@@ -182,6 +182,7 @@ def _version(quality: Any) -> dict[str, Any]:
 def _structure(header: Header) -> dict[str, Any]:
     return {
         "header": header.size_bytes,
+        "sound": header.side_bytes,
         "sections": [list(header.index.lengths(level)) for level in range(header.num_levels)],
         "clips": [len(header.shots.clip(clip).kept) for clip in range(header.shots.num_clips)],
         "shots": list(header.shots.lengths),
