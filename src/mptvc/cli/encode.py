@@ -219,7 +219,7 @@ def _parse_tile(text: str) -> tuple[int, int] | None:
     if text == "auto":
         return None
     width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
+    if not (width.isdecimal() and height.isdecimal()):
         raise ValueError(f"--tile is auto or WIDTHxHEIGHT, found {text}")
     return int(height), int(width)
 
