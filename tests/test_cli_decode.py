@@ -1,9 +1,11 @@
 """The command that decodes: prefixes, damage, targets."""
 
 import json
+from math import ceil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from command_line import DAMAGED, FAILED, Cli, is_one_error, names, spoil
 
 from mptvc.format.inspect import probe
@@ -25,6 +27,29 @@ def test_levels_that_are_cut_off_exit_with_3(cli: Cli, made: Path, tmp_path: Pat
     assert result.code == DAMAGED
     assert is_one_error(result)
     assert names(tmp_path) == ["cut.mpt"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "share", "options", "note"),
+    [
+        (3, 0, [], "levels 0-2"),
+        (3, 0, ["--levels", "2"], "levels 0-1 (the file has levels 0-2)"),
+        (2, 0, [], "levels 0-1 (the file is a prefix: 2 of 3 levels)"),
+        (2, 0, ["--levels", "1"], "level 0 (the file has levels 0-1)"),
+        (1, 0.6, [], "level 0 (the file is a prefix: 1 of 3 levels, 60 % of level 1)"),
+        (1, 0.6, ["--allow-partial"], "levels 0-1 (the file is a prefix: 1 of 3 levels, 60 % of level 1)"),
+    ],
+)
+def test_decoding_says_what_the_file_has_beside_what_was_decoded(
+    cli: Cli, made: Path, tmp_path: Path, levels: int, share: float, options: list[str], note: str
+) -> None:
+    data = (made / "long.mpt").read_bytes()
+    header = probe(data).header
+    start, end = (header.prefix_bytes(min(count, 3)) for count in (levels, levels + 1))
+    (tmp_path / "cut.mpt").write_bytes(data[: start + ceil(share * (end - start))])
+    result = cli("decode", "cut.mpt", "a.npy", "--duration", "0.4", *options)
+    assert result.code == 0
+    assert result.err == f"a.npy: 10 frames 16x16, {note}\n"
 
 
 def test_unknown_codec_exits_with_1_and_leaves_nothing(cli: Cli, made: Path, tmp_path: Path) -> None:

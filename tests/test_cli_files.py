@@ -93,6 +93,14 @@ def test_a_file_that_lacks_a_byte_is_never_100_per_cent(cli: Cli, made: Path, tm
     assert "2 of 3 levels, 99 % of level 2" in cli("verify", "cut.mpt").out
 
 
+def test_a_prefix_that_ends_with_a_level_has_no_share_of_the_next(
+    cli: Cli, made: Path, tmp_path: Path
+) -> None:
+    cli("truncate", made / "in.mpt", "two.mpt", "--levels", 2)
+    assert cli("info", "two.mpt").out.splitlines()[1].endswith("a prefix: 2 of 3 levels")
+    assert cli("verify", "two.mpt").out.endswith("a prefix: 2 of 3 levels\n")
+
+
 def test_info_goes_on_after_a_file_that_is_missing(cli: Cli, made: Path) -> None:
     result = cli("info", "nowhere.mpt", made / "in.mpt")
     assert result.code == FAILED
@@ -122,6 +130,12 @@ def test_verify_tells_a_prefix_from_a_file_without_a_level(cli: Cli, made: Path,
     assert "no level is complete" in none.err
     (state,) = json.loads(cli("verify", "one.mpt", "--json").out)
     assert (state["complete_levels"], state["levels"]) == (1, 3)
+
+
+def test_quiet_check_of_sound_files_prints_nothing(cli: Cli, made: Path) -> None:
+    for options in (["-q"], ["-q", "--deep"]):
+        result = cli("verify", made / "in.mpt", made / "long.mpt", *options)
+        assert (result.code, result.out, result.err) == (0, "", "")
 
 
 def test_tokens_out_and_back(cli: Cli, made: Path, tmp_path: Path) -> None:

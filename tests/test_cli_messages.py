@@ -39,6 +39,15 @@ def test_help_of_every_command_has_an_example(cli: Cli, command: list[str]) -> N
     assert f"Example: mptvc {' '.join(command)}" in result.out
 
 
+@pytest.mark.parametrize("command", list(commands(app)), ids=" ".join)
+def test_usage_doubles_no_brackets_or_dots(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    (usage,) = (line for line in cli(*command, "--help").out.splitlines() if "Usage:" in line)
+    assert not re.search(r"\[\[|\]\]|\.\.\.\}|\.{4}", usage)
+
+
 def messages(path: Path) -> Iterator[str]:
     """Texts in a module but its docstrings, with a 0 for every value that is put in."""
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
@@ -150,6 +159,10 @@ def test_progress_is_json_lines_up_to_the_total(cli: Cli, made: Path) -> None:
         (["nonsense"], "nonsense"),
         (["encode", "{made}/in.mkv", "a.mpt", "--tile", "nonsense"], "--tile is auto or WIDTHxHEIGHT"),
         (["encode", "{made}/in.mkv", "a.mpt", "--tile", "8x8"], "at least 128 pixels"),
+        (["encode", "{made}/in.mkv", "a.mpt", "--tile", "²x²"], "--tile is auto or WIDTHxHEIGHT"),
+        (["bench", "--sizes", "64x64,², 9x9"], "--sizes is WIDTHxHEIGHT,..., found ²"),
+        (["bench", "--frames", "4,²"], "--frames is N,..., found 4,²"),
+        (["bench", "--sizes", "64x64", "--frames", "99"], "--frames is 1 to 32"),
         (["encode", "{made}/in.mkv", "a.mpt", "--dtype", "int8"], "found int8"),
         (["encode", "{made}/in.mkv", "a.mpt", "--device", "nonsense"], "device nonsense"),
         (["encode", "{made}/in.mkv", "a.mpt", "--scene-detect", "500"], "0 to 100, found 500"),
@@ -182,8 +195,30 @@ def test_progress_is_json_lines_up_to_the_total(cli: Cli, made: Path) -> None:
         (["encode", "{made}/in.mkv", "a.mp4"], "ends in .mpt"),
         (["encode", "{made}/in.mkv", "folder/"], "ends in .mpt"),
         (["encode", "{made}/in.mkv", "a.mpt", "--yuv", "64x48@25"], "is no raw video"),
+        (["encode", "-", "a.mpt", "--yuv", "64x48@25"], "--yuv describes files"),
+        (["encode", "-", "-", "--yuv", "64x48@25"], "--yuv describes files"),
+        (["encode", "{made}", "--output-dir", "out", "--yuv", "64x48"], "--yuv is WIDTHxHEIGHT@RATE"),
+        (["encode", "a.yuv", "a.mpt", "--yuv", "0x48@25"], "found 0x48@25"),
+        (["encode", "a.yuv", "a.mpt", "--yuv", "64x00@25"], "found 64x00@25"),
+        (["encode", "a.yuv", "a.mpt", "--yuv", "64x48@30/0"], "found 64x48@30/0"),
+        (["encode", "a.yuv", "a.mpt", "--yuv", "64x48@0/30"], "found 64x48@0/30"),
+        (["encode", "a.yuv", "a.mpt", "--yuv", "64x48@0.0"], "found 64x48@0.0"),
+        (["compare", "a.yuv", "{made}/in.mpt", "--yuv", "64x48@30/00"], "found 64x48@30/00"),
         (["encode", "{made}/in.mkv", "a.mpt", "--quality", "1", "--bpp", "0.1,0.2,0.3"], "not both"),
         (["compare", "{made}/in.mkv", "{made}/in.mpt", "--plot", "a.jpg"], "writes a PNG"),
+        (["compare", "{made}/in.mkv", "missing.mpt", "--against", "x264,h267"], "h267 is not one of x264"),
+        (["compare", "{made}/in.mkv", "missing.mpt", "--against", "x264,"], "an empty name is not one of"),
+        (["compare", "{made}/in.mkv", "missing.mpt", "--against", ""], "an empty name is not one of"),
+        (["compare", "{made}/in.mkv", "{made}/in.mpt", "--csv", "a", "--html", "./a"], "a file of their own"),
+        (
+            ["compare", "{made}/in.mkv", "{made}/in.mpt", "{made}/long.mpt", "--html", "a.html"],
+            "one source and one .mpt file, found {made}/in.mpt, {made}/long.mpt",
+        ),
+        (
+            ["compare", "{made}", "{made}", "--html", "a.html"],
+            "one source and one .mpt file, found {made}/in.mpt, {made}/long.mpt",
+        ),
+        (["compare", "{made}/in.mkv", "{made}/long.mkv", "--html", "a.html"], "found {made}/long.mkv"),
         (
             ["train", "{made}", "--out", "t", "--steps", "1", "1", "1", "--minutes", "1", "1", "1"],
             "give one of",
@@ -198,7 +233,7 @@ def test_wrong_usage_exits_with_2(
     result = cli(*(argument.replace("{made}", str(made)) for argument in arguments))
     assert result.code == USAGE
     assert is_one_error(result)
-    assert message in result.err
+    assert message.replace("{made}", str(made)) in result.err
     assert names(tmp_path) == []
 
 
@@ -359,6 +394,22 @@ def test_input_is_never_the_output(cli: Cli, made: Path, tmp_path: Path) -> None
         assert "same file" in result.err
     for name in ("in.mkv", "in.mpt"):
         assert (tmp_path / name).read_bytes() == (made / name).read_bytes()
+
+
+@pytest.mark.parametrize("option", ["--csv", "--html"])
+@pytest.mark.parametrize("name", ["sources/in.mkv", "sources/alone.mkv", "coded/in.mpt", "link"])
+def test_no_input_that_is_found_in_a_folder_is_the_output(
+    cli: Cli, made: Path, tmp_path: Path, option: str, name: str
+) -> None:
+    for path in ("sources/in.mkv", "sources/alone.mkv", "coded/in.mpt"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        shutil.copy(made / Path(path.replace("alone", "in")).name, tmp_path / path)
+    (tmp_path / "link").symlink_to(tmp_path / "coded" / "in.mpt")
+    before = (tmp_path / name).read_bytes()
+    result = cli("compare", "sources", "coded", option, name, "-f")
+    assert result.code == USAGE
+    assert "same file" in result.err
+    assert (tmp_path / name).read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from command_line import FAILED, Cli, is_one_error, names
 from patterns import write_video
 
 from mptvc.codec.weights import read_weights
+from mptvc.errors import MptError
+from mptvc.evaluate.sample import write_contact_sheet
 from mptvc.format.inspect import probe
 from mptvc.video.source import VideoSource
 
@@ -71,3 +74,22 @@ def test_demo_writes_its_files(cli: Cli, tmp_path: Path) -> None:
     refused = cli("demo", "shown")
     assert refused.code == FAILED
     assert is_one_error(refused)
+
+
+def test_contact_sheet_appears_whole_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg takes the part before a colon for a protocol and %d for a number."""
+    monkeypatch.chdir(tmp_path)
+    sheet = Path("my:demo") / "a:b%d.png"
+    sheet.parent.mkdir()
+    rows = [np.full((2, 4, 6, 3), shade, np.uint8) for shade in (0, 200)]
+    write_contact_sheet(sheet, rows)
+    whole = sheet.read_bytes()
+    with VideoSource(BytesIO(whole)) as source:
+        (frame,) = source.frames()
+    assert np.array_equal(frame.pixels, np.concatenate([np.hstack(list(row)) for row in rows]))
+    with pytest.raises(MptError, match=r"exists; force=True replaces it"):
+        write_contact_sheet(sheet, rows[:1])
+    assert sheet.read_bytes() == whole
+    write_contact_sheet(sheet, rows[:1], force=True)
+    assert sheet.read_bytes() != whole
+    assert names(sheet.parent) == [sheet.name]

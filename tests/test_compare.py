@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from patterns import write_video
@@ -25,7 +26,7 @@ from mptvc.evaluate.compare import (
     pair_files,
 )
 from mptvc.evaluate.metrics import Quality
-from mptvc.evaluate.peers import PEERS, decode_packets, encode_packets, encode_with
+from mptvc.evaluate.peers import PEERS, chosen_peers, decode_packets, encode_packets, encode_with
 from mptvc.evaluate.sample import sample_frames, write_sample
 from mptvc.video.source import VideoSource
 
@@ -88,6 +89,23 @@ def test_videos_of_different_length_are_refused(sample: Path, tmp_path: Path) ->
 def test_unknown_peer_is_named(sample: Path) -> None:
     with pytest.raises(ValueError, match="h267 is not one of x264, x265"):
         compare_peers(sample, ["h267"])
+
+
+def test_peers_are_named_with_space_and_run_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The source is read for its rate once, and for each quality once to encode and once to compare."""
+    assert chosen_peers([" x265", "x264 ", "x265"]) == ("x265", "x264")
+    write_video(tmp_path / "a.mkv", sample_frames()[:2])
+    opened: list[object] = []
+    av_open = av.open
+
+    def counted(file: object, *arguments: object, **options: object) -> object:
+        opened.append(file)
+        return av_open(file, *arguments, **options)
+
+    monkeypatch.setattr(av, "open", counted)
+    (curve,) = compare_peers(tmp_path / "a.mkv", ["x264 ", "x264"]).values()
+    assert [q.name for q in curve] == [f"crf {quality}" for quality in PEERS["x264"].qualities]
+    assert len(opened) == 1 + 2 * len(curve)
 
 
 def test_psnr_at_a_rate_is_linear_in_the_logarithm() -> None:
@@ -179,7 +197,7 @@ def test_command_writes_table_plot_and_deltas(sample: Path, tmp_path: Path, run:
     for name in ("a", "b"):
         (sources / f"{name}.mkv").write_bytes(sample.read_bytes())
         run("encode", sources / f"{name}.mkv", files / f"{name}.mpt", "-q")
-    text = run("compare", sources, files, "--against", "x264", "--ssim", "-q",
+    text = run("compare", sources, files, "--against", " x264", "--ssim", "-q",
                "--csv", tmp_path / "t.csv", "--plot", tmp_path / "p.png")  # fmt: skip
     assert "mean of 2 clips" in text
     assert "BD-PSNR" in text
@@ -189,6 +207,10 @@ def test_command_writes_table_plot_and_deltas(sample: Path, tmp_path: Path, run:
     assert {row["clip"] for row in rows} == {"a.mkv", "b.mkv", "mean of 2 clips"}
     ours = [row for row in rows if row["version"].startswith("level")]
     assert all(0 < float(row["ssim"]) <= 1 for row in ours)
+    clips = json.loads(run("compare", sources, files, "--json", "-q"))
+    assert [clip["clip"] for clip in clips] == ["a.mkv", "b.mkv", "mean of 2 clips"]
+    ((mean,), (first,)) = (list(clip["files"].values()) for clip in (clips[2], clips[0]))
+    assert [q["psnr_rgb"] for q in mean] == pytest.approx([q["psnr_rgb"] for q in first])
     (result,) = json.loads(run("compare", sample, files / "a.mpt", "--json"))
     assert [q["name"] for q in next(iter(result["files"].values()))] == [
         "level 0",

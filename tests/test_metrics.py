@@ -79,3 +79,10 @@ def test_small_frames_have_no_ms_ssim():
     meter = QualityMeter(ssim=True)
     meter.add(np.zeros((1, 160, 160, 3), np.uint8), np.ones((1, 160, 160, 3), np.uint8))
     assert meter.quality("x", 1).ms_ssim is None
+
+
+def test_nothing_has_no_quality():
+    meter = QualityMeter()
+    for measure in (lambda: meter.rgb, lambda: meter.luma, lambda: meter.quality("x", 1)):
+        with pytest.raises(ValueError, match="no frames were compared"):
+            measure()

@@ -96,7 +96,7 @@ def test_protocol_over_a_folder_gives_every_sequence_and_the_mean(tmp_path: Path
     assert table.returncode == 0, table.stderr
     assert "mean of 2 clips" in table.stdout
     listed = json.loads(run(*command, "--json").stdout)
-    assert [clip["clip"] for clip in listed] == ["one.yuv", "two.yuv"]
+    assert [clip["clip"] for clip in listed] == ["one.yuv", "two.yuv", "mean of 2 clips"]
     assert all(ladder[2]["psnr_y"] > 30 for clip in listed for ladder in clip["files"].values())
 
 

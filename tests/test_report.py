@@ -5,17 +5,23 @@ import os
 import re
 import shutil
 import subprocess
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from test_sound import make_source
 
 import mptvc
+from mptvc.codec.codec import Codec
+from mptvc.codec.decoder import decoded_frames
 from mptvc.errors import MptError
 from mptvc.evaluate.compare import Comparison, compare_file
 from mptvc.evaluate.metrics import Quality
-from mptvc.evaluate.report import write_report
+from mptvc.evaluate.report import _source_frames, write_report
 from mptvc.evaluate.sample import SAMPLE_CUT, SAMPLE_SHAPE, write_sample
+from mptvc.video.frames import SourceFrame, SourceFrames
 
 _BROWSER = [
     "--headless",
@@ -48,15 +54,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "page.html"
 
 
-def content(page: Path) -> dict:
-    found = re.search(
-        r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL
-    )
+def content(page: str) -> dict:
+    found = _DATA.search(page)
+    assert found is not None
     return json.loads(found[1])
 
 
 def test_page_tells_what_the_file_holds(page: Path) -> None:
-    data, size = content(page), (page.parent / "a.mpt").stat().st_size
+    data, size = content(page.read_text()), (page.parent / "a.mpt").stat().st_size
     assert [level["name"] for level in data["levels"]] == ["level 0", "levels 0-1", "levels 0-2"]
     assert data["levels"][2]["bytes"] == size
     structure = data["structure"]
@@ -66,7 +71,7 @@ def test_page_tells_what_the_file_holds(page: Path) -> None:
 
 
 def test_page_shows_frames_spread_over_the_video(page: Path) -> None:
-    shown = content(page)["shown"]
+    shown = content(page.read_text())["shown"]
     indexes = [frame["index"] for frame in shown]
     assert len(shown) == 12
     assert np.diff(indexes).min() >= 3
@@ -79,16 +84,75 @@ def test_page_loads_nothing_from_elsewhere(page: Path) -> None:
     assert set(re.findall(r"https?://[^\"'\s]+", text)) == {"http://www.w3.org/2000/svg"}
 
 
-def test_browser_draws_the_page(page: Path) -> None:
+def test_a_clip_is_decoded_once_for_each_prefix(
+    made: Path, codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many of its frames the page shows."""
+    decoded = []
+
+    def counted(*arguments: Any) -> np.ndarray:
+        decoded.append(len(arguments[1]))
+        return decoded_frames(*arguments)
+
+    monkeypatch.setattr("mptvc.evaluate.report.decoded_frames", counted)
+    source, file, out = made / "in.mkv", made / "in.mpt", BytesIO()
+    comparison = Comparison("in.mkv", {str(file): compare_file(source, file, codec=codec)}, {})
+    steps: list[tuple[int, int]] = []
+    write_report(
+        source, file, out, codec=codec, comparison=comparison, progress=lambda *step: steps.append(step)
+    )
+    assert decoded == [1, 2, 3]
+    assert steps == [(11, 11)]
+    assert [frame["index"] for frame in content(out.getvalue().decode())["shown"]] == list(range(11))
+
+
+def test_source_is_read_up_to_the_last_frame_that_is_shown(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, read_next = [], SourceFrames.__next__
+
+    def counted(frames: SourceFrames) -> SourceFrame:
+        read.append(frames)
+        return read_next(frames)
+
+    monkeypatch.setattr(SourceFrames, "__next__", counted)
+    assert list(_source_frames(made / "long.mkv", [0, 3])) == [0, 3]
+    assert len(read) == 4
+
+
+def drawn_by_browser(page: Path) -> str:
     browser = shutil.which("chromium")
     if browser is None:
         if os.environ.get("MPTVC_REQUIRE_BROWSER"):
             pytest.fail("chromium is not installed")
         pytest.skip("chromium is not installed")
     command = [browser, *_BROWSER, f"--user-data-dir={page.parent / 'profile'}", "--dump-dom", page.as_uri()]
-    drawn = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def test_browser_draws_the_page(page: Path) -> None:
+    drawn = drawn_by_browser(page)
+    assert "<th>bytes</th>" in drawn
+    assert "header: " in drawn
+    assert "sound" not in re.sub(r"<script.*?</script>", "", drawn, flags=re.DOTALL)
     assert drawn.count("<tr>") == 4
     assert drawn.count("<polyline") == 2 + 3
     assert "other &lt;/script&gt;" in drawn
     assert "a &lt;b&gt; &amp; c.mkv" in drawn
     assert drawn.count("data:image/jpeg") >= 2
+
+
+def test_page_of_a_file_with_sound_tells_it_apart(codec: Codec, tmp_path: Path) -> None:
+    source, file, page = make_source(tmp_path / "a.mkv", frames=4), tmp_path / "a.mpt", tmp_path / "a.html"
+    mptvc.encode_file(source, file, codec=codec)
+    comparison = Comparison("a.mkv", {str(file): compare_file(source, file, codec=codec)}, {})
+    with open(page, "wb") as out:
+        write_report(source, file, out, codec=codec, comparison=comparison)
+    data = content(page.read_text())
+    structure, counted = data["structure"], data["levels"][2]["bytes"]
+    assert structure["sound"] > 0
+    assert counted == structure["header"] + sum(map(sum, structure["sections"]))
+    assert counted + structure["sound"] == file.stat().st_size
+    drawn = drawn_by_browser(page)
+    assert "<th>bytes without sound</th>" in drawn
+    assert f"sound and subtitles: {structure['sound']} bytes" in drawn

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from command_line import FAILED, Cli
 from patterns import moving, write_video
 
 from mptvc.cli.train import _held_out, _line
+from mptvc.codec.weights import read_weights
+from mptvc.evaluate.plots import plot_training
 from mptvc.train.config import CropShape, TrainConfig
 
 TINY = replace(
@@ -66,6 +69,29 @@ def test_run_leaves_weights_settings_log_picture_and_card(trained: Path) -> None
     assert len(records[-1]["held_out"]) == 3
     assert (trained / "training.png").read_bytes().startswith(b"\x89PNG")
     assert "one.mkv" in (trained / "README.md").read_text()
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_weights(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(TINY.to_json())
+    (tmp_path / "out" / "training.png").mkdir(parents=True)
+    out = tmp_path / "out"
+    result = run("train", videos, "--out", out, "--settings", tmp_path / "settings.json")
+    assert result.returncode == FAILED
+    assert "training.png is a folder" in result.stderr
+    assert {"config.json", "model.safetensors", "README.md"} <= {path.name for path in out.iterdir()}
+    read_weights(str(out))
+
+
+def test_picture_leaves_out_lines_of_the_log_that_are_cut(trained: Path) -> None:
+    log = (trained / "log.jsonl").read_text()
+    first = log.splitlines()[0]
+    pictures = []
+    for text in (log, f"{first[:9]}\n{log}{first[:20]}", f"{log}{first[:20]}{first}\n", first[:9], ""):
+        out = BytesIO()
+        plot_training(text, out)
+        pictures.append(out.getvalue())
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert pictures[0] == pictures[1] == pictures[2] != pictures[3] == pictures[4]
 
 
 def test_weights_of_a_run_encode_and_decode(trained: Path, videos: Path, tmp_path: Path) -> None:

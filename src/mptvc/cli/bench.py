@@ -47,9 +47,10 @@ def bench(
     from mptvc.evaluate.bench import bench as measure
 
     wanted = tuple(_size(text) for text in sizes.split(","))
-    if not all(text.isdigit() for text in frames.split(",")):
+    numbers = [text.strip() for text in frames.split(",")]
+    if not all(text.isdecimal() for text in numbers):
         raise ValueError(f"--frames is N,..., found {frames}")
-    counts = tuple(int(text) for text in frames.split(","))
+    counts = tuple(map(int, numbers))
     codec = codec_from_options(weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch)
     with progress_callback("bench", progress, quiet) as show:
         result = measure(codec, wanted, frames=counts, peers=peers, progress=show)
@@ -60,8 +61,8 @@ def bench(
 
 
 def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+    width, _, height = text.strip().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise ValueError(f"--sizes is WIDTHxHEIGHT,..., found {text}")
     return int(width), int(height)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
 from mptvc.cli.options import (
@@ -33,7 +34,7 @@ from mptvc.cli.options import (
     ending,
     parse_raw,
 )
-from mptvc.cli.output import escape, number_columns, output_console, print_json, warn
+from mptvc.cli.output import number_columns, output_console, print_json, warn
 from mptvc.cli.progress import Step, progress_callback
 from mptvc.errors import MptError
 from mptvc.format.bitstream import Limits
@@ -41,7 +42,7 @@ from mptvc.format.target import atomic_output, refuse_existing, refuse_same
 
 if TYPE_CHECKING:
     from mptvc.codec.codec import Codec
-    from mptvc.evaluate.compare import Comparison
+    from mptvc.evaluate.compare import Comparison, Pair
     from mptvc.evaluate.metrics import Quality
     from mptvc.video.raw import RawVideo
 
@@ -50,7 +51,7 @@ def compare(
     reference: Annotated[Path, typer.Argument(metavar="REF", help="The source, or a folder of sources.")],
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help=".mpt files or addresses, other videos, or folders of them."),
+        typer.Argument(metavar="FILE", help=".mpt files or addresses, other videos, or folders of them."),
     ],
     against: Annotated[
         str | None, typer.Option(help="Other codecs to run on the same frames: x264,x265,svtav1,vp9.")
@@ -74,53 +75,63 @@ def compare(
 ) -> None:
     r"""Compare every prefix of a file with its source: PSNR and bits per pixel, beside other codecs.
 
-    Two folders are compared file by file, with the mean. --against, --ssim and --plot need the extra:
-    pip install 'mptvc\[eval]'.
+    Of an .mpt file all bytes count but sound, of another video the whole file. Two folders are compared
+    file by file, with the mean. --against, --ssim and --plot need the extra: pip install 'mptvc\[eval]'.
 
     Example: [bold]mptvc compare in.mp4 out.mpt --against x264,x265 --plot curves.png[/]
     """
     from mptvc.evaluate.compare import pair_files
+    from mptvc.evaluate.peers import chosen_peers
 
-    _check_targets((csv_path, plot, html), (str(reference), *files), force)
     _check_extras(against, ssim, plot)
+    peers = chosen_peers([] if against is None else against.split(","))
+    as_video = parse_raw(yuv)
     pairs, alone = pair_files(reference, files)
+    _check_targets((csv_path, plot, html), [*alone, *_inputs(pairs)], force)
     if html is not None:
-        _check_page(files, pairs, yuv)
+        _check_page(pairs, yuv)
     warn(f"{source} has no file to compare it with" for source in alone)
     codec = None
-    if any(ending(str(file)) == ".mpt" for _, found in pairs for file in found):
+    if any(ending(str(file)) == ".mpt" for file in _inputs(pairs)):
         codec = codec_from_options(
             weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch
         )
     show = partial(progress_callback, mode=progress, quiet=quiet)
-    meter = _Meter(codec, Limits(max_pixels, max_frames), ssim, against.split(",") if against else [], show)
+    meter = _Meter(codec, Limits(max_pixels, max_frames), ssim, peers, show)
     results = []
     for path, found in pairs:
         clip = path.relative_to(reference) if reference.is_dir() else path.name
-        results.append(meter.compare(str(clip), parse_raw(yuv, path), found))
+        results.append(meter.compare(str(clip), as_video(path), found))
     everything = [*results, *([_mean(results)] if len(results) > 1 else [])]
     writers: tuple[tuple[Path | None, Callable[[BinaryIO], None]], ...] = (
         (csv_path, partial(_write_csv, everything)),
         (plot, partial(_write_plot, results)),
-        (html, partial(meter.write_page, reference, files[0], results[0])),
+        (html, partial(meter.write_page, *pairs[0], results[0])),
     )
     for target, write in writers:
         if target is not None:
             with atomic_output(target, force=force) as out:
                 write(out)
     if as_json:
-        print_json([asdict(result) | {"deltas": _deltas(result)} for result in results])
+        print_json([asdict(result) | {"deltas": _deltas(result)} for result in everything])
     else:
         _print(everything, ssim, against is not None)
 
 
-def _check_targets(targets: Sequence[Path | None], sources: Sequence[str], force: bool) -> None:
-    """Refuse a target that cannot be written or would replace a source."""
-    for target in targets:
-        if target is not None:
-            for source in sources:
-                refuse_same(source, target)
-            refuse_existing(target, force)
+def _inputs(pairs: "Sequence[Pair]") -> "list[str | Path]":
+    """All sources and files that belong together."""
+    return [path for source, found in pairs for path in (source, *found)]
+
+
+def _check_targets(targets: Sequence[Path | None], inputs: "Sequence[str | Path]", force: bool) -> None:
+    """Refuse a target that cannot be written, or would replace an input or another target."""
+    named = [target for target in targets if target is not None]
+    if len({target.resolve() for target in named}) < len(named):
+        raise ValueError("--csv, --plot and --html each write a file of their own")
+    for target in named:
+        for source in inputs:
+            refuse_same(source, target)
+        refuse_existing(target, force)
 
 
 def _check_extras(against: str | None, ssim: bool, plot: Path | None) -> None:
@@ -132,12 +143,13 @@ def _check_extras(against: str | None, ssim: bool, plot: Path | None) -> None:
         raise ValueError(f"--plot writes a PNG, found {plot}")
 
 
-def _check_page(files: Sequence[str], pairs: Sequence[object], yuv: str | None) -> None:
+def _check_page(pairs: "Sequence[Pair]", yuv: str | None) -> None:
     """Refuse a page about anything but one video that players know and its ``.mpt`` file."""
     if yuv is not None:
         raise ValueError("--html needs a source that players know, not raw video")
-    if len(pairs) > 1 or ending(files[0]) != ".mpt":
-        raise ValueError("--html shows one source and one .mpt file")
+    names = [str(file) for _, found in pairs for file in found]
+    if len(names) > 1 or ending(names[0]) != ".mpt":
+        raise ValueError(f"--html shows one source and one .mpt file, found {', '.join(names)}")
 
 
 @dataclass(frozen=True)
@@ -170,10 +182,13 @@ class _Meter:
                 source, file, codec=self.codec, ssim=self.ssim, limits=self.limits, progress=step
             )
 
-    def write_page(self, source: Path, file: str, comparison: "Comparison", out: BinaryIO) -> None:
+    def write_page(
+        self, source: Path, files: "Sequence[str | Path]", comparison: "Comparison", out: BinaryIO
+    ) -> None:
         """Write the page about one ``.mpt`` file."""
         from mptvc.evaluate.report import write_report
 
+        (file,) = files
         if self.codec is None:
             raise ValueError(f"{file} is no .mpt file")
         write = partial(write_report, source, file, out, codec=self.codec, comparison=comparison)

@@ -29,11 +29,11 @@ from mptvc.cli.options import (
     source_named,
     target_named,
 )
-from mptvc.cli.output import EXIT_DAMAGED, explain, print_json, say, warn
+from mptvc.cli.output import EXIT_DAMAGED, completeness, counted, explain, print_json, say, warn
 from mptvc.cli.progress import progress_callback
 from mptvc.format.bitstream import Limits
 from mptvc.format.header import prefix_name
-from mptvc.format.inspect import probe
+from mptvc.format.inspect import FileReport, probe
 from mptvc.format.source import open_source
 from mptvc.format.target import refuse_existing, refuse_same
 
@@ -92,7 +92,7 @@ def decode(
     output, limits = OutputOptions(format, codec_name, crf, pix_fmt), Limits(max_pixels, max_frames)
     _check_target(source, target, output, force)
     with open_source(source_named(source)) as (file, _):
-        probe(file, limits=limits)
+        found = probe(file, limits=limits)
         codec = codec_from_options(
             weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch
         )
@@ -113,7 +113,7 @@ def decode(
                 limits=limits,
                 progress=show,
             )
-    _show(target, report, as_json, quiet)
+    _show(target, report, found, as_json, quiet)
 
 
 def _check_target(source: str, target: str, output: "OutputOptions", force: bool) -> None:
@@ -126,13 +126,20 @@ def _check_target(source: str, target: str, output: "OutputOptions", force: bool
         refuse_existing(Path(target), force, folder=kind == "png")
 
 
-def _show(target: str, report: "DecodeReport", as_json: bool, quiet: bool) -> None:
+def _show(target: str, report: "DecodeReport", found: FileReport, as_json: bool, quiet: bool) -> None:
     video, damage = report.video, [explain(error)[1] for error in report.damage]
     warn((*report.warnings, *damage))
     if as_json and target != "-":
         print_json({"output": target, "levels": report.levels, "frames": video.num_frames, "damage": damage})
-    note = "" if report.complete else " (the file has more)"
-    picture = f"{video.num_frames} frames {video.width}x{video.height}"
-    say(quiet, f"{target}: {picture}, {prefix_name(report.levels)}{note}")
+    picture = f"{counted(video.num_frames, 'frame')} {video.width}x{video.height}"
+    say(quiet, f"{target}: {picture}, {prefix_name(report.levels)}{_note(report.levels, found)}")
     if damage:
         raise typer.Exit(EXIT_DAMAGED)
+
+
+def _note(levels: int, found: FileReport) -> str:
+    """What there is beside the levels that were decoded: more in the file, or more than the file has."""
+    there, of = found.available, found.header.num_levels
+    if levels < there.levels:
+        return f" (the file has {prefix_name(there.levels)})"
+    return "" if there.levels == of else f" (the file is {completeness(there, of)})"

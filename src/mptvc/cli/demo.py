@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mptvc.cli.options import Force, ProgressMode, Quiet
-from mptvc.cli.output import console, escape, number_columns, say
+from mptvc.cli.output import console, number_columns, say
 from mptvc.cli.progress import progress_callback
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _SHOWN = [0, 20, 40]
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]")] = Path("mptvc-demo"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER")] = Path("mptvc-demo"),
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -46,7 +47,7 @@ def demo(
         prefix = _prefix(folder, levels)
         truncate(coded, prefix, levels=levels, force=force)
         rows.append(codec.decompress(prefix.read_bytes()).frames[_SHOWN])
-    write_contact_sheet(sheet, rows)
+    write_contact_sheet(sheet, rows, force=force)
     qualities = compare_file(source, coded, codec=codec)
     if not quiet:
         console.print(_table(folder, qualities))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -55,7 +55,7 @@ _Encoder = Callable[..., "EncodeReport"]
 def encode(
     source: Annotated[str, typer.Argument(metavar="IN", help="Video file, folder, or - for stdin.")],
     target: Annotated[
-        str | None, typer.Argument(metavar="[OUT]", help="Default: IN with .mpt; - for stdout.")
+        str | None, typer.Argument(metavar="OUT", help="Default: IN with .mpt; - for stdout.")
     ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder for the files of a folder, in a tree like its own.")
@@ -125,9 +125,12 @@ def encode(
             force=force,
         )
 
+    if source == "-" and yuv is not None:
+        raise ValueError("--yuv describes files: raw video is not read from standard input")
+    as_video = parse_raw(yuv)
     if source != "-" and Path(source).is_dir():
         outputs = _outputs(Path(source), target, output_dir, recursive)
-        job = _stoppable(encoder(), yuv)
+        job = _stoppable(encoder(), as_video)
         _share_threads(jobs)
         with progress_callback("encode", progress, quiet, unit="files") as show:
             done = work_through(outputs, job, skip_existing=skip_existing, jobs=jobs, progress=show)
@@ -138,9 +141,10 @@ def encode(
         say(quiet, f"{target} exists, skipped")
         return
     _check_paths(source, target, force)
+    video = source_named(source) if source == "-" else as_video(Path(source))
     encode_one = encoder()
     with progress_callback("encode", progress, quiet) as show:
-        report = encode_one(_input(source, yuv), target_named(target), progress=show)
+        report = encode_one(video, target_named(target), progress=show)
     warn(report.warnings)
     _show(target, report.header, as_json, quiet)
 
@@ -176,11 +180,9 @@ def _check_paths(source: str, target: str, force: bool) -> None:
         raise VideoError(f"{source}: no such file")
 
 
-def _input(source: str, yuv: str | None) -> "RawVideo | Path | str | BinaryIO":
-    return source_named(source) if source == "-" else parse_raw(yuv, Path(source))
-
-
-def _stoppable(encode_one: _Encoder, yuv: str | None) -> Callable[[Path, Path, Event], tuple[str, ...]]:
+def _stoppable(
+    encode_one: _Encoder, as_video: "Callable[[Path], RawVideo | Path]"
+) -> Callable[[Path, Path, Event], tuple[str, ...]]:
     """A job that looks after every frame whether it is to stop."""
 
     def job(source: Path, target: Path, stop: Event) -> tuple[str, ...]:
@@ -188,7 +190,7 @@ def _stoppable(encode_one: _Encoder, yuv: str | None) -> Callable[[Path, Path, E
             if stop.is_set():
                 raise StoppedError(f"{source}: stopped")
 
-        return encode_one(parse_raw(yuv, source), target, progress=look).warnings
+        return encode_one(as_video(source), target, progress=look).warnings
 
     return job
 
@@ -217,7 +219,7 @@ def _parse_tile(text: str) -> tuple[int, int] | None:
     if text == "auto":
         return None
     width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
+    if not (width.isdecimal() and height.isdecimal()):
         raise ValueError(f"--tile is auto or WIDTHxHEIGHT, found {text}")
     return int(height), int(width)
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import mptvc
@@ -12,7 +13,6 @@ from mptvc.cli.options import FRAMES, PIXELS, AsJson, MaxFrames, MaxPixels, sour
 from mptvc.cli.output import (
     completeness,
     counted,
-    escape,
     explain,
     number_columns,
     output_console,
@@ -27,7 +27,7 @@ from mptvc.format.inspect import FileReport
 
 def info(
     sources: Annotated[
-        list[str], typer.Argument(metavar="IN...", help=".mpt files, addresses of them, or - for stdin.")
+        list[str], typer.Argument(metavar="IN", help=".mpt files, addresses of them, or - for stdin.")
     ],
     max_pixels: MaxPixels = PIXELS,
     max_frames: MaxFrames = FRAMES,

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
@@ -35,7 +36,7 @@ class Audio(StrEnum):
     NONE = "none"
 
 
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Leave out progress and remarks.")]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Replace an existing output.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Weights = Annotated[
@@ -55,6 +56,8 @@ RawFormat = Annotated[
     str | None,
     typer.Option("--yuv", help="Raw 4:2:0 input: WxH@RATE, such as 3840x2160@120, :10 for 10 bits."),
 ]
+#: Width, height, rate and bits of ``--yuv``; a ratio's lower half is not 0.
+_RAW = re.compile(r"(0*[1-9]\d*)x(0*[1-9]\d*)@(\d+(?:\.\d+|/0*[1-9]\d*)?)(?::(8|10))?", re.ASCII)
 Start = Annotated[float, typer.Option(min=0, help="Seconds to skip.")]
 Duration = Annotated[float | None, typer.Option(min=0, help="Seconds to keep.")]
 
@@ -74,18 +77,23 @@ def ending(name: str) -> str:
     return Path(urlsplit(name).path if is_url(name) else name).suffix.lower()
 
 
-def parse_raw(text: str | None, path: Path) -> "RawVideo | Path":
-    """The raw video that ``WxH@RATE`` or ``WxH@RATE:10`` describes; the path alone without it."""
+def parse_raw(text: str | None) -> "Callable[[Path], RawVideo | Path]":
+    """How to take a path: as the raw video that ``WxH@RATE`` or ``WxH@RATE:10`` describes, else as it is."""
     from mptvc.video.raw import RawVideo
 
     if text is None:
-        return path
-    if path.suffix.lower() in set(VIDEO_SUFFIXES) - {".yuv"}:
-        raise ValueError(f"{path} is no raw video: leave out --yuv")
-    match = re.fullmatch(r"(\d+)x(\d+)@(\d+(?:[./]\d+)?)(?::(8|10))?", text)
-    if match is None or "0" in match.group(1, 2) or Fraction(match[3]) <= 0:
+        return lambda path: path
+    match = _RAW.fullmatch(text)
+    if match is None or not Fraction(match[3]):
         raise ValueError(f"--yuv is WIDTHxHEIGHT@RATE, with :10 for 10 bits, found {text}")
-    return RawVideo(path, int(match[1]), int(match[2]), Fraction(match[3]), int(match[4] or 8))
+    width, height, rate, bits = int(match[1]), int(match[2]), Fraction(match[3]), int(match[4] or 8)
+
+    def described(path: Path) -> RawVideo:
+        if path.suffix.lower() in set(VIDEO_SUFFIXES) - {".yuv"}:
+            raise ValueError(f"{path} is no raw video: leave out --yuv")
+        return RawVideo(path, width, height, rate, bits)
+
+    return described
 
 
 def codec_from_options(

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape as rich_escape
+from rich.markup import escape
 from rich.table import Column
 
 from mptvc.errors import FormatError, LimitExceededError, MptError, WeightsError
@@ -29,11 +29,6 @@ _OPTIONS = {
 }
 
 console = Console(stderr=True, highlight=False, emoji=False)
-
-
-def escape(text: str) -> str:
-    """Text in which rich finds no markup."""
-    return rich_escape(text)
 
 
 def in_options(text: str) -> str:
@@ -103,7 +98,8 @@ def completeness(there: Availability, of: int) -> str:
     """How much a file holds of its levels."""
     if there.levels == of:
         return "complete"
-    return f"a prefix: {there.levels} of {of} levels, {there.percent} % of level {there.levels}"
+    started = f", {there.percent} % of level {there.levels}" if there.next_share else ""
+    return f"a prefix: {there.levels} of {of} levels{started}"
 
 
 def print_json(value: Any) -> None:

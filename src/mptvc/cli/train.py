@@ -30,7 +30,7 @@ _CARD, _SHARDS = "README.md", "shards"
 
 
 def train(
-    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Videos, or folders of them.")],
+    data: Annotated[list[Path], typer.Argument(metavar="DATA", help="Videos, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the weights, the log, checkpoints and shards.")],
     minutes: Annotated[
         tuple[float, float, float] | None,
@@ -92,12 +92,14 @@ def train(
             should_stop=should_stop,
             report=report,
         )
-    _draw(out)
-    if not result.finished:
+    if result.finished:  # weights first: a picture that cannot be drawn must not lose them
+        _export(result, out, config, list(shards), held, str(target), init)
+        say(quiet, f"weights, log and model card are in {out}")
+    else:
         say(quiet, f"stopped; the same command goes on from {out / 'checkpoints'}")
-        raise typer.Exit(EXIT_INTERRUPTED if is_interrupted() else 0)
-    _export(result, out, config, list(shards), held, str(target), init)
-    say(quiet, f"weights, log and model card are in {out}")
+    _draw(out)
+    if is_interrupted() and not result.finished:
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _config(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 def verify(
     sources: Annotated[
-        list[str], typer.Argument(metavar="IN...", help=".mpt files, addresses of them, or - for stdin.")
+        list[str], typer.Argument(metavar="IN", help=".mpt files, addresses of them, or - for stdin.")
     ],
     deep: Annotated[bool, typer.Option("--deep", help="Decode the symbols too, and print a hash.")] = False,
     weights: Weights = None,
@@ -104,8 +104,9 @@ def _check(
 
 
 def _print(result: dict[str, Any], report: FileReport, quiet: bool) -> None:
-    """Print the outcome for a sound file."""
-    if not quiet:
-        print(f"{result['file']}: ok, {completeness(report.available, report.header.num_levels)}")
+    """Print the outcome for a sound file unless quiet."""
+    if quiet:
+        return
+    print(f"{result['file']}: ok, {completeness(report.available, report.header.num_levels)}")
     for level, digest in enumerate(result.get("sha256", ())):
         print(f"  level {level}  {digest}")

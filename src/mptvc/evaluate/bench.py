@@ -125,7 +125,7 @@ def bench(
     """
     coder = codec.coder
     if not 1 <= min(frames) <= max(frames) <= coder.config.clip_frames:
-        raise ValueError(f"frames is 1 to {coder.config.clip_frames}, found {frames}")
+        raise ValueError(f"frames= is 1 to {coder.config.clip_frames}, found {frames}")
     device, dtype = coder.device, coder.dtype
     flops, copied = _matmul_rate(device, dtype), _copy_rate(device)
     written, read = _coder_rates(coder)

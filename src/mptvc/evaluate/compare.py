@@ -14,7 +14,7 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
 from mptvc.errors import MptError, VideoError
 from mptvc.evaluate.metrics import Quality, QualityMeter
-from mptvc.evaluate.peers import PEERS, encode_with
+from mptvc.evaluate.peers import PEERS, chosen_peers, encode_with
 from mptvc.files.folders import VIDEO_SUFFIXES, find_videos
 from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
 from mptvc.format.header import prefix_name
@@ -24,6 +24,8 @@ from mptvc.video.source import VideoSource
 
 #: Called with units of work done and expected.
 Progress = Callable[[int, int], None]
+#: A source and the files to compare with it.
+Pair = tuple[Path, list[str | Path]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def compare_file(
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> list[Quality]:
-    """Compare every complete prefix of an ``.mpt`` file with its source.
+    """Compare every complete prefix of an ``.mpt`` file with its source; sound and subtitles do not count.
 
     Args:
         reference: The source video.
@@ -140,18 +142,16 @@ def compare_peers(
         ValueError: A name is unknown.
         VideoError: The source cannot be read, or FFmpeg lacks an encoder.
     """
-    if unknown := [name for name in names if name not in PEERS]:
-        raise ValueError(f"{unknown[0]} is not one of {', '.join(PEERS)}")
-    curves: dict[str, list[Quality]] = {}
-    done, total = 0, sum(len(PEERS[name].qualities) for name in names)
-    for name in names:
-        points = curves.setdefault(PEERS[name].describe(), [])
-        for quality in PEERS[name].qualities:
-            rate = _frame_rate(reference)
-            points.append(encode_with(PEERS[name], quality, lambda: _frames(reference), rate, ssim=ssim))
-            done += 1
-            if progress is not None:
-                progress(done, total)
+    peers = [PEERS[name] for name in chosen_peers(names)]
+    if not peers:
+        return {}
+    curves: dict[str, list[Quality]] = {peer.describe(): [] for peer in peers}
+    rate, jobs = _frame_rate(reference), [(peer, quality) for peer in peers for quality in peer.qualities]
+    for done, (peer, quality) in enumerate(jobs, start=1):
+        point = encode_with(peer, quality, lambda: _frames(reference), rate, ssim=ssim)
+        curves[peer.describe()].append(point)
+        if progress is not None:
+            progress(done, len(jobs))
     return curves
 
 
@@ -216,9 +216,7 @@ def mean_quality(qualities: Sequence[Quality]) -> Quality:
     )
 
 
-def pair_files(
-    reference: Path, files: Sequence[str | Path]
-) -> tuple[list[tuple[Path, list[str | Path]]], tuple[Path, ...]]:
+def pair_files(reference: Path, files: Sequence[str | Path]) -> tuple[list[Pair], tuple[Path, ...]]:
     """Sources with the files to compare: one source, or folders with files of the same names, at any depth.
 
     An address stays as it is.
@@ -234,7 +232,7 @@ def pair_files(
     folders = [Path(file) for file in files]
     if not all(folder.is_dir() for folder in folders):
         raise MptError(f"{reference} is a folder; compare it with folders that hold files of the same names")
-    pairs: list[tuple[Path, list[str | Path]]] = []
+    pairs: list[Pair] = []
     alone = []
     listed = cache(_by_stem)  # once, however many sources have their versions there
     for source in find_videos([reference]):

@@ -1,7 +1,8 @@
 """Quality and rate as the project reports them.
 
 PSNR is taken at source size against the source's own pixels, peak 255; that of a clip is the PSNR of the mean
-squared error of all its frames. Bits per pixel count every byte of a prefix over the source's pixels.
+squared error of all its frames. Bits per pixel are over the source's pixels; who measures a version says
+which of its bytes count.
 """
 
 import math
@@ -19,14 +20,16 @@ class Quality:
 
     Attributes:
         name: Which version.
-        size_bytes: Its bytes, headers included.
-        bpp: Bits per source pixel.
-        psnr_rgb: PSNR over the three colours in dB.
-        psnr_y: PSNR of BT.709 luma in dB.
-        frames_rgb: ``psnr_rgb`` of every frame.
-        frames_y: ``psnr_y`` of every frame.
+        size_bytes: Its bytes that count: of a prefix of an ``.mpt`` file all but sound and subtitles, of
+            another video file all, of another codec those of packets and stream header.
+        bpp: Bits of these bytes per source pixel.
+        psnr_rgb: PSNR over the three colours in dB, infinite for equal frames.
+        psnr_y: PSNR of BT.709 luma in dB, infinite for equal frames.
+        frames_rgb: ``psnr_rgb`` of every frame; none in a mean over clips.
+        frames_y: ``psnr_y`` of every frame; none in a mean over clips.
         ssim: SSIM of BT.709 luma, mean over frames; None where it was not asked for.
-        ms_ssim: MS-SSIM of BT.709 luma; None where it was not asked for or a side is under 161 pixels.
+        ms_ssim: MS-SSIM of BT.709 luma, mean over frames; None where it was not asked for or a side is under
+            161 pixels.
     """
 
     name: str
@@ -72,24 +75,37 @@ class QualityMeter:
 
     @property
     def rgb(self) -> float:
-        """PSNR over the three colours in dB, infinite for equal frames."""
+        """PSNR over the three colours in dB, infinite for equal frames.
+
+        Raises:
+            ValueError: No frames were compared.
+        """
         return self._psnr(0)
 
     @property
     def luma(self) -> float:
-        """PSNR of BT.709 luma in dB, infinite for equal frames."""
+        """PSNR of BT.709 luma in dB, infinite for equal frames.
+
+        Raises:
+            ValueError: No frames were compared.
+        """
         return self._psnr(1)
 
     def quality(self, name: str, size_bytes: int) -> Quality:
-        """Everything measured, for a version of this many bytes."""
+        """Everything measured, for a version of which this many bytes count.
+
+        Raises:
+            ValueError: No frames were compared.
+        """
+        rgb, luma = self.rgb, self.luma
         ssim, ms_ssim = zip(*self._ssim, strict=True) if self._ssim else ((), ())
         frames_rgb, frames_y = zip(*((_psnr(a), _psnr(b)) for a, b in self._errors), strict=True)
         return Quality(
             name=name,
             size_bytes=size_bytes,
             bpp=8 * size_bytes / self._pixels,
-            psnr_rgb=self.rgb,
-            psnr_y=self.luma,
+            psnr_rgb=rgb,
+            psnr_y=luma,
             frames_rgb=frames_rgb,
             frames_y=frames_y,
             ssim=float(np.mean(ssim)) if ssim else None,

@@ -70,6 +70,18 @@ PEERS = {
 }
 
 
+def chosen_peers(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of peers, each once, in the order in which they are given; space around them does not count.
+
+    Raises:
+        ValueError: A name is unknown.
+    """
+    chosen = tuple(dict.fromkeys(name.strip() for name in names))
+    if unknown := [name for name in chosen if name not in PEERS]:
+        raise ValueError(f"{unknown[0] or 'an empty name'} is not one of {', '.join(PEERS)}")
+    return chosen
+
+
 #: Gives the frames uint8 ``[H, W, 3]`` of a video from its start, each time it is called.
 Frames = Callable[[], Iterable[np.ndarray]]
 

@@ -33,14 +33,15 @@ def plot_training(log: str, out: BinaryIO) -> None:
     """Write a PNG of a training run: for each level its loss, and what it gives on the held-out shots.
 
     Args:
-        log: The run's log, a JSON object a line.
+        log: The run's log, a JSON object a line; lines that an interruption has cut are left out.
         out: Binary file.
     """
-    records = [json.loads(line) for line in log.splitlines()]
+    records = [record for line in log.splitlines() if (record := _record(line)) is not None]
     levels = sorted({record["level"] for record in records if "level" in record})
-    figure = Figure(figsize=(12, _ROW_INCHES * len(levels)), layout="constrained")
-    rows = figure.subplots(len(levels), 2, squeeze=False)
-    for level, (losses, ladder) in zip(levels, rows, strict=True):
+    count = max(1, len(levels))  # an empty row where nothing is logged yet
+    figure = Figure(figsize=(12, _ROW_INCHES * count), layout="constrained")
+    rows = figure.subplots(count, 2, squeeze=False)
+    for level, (losses, ladder) in zip(levels, rows, strict=False):
         mine = [record for record in records if record.get("level") == level and "seconds" in record]
         steps = [record for record in mine if "loss" in record]
         minutes = [record["seconds"] / 60 for record in steps]
@@ -49,6 +50,15 @@ def plot_training(log: str, out: BinaryIO) -> None:
         losses.grid(alpha=0.3)
         _held_out(ladder, level, [record for record in mine if "held_out" in record])
     figure.savefig(out, format="png", dpi=110)
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """What a line of a log says; None where it is cut."""
+    try:
+        record: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return record
 
 
 def _held_out(axes: Any, level: int, records: list[dict[str, Any]]) -> None:

@@ -7,12 +7,11 @@ moves on it is in ``report.html``; this module gathers the data.
 import json
 from base64 import b64encode
 from collections.abc import Callable
-from fractions import Fraction
 from importlib.resources import files
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import av
 import numpy as np
 import torch
 
@@ -20,11 +19,11 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor, decoded_frames
 from mptvc.errors import MptError
 from mptvc.evaluate.compare import Comparison
+from mptvc.evaluate.pictures import jpeg, png
 from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
-from mptvc.format.header import Colour, Header
+from mptvc.format.header import Header
 from mptvc.format.source import open_source
 from mptvc.model.model import fresh_slices
-from mptvc.video.colour import FULL, from_rgb
 from mptvc.video.source import VideoSource
 
 #: Source pixels that a page shows at most, over all its frames; each comes seven times, at 3 to 4 bits.
@@ -33,8 +32,6 @@ _MOST_FRAMES = 12
 _ERROR_GAIN = 6.0
 _LOSSLESS_DB = 100.0
 _PLACE_FOR_DATA = "/*DATA*/"
-#: JPEG is BT.601 in full range.
-_JPEG = Colour(matrix=6, range=FULL)
 
 
 def write_report(
@@ -56,7 +53,7 @@ def write_report(
         codec: Codec with the file's weights.
         comparison: What ``mptvc.evaluate.compare`` measured of the file, and other codecs.
         limits: What to accept.
-        progress: Called after each picture with pictures done and expected.
+        progress: Called after each clip with its frames that are done and all that are shown.
 
     Raises:
         MptError: The comparison does not hold the file, or either cannot be read.
@@ -68,11 +65,11 @@ def write_report(
         reader = Decompressor(codec.coder, opened, size, header=header)
         wanted = _chosen_frames(header)
         sources = _source_frames(reference, wanted)
-        shown = []
-        for done, index in enumerate(wanted, start=1):
-            shown.append(_frame(codec, reader, index, sources[index]))
+        shown: list[dict[str, Any]] = []
+        for clip, chosen in groupby(wanted, header.shots.clip_at):
+            shown += _clip(codec, reader, clip, {index: sources[index] for index in chosen})
             if progress is not None:
-                progress(done, len(wanted))
+                progress(len(shown), len(wanted))
     page = files("mptvc.evaluate").joinpath("report.html").read_text(encoding="utf-8")
     data = {
         "title": comparison.clip,
@@ -100,32 +97,43 @@ def _chosen_frames(header: Header) -> list[int]:
 
 def _source_frames(reference: str | Path, wanted: list[int]) -> dict[int, np.ndarray]:
     with VideoSource(reference, shot_threshold=None, force_8bit=True) as source:
-        return {i: frame.pixels for i, frame in enumerate(source.frames()) if i in wanted}
+        frames = enumerate(islice(source.frames(), wanted[-1] + 1))
+        return {i: frame.pixels for i, frame in frames if i in wanted}
 
 
-def _frame(codec: Codec, reader: Decompressor, index: int, source: np.ndarray) -> dict[str, Any]:
-    """Pictures of one frame: source, every level, its error and where its bits went."""
-    header = reader.header
-    clip = header.shots.clip_at(index)
-    plan, symbols = header.shots.clip(clip), reader.symbols(clip)
-    place = index - plan.frames[0]
-    slice_ = plan.kept[place] // header.shots.patch_frames
-    levels, errors = [], []
-    for count in range(1, len(symbols) + 1):
-        decoded = decoded_frames(codec.coder, symbols[:count], header, clip)[place]
-        levels.append(_picture(decoded))
-        difference = np.abs(source.astype(np.int16) - decoded) * _ERROR_GAIN
-        errors.append(_picture(difference.clip(0, 255).astype(np.uint8)))
-    maps = [_bits_map(codec, k, symbols, plan.shots, slice_) for k in range(len(symbols))]
-    return {
-        "index": index,
-        "time": round(float(header.video.times[index]), 3),
-        "source": _picture(source),
-        "levels": levels,
-        "errors": errors,
-        "bits": [_picture(_heat(m)) for m in maps],
-        "most": [float(m.max()) for m in maps],
-    }
+def _clip(
+    codec: Codec, reader: Decompressor, clip: int, sources: dict[int, np.ndarray]
+) -> list[dict[str, Any]]:
+    """Pictures of the chosen frames of one clip: source, every level, its error and where its bits went."""
+    header, symbols = reader.header, reader.symbols(clip)
+    plan = header.shots.clip(clip)
+    places = [index - plan.frames[0] for index in sources]
+    decoded = [
+        decoded_frames(codec.coder, symbols[:count], header, clip)[places]
+        for count in range(1, len(symbols) + 1)
+    ]
+    shown = []
+    for at, (index, source) in enumerate(sources.items()):
+        slice_ = plan.kept[places[at]] // header.shots.patch_frames
+        maps = [_bits_map(codec, k, symbols, plan.shots, slice_) for k in range(len(symbols))]
+        shown.append(
+            {
+                "index": index,
+                "time": round(float(header.video.times[index]), 3),
+                "source": _picture(source),
+                "levels": [_picture(frames[at]) for frames in decoded],
+                "errors": [_picture(_error(source, frames[at])) for frames in decoded],
+                "bits": [_picture(_heat(m)) for m in maps],
+                "most": [float(m.max()) for m in maps],
+            }
+        )
+    return shown
+
+
+def _error(source: np.ndarray, decoded: np.ndarray) -> np.ndarray:
+    """The difference of two frames, made visible."""
+    difference: np.ndarray = np.abs(source.astype(np.int16) - decoded) * _ERROR_GAIN
+    return difference.clip(0, 255).astype(np.uint8)
 
 
 @torch.no_grad()
@@ -155,14 +163,7 @@ def _heat(bits: np.ndarray) -> np.ndarray:
 def _picture(pixels: np.ndarray) -> str:
     """Pixels uint8 ``[H, W, 3]`` as the data URL of a JPEG that looks the same, a PNG where it is tiny."""
     tiny = pixels.shape[0] * pixels.shape[1] < 2**16
-    context = av.CodecContext.create("png" if tiny else "mjpeg", "w")
-    if not isinstance(context, av.VideoCodecContext):
-        raise MptError("FFmpeg has no encoder for pictures")
-    context.height, context.width, _ = pixels.shape
-    context.pix_fmt, context.time_base = "rgb24" if tiny else "yuvj444p", Fraction(1)
-    context.options = {} if tiny else {"qmin": "2", "qmax": "2"}
-    packets = [*context.encode(from_rgb(pixels, context.pix_fmt, _JPEG)), *context.encode(None)]
-    data = b64encode(b"".join(bytes(packet) for packet in packets)).decode()
+    data = b64encode(png(pixels) if tiny else jpeg(pixels)).decode()
     return f"data:image/{'png' if tiny else 'jpeg'};base64,{data}"
 
 
@@ -181,6 +182,7 @@ def _version(quality: Any) -> dict[str, Any]:
 def _structure(header: Header) -> dict[str, Any]:
     return {
         "header": header.size_bytes,
+        "sound": header.side_bytes,
         "sections": [list(header.index.lengths(level)) for level in range(header.num_levels)],
         "clips": [len(header.shots.clip(clip).kept) for clip in range(header.shots.num_clips)],
         "shots": list(header.shots.lengths),

@@ -4,9 +4,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from av.video.frame import VideoFrame
 
+from mptvc.evaluate.pictures import png
 from mptvc.format.header import VideoInfo
+from mptvc.format.target import atomic_output
 from mptvc.video.sink import OutputOptions, VideoSink
 
 #: Shape of the sample: frames, height, width; its first cut is at frame 28.
@@ -53,12 +54,17 @@ def write_sample(target: Path, *, force: bool = False) -> None:
         sink.write(frames)
 
 
-def write_contact_sheet(target: Path, rows: list[np.ndarray]) -> None:
+def write_contact_sheet(target: Path, rows: list[np.ndarray], *, force: bool = False) -> None:
     """Write frames as one PNG, a row for each entry.
 
     Args:
         target: Path of the PNG.
         rows: For each row frames uint8 ``[N, H, W, 3]``, side by side.
+        force: Replace an existing target.
+
+    Raises:
+        MptError: The target exists and ``force`` is not set, or it cannot be written.
     """
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
-    VideoFrame.from_ndarray(np.ascontiguousarray(sheet), format="rgb24").save(target)
+    with atomic_output(target, force=force) as file:
+        file.write(png(sheet))
