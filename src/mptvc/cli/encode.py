@@ -80,6 +80,10 @@ def encode(
             help="Most bits per pixel of each prefix, without sound and time stamps: 0.02,0.15,0.6."
         ),
     ] = None,
+    clip_frames: Annotated[
+        int | None,
+        typer.Option(min=1, max=4096, help="Most frames between opening keys, with prediction: 97."),
+    ] = None,
     scene_detect: Annotated[str, typer.Option(help="auto, off, or a threshold to 100.")] = "auto",
     start: Start = 0.0,
     duration: Duration = None,
@@ -115,6 +119,7 @@ def encode(
                 threads=threads,
                 tile=_parse_tile(tile),
                 tile_batch=tile_batch,
+                clip_frames=clip_frames,
             ),
             start=start,
             duration=duration,

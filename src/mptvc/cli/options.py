@@ -104,6 +104,7 @@ def codec_from_options(
     threads: int,
     tile: tuple[int, int] | None = None,
     tile_batch: int = 1,
+    clip_frames: int | None = None,
 ) -> "Codec":
     """The codec that the shared options name."""
     import torch
@@ -113,4 +114,6 @@ def codec_from_options(
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
-    return load_codec(weights, device=device, dtype=dtype, tile=tile, tile_batch=tile_batch)
+    return load_codec(
+        weights, device=device, dtype=dtype, tile=tile, tile_batch=tile_batch, clip_frames=clip_frames
+    )

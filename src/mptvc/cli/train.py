@@ -66,6 +66,7 @@ def train(
     import torch
 
     from mptvc.codec.weights import build_model, read_weights, resolve_device, resolve_dtype
+    from mptvc.model.loop_model import LoopModel
     from mptvc.train.run import train as run_training
 
     if threads:
@@ -74,6 +75,8 @@ def train(
     _refuse_foreign(out)
     target = resolve_device(device)
     model = None if init is None else build_model(*read_weights(init))
+    if isinstance(model, LoopModel):
+        raise ValueError("--init names weights with prediction, which are not trained yet")
     shards = _prepare(data, out / _SHARDS, progress, quiet)
     shots = sorted(shot for parts in shards.values() for shot in parts)
     held = _held_out(shots, held_out)

@@ -32,13 +32,17 @@ def show(weights: _Named = None, as_json: AsJson = False) -> None:
 
 @weights_app.command("check")
 def check(weights: _Named = None) -> None:
-    """Check keys, shapes, values and the exactness bound of weights.
+    """Check keys, shapes and values of weights, and that their integers stay exact.
 
     Example: [bold]mptvc weights check folder[/]
     """
     from mptvc.codec.weights import build_model, read_weights
+    from mptvc.model.loop_model import LoopModel
 
     model = build_model(*read_weights(weights))
+    if isinstance(model, LoopModel):
+        print(f"{len(model.levels)} levels: tables of integers alone, exact")
+        return
     for k in range(len(model.config.levels)):
         bound = model.level(k).entropy_model.accumulator_bound()
         print(f"level {k}: sums reach {bound:.0f} of 16777216, exact")
@@ -62,41 +66,40 @@ def _summary(weights: str | None) -> dict[str, Any]:
     from mptvc.codec.weights import build_model, digest, is_entropy, read_weights
 
     config, tensors = read_weights(weights)
-    model = build_model(config, tensors)
-    rows = [
-        {
-            "level": k,
-            "channels": level.channels,
-            "analysis": _count(model.level(k).analysis),
-            "synthesis": _count(model.level(k).synthesis),
-            "entropy_model": _count(model.level(k).entropy_model),
-        }
-        for k, level in enumerate(config.levels)
-    ]
+    build_model(config, tensors)
+    sizes = {name: tensor.numel() for name, tensor in tensors.items()}
+    rows = []
+    for k in range(len(config.levels)):
+        mine = {name: size for name, size in sizes.items() if name.startswith(f"levels.{k}.")}
+        tables = {name for name in mine if name.endswith(("frequencies", "row_of", "scale_of"))}
+        entropy = {name for name in mine if is_entropy(name)} - tables
+        rows.append(
+            {
+                "level": k,
+                "networks": sum(mine[name] for name in mine.keys() - tables - entropy),
+                "entropy_model": sum(mine[name] for name in entropy),
+                "tables": sum(mine[name] for name in tables),
+            }
+        )
     return {
         "weights_id": digest(config, tensors).hex(),
         "entropy_id": digest(config, {k: v for k, v in tensors.items() if is_entropy(k)}).hex(),
         "parameters": {
-            "networks": sum(row["analysis"] + row["synthesis"] for row in rows),
-            "entropy_model": sum(row["entropy_model"] for row in rows),
+            name: sum(row[name] for row in rows) for name in ("networks", "entropy_model", "tables")
         },
         "levels": rows,
         "config": json.loads(config.to_json()),
     }
 
 
-def _count(module: Any) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 def _print(summary: dict[str, Any]) -> None:
     """Print the summary for people."""
     out = output_console()
     out.print(f"weights {summary['weights_id']}\nentropy {summary['entropy_id']}")
-    columns = number_columns("level", "channels", "analysis", "synthesis", "entropy model")
+    columns = number_columns("level", "networks", "entropy model", "tables")
     table = Table(*columns, box=None)
     for row in summary["levels"]:
         table.add_row(*(f"{value:,}" for value in row.values()))
     out.print(table)
-    networks, entropy = summary["parameters"].values()
-    out.print(f"parameters: networks {networks:,}, entropy model {entropy:,}, {networks + entropy:,}")
+    networks, entropy, tables = summary["parameters"].values()
+    out.print(f"numbers: networks {networks:,}, entropy model {entropy:,}, its tables {tables:,}")

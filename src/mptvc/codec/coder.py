@@ -32,9 +32,11 @@ class Piece:
 
     Attributes:
         num_levels: Levels that are there.
+        num_frames: Frames of the piece.
     """
 
     num_levels: int
+    num_frames: int
 
     def frames(self, levels: int, *, source_size: bool = True) -> np.ndarray:
         """Frames of a prefix, uint8 ``[T, H, W, 3]``.
@@ -47,6 +49,15 @@ class Piece:
 
     def symbols(self, level: int) -> Iterator[Tensor]:
         """All integers of a level, in the order in which they are walked through, of any shapes."""
+        raise NotImplementedError
+
+    def bits(self, level: int, frame: int) -> np.ndarray:
+        """Bits that symbols take in every token that shows a frame, float32 ``[h, w]``.
+
+        Args:
+            level: The level.
+            frame: Which frame of the piece.
+        """
         raise NotImplementedError
 
 

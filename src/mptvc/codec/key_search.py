@@ -125,7 +125,7 @@ class _Planner:
             best = torch.minimum(tried, best)
         alone = self._costs(self._below) + _BIT_PRICE * _BASE_BITS
         choice = torch.where(alone < best, BASE_CHOICE, choice).view(grid)
-        return Side(choice, torch.where(choice == BASE_CHOICE, camera, chosen))
+        return Side(choice, torch.where(choice == BASE_CHOICE, camera, chosen), camera)
 
     def _with_vectors(self, camera: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Number of each block's vector ``[N]``, the vectors ``[2, h, w]``, what they find, and its cost."""

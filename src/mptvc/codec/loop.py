@@ -58,12 +58,14 @@ class CodedKey:
         side: How it was predicted, None for an opening key.
         symbols: What prediction left, int16 ``[h, w, C]``.
         activities: Of the symbols, int64 ``[h, w, groups]``.
+        before: Activities that they were coded after, of the same shape.
     """
 
     picture: Tensor
     side: Side | None
     symbols: Tensor
     activities: Tensor
+    before: Tensor
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ class LevelLoop:
         if past is not None and past.key.side is not None:  # an opening key has far more
             before = past.key.activities
         symbols, activities = self._symbols(coder, kind, before, given)
-        key = CodedKey(_synthesised(kind, symbols, predicted, step), side, symbols, activities)
+        key = CodedKey(_synthesised(kind, symbols, predicted, step), side, symbols, activities, before)
         self.past = Past(Reference(key.picture), None if past is None else past.near, key)
         return key
 

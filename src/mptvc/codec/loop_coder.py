@@ -109,7 +109,7 @@ class _Slice(Piece):
 
     def __init__(self, coder: LoopCoder, geometry: Geometry, levels: list[list[CodedKey]]) -> None:
         self._coder, self._geometry, self._levels = coder, geometry, levels
-        self.num_levels = len(levels)
+        self.num_levels, self.num_frames = len(levels), len(levels[0])
 
     @within_memory()
     def frames(self, levels: int, *, source_size: bool = True) -> np.ndarray:
@@ -132,6 +132,13 @@ class _Slice(Piece):
                 yield key.side.choices
                 yield key.side.vectors
             yield key.symbols
+
+    def bits(self, level: int, frame: int) -> np.ndarray:
+        """Bits of a key's tokens, choices and vectors left out; as ``Piece.bits``."""
+        key, model = self._levels[level][frame], self._coder.model.level(level)
+        kind = model.opening if key.side is None else model.key
+        bits: np.ndarray = kind.entropy_model.bits(key.symbols, key.before).cpu().numpy()
+        return bits
 
 
 def checked_clip_frames(clip_frames: int | None, config: LoopConfig) -> int:

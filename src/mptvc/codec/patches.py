@@ -308,7 +308,8 @@ class _Patches(Piece):
 
     def __init__(self, coder: PatchCoder, symbols: list[Tensor], layout: Layout, clip: int) -> None:
         self._coder, self._symbols, self._layout, self._clip = coder, symbols, layout, clip
-        self.num_levels = len(symbols)
+        self._plan = patch_shots(layout).clip(clip)
+        self.num_levels, self.num_frames = len(symbols), len(self._plan.kept)
 
     def frames(self, levels: int, *, source_size: bool = True) -> np.ndarray:
         """Frames of a prefix; as ``Piece.frames``."""
@@ -318,6 +319,19 @@ class _Patches(Piece):
     def symbols(self, level: int) -> Iterator[Tensor]:
         """All symbols of a level, from 0 on; as ``Piece.symbols``."""
         yield self._coder.model.level(level).fsq.to_symbols(self._symbols[level].to(self._coder.device))
+
+    @torch.no_grad()
+    def bits(self, level: int, frame: int) -> np.ndarray:
+        """Bits of a slice's tokens, hyper symbols left out; as ``Piece.bits``."""
+        slice_ = self._plan.kept[frame] // self._coder.config.patch_frames
+        # A slice depends on the one before and no other.
+        near, device = slice(max(0, slice_ - 1), slice_ + 1), self._coder.device
+        parent = None if level == 0 else self._symbols[level - 1][near][None].to(device)
+        fresh = fresh_slices(torch.tensor([self._plan.shots], device=device))[:, near]
+        symbols = self._symbols[level][near][None].to(device)
+        bits, _ = self._coder.model.level(level).entropy_model(symbols, parent, fresh)
+        result: np.ndarray = bits[0, -1].sum(-1).float().cpu().numpy()
+        return result
 
 
 def patch_shots(layout: Layout) -> PatchShots:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.resources import files
 from os.path import isdir
 from pathlib import Path
-from typing import overload
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -151,10 +150,6 @@ def write_weights(model: Model | LoopModel, folder: Path) -> None:
             file.write(data)
 
 
-@overload
-def build_model(config: ModelConfig, tensors: dict[str, Tensor]) -> Model: ...
-@overload
-def build_model(config: LoopConfig, tensors: dict[str, Tensor]) -> LoopModel: ...
 def build_model(config: Config, tensors: dict[str, Tensor]) -> Model | LoopModel:
     """A model with the stored tensors, after checking all of them.
 
@@ -163,6 +158,10 @@ def build_model(config: Config, tensors: dict[str, Tensor]) -> Model | LoopModel
     """
     if isinstance(config, LoopConfig):
         return _build_loop_model(config, tensors)
+    return _build_patch_model(config, tensors)
+
+
+def _build_patch_model(config: ModelConfig, tensors: dict[str, Tensor]) -> Model:
     _check_size(config, tensors)
     model = Model(config)
     _check_tensors(model, tensors)

@@ -6,7 +6,7 @@ arithmetic on the same machine can be faster.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -19,9 +19,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.encoder import describe
-from mptvc.codec.patches import ClipCoder, CodedLevel
-from mptvc.codec.rate import DEFAULT_RATE, RateControl
+from mptvc.codec.coder import ClipCoder, CodedSection
+from mptvc.codec.encoder import describe, make_encoder
+from mptvc.codec.loop_coder import LoopCoder
+from mptvc.codec.patches import PatchCoder
+from mptvc.codec.rate import DEFAULT_RATE
 from mptvc.codec.stages import observed
 from mptvc.evaluate.bench_peers import PeerTime, time_peers
 from mptvc.evaluate.sample import sample_frames
@@ -124,8 +126,9 @@ def bench(
         MptError: ``peers`` needs the extra of that name.
     """
     coder = codec.coder
-    if not 1 <= min(frames) <= max(frames) <= coder.config.clip_frames:
-        raise ValueError(f"frames= is 1 to {coder.config.clip_frames}, found {frames}")
+    most = coder.shots((1,)).clip_frames
+    if not 1 <= min(frames) <= max(frames) <= most:
+        raise ValueError(f"frames= is 1 to {most}, found {frames}")
     device, dtype = coder.device, coder.dtype
     flops, copied = _matmul_rate(device, dtype), _copy_rate(device)
     written, read = _coder_rates(coder)
@@ -194,23 +197,25 @@ def _size(coder: ClipCoder, width: int, height: int, frames: int) -> SizeResult:
     """Code one clip once to count, which warms up, and once to time."""
     pictures = _pictures(width, height, frames)
     layout = coder.layout(describe(pictures, Fraction(25)), (frames,))
-    clip, geometry, watch = layout.shots.clip(0), layout.geometry, _Stopwatch(coder.device)
-    coded = pictures[list(clip.frames)]
+    watch = _Stopwatch(coder.device)
     _forget_peak(coder.device)
 
-    def encode() -> list[CodedLevel]:
-        control = RateControl(DEFAULT_RATE, layout.num_levels)
-        return coder.encode_clip(coded, geometry, clip.shots, control)
+    def encode() -> Sequence[CodedSection]:
+        encoder = make_encoder(coder, DEFAULT_RATE)
+        for picture in pictures:
+            encoder.add(picture)
+        return encoder.finish()
 
-    def decode() -> np.ndarray:
-        symbols: list[torch.Tensor] = []
-        for level, packet in enumerate(packets):
-            symbols.append(coder.unpack_level(level, packet, symbols, geometry, clip.shots))
-        return coder.decode_clip(symbols, layout.clip_gains(0), geometry, clip.shots)
+    def damaged(_level: int, error: ValueError) -> None:
+        raise error
+
+    def decode() -> None:
+        for piece in coder.pieces(sections, layout, 0, damaged):
+            piece.frames(piece.num_levels)
 
     watch.counting = True
-    levels, counted_encode = watch.run(encode)
-    packets = [level.packet for level in levels]
+    coded, counted_encode = watch.run(encode)
+    sections = [section.data for section in coded]
     _, counted_decode = watch.run(decode)
     watch.counting = False
     timed = watch.run(encode)[1], watch.run(decode)[1]
@@ -269,8 +274,7 @@ def _copy_rate(device: torch.device) -> float:
 
 def _coder_rates(coder: ClipCoder) -> tuple[float, float]:
     """Symbols a second that are written and read, in steps of the size that 480p has."""
-    level = coder.model.level(len(coder.config.levels) - 1)
-    tables = Tables(level.entropy_model.frequencies.cpu().numpy())
+    tables = Tables(_symbol_frequencies(coder).cpu().numpy())
     rng = np.random.default_rng(0)
     step = 2**18
     rows = rng.integers(0, len(tables) // 2, (_CODED_SYMBOLS // step, step)).astype(np.uint8)
@@ -286,6 +290,15 @@ def _coder_rates(coder: ClipCoder) -> tuple[float, float]:
         reader(r)
     read = time.perf_counter()
     return rows.size / (written - started), rows.size / (read - written)
+
+
+def _symbol_frequencies(coder: ClipCoder) -> torch.Tensor:
+    """Tables of the finest level's symbols."""
+    if isinstance(coder, LoopCoder):
+        return coder.model.level(coder.num_levels - 1).key.entropy_model.symbol_frequencies
+    if isinstance(coder, PatchCoder):
+        return coder.model.level(coder.num_levels - 1).entropy_model.frequencies
+    raise TypeError(f"{type(coder).__name__} is none of the forms")
 
 
 def _forget_peak(device: torch.device) -> None:

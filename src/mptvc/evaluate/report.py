@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.decoder import Decompressor, decoded_frames
+from mptvc.codec.decoder import Decompressor
 from mptvc.errors import MptError
 from mptvc.evaluate.compare import Comparison
 from mptvc.evaluate.pictures import jpeg, png
 from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
 from mptvc.format.header import Header
 from mptvc.format.source import open_source
-from mptvc.model.model import fresh_slices
 from mptvc.video.source import VideoSource
 
 #: Source pixels that a page shows at most, over all its frames; each comes seven times, at 3 to 4 bits.
@@ -62,12 +60,12 @@ def write_report(
         raise MptError(f"{file} was not compared")
     with open_source(file) as (opened, size):
         header = read_header(opened, limits)
-        reader = Decompressor(codec.coder, opened, size, header=header)
+        reader = Decompressor(codec.coder_of(header), opened, size, header=header)
         wanted = _chosen_frames(header)
         sources = _source_frames(reference, wanted)
         shown: list[dict[str, Any]] = []
         for clip, chosen in groupby(wanted, header.shots.clip_at):
-            shown += _clip(codec, reader, clip, {index: sources[index] for index in chosen})
+            shown += _clip(reader, clip, {index: sources[index] for index in chosen})
             if progress is not None:
                 progress(len(shown), len(wanted))
     page = files("mptvc.evaluate").joinpath("report.html").read_text(encoding="utf-8")
@@ -101,32 +99,30 @@ def _source_frames(reference: str | Path, wanted: list[int]) -> dict[int, np.nda
         return {i: frame.pixels for i, frame in frames if i in wanted}
 
 
-def _clip(
-    codec: Codec, reader: Decompressor, clip: int, sources: dict[int, np.ndarray]
-) -> list[dict[str, Any]]:
+def _clip(reader: Decompressor, clip: int, sources: dict[int, np.ndarray]) -> list[dict[str, Any]]:
     """Pictures of the chosen frames of one clip: source, every level, its error and where its bits went."""
-    header, symbols = reader.header, reader.symbols(clip)
-    plan = header.shots.clip(clip)
-    places = [index - plan.frames[0] for index in sources]
-    decoded = [
-        decoded_frames(codec.coder, symbols[:count], header, clip)[places]
-        for count in range(1, len(symbols) + 1)
-    ]
-    shown = []
-    for at, (index, source) in enumerate(sources.items()):
-        slice_ = plan.kept[places[at]] // header.shots.patch_frames
-        maps = [_bits_map(codec, k, symbols, plan.shots, slice_) for k in range(len(symbols))]
-        shown.append(
-            {
-                "index": index,
-                "time": round(float(header.video.times[index]), 3),
-                "source": _picture(source),
-                "levels": [_picture(frames[at]) for frames in decoded],
-                "errors": [_picture(_error(source, frames[at])) for frames in decoded],
-                "bits": [_picture(_heat(m)) for m in maps],
-                "most": [float(m.max()) for m in maps],
-            }
-        )
+    shown, first = [], reader.header.shots.frames(clip).start
+    for piece in reader.pieces(clip):
+        chosen = [index for index in sources if first <= index < first + piece.num_frames]
+        if chosen:
+            decoded = [piece.frames(count) for count in range(1, piece.num_levels + 1)]
+        for index in chosen:
+            at, source = index - first, sources[index]
+            maps = [piece.bits(level, at) for level in range(piece.num_levels)]
+            shown.append(
+                {
+                    "index": index,
+                    "time": round(float(reader.header.video.times[index]), 3),
+                    "source": _picture(source),
+                    "levels": [_picture(frames[at]) for frames in decoded],
+                    "errors": [_picture(_error(source, frames[at])) for frames in decoded],
+                    "bits": [_picture(_heat(m)) for m in maps],
+                    "most": [float(m.max()) for m in maps],
+                }
+            )
+        first += piece.num_frames
+        if first > max(sources):
+            break
     return shown
 
 
@@ -134,23 +130,6 @@ def _error(source: np.ndarray, decoded: np.ndarray) -> np.ndarray:
     """The difference of two frames, made visible."""
     difference: np.ndarray = np.abs(source.astype(np.int16) - decoded) * _ERROR_GAIN
     return difference.clip(0, 255).astype(np.uint8)
-
-
-@torch.no_grad()
-def _bits_map(
-    codec: Codec, level: int, symbols: list[torch.Tensor], shots: tuple[int, ...], slice_: int
-) -> np.ndarray:
-    """Bits that the entropy model spends on every token of a slice ``[h, w]``, hyper symbols left out."""
-    device = codec.coder.device
-    model = codec.model.level(level).entropy_model
-    # A slice depends on the one before and no other.
-    first = max(0, slice_ - 1)
-    near = slice(first, slice_ + 1)
-    parent = None if level == 0 else symbols[level - 1][near][None].to(device)
-    fresh = fresh_slices(torch.tensor([shots], device=device))[:, near]
-    bits, _ = model(symbols[level][near][None].to(device), parent, fresh)
-    result: np.ndarray = bits[0, -1].sum(-1).float().cpu().numpy()
-    return result
 
 
 def _heat(bits: np.ndarray) -> np.ndarray:
@@ -184,6 +163,6 @@ def _structure(header: Header) -> dict[str, Any]:
         "header": header.size_bytes,
         "sound": header.side_bytes,
         "sections": [list(header.index.lengths(level)) for level in range(header.num_levels)],
-        "clips": [len(header.shots.clip(clip).kept) for clip in range(header.shots.num_clips)],
+        "clips": [len(header.shots.frames(clip)) for clip in range(header.shots.num_clips)],
         "shots": list(header.shots.lengths),
     }

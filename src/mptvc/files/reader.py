@@ -48,8 +48,8 @@ class VideoReader:
 
     ``len(reader)`` is the number of frames, ``reader[i]`` a frame uint8 ``[H, W, 3]``, ``reader[a:b]`` frames
     uint8 ``[T, H, W, 3]``. Only the clips that hold them are read and decoded, with prediction only up to the
-    slice that is needed. The last piece is kept, so that going through a file frame by frame decodes each clip
-    once. Safe to use from several threads.
+    slice that is needed. The last piece is kept, so that going through a file frame by frame decodes each
+    clip once. Safe to use from several threads.
 
     Args:
         source: Path, ``http(s)://`` address, bytes or a seekable binary file. Of an address only the byte

@@ -290,8 +290,9 @@ def symbol_digests(
 ) -> list[str]:
     """Decode all symbols of a file or prefix, and return a SHA-256 for each complete level.
 
-    The digest is over all integers that packets hold, of patches as uint8 in the order clip, slice, row, column,
-    channel; it is the same on every machine. ``progress`` is called with the clips that are done and all of them.
+    The digest is over all integers that packets hold, of patches as uint8 in the order clip, slice, row,
+    column, channel; it is the same on every machine. ``progress`` is called with the clips that are done and
+    all of them.
 
     Raises:
         FormatError: The file is damaged.

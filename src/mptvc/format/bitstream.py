@@ -53,7 +53,8 @@ last frame; the padded shots, one after the other, are the coded frames, which a
 clip may be shorter. With prediction each shot is cut into clips by itself, of the greatest length but for
 its last one; a clip is a slice of one frame and then slices of 4, the last one of 1 to 4. In both cases the
 number of clips follows, and INDX MUST have that many entries a level. A token of level k of K spans
-``patch * 2^(K-1-k)`` pixels of the source, which is padded beforehand to a multiple of ``patch * 2^(K-1)`` pixels by repeating the last row and column.
+``patch * 2^(K-1-k)`` pixels of the source, which is padded beforehand to a multiple of ``patch * 2^(K-1)``
+pixels by repeating the last row and column.
 
 **Gain.** The decoder divides centred symbols by 2^(gain / 24) before it reconstructs from them. Without
 prediction a section has one gain, with prediction each packet.

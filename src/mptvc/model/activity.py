@@ -18,13 +18,20 @@ Classification and Adaptive Quantization", 1999.
 
 from collections.abc import Callable
 from enum import IntEnum
+from math import log2
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mptvc.model.integer_network import FRACTIONS, REACH, integer_frequencies, logistic_frequencies
+from mptvc.model.integer_network import (
+    FRACTIONS,
+    PRECISION,
+    REACH,
+    integer_frequencies,
+    logistic_frequencies,
+)
 
 #: Activities are 0 to this.
 MOST = 16
@@ -146,6 +153,25 @@ class ActivityModel(nn.Module):
             numbers = exchanged_numbers(exchange, int(ends.sum()), beyond, Table.DIGITS)
             coded[ends] += coded[ends].sign() * numbers.to(coded.device)
         return coded.to(torch.int16)
+
+    @torch.no_grad()
+    def bits(self, symbols: Tensor, past: Tensor) -> Tensor:
+        """Bits that each token of a picture takes, float32 ``[h, w]``; arguments as of ``code``."""
+        found, before, halves = self.activities(symbols), around(past), checkerboard(past)
+        total = torch.zeros(found.shape[:2], device=found.device)
+        bits = -torch.log2(self.activity_frequencies / 2**PRECISION)
+        for group in range(self.num_groups):
+            for half, mine in enumerate(halves):
+                rows = self.row_of[group, half].long()[contexts(found, before, group, half)[mine]]
+                total[mine] += bits[rows, found[..., group][mine]]
+        tokens, coded, rows = self.symbol_rows(found)
+        walked = symbols[tokens][coded].long()
+        bits = -torch.log2(self.symbol_frequencies / 2**PRECISION)
+        taken = torch.zeros(coded.shape, device=coded.device)
+        taken[coded] = bits[rows.long(), walked.clamp(-REACH, REACH) + REACH]
+        taken[coded] += (walked.abs() >= REACH) * 2 * log2(_DIGIT)
+        total[tokens] += taken.sum(1)
+        return total
 
     def symbol_rows(self, activities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which symbols are coded under which rows.

@@ -52,10 +52,12 @@ class Side:
     Attributes:
         choices: Of each block, int64 ``[h, w]``, below ``CHOICES``.
         vectors: Its vector in quarter pixels, whichever it is, int64 ``[2, h, w]``.
+        camera: The vector that the whole picture's motion gives it, int64 ``[2, h, w]``.
     """
 
     choices: Tensor
     vectors: Tensor
+    camera: Tensor
 
     @property
     def own(self) -> Tensor:
@@ -121,9 +123,9 @@ class SideModel(nn.Module):
             raise ValueError(f"a vector is more than {FARTHEST} quarter pixels from the camera's")
         choices = self._code_choices(exchange, camera.shape[1:], past, coarser, side)
         vectors = torch.where(choices // BLENDS == Vector.STILL, 0, camera)
-        found = Side(choices, vectors)
+        found = Side(choices, vectors, camera)
         for half in range(2):
-            likely, sizes, mine = self.vector_sizes(found, camera, past, half)
+            likely, sizes, mine = self.vector_sizes(found, past, half)
             rows = self.scale_of[half][sizes[mine]]
             given = None if side is None else wrapped(side.vectors - likely)[:, mine].flatten()
             read = exchanged(exchange, rows.repeat(2), given, Table.VECTORS).view(2, -1)
@@ -160,14 +162,11 @@ class SideModel(nn.Module):
         counts = [sum_of_neighbours((kinds == kind).long()) for kind in range(KINDS)]
         return torch.stack(counts).argmax(0)
 
-    def vector_sizes(
-        self, found: Side, camera: Tensor, past: Side | None, half: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def vector_sizes(self, found: Side, past: Side | None, half: int) -> tuple[Tensor, Tensor, Tensor]:
         """What own vectors of one half of the checkerboard are likely to be, and how sure that is.
 
         Args:
             found: Choices of all blocks, and vectors of the first half where the second is asked for.
-            camera: Vectors of the whole picture's motion.
             past: The picture before.
             half: Which half.
 
@@ -175,7 +174,7 @@ class SideModel(nn.Module):
             Likely vectors ``[2, h, w]``; sizes ``[h, w]`` below ``_SIZES``, 0 where nothing but the camera's
             is known; which blocks of that half have a vector of their own, bool ``[h, w]``.
         """
-        halves = checkerboard(found.choices)
+        halves, camera = checkerboard(found.choices), found.camera
         if half == 0:
             known = torch.zeros_like(found.own) if past is None else past.own
             likely = camera if past is None else torch.where(known, past.vectors, camera)

@@ -75,7 +75,7 @@ class SideCounter:
         self._choices = np.zeros(tuple(model.choice_frequencies.shape))
         self._vectors = np.zeros((*model.scale_of.shape, ALPHABET))
 
-    def add(self, side: Side, camera: Tensor, past: Side | None, coarser: Side | None) -> None:
+    def add(self, side: Side, past: Side | None, coarser: Side | None) -> None:
         """Count one picture; arguments as of ``SideModel.code``."""
 
         def count(rows: np.ndarray, integers: np.ndarray | None, table: int) -> np.ndarray:
@@ -85,9 +85,9 @@ class SideCounter:
                 np.add.at(self._choices, (rows, integers + self._choices.shape[-1] // 2), 1)
             return integers
 
-        self._model.code(count, camera, past, coarser, side)
+        self._model.code(count, side.camera, past, coarser, side)
         for half in range(2):
-            likely, sizes, mine = self._model.vector_sizes(side, camera, past, half)
+            likely, sizes, mine = self._model.vector_sizes(side, past, half)
             for apart in wrapped(side.vectors - likely)[:, mine]:
                 np.add.at(self._vectors[half], (sizes[mine].numpy(), apart.numpy() + REACH), 1)
 
