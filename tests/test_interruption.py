@@ -241,7 +241,7 @@ def test_two_writers_leave_one_whole_file(made: Path, tmp_path: Path, force: boo
 def test_an_interrupted_folder_holds_whole_files_alone(made: Path, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     for index in range(4):
-        (tmp_path / "videos" / f"{index}.mkv").symlink_to(made / "in.mkv")
+        (tmp_path / "videos" / f"{index}.mkv").hardlink_to(made / "in.mkv")
     work = tmp_path / "work"
     with start(work, ["encode", "../videos", "--output-dir", "coded", "--jobs", "2"]) as process:
         while not (work / "coded").exists() or not any(n.endswith(".mpt") for n in names(work / "coded")):

@@ -159,7 +159,7 @@ def _read_tensors(path: Path) -> Mapping[str, np.ndarray]:
 
 def _tensor(tensors: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     if name not in tensors:
-        raise FormatError(f"the tensor {name} is missing; what export_tokens writes with all levels has it")
+        raise FormatError(f"the tensor {name} is missing; a header and the tokens of all levels are needed")
     if tensors[name].dtype != np.uint8:
         raise FormatError(f"the tensor {name} is uint8, found {tensors[name].dtype}")
     return tensors[name]
