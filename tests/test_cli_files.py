@@ -132,10 +132,14 @@ def test_verify_tells_a_prefix_from_a_file_without_a_level(cli: Cli, made: Path,
     assert (state["complete_levels"], state["levels"]) == (1, 3)
 
 
-def test_quiet_check_of_sound_files_prints_nothing(cli: Cli, made: Path) -> None:
-    for options in (["-q"], ["-q", "--deep"]):
-        result = cli("verify", made / "in.mpt", made / "long.mpt", *options)
-        assert (result.code, result.out, result.err) == (0, "", "")
+def test_quiet_check_says_whose_the_hashes_are(cli: Cli, made: Path) -> None:
+    files = [made / "in.mpt", made / "long.mpt"]
+    silent = cli("verify", *files, "-q")
+    assert (silent.code, silent.out, silent.err) == (0, "", "")
+    each = [cli("verify", file, "-q", "--deep").out for file in files]
+    assert [text.count("  level ") for text in each] == [text.count("\n") for text in each] == [3, 3]
+    both = cli("verify", *files, "-q", "--deep")
+    assert both.out == "".join(f"{file}:\n{text}" for file, text in zip(files, each, strict=True))
 
 
 def test_tokens_out_and_back(cli: Cli, made: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def compare(
         _check_page(pairs, yuv)
     warn(f"{source} has no file to compare it with" for source in alone)
     codec = None
-    if any(ending(str(file)) == ".mpt" for file in _inputs(pairs)):
+    if any(ending(str(file)) == ".mpt" for _, found in pairs for file in found):
         codec = codec_from_options(
             weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch
         )

@@ -39,7 +39,9 @@ def verify(
     sources: Annotated[
         list[str], typer.Argument(metavar="IN", help=".mpt files, addresses of them, or - for stdin.")
     ],
-    deep: Annotated[bool, typer.Option("--deep", help="Decode the symbols too, and print a hash.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Decode the symbols too, and print a hash of each level.")
+    ] = False,
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -64,7 +66,7 @@ def verify(
         try:
             report = _check(result, codec, Limits(max_pixels, max_frames), show)
             if not as_json:
-                _print(result, report, quiet)
+                _print(result, report, quiet, several=len(sources) > 1)
         except MptError as error:
             if len(sources) == 1 and not as_json:
                 raise
@@ -103,10 +105,12 @@ def _check(
     return report
 
 
-def _print(result: dict[str, Any], report: FileReport, quiet: bool) -> None:
-    """Print the outcome for a sound file unless quiet."""
-    if quiet:
-        return
-    print(f"{result['file']}: ok, {completeness(report.available, report.header.num_levels)}")
-    for level, digest in enumerate(result.get("sha256", ())):
+def _print(result: dict[str, Any], report: FileReport, quiet: bool, several: bool) -> None:
+    """Print the outcome for a sound file; quiet leaves the hashes that were asked for, and whose they are."""
+    digests = result.get("sha256", ())
+    if not quiet:
+        print(f"{result['file']}: ok, {completeness(report.available, report.header.num_levels)}")
+    elif digests and several:
+        print(f"{result['file']}:")
+    for level, digest in enumerate(digests):
         print(f"  level {level}  {digest}")
