@@ -30,7 +30,7 @@ from mptvc.format.bitstream import (
     read_header,
     write_header,
 )
-from mptvc.format.geometry import Geometry, Shots, TileGrid
+from mptvc.format.geometry import Geometry, PatchShots, TileGrid
 from mptvc.format.header import Colour, Header, Index, Layout, Section, Side, VideoInfo, availability
 from mptvc.format.sections import open_side, read_section
 
@@ -84,7 +84,7 @@ LAYOUT = Layout(
         colour=Colour(primaries=9, transfer=16, matrix=10, range=1),
     ),
     geometry=Geometry(70, 50, patch_size=8, tiles=(TileGrid(1, 1, 0), TileGrid(rows=2, columns=3, margin=2))),
-    shots=Shots((6, 5), patch_frames=4, clip_frames=8),
+    shots=PatchShots((6, 5), patch_frames=4, clip_frames=8),
     entropy_id=bytes(range(32)),
     weights_id=bytes(range(100, 132)),
 )
@@ -200,7 +200,7 @@ def headers(draw: st.DrawFn) -> Header:
             patch_size=draw(st.sampled_from([2, 4, 8, 16])),
             tiles=(TileGrid(1, 1, 0),) * draw(st.integers(1, 8)),
         ),
-        shots=Shots(shots, patch_frames, patch_frames * draw(st.integers(1, 256 // patch_frames))),
+        shots=PatchShots(shots, patch_frames * draw(st.integers(1, 256 // patch_frames)), patch_frames),
         entropy_id=draw(st.binary(min_size=32, max_size=32)),
         weights_id=draw(st.binary(min_size=32, max_size=32)),
     )

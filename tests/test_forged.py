@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.format.bitstream import make_header, write_header
-from mptvc.format.geometry import Geometry, Shots, TileGrid
+from mptvc.format.geometry import Geometry, PatchShots, TileGrid
 from mptvc.format.header import Header, Index, Layout, Section, VideoInfo
 from mptvc.format.packet import PacketReader
 
@@ -224,7 +224,7 @@ def forged_header(shots: int, sections: int, stamps: bool) -> bytes:
     layout = Layout(
         video=video,
         geometry=Geometry(8, 8, 8, (TileGrid(1, 1, 0),)),
-        shots=Shots(lengths, 4, 4),
+        shots=PatchShots(lengths, 4, 4),
         entropy_id=bytes(32),
         weights_id=bytes(32),
         gains=((-48,) * (shots or sections),),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mptvc.format.bitstream import header_share, make_header, write_header
-from mptvc.format.geometry import Geometry, Shots, TileGrid
+from mptvc.format.geometry import Geometry, PatchShots, TileGrid
 from mptvc.format.header import Availability, Header, Index, Layout, Section, VideoInfo, availability
 
 
@@ -29,7 +29,7 @@ def make(
     layout = Layout(
         video=VideoInfo(*size, sum(shots), frame_rate=rate, time_base=1 / rate, time_steps=time_steps),
         geometry=Geometry(*size, patch_size=8, tiles=(TileGrid(1, 1, 0),) * levels),
-        shots=Shots(shots, patch_frames, clip_frames),
+        shots=PatchShots(shots, clip_frames, patch_frames),
         entropy_id=b"e" * 32,
         weights_id=b"w" * 32,
     )

@@ -27,21 +27,21 @@ def detect_shots(frames: np.ndarray, threshold: float = SHOT_THRESHOLD) -> tuple
         >>> mptvc.detect_shots(frames)
         (5, 3)
     """
-    checked_threshold(threshold)
+    checked_threshold(threshold, "threshold")
     inputs = (VideoFrame.from_ndarray(frame, format="rgb24") for frame in frames)
     cuts = [i for i, (_, is_cut) in enumerate(pair_with_cuts(inputs, None, threshold)) if is_cut]
     borders = [0, *(cut for cut in cuts if cut), len(frames)]
     return tuple(b - a for a, b in pairwise(borders))
 
 
-def checked_threshold(threshold: float | None) -> float | None:
-    """The threshold, or None for no cuts.
+def checked_threshold(threshold: float | None, name: str = "shot_threshold") -> float | None:
+    """The threshold, or None for no cuts; an error calls it by the name of the argument that it was.
 
     Raises:
         ValueError: It is no number between 0 and 100.
     """
     if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 100):
-        raise ValueError(f"the threshold of a cut is 0 to 100, found {threshold}")
+        raise ValueError(f"{name}= is 0 to 100, found {threshold}")
     return threshold
 
 
