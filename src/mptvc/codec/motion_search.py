@@ -4,26 +4,24 @@ What it finds is only a proposal: a decoder needs none of it, so it may use floa
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mptvc.model.motion import BLOCK, UNITS, Reference, luma_of
+from mptvc.model.prediction import mean_of
 from mptvc.model.pyramid import reduce
 
-#: For each size of the pictures, from coarse to fine: how often they are halved, then for each round the
-#: reach in steps, the step in quarter pixels, and whether the vectors of neighbours are tried.
-_ROUNDS = (
-    (3, ((4, 4, True),)),
-    (2, ((1, 4, True),)),
-    (1, ((1, 4, True), (1, 2, False))),
-    (0, ((1, 2, True), (1, 1, False))),
-)
-#: Pixels that are compared at once, for memory.
-_PIECE = 2**22
-#: Smallest block that is looked for in a halved picture; a smaller one is found anywhere.
-_SMALLEST = 4
+#: For each size of the pictures but the smallest, from coarse to fine: how often they are halved, and the
+#: steps in quarter pixels by which vectors are improved.
+_ROUNDS = ((2, (4,)), (1, (4, 2)), (0, (2, 1)))
+#: How often the smallest pictures are halved, and how many of their pixels a block is looked for to a side.
+_SMALLEST, _REACH = 3, 4
+#: Side of the smallest block that is looked for in a halved picture; a smaller one is found anywhere.
+_LEAST_SIDE = 4
+_SQUARE = tuple(product((-1, 0, 1), repeat=2))
 #: Price of a pixel by which a vector differs from those around it, in mean absolute difference of luma: it
 #: costs bits and is seldom true motion.
 _PRICE = 0.25
@@ -39,7 +37,7 @@ class Luma:
 
     def __init__(self, picture: Tensor) -> None:
         self.halvings = [luma_of(picture).to(torch.int16)]
-        for _ in range(_ROUNDS[0][0]):
+        for _ in range(_SMALLEST):
             self.halvings.append(reduce(self.halvings[-1]))
         self.references = [Reference(h.to(torch.uint8)) for h in self.halvings]
 
@@ -59,60 +57,108 @@ class Found:
 
 def search(reference: Luma, target: Luma) -> Found:
     """Where a reference shows the blocks of a target."""
-    vectors = torch.zeros(2, 1, 1, dtype=torch.int64, device=target.halvings[0].device)
-    for halvings, rounds in _ROUNDS:
-        block = max(BLOCK >> halvings, _SMALLEST)
-        looking = _Blocks(reference.references[halvings], target.halvings[halvings], block)
-        vectors = _spread(2 * vectors, looking.grid)
-        for reach, step, with_neighbours in rounds:
-            vectors, difference = looking.improved(vectors, reach, step, with_neighbours)
+    vectors, difference = _everywhere(reference.halvings[_SMALLEST], target.halvings[_SMALLEST]), 0.0
+    for halvings, steps in _ROUNDS:
+        looking = _Blocks(reference.references[halvings], target.halvings[halvings], _side(halvings))
+        vectors = looking.of_neighbours(_spread(2 * vectors, looking.grid))
+        for step in steps:
+            vectors, difference = looking.improved(vectors, step)
     return Found(vectors, difference)
+
+
+def _side(halvings: int) -> int:
+    return max(BLOCK >> halvings, _LEAST_SIDE)
+
+
+def _everywhere(reference: Tensor, target: Tensor) -> Tensor:
+    """The best of all vectors of whole pixels up to ``_REACH``, for pictures int16 ``[1, H, W]``."""
+    side = _side(_SMALLEST)
+    rows, columns = (max(1, size // side) for size in target.shape[1:])
+    height, width = rows * side, columns * side
+    wide = _extended(reference[0], _REACH, height + _REACH, width + _REACH)
+    wanted = _extended(target[0], 0, height, width)
+    places = list(product(range(-_REACH, _REACH + 1), repeat=2))
+    costs = []
+    for y, x in places:
+        apart = wide[_REACH + y :, _REACH + x :][:height, :width] - wanted
+        sums = apart.abs_().view(rows, side, columns, side).sum((1, 3), dtype=torch.int32)
+        costs.append(sums / side**2 + _PRICE * (abs(y) + abs(x)))
+    best = torch.stack(costs).argmin(0)
+    return UNITS * target.new_tensor(places, dtype=torch.int64)[best].permute(2, 0, 1)
+
+
+def _extended(picture: Tensor, before: int, height: int, width: int) -> Tensor:
+    """Rows and columns of ``[H, W]`` from ``-before`` up to ``height`` and ``width``, edges repeated."""
+    rows, columns = (
+        torch.arange(-before, end, device=picture.device).clamp_(0, size - 1)
+        for end, size in zip((height, width), picture.shape, strict=True)
+    )
+    return picture[rows[:, None], columns]
 
 
 class _Blocks:
     """The blocks of a picture, to be found in another one of its size."""
 
-    def __init__(self, reference: Reference, target: Tensor, block: int) -> None:
+    def __init__(self, reference: Reference, target: Tensor, side: int) -> None:
         _, height, width = target.shape
-        self.grid = rows, columns = max(1, height // block), max(1, width // block)
-        self._reference, self._block = reference, block
-        device = target.device
-        self._top = torch.arange(rows, device=device)[:, None] * block * UNITS
-        self._left = torch.arange(columns, device=device)[None] * block * UNITS
-        whole = target[:, : rows * block, : columns * block]
-        missing = (0, columns * block - whole.shape[2], 0, rows * block - whole.shape[1])
-        whole = F.pad(whole.float(), missing, mode="replicate").to(torch.int16) if any(missing) else whole
-        self._target = whole.view(rows, block, columns, block).permute(0, 2, 1, 3).reshape(-1, block, block)
+        self.grid = rows, columns = max(1, height // side), max(1, width // side)
+        self._reference, self._side = reference, side
+        self._top = torch.arange(rows, device=target.device)[:, None] * side * UNITS
+        self._left = torch.arange(columns, device=target.device)[None] * side * UNITS
+        whole = _extended(target[0], 0, rows * side, columns * side)
+        self._target = whole.view(rows, side, columns, side).transpose(1, 2).reshape(-1, side, side)
 
-    def improved(self, vectors: Tensor, reach: int, step: int, with_neighbours: bool) -> tuple[Tensor, float]:
-        """The best for every block of the vectors nearby, of its four neighbours, or none.
+    def of_neighbours(self, vectors: Tensor) -> Tensor:
+        """The best for every block of its own vector, its four neighbours', or none; of whole pixels.
 
         At an edge of the picture a neighbour is taken from the opposite one: any vector may be tried.
         """
-        places = [step * d for d in range(-reach, reach + 1)]
-        tried = [vectors + vectors.new_tensor((y, x))[:, None, None] for y in places for x in places]
-        if with_neighbours:
-            tried += [torch.roll(vectors, by, axis) for by, axis in ((1, 1), (-1, 1), (1, 2), (-1, 2))]
-            tried.append(torch.zeros_like(vectors))
-        candidates = torch.stack(tried)
+        rolled = [torch.roll(vectors, by, axis) for by, axis in ((1, 1), (-1, 1), (1, 2), (-1, 2))]
+        tried = torch.stack([vectors, *rolled, torch.zeros_like(vectors)])
+        return self._best(vectors, tried, [self._half_pixels(*tried[i]) for i in range(len(tried))])[0]
+
+    def improved(self, vectors: Tensor, step: int) -> tuple[Tensor, float]:
+        """The best of the vectors around, and the mean difference that they leave.
+
+        Args:
+            vectors: Of whole pixels for a step of 4 or 2, of halves for one of 1, int64 ``[2, h, w]``.
+            step: Distance in quarter pixels.
+        """
+        tried = torch.stack([vectors + step * vectors.new_tensor(p)[:, None, None] for p in _SQUARE])
+        find = {4: self._pixels_around, 2: self._halves_around, 1: self._quarters_around}[step]
+        return self._best(vectors, tried, find(vectors))
+
+    def _best(self, vectors: Tensor, tried: Tensor, found: list[Tensor]) -> tuple[Tensor, float]:
+        """The best of vectors ``[n, 2, h, w]`` that find these blocks, near those of blocks around."""
         smooth = F.avg_pool2d(F.pad(vectors.float()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
-        apart = (candidates - smooth).abs().sum(1).div_(UNITS).clamp_(max=_MOST_PIXELS)  # [tried, h, w]
-        differences = self._differences(candidates) / self._block**2
+        apart = (tried - smooth).abs().sum(1).div_(UNITS).clamp_(max=_MOST_PIXELS)
+        differences = torch.stack([self._difference(blocks) for blocks in found]) / self._side**2
         best = (differences + _PRICE * apart).argmin(0)
         difference = float(differences.gather(0, best[None]).mean())
-        return candidates.gather(0, best.expand(1, 2, *self.grid))[0], difference
+        return tried.gather(0, best.expand(1, 2, *self.grid))[0], difference
 
-    def _differences(self, tried: Tensor) -> Tensor:
-        """Sums of absolute differences ``[n, h, w]`` of all blocks for vectors ``[n, 2, h, w]``, float32."""
-        top, left = self._top + tried[:, 0], self._left + tried[:, 1]
-        at_once = max(1, _PIECE // self._target.numel())
-        pieces = zip(torch.split(top, at_once), torch.split(left, at_once), strict=True)
-        return torch.cat([self._difference(*piece) for piece in pieces]).view(len(tried), *self.grid)
+    def _difference(self, blocks: Tensor) -> Tensor:
+        """Sums of absolute differences ``[h, w]`` of blocks that were found."""
+        return (blocks - self._target).abs_().flatten(1).sum(1, dtype=torch.int32).view(self.grid)
 
-    def _difference(self, top: Tensor, left: Tensor) -> Tensor:
-        found = self._reference.windows(top.flatten(), left.flatten(), self._block)
-        apart = found.view(len(top), *self._target.shape).sub_(self._target).abs_()
-        return apart.flatten(2).float().sum(2)
+    def _pixels_around(self, vectors: Tensor) -> list[Tensor]:
+        wide = self._half_pixels(vectors[0] - UNITS, vectors[1] - UNITS, self._side + 2)
+        return [wide[:, 1 + y :, 1 + x :][:, : self._side, : self._side] for y, x in _SQUARE]
+
+    def _halves_around(self, vectors: Tensor) -> list[Tensor]:
+        half = UNITS // 2
+        return [self._half_pixels(vectors[0] + half * y, vectors[1] + half * x) for y, x in _SQUARE]
+
+    def _quarters_around(self, vectors: Tensor) -> list[Tensor]:
+        """Means of what is found half a pixel to both sides, as `Reference.windows` takes them."""
+        halves = dict(zip(_SQUARE, self._halves_around(vectors), strict=True))
+        pairs = (((min(y, 0), min(x, 0)), (max(y, 0), max(x, 0))) for y, x in _SQUARE)
+        return [mean_of(halves[a], halves[b]) for a, b in pairs]
+
+    def _half_pixels(self, dy: Tensor, dx: Tensor, side: int | None = None) -> Tensor:
+        """Blocks int16 ``[N, side, side]`` that vectors of whole or half pixels find."""
+        top, left = (self._top + dy) >> 1, (self._left + dx) >> 1
+        return self._reference.half_windows(top.flatten(), left.flatten(), side or self._side)[:, 0]
 
 
 def _spread(vectors: Tensor, grid: tuple[int, int]) -> Tensor:

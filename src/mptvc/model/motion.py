@@ -60,12 +60,12 @@ class Reference:
         Returns:
             int16 ``[N, C, size, size]``, values of 0 to 255.
         """
-        first = self._copies(top >> 1, left >> 1, size)
-        second = self._copies((top + 1) >> 1, (left + 1) >> 1, size)
+        first = self.half_windows(top >> 1, left >> 1, size)
+        second = self.half_windows((top + 1) >> 1, (left + 1) >> 1, size)
         return first.add_(second).add_(1).bitwise_right_shift_(1)
 
-    def _copies(self, top: Tensor, left: Tensor, size: int) -> Tensor:
-        """Windows whose starts are in half pixels, int16 ``[N, C, size, size]``."""
+    def half_windows(self, top: Tensor, left: Tensor, size: int) -> Tensor:
+        """The same for starts in half pixels."""
         _, channels, height, width = self._planes.shape
         y = ((top >> 1) + _MARGIN).clamp(0, height - size)
         x = ((left >> 1) + _MARGIN).clamp(0, width - size)
