@@ -1,8 +1,8 @@
 """Writes ``tests/golden``: small files of the current format, and what they must decode to for ever.
 
 Run by hand when the format has something new, never to make a failing test pass: files that were published
-stay as they are. ``python tests/make_golden.py`` adds what is missing and replaces nothing. Those of version 2
-are of version 1, which was not published, but for the number of the version and the header's checksum.
+stay as they are. ``python tests/make_golden.py`` adds what is missing and replaces nothing. Those of version
+2 are of version 1, which was not published, but for the number of the version and the header's checksum.
 """
 
 import hashlib
