@@ -212,7 +212,7 @@ class Program:
                 open(target, "wb") as out,
             ):
                 count = 0
-                for frame in islice(video.num_frames(), frames):
+                for frame in islice(video.frames(), frames):
                     compressor.add(frame.pixels, is_cut=frame.is_cut)
                     count += 1
                 height, width = frame.pixels.shape[:2]
