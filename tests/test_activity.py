@@ -10,11 +10,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
-from mptvc.model.activity import CONTEXTS, MOST, ActivityModel, activity_thresholds
+from mptvc.model.activity import (
+    CONTEXTS,
+    LARGEST,
+    MOST,
+    ActivityModel,
+    Table,
+    activity_thresholds,
+    around,
+    checkerboard,
+    contexts,
+)
 from mptvc.train.loop_tables import ActivityCounter
 
 GROUPS = (2, 3, 4, 8)
 CHANNELS = sum(GROUPS)
+GROUP_OF = torch.repeat_interleave(torch.arange(len(GROUPS)), torch.tensor(GROUPS))
 
 
 def pictures(count: int, seed: int, height: int = 9, width: int = 12) -> list[Tensor]:
@@ -25,7 +36,7 @@ def pictures(count: int, seed: int, height: int = 9, width: int = 12) -> list[Te
         busy = np.zeros((height, width, 1))
         busy[index % 4 : index % 4 + 4, 2:9] = 1.0
         scale = busy * 3 / np.arange(1, CHANNELS + 1)
-        found.append(torch.from_numpy(np.rint(rng.laplace(scale=scale + 1e-9)).clip(-63, 63)).to(torch.int8))
+        found.append(torch.from_numpy(np.rint(rng.laplace(scale=scale + 1e-9)).clip(-63, 63)).to(torch.int16))
     return found
 
 
@@ -59,50 +70,52 @@ def decoded(model: ActivityModel, coded: list[bytes], height: int, width: int) -
 
 @pytest.fixture(scope="module")
 def fitted() -> ActivityModel:
-    model = ActivityModel(GROUPS)
+    model = ActivityModel(GROUP_OF)
     counter, past = ActivityCounter(model), nothing()
     for picture in pictures(40, seed=1):
-        past = counter.add(picture, past)
+        counter.add(picture, past)
+        past = model.activities(picture)
     counter.fit()
     return model
 
 
 def test_activity_is_a_logarithm_of_the_sum_of_magnitudes() -> None:
-    model = ActivityModel((1,))
+    model = ActivityModel(torch.zeros(1, dtype=torch.int64))
     for total in (0, 1, 2, 3, 4, 6, 7, 63, 64):
         activity = int(model.activities(torch.tensor([[[total]]])))
         assert activity == (1 + math.floor(1.5 * math.log2(total) + 1e-9) if total else 0)
     assert len(activity_thresholds()) == MOST
-    assert int(ActivityModel((768,)).activities(torch.full((1, 1, 768), 63))) == MOST
+    many = ActivityModel(torch.zeros(768, dtype=torch.int64))
+    assert int(many.activities(torch.full((1, 1, 768), LARGEST, dtype=torch.int16))) == MOST
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (9, 12)])
 @pytest.mark.parametrize("is_fitted", [False, True])
 def test_symbols_come_back(fitted: ActivityModel, is_fitted: bool, size: tuple[int, int]) -> None:
-    model = fitted if is_fitted else ActivityModel(GROUPS)
+    model = fitted if is_fitted else ActivityModel(GROUP_OF)
     symbols = [picture[: size[0], : size[1]] for picture in pictures(4, seed=2)]
     for found, integers in zip(decoded(model, packets(model, symbols), *size), symbols, strict=True):
         assert torch.equal(found, integers)
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 63))
+@given(st.integers(0, 2**32 - 1), st.integers(1, LARGEST))
 def test_symbols_of_any_size_come_back(fitted: ActivityModel, seed: int, most: int) -> None:
     rng = np.random.default_rng(seed)
     busy = rng.random((5, 6, 1)) < rng.random()
-    symbols = torch.from_numpy(rng.integers(-most, most + 1, (5, 6, CHANNELS)) * busy).to(torch.int8)
+    symbols = torch.from_numpy(rng.integers(-most, most + 1, (5, 6, CHANNELS)) * busy).to(torch.int16)
     assert torch.equal(decoded(fitted, packets(fitted, [symbols]), 5, 6)[0], symbols)
 
 
 def test_fitted_tables_take_fewer_bits_on_other_pictures(fitted: ActivityModel) -> None:
     others = pictures(12, seed=3)
-    before, after = (sum(map(len, packets(m, others))) for m in (ActivityModel(GROUPS), fitted))
+    before, after = (sum(map(len, packets(m, others))) for m in (ActivityModel(GROUP_OF), fitted))
     assert after < 0.75 * before
 
 
 def test_nothing_costs_next_to_nothing(fitted: ActivityModel) -> None:
     """An empty picture of 108 tokens, 432 activities, after an empty one."""
-    empty = torch.zeros(9, 12, CHANNELS, dtype=torch.int8)
+    empty = torch.zeros(9, 12, CHANNELS, dtype=torch.int16)
     assert 8 * len(packets(fitted, [empty])[0]) < 8 * 12 + 0.2 * 432
 
 
@@ -111,30 +124,30 @@ def test_only_groups_that_are_not_empty_are_walked(fitted: ActivityModel) -> Non
 
     def exchange(rows: np.ndarray, integers: np.ndarray | None, table: int) -> np.ndarray:
         assert integers is not None
-        if table == 2 * len(GROUPS):
+        if table == Table.SYMBOLS:
             walked.append(len(rows))
         return integers
 
-    symbols = torch.zeros(4, 4, CHANNELS, dtype=torch.int8)
+    symbols = torch.zeros(4, 4, CHANNELS, dtype=torch.int16)
     symbols[1, 2, 0], symbols[3, 3, CHANNELS - 1] = 5, -1
     fitted.code(exchange, nothing(4, 4), symbols)
     assert walked == [GROUPS[0] + GROUPS[-1]]
 
 
-def test_contexts_hold_nothing_that_a_decoder_lacks(fitted: ActivityModel) -> None:
+def test_contexts_hold_nothing_that_a_decoder_lacks() -> None:
     """Whatever comes later in the order of coding changes no row."""
     found = torch.randint(0, MOST + 1, (6, 7, len(GROUPS)), generator=torch.Generator().manual_seed(1))
-    past = found.flip(0)
+    before = around(found.flip(0))
     parity = (torch.arange(6)[:, None] + torch.arange(7)) % 2
-    for group in range(len(GROUPS)):
-        for half in range(2):
-            rows, mine = fitted.contexts(found, past, group, half)
-            assert torch.equal(mine, parity == half)
+    for half, mine in enumerate(checkerboard(found)):
+        assert torch.equal(mine, parity == half)
+        for group in range(len(GROUPS)):
+            rows = contexts(found, before, group, half)[mine]
             assert 0 <= int(rows.min()) <= int(rows.max()) < CONTEXTS**2
             later = found.clone()
             later[..., group + 1 :] = MOST
             later[..., group][parity >= half] = MOST
-            assert torch.equal(fitted.contexts(later, past, group, half)[0], rows)
+            assert torch.equal(contexts(later, before, group, half)[mine], rows)
 
 
 def test_bits_are_those_of_the_tables(fitted: ActivityModel) -> None:
@@ -153,9 +166,23 @@ def test_bits_are_those_of_the_tables(fitted: ActivityModel) -> None:
     fitted.code(exchange, nothing(), symbols)
     taken = 8 * len(packets(fitted, [symbols])[0])
     assert bits <= taken <= bits + 8 * 16
+    assert float(fitted.bits(symbols, nothing()).sum()) == pytest.approx(bits, rel=1e-4)
 
 
 def test_rows_sum_to_the_coders_total(fitted: ActivityModel) -> None:
     for table in fitted.tables():
         assert bool((table.long().sum(1) == 2**24).all())
         assert int(table.min()) >= 1
+
+
+def test_the_largest_symbols_come_back_in_bits_that_are_counted(fitted: ActivityModel) -> None:
+    symbols = torch.zeros(3, 4, CHANNELS, dtype=torch.int16)
+    symbols[1, 1, 0], symbols[2, 3, 5], symbols[0, 0, -1] = LARGEST, -LARGEST, 127
+    packet = packets(fitted, [symbols])[0]
+    assert torch.equal(decoded(fitted, [packet], 3, 4)[0], symbols)
+    taken = float(fitted.bits(symbols, nothing(3, 4)).sum())
+    assert taken <= 8 * len(packet) <= taken + 8 * 16
+
+
+def test_contexts_that_count_alike_share_a_row(fitted: ActivityModel) -> None:
+    assert 8 < len(fitted.row_of.unique()) <= len(fitted.activity_frequencies)

@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mptvc.codec.key_search import fitted_camera, planned
-from mptvc.codec.loop import LevelLoop
+from mptvc.codec.loop import CodedKey, LevelLoop, LevelTables
 from mptvc.codec.motion_search import Luma, search
-from mptvc.model.loop_model import LoopLevel, dct_basis, quantized
+from mptvc.format.packet import PacketReader, PacketWriter
+from mptvc.model.activity import LARGEST
+from mptvc.model.loop_model import Kind, LoopLevel, quantized
 from mptvc.model.motion import BLOCK, Reference, camera_vectors
 from mptvc.model.side import Side
 
@@ -52,35 +54,36 @@ def bases(pictures: list[Tensor], level: int) -> list[Tensor]:
 
 
 Sides = Sequence[Side | None]
-Coded = tuple[list[bytes], list[Tensor], list[Side | None]]
+Coded = tuple[list[bytes], list[CodedKey]]
 
 
-def encoded(
-    level: LoopLevel, pictures: list[Tensor], below: list[Tensor], coarser: list[Side | None]
-) -> Coded:
-    loop = LevelLoop(level)
-    packets, decoded, sides = [], [], []
+def encoded(level: LoopLevel, pictures: list[Tensor], below: list[Tensor], coarser: Sides) -> Coded:
+    loop, packets, keys = LevelLoop(LevelTables(level)), [], []
     for index, (picture, base) in enumerate(zip(pictures, below, strict=True)):
-        if index == 0:
-            packet, made = loop.encode_opening(picture, base, STEP)
+        writer = PacketWriter(loop.tables.digits)
+        if loop.past is None:
+            keys.append(loop.opening(writer, base, STEP, picture))
         else:
             vectors = search(Luma(pictures[index - 1]), Luma(picture))
-            plan = planned(level.key, picture, base, loop.references, vectors, STEP, has_base=level.index > 0)
-            packet, made = loop.encode_key(picture, base, STEP, plan, coarser[index])
-        packets.append(packet)
-        decoded.append(made)
-        sides.append(loop.side)
-    return packets, decoded, sides
+            plan = planned(level, picture, base, (loop.past.near, loop.past.far), vectors, STEP)
+            keys.append(loop.key(writer, base, STEP, coarser[index], plan, picture))
+        packets.append(writer.finish())
+    return packets, keys
 
 
-def decode(
-    level: LoopLevel, packets: list[bytes], below: list[Tensor], coarser: list[Side | None]
-) -> list[Tensor]:
-    loop = LevelLoop(level)
-    return [
-        loop.decode_key(packet, base, STEP, side) if index else loop.decode_opening(packet, base, STEP)
-        for index, (packet, base, side) in enumerate(zip(packets, below, coarser, strict=True))
-    ]
+def decode(level: LoopLevel, packets: list[bytes], below: list[Tensor], coarser: Sides) -> list[Tensor]:
+    loop, found = LevelLoop(LevelTables(level)), []
+    for packet, base, side in zip(packets, below, coarser, strict=True):
+        reader = PacketReader(loop.tables.digits, packet)
+        opens = loop.past is None
+        key = loop.opening(reader, base, STEP) if opens else loop.key(reader, base, STEP, side)
+        reader.finish()
+        found.append(key.picture)
+    return found
+
+
+def pictures_of(keys: list[CodedKey]) -> list[Tensor]:
+    return [key.picture for key in keys]
 
 
 def error(a: list[Tensor], b: list[Tensor]) -> float:
@@ -90,51 +93,71 @@ def error(a: list[Tensor], b: list[Tensor]) -> float:
 
 
 @pytest.mark.parametrize(("index", "patch"), [(0, 16), (1, 16), (2, 8)])
-def test_a_decoder_has_the_encoders_pictures(index: int, patch: int) -> None:
+@pytest.mark.parametrize("step", [3.0, STEP])
+def test_a_decoder_has_the_encoders_pictures(
+    index: int, patch: int, step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("test_loop.STEP", step)
     level, pictures = LoopLevel(index, patch), pan(5, 0.75, -1.5)
     below, nothing = bases(pictures, index), [None] * len(pictures)
-    packets, made, _ = encoded(level, pictures, below, nothing)
-    for ours, theirs in zip(decode(level, packets, below, nothing), made, strict=True):
+    packets, keys = encoded(level, pictures, below, nothing)
+    for ours, theirs in zip(decode(level, packets, below, nothing), pictures_of(keys), strict=True):
         assert torch.equal(ours, theirs)
-    assert error(made, pictures) < 3 * STEP**2 / 12
+    assert error(pictures_of(keys), pictures) < 3 * step**2 / 12
+
+
+@pytest.mark.parametrize("value", [0, 255])
+@pytest.mark.parametrize("step", [30.0, 20.0, 10.0, 4.0])
+def test_white_and_black_are_coded_at_any_step(value: int, step: float) -> None:
+    """The largest symbols are those of a flat picture over a gray base."""
+    level, loop = LoopLevel(0, 16), LevelLoop(LevelTables(LoopLevel(0, 16)))
+    picture = torch.full((3, 32, 32), value, dtype=torch.uint8)
+    writer = PacketWriter(loop.tables.digits)
+    made = loop.opening(writer, gray(picture), step, picture).picture
+    assert int((made.int() - picture).abs().max()) <= 1 + step / 16
+    reader, other = PacketReader(loop.tables.digits, writer.finish()), LevelLoop(LevelTables(level))
+    assert torch.equal(other.opening(reader, gray(picture), step).picture, made)
+    reader.finish()
 
 
 def test_choices_of_the_coarser_level_are_a_context_that_both_have() -> None:
     pictures = pan(4, 0.0, 2.0)
     nothing = [None] * len(pictures)
     coarse, fine = LoopLevel(1, 16), LoopLevel(2, 8)
-    below = bases(pictures, 1)
-    _, made, sides = encoded(coarse, pictures, below, nothing)
-    packets, finer, _ = encoded(fine, pictures, made, sides)
-    for ours, theirs in zip(decode(fine, packets, made, sides), finer, strict=True):
+    _, keys = encoded(coarse, pictures, bases(pictures, 1), nothing)
+    made, sides = pictures_of(keys), [key.side for key in keys]
+    packets, finer = encoded(fine, pictures, made, sides)
+    for ours, theirs in zip(decode(fine, packets, made, sides), pictures_of(finer), strict=True):
         assert torch.equal(ours, theirs)
 
 
 def test_a_pan_costs_its_motion_and_little_more() -> None:
     level, pictures = LoopLevel(0, 16), pan(6, 1.0, -2.0)
-    packets, _, _ = encoded(level, pictures, bases(pictures, 0), [None] * 6)
+    packets, _ = encoded(level, pictures, bases(pictures, 0), [None] * 6)
     assert max(map(len, packets[2:])) < len(packets[0]) / 2
 
 
 def test_a_still_scene_is_repeated() -> None:
     level = LoopLevel(0, 16)
     pictures = [texture(HEIGHT, WIDTH, seed=2)] * 5
-    _, made, _ = encoded(level, pictures, bases(pictures, 0), [None] * 5)
+    _, keys = encoded(level, pictures, bases(pictures, 0), [None] * 5)
+    made = pictures_of(keys)
     assert error(made[-1:], pictures[-1:]) <= error(made[:1], pictures[:1])
 
 
 def test_a_key_needs_an_opening_key() -> None:
     level, pictures = LoopLevel(0, 16), pan(2, 0.0, 0.0)
-    packets, _, _ = encoded(level, pictures, bases(pictures, 0), [None] * 2)
+    packets, _ = encoded(level, pictures, bases(pictures, 0), [None] * 2)
+    loop = LevelLoop(LevelTables(level))
     with pytest.raises(ValueError, match="an opening key comes first"):
-        LevelLoop(level).decode_key(packets[1], gray(pictures[0]), STEP, None)
+        loop.key(PacketReader(loop.tables.digits, packets[1]), gray(pictures[0]), STEP, None)
 
 
 @pytest.mark.parametrize("spoil", [lambda p: p + b"word", lambda p: bytes(4) + p[4:]])
 def test_a_packet_that_does_not_fit_is_refused(spoil: Callable[[bytes], bytes]) -> None:
     level, pictures = LoopLevel(0, 16), pan(2, 0.0, 1.0)
     below, nothing = bases(pictures, 0), [None] * 2
-    packets, _, _ = encoded(level, pictures, below, nothing)
+    packets, _ = encoded(level, pictures, below, nothing)
     for spoiled in ([spoil(packets[0]), packets[1]], [packets[0], spoil(packets[1])]):
         with pytest.raises(ValueError, match=r"words are left over|rows or means|zero word"):
             decode(level, spoiled, below, nothing)
@@ -148,14 +171,19 @@ def test_the_camera_is_fitted_to_what_most_blocks_do() -> None:
 
 
 @pytest.mark.parametrize("patch", [8, 16])
-def test_the_transforms_start_as_an_orthonormal_basis_in_groups(patch: int) -> None:
-    basis, groups = dct_basis(patch)
-    assert sum(groups) == len(basis) == 3 * patch * patch
-    assert torch.allclose(basis @ basis.T, torch.eye(len(basis)), atol=1e-5)
-    flat = torch.ones(3 * patch * patch) / (3**0.5 * patch)
-    assert torch.allclose(basis @ flat, F.one_hot(torch.tensor(0), len(basis)).float(), atol=1e-5)
+def test_the_transform_is_an_orthonormal_basis_in_groups(patch: int) -> None:
+    kind, residual = Kind(patch), torch.randn(3, 32, 48, generator=torch.Generator().manual_seed(1))
+    latents = kind.latents(residual)
+    assert latents.shape == (32 // patch, 48 // patch, kind.channels)
+    assert torch.allclose(latents.square().sum(), residual.square().sum(), rtol=1e-4)
+    cells = residual.view(3, 32 // patch, patch, 48 // patch, patch).permute(1, 3, 0, 2, 4)
+    assert torch.allclose(kind.pixels(latents.flatten(0, 1)).view_as(cells), cells, atol=1e-4)
+    flat = kind.latents(torch.ones(3, patch, patch)).flatten()
+    assert torch.allclose(flat, F.one_hot(torch.tensor(0), len(flat)) * 3**0.5 * patch, atol=1e-3)
+    groups = kind.entropy_model.group_of
+    assert len(groups.unique()) == int(groups.max()) + 1 == kind.entropy_model.num_groups
 
 
-def test_small_latents_are_dropped() -> None:
-    latents = torch.tensor([0.0, 0.6, -0.6, 0.7, -1.6, 1.7, 99.0])
-    assert quantized(latents).tolist() == [0, 0, 0, 1, -1, 2, 63]
+def test_small_latents_are_dropped_and_the_largest_fit() -> None:
+    latents = torch.tensor([0.0, 0.6, -0.6, 0.7, -1.6, 1.7, 99.0, -1e6])
+    assert quantized(latents).tolist() == [0, 0, 0, 1, -1, 2, 99, -LARGEST]

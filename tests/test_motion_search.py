@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from moving import moved_picture
 from torch import Tensor
 
 from mptvc.codec.motion_search import Luma, search
@@ -33,7 +34,7 @@ def test_quarters_of_a_pixel_are_found() -> None:
     """The target is what the reference shows a quarter and three quarters of a pixel further."""
     reference = texture(128, 160)
     shifted = torch.tensor([5, -7])[:, None, None].expand(2, 8, 10)
-    target = Reference(reference).moved(shifted).to(torch.uint8)
+    target = moved_picture(Reference(reference), shifted).to(torch.uint8)
     found = search(Luma(reference), Luma(target))[:, 1:-1, 1:-1]
     assert (found - shifted[:, 1:-1, 1:-1]).abs().float().mean() < 0.1
 

@@ -35,7 +35,7 @@ def sides(count: int, seed: int, camera: Tensor = CAMERA) -> list[Side]:
         still = rng.random(choices.shape) < 0.05
         choices[still] = Vector.STILL * BLENDS + Blend.NEAR
         vectors[:, torch.from_numpy(still)] = 0
-        found.append(Side(torch.from_numpy(choices), vectors))
+        found.append(Side(torch.from_numpy(choices), vectors, camera))
     return found
 
 
@@ -65,7 +65,7 @@ def fitted() -> SideModel:
     counter = SideCounter(model)
     past: Side | None = None
     for side in sides(40, seed=1):
-        counter.add(side, CAMERA, past, past)
+        counter.add(side, past, past)
         past = side
     counter.fit()
     return model
@@ -79,7 +79,7 @@ def test_side_symbols_come_back(
 ) -> None:
     model = fitted if is_fitted else SideModel()
     past, side = sides(2, seed=2)
-    coarse = Side(side.choices[::2, ::2], side.vectors[:, ::2, ::2])
+    coarse = Side(side.choices[::2, ::2], side.vectors[:, ::2, ::2], side.camera[:, ::2, ::2])
     known = (past if with_past else None, coarse if with_coarser else None)
     assert_equal(read(model, written(model, side, *known), *known), side)
 
@@ -88,7 +88,7 @@ def test_every_choice_comes_back(fitted: SideModel) -> None:
     choices = torch.arange(ROWS * COLUMNS).view(ROWS, COLUMNS) % CHOICES
     own, still = choices // BLENDS == Vector.OWN, choices // BLENDS == Vector.STILL
     vectors = torch.where(own, CAMERA + 7, torch.where(still, 0, CAMERA))
-    side = Side(choices, vectors)
+    side = Side(choices, vectors, CAMERA)
     assert_equal(read(fitted, written(fitted, side, None, None), None, None), side)
     assert int(side.blends.max()) == Blend.BASE
 
@@ -109,7 +109,7 @@ def test_contexts_hold_nothing_that_a_decoder_lacks(fitted: SideModel, half: int
     assert torch.equal(*rows)
     changed = torch.where(parity >= half, side.vectors + 99, side.vectors)
     before, after = (
-        fitted.vector_sizes(Side(side.choices, v), CAMERA, past, half) for v in (side.vectors, changed)
+        fitted.vector_sizes(Side(side.choices, v, CAMERA), past, half) for v in (side.vectors, changed)
     )
     mine = before[2]
     assert torch.equal(before[0][:, mine], after[0][:, mine])
@@ -118,14 +118,14 @@ def test_contexts_hold_nothing_that_a_decoder_lacks(fitted: SideModel, half: int
 
 def test_a_vector_out_of_reach_is_refused(fitted: SideModel) -> None:
     (side,) = sides(1, seed=5)
-    far = Side(side.choices, torch.where(side.own, side.vectors + 200, side.vectors))
+    far = Side(side.choices, torch.where(side.own, side.vectors + 200, side.vectors), CAMERA)
     with pytest.raises(ValueError, match="more than 127 quarter pixels"):
         written(fitted, far, None, None)
 
 
 def test_a_camera_alone_costs_next_to_nothing(fitted: SideModel) -> None:
     choices = torch.full((ROWS, COLUMNS), Vector.CAMERA * BLENDS + Blend.OVERLAPPED)
-    side = Side(choices, CAMERA)
+    side = Side(choices, CAMERA, CAMERA)
     assert 8 * len(written(fitted, side, side, side)) < 8 * 12 + 0.6 * ROWS * COLUMNS
 
 
@@ -141,9 +141,9 @@ def test_vectors_at_the_ends_of_their_range_come_back(fitted: SideModel) -> None
         torch.rand(2, ROWS, COLUMNS, generator=torch.Generator().manual_seed(6)) < 0.5, -127, 127
     )
     sides_ = [
-        Side(choices, CAMERA + ends),
-        Side(choices, CAMERA - ends),
-        Side(choices, CAMERA + ends.flip(1)),
+        Side(choices, CAMERA + ends, CAMERA),
+        Side(choices, CAMERA - ends, CAMERA),
+        Side(choices, CAMERA + ends.flip(1), CAMERA),
     ]
     for past, side in pairwise([None, *sides_]):
         assert_equal(read(fitted, written(fitted, side, past, None), past, None), side)
