@@ -64,7 +64,7 @@ def encoded(level: LoopLevel, pictures: list[Tensor], below: list[Tensor], coars
         if loop.past is None:
             keys.append(loop.opening(writer, base, STEP, picture))
         else:
-            vectors = search(Luma(pictures[index - 1]), Luma(picture))
+            vectors = search(Luma(pictures[index - 1]), Luma(picture)).vectors
             plan = planned(level, picture, base, (loop.past.near, loop.past.far), vectors, STEP)
             keys.append(loop.key(writer, base, STEP, coarser[index], plan, picture))
         packets.append(writer.finish())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from moving import moved_picture
 from torch import Tensor
 
-from mptvc.model.motion import BLOCK, Reference, camera_vectors
+from mptvc.model.motion import BLOCK, Reference, camera_vectors, differs_nearby, picture_of
 
 SETTINGS = settings(deadline=None, max_examples=40)
 
@@ -69,19 +69,18 @@ def test_blocks_are_the_samples_that_their_vectors_name(reach: int) -> None:
 @pytest.mark.parametrize("reach", [3, 40, 2000])
 def test_overlapped_pixels_are_means_of_four_predictions(reach: int) -> None:
     picture, vectors = noise(32, 48), vectors_of(2, 3, reach, seed=reach)
-    blended = Reference(picture).overlapped(vectors)
+    blended = picture_of(Reference(picture).overlapped_blocks(vectors), 2)
     samples = Samples(picture[1])
     for y, x in [(0, 0), (15, 16), (16, 15), (31, 47), (7, 40), (20, 2)]:
         total = 0
-        for rows in (y - 8, y + 8):  # the two nearest blocks along y and along x
-            for columns in (x - 8, x + 8):
-                i, j = rows // BLOCK, columns // BLOCK
-                weight = 1
-                for place, block in ((y, i), (x, j)):
-                    weight *= 2 * BLOCK - abs(2 * place + 1 - (2 * block + 1) * BLOCK)
+        for i in ((y - 8) // BLOCK, (y + 8) // BLOCK):  # the two nearest blocks along y and along x
+            row = 0
+            for j in ((x - 8) // BLOCK, (x + 8) // BLOCK):
                 dy, dx = vectors[:, min(max(i, 0), 1), min(max(j, 0), 2)].tolist()
-                total += weight * samples.quarter(4 * y + dy, 4 * x + dx)
-        assert blended[1, y, x] == (total + 512) >> 10
+                weight = 2 * BLOCK - abs(2 * x + 1 - (2 * j + 1) * BLOCK)
+                row += weight * samples.quarter(4 * y + dy, 4 * x + dx)
+            total += (2 * BLOCK - abs(2 * y + 1 - (2 * i + 1) * BLOCK)) * ((row + 16) >> 5)
+        assert blended[1, y, x] == (total + 16) >> 5
 
 
 @given(st.integers(-300, 300), st.integers(-300, 300))
@@ -89,7 +88,7 @@ def test_overlapped_pixels_are_means_of_four_predictions(reach: int) -> None:
 def test_where_all_vectors_are_equal_overlapping_changes_nothing(dy: int, dx: int) -> None:
     reference = Reference(noise(48, 32))
     vectors = torch.tensor([dy, dx])[:, None, None].expand(2, 3, 2)
-    assert torch.equal(moved_picture(reference, vectors), reference.overlapped(vectors))
+    assert torch.equal(reference.moved_blocks(vectors), reference.overlapped_blocks(vectors))
 
 
 @given(st.integers(-12, 12), st.integers(-12, 12))
@@ -120,7 +119,7 @@ def test_a_flat_picture_stays_flat() -> None:
         picture = torch.full((3, 32, 32), value, dtype=torch.uint8)
         reference, vectors = Reference(picture), vectors_of(2, 2, 50, seed=1)
         assert bool((moved_picture(reference, vectors) == value).all())
-        assert bool((reference.overlapped(vectors) == value).all())
+        assert bool((reference.overlapped_blocks(vectors) == value).all())
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (30, 54)])
@@ -137,3 +136,22 @@ def test_the_camera_moves_every_block_as_its_six_numbers_say(rows: int, columns:
 
 def test_a_still_camera_moves_nothing() -> None:
     assert not camera_vectors(torch.zeros(2, 3, dtype=torch.int64), 4, 5).any()
+
+
+def test_blocks_with_their_own_vectors_all_around_are_no_blend() -> None:
+    vectors = torch.zeros(2, 5, 6, dtype=torch.int64)
+    vectors[1, 2, 3] = 4
+    near = torch.zeros(5, 6, dtype=torch.bool)
+    near[1:4, 2:5] = True
+    assert torch.equal(differs_nearby(vectors), near)
+    assert not differs_nearby(vectors[:, :1, :1]).any()
+    reference = Reference(noise(80, 96))
+    same = reference.moved_blocks(vectors) == reference.overlapped_blocks(vectors)
+    assert torch.equal(same.flatten(1).all(1) | near.flatten(), torch.ones(30, dtype=torch.bool))
+
+
+def test_some_blocks_are_those_of_all() -> None:
+    reference, vectors = Reference(noise(48, 64)), vectors_of(3, 4, 40, seed=3)
+    places = torch.tensor([7, 0, 11])
+    for found in (reference.moved_blocks, reference.overlapped_blocks):
+        assert torch.equal(found(vectors, places), found(vectors)[places])

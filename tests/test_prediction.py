@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from moving import moved_picture
+from moving import moved_picture, overlapped_picture
 from torch import Tensor
 
 from mptvc.model.motion import BLOCK, Reference, blocks_of, picture_of
@@ -32,7 +32,7 @@ def mean(a: Tensor, b: Tensor) -> Tensor:
 def alone(blend: Blend) -> Tensor:
     """All blocks with one blend, by its definition."""
     base = BASE.short()
-    source = NEAR.overlapped(VECTORS) if "OVERLAPPED" in blend.name else moved_picture(NEAR, VECTORS)
+    source = overlapped_picture(NEAR, VECTORS) if "OVERLAPPED" in blend.name else moved_picture(NEAR, VECTORS)
     if blend is Blend.BOTH:
         return mean(source, moved_picture(FAR, 2 * VECTORS))
     if blend in (Blend.NEAR_LOW, Blend.OVERLAPPED_LOW):
@@ -90,7 +90,7 @@ NONE = torch.zeros(ROWS, COLUMNS, dtype=torch.bool)
 
 def between(source: Source, frame: int, overlapped: bool) -> Tensor:
     """A frame between in which all blocks have one source, by its definition."""
-    how = Reference.overlapped if overlapped else moved_picture
+    how = overlapped_picture if overlapped else moved_picture
     before, after = how(NEAR, PATHS[0, frame]), how(FAR, PATHS[1, frame])
     return {
         Source.BOTH: mean(before, after),

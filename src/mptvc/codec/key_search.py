@@ -8,7 +8,7 @@ from torch import Tensor
 from mptvc.codec.stages import stage
 from mptvc.model.activity import NUMBERS
 from mptvc.model.loop_model import LoopLevel, frequencies
-from mptvc.model.motion import BLOCK, UNITS, Reference, blocks_of, camera_vectors, luma_of
+from mptvc.model.motion import BLOCK, UNITS, Reference, blocks_of, camera_vectors, differs_nearby, luma_of
 from mptvc.model.prediction import Blend, mean_of, with_low_band
 from mptvc.model.side import BASE_CHOICE, BLENDS, FARTHEST, Side, Vector
 
@@ -145,7 +145,8 @@ class _Planner:
         return number, chosen.view_as(camera), moved, best
 
     def _blended(self, vectors: Tensor, moved: Tensor) -> dict[Blend, Tensor]:
-        smooth = blocks_of(self._near.overlapped(vectors))
+        smooth, places = moved.clone(), torch.nonzero(differs_nearby(vectors).flatten()).flatten()
+        smooth[places] = self._near.overlapped_blocks(vectors, places)
         tried = {Blend.OVERLAPPED: smooth}
         if self._far is not None:
             tried[Blend.BOTH] = mean_of(moved, self._far.moved_blocks(2 * vectors))

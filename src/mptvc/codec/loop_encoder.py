@@ -4,22 +4,22 @@ Memory is bounded by the frames that are held to look ahead and by a clip's pack
 """
 
 from collections import deque
+from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from mptvc.codec.coder import CodedSection, within_memory
 from mptvc.codec.loop_coder import LoopCoder, picture_tensor
 from mptvc.codec.loop_rate import SliceRate
 from mptvc.codec.rate import Rate
-from mptvc.codec.slices import ClipLoop, CodedSlice, Pyramid
+from mptvc.codec.slices import ClipLoop, CodedSlice, LumaPyramid, Motion, Pyramid
 from mptvc.format.bitstream import header_share
 from mptvc.format.geometry import LOOP_SLICE, Geometry
 from mptvc.format.slices import FRONT_BYTES, MAX_SLICE_GAIN, SlicePacket, joined
 
-#: Bytes of frames that are held to look ahead.
-_HELD_BYTES = 2**27
-#: How often a clip's start is coded to find its gains, and any slice until it fits.
+#: Bytes of frames that are held to look ahead, and about what a pixel of one takes.
+_HELD_BYTES, _HELD_PIXEL = 2**28, 4
+#: How often a clip's start is coded to find its gains, if it fits then.
 _TRIES = 4
 #: Gains apart at which another try is not worth it.
 _NEAR_GAIN = 2
@@ -89,6 +89,14 @@ class LoopEncoder:
         return [CodedSection(section, 0) for section in sections]
 
 
+@dataclass(frozen=True)
+class _Held:
+    """A frame that waits to be coded."""
+
+    pyramid: Pyramid
+    motion: Motion
+
+
 class _ClipEncoder:
     """Codes one clip."""
 
@@ -97,17 +105,24 @@ class _ClipEncoder:
         self._size = coder.padded(geometry)
         self._loop: ClipLoop = coder.clip(geometry, coder.num_levels)
         self._slices: list[list[SlicePacket]] = [[] for _ in range(coder.num_levels)]
-        self._held: deque[np.ndarray] = deque()
-        self._before: Pyramid | None = None
-        frame_bytes = 3 * geometry.width * geometry.height
+        self._held: deque[_Held] = deque()
+        self._luma: LumaPyramid | None = None  # of the last frame
+        self._opens = True
+        frame_bytes = _HELD_PIXEL * self._size[0] * self._size[1]
         self._ahead = max(1 + LOOP_SLICE, _HELD_BYTES // frame_bytes) if rate.is_planned else 0
 
+    @within_memory()
     def add(self, frame: np.ndarray) -> None:
         """Take the next frame."""
-        self._held.append(frame.copy())
+        picture = picture_tensor(frame, self._size, self._coder.device)
+        pyramid = Pyramid(picture, self._coder.config)
+        luma = LumaPyramid(pyramid)
+        self._held.append(_Held(pyramid, luma.motion_from(self._luma)))
+        self._luma = luma
         while len(self._held) > self._ahead and len(self._held) >= sum(self._next()):
             self._code()
 
+    @within_memory()
     def finish(self) -> list[bytes]:
         """Code what is left; returns every level's section."""
         while self._held:
@@ -115,60 +130,59 @@ class _ClipEncoder:
         return [joined(slices) for slices in self._slices]
 
     def _next(self) -> tuple[int, ...]:
-        """Frames of the slices that are coded next, so far as they are held: at the start two, else one."""
-        if self._before is not None:
+        """Frames of the slices coded next: at the start two, which together say what bits are needed."""
+        if not self._opens:
             return (LOOP_SLICE,)
         return (1, LOOP_SLICE) if self._rate.is_planned else (1,)
 
-    @within_memory()
     def _code(self) -> None:
         """Code the next slices at all levels."""
-        opens, held = self._before is None, len(self._held)
-        pyramids: list[list[Pyramid]] = []
-        vectors: list[list[list[Tensor]]] = []
-        for count in self._next():
-            frames = [self._held.popleft() for _ in range(min(count, len(self._held)))]
-            if frames:
-                pyramids.append([])
-                vectors.append([])
-            for frame in frames:
-                pyramid = Pyramid(picture_tensor(frame, self._size, self._coder.device), self._coder.config)
-                vectors[-1].append([] if self._before is None else pyramid.vectors_from(self._before))
-                pyramids[-1].append(pyramid)
-                self._before = pyramid
+        left = sum(held.motion.change for held in self._held)
+        counts = [min(count, len(self._held)) for count in self._next()]
+        slices = [[self._held.popleft() for _ in range(min(n, len(self._held)))] for n in counts]
+        slices = [held for held in slices if held]
         coarser: list[CodedSlice] = []
         for level in range(self._coder.num_levels):
-            coarser = self._code_level(level, pyramids, vectors, coarser, held, opens=opens)
+            coarser = self._code_level(level, slices, coarser, left)
             for coded in coarser:
                 self._slices[level].append(SlicePacket(coded.packet, coded.gain))
                 self._rate.spend(level, FRONT_BYTES + len(coded.packet))
+        self._opens = False
 
     def _code_level(
-        self,
-        level: int,
-        pyramids: list[list[Pyramid]],
-        vectors: list[list[list[Tensor]]],
-        coarser: list[CodedSlice],
-        held: int,
-        *,
-        opens: bool,
+        self, level: int, slices: list[list[_Held]], coarser: list[CodedSlice], left: float
     ) -> list[CodedSlice]:
-        """Code one level of the next slices, again with other gains until its size is right."""
-        frames = tuple(map(len, pyramids))
-        most = self._rate.most(level, held if opens else sum(frames), held)
-        past, gain = self._loop.past(level), self._rate.gain(level, held, opens=opens)
-        tries = 0
+        """Code one level of the next slices, again with other gains until its size is right.
+
+        Args:
+            level: The level.
+            slices: The frames of each slice.
+            coarser: The coarser level of these slices; nothing at level 0.
+            left: Change of all frames that are held, these included.
+        """
+        opens, past = self._opens, self._loop.past(level)
+        changes = [sum(held.motion.change for held in frames) for frames in slices]
+        most = self._rate.most(level, 1.0 if opens or left <= sum(changes) else sum(changes) / left)
+        gain, tries = self._rate.gain(level, left, opens=opens), 0
         while True:
             tries += 1
             coded = [
-                self._loop.encode(level, pyramids[i], vectors[i], coarser[i].keys if coarser else [], gain)
-                for i in range(len(frames))
+                self._loop.encode(
+                    level,
+                    [held.pyramid for held in frames],
+                    [held.motion.vectors for held in frames],
+                    coarser[index].keys if coarser else [],
+                    gain,
+                )
+                for index, frames in enumerate(slices)
             ]
-            sizes = tuple(FRONT_BYTES + len(c.packet) for c in coded)
-            self._rate.note(level, gain, sizes, frames, opens=opens)
-            wanted, fits = self._rate.gain(level, held, opens=opens), sum(sizes) <= most
+            sizes = [FRONT_BYTES + len(c.packet) for c in coded]
+            if not self._rate.is_planned:
+                return coded
+            self._rate.note(level, gain, sizes, changes, opens=opens)
+            wanted, fits = self._rate.gain(level, left, opens=opens), sum(sizes) <= most
             is_done = not opens or tries >= _TRIES or abs(wanted - gain) <= _NEAR_GAIN
-            if (fits and is_done) or gain == -MAX_SLICE_GAIN or not self._rate.is_planned:
+            if (fits and is_done) or gain == -MAX_SLICE_GAIN:
                 return coded
             self._loop.put_back(level, past)
-            gain = wanted if fits else max(-MAX_SLICE_GAIN, min(wanted, gain - tries))
+            gain = wanted if fits else max(-MAX_SLICE_GAIN, min(wanted, gain - 2 * tries))

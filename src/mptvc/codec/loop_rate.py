@@ -1,24 +1,27 @@
 """How finely a closed loop quantizes each slice: by a constant quality, or as a number of bits allows.
 
-Bits are planned over the frames that an encoder holds, for which it may look ahead. What a slice took says
-what the next ones will take, so none but the first of a clip are coded more than once, unless a slice would
-use up what others need. Pure arithmetic.
+Bits are planned over the frames that an encoder holds, for which it may look ahead, by how much each differs
+from the one before. What a slice took says what the next ones will take, so none but the first of a clip are
+coded more than once, unless a slice would use up what others need. Pure arithmetic.
 """
 
+from collections.abc import Sequence
 from math import log2
 
 from mptvc.codec.rate import Rate
 from mptvc.format.gain import GAIN_OCTAVE, OCTAVE_DB
 from mptvc.format.slices import FRONT_BYTES, MAX_SLICE_GAIN
 
-#: Octaves of size in an octave of gain.
-_SLOPE = 1.0
+#: Octaves of size in an octave of gain to start from, and the bounds of what is learned.
+_SLOPE, _SLOPES = 1.2, (0.6, 2.0)
 #: A slice may take so many times its share of what is left before it is coded again, more coarsely.
 _TOLERANCE = 2.0
 #: Share of what was planned that is asked for, as slices differ.
 _AIM = 0.98
 #: How much the last slice's size counts in what is expected of the next.
 _NEWEST = 0.5
+#: Most by which gains of slices that follow each other differ, downwards and upwards.
+_STEPS = (8, 3)
 
 
 class SliceRate:
@@ -35,10 +38,10 @@ class SliceRate:
     def __init__(self, rate: Rate, levels: int) -> None:
         if rate.bpp and len(rate.bpp) != levels:
             raise ValueError(f"bits per pixel are {levels} numbers, one a prefix, found {len(rate.bpp)}")
-        self._rate, self._levels = rate, levels
+        self._rate = rate
         self._pixels = 0
         self._spent = [0.0] * levels  # bytes of every prefix
-        self._sizes: list[dict[bool, float]] = [{} for _ in range(levels)]  # bytes a frame at gain 0
+        self._sizes = [_Sizes() for _ in range(levels)]
         self._quality = clamped(rate.quality / OCTAVE_DB * GAIN_OCTAVE)
 
     @property
@@ -53,7 +56,7 @@ class SliceRate:
 
     def spend(self, level: int, size: int) -> None:
         """Note the bytes of a packet, which all prefixes from its level on hold."""
-        for k in range(level, self._levels):
+        for k in range(level, len(self._spent)):
             self._spent[k] += size
 
     def left(self, level: int) -> float:
@@ -64,42 +67,69 @@ class SliceRate:
         return allowed
 
     def note(
-        self, level: int, gain: int, sizes: tuple[int, ...], frames: tuple[int, ...], *, opens: bool
+        self, level: int, gain: int, sizes: Sequence[int], changes: Sequence[float], *, opens: bool
     ) -> None:
-        """Learn from slices that were coded, the first of which is an opening key if ``opens``."""
-        if opens:
-            self._sizes[level] = {}  # what came before says little of what starts here
-        known = self._sizes[level]
-        for index, (size, count) in enumerate(zip(sizes, frames, strict=True)):
-            is_opening = opens and index == 0
-            found = max(1, size - FRONT_BYTES) / count * 2 ** (-_SLOPE * gain / GAIN_OCTAVE)
-            old = known.get(is_opening, found)
-            known[is_opening] = old + _NEWEST * (found - old)
+        """Learn from slices that were coded.
 
-    def gain(self, level: int, frames: int, *, opens: bool) -> int:
+        Args:
+            level: The level.
+            gain: Their gain.
+            sizes: Bytes of each.
+            changes: How much the frames of each differ from those before.
+            opens: Whether the first is an opening key.
+        """
+        self._sizes[level].note(gain, [max(1, size - FRONT_BYTES) for size in sizes], changes, opens=opens)
+
+    def gain(self, level: int, change: float, *, opens: bool) -> int:
         """The gain at which the frames that are left take about what a level may take.
 
         Args:
             level: The level.
-            frames: How many are left.
+            change: How much they differ from those before.
             opens: Whether the first of them is an opening key.
         """
         if not self.is_planned:
             return self._quality
-        known = self._sizes[level]
-        if not known:
-            return 0
-        chain = known.get(False, known.get(True, 1.0))
-        expected = chain * (frames - opens) + (known.get(True, 8 * chain) if opens else 0.0)
-        octaves = log2(max(_AIM * self.left(level), 1.0)) - log2(max(expected, 1.0))
-        return clamped(octaves / _SLOPE * GAIN_OCTAVE)
+        return self._sizes[level].gain(_AIM * self.left(level), change, opens=opens)
 
-    def most(self, level: int, frames: int, left: int) -> float:
-        """Bytes that slices of so many frames may take while so many frames are left, these included."""
+    def most(self, level: int, share: float) -> float:
+        """Bytes that slices may take whose share of what is left is so much, 0 to 1."""
         if not self.is_planned:
             return float("inf")
-        everything = self.left(level)
-        return everything if frames >= left else min(everything, _TOLERANCE * everything * frames / left)
+        return self.left(level) * min(1.0, _TOLERANCE * share)
+
+
+class _Sizes:
+    """What slices of one level take."""
+
+    def __init__(self) -> None:
+        self._opening = self._chain = 0.0  # bytes at gain 0, of a chain for each unit of change
+        self._slope, self._last = _SLOPE, 0
+
+    def note(self, gain: int, sizes: Sequence[int], changes: Sequence[float], *, opens: bool) -> None:
+        """Learn from slices."""
+        if opens and self._opening and abs(gain - self._last) > 1:
+            before = self._opening * 2 ** (self._slope * self._last / GAIN_OCTAVE)
+            slope = log2(sizes[0] / before) / (gain - self._last) * GAIN_OCTAVE
+            self._slope = min(max(slope, _SLOPES[0]), _SLOPES[1])
+        scale = 2 ** (-self._slope * gain / GAIN_OCTAVE)
+        if opens:
+            self._opening, sizes, changes = sizes[0] * scale, sizes[1:], changes[1:]
+            self._chain = 0.0
+        for size, change in zip(sizes, changes, strict=True):
+            found = size * scale / max(change, 1e-6)
+            self._chain += (_NEWEST if self._chain else 1.0) * (found - self._chain)
+        self._last = gain
+
+    def gain(self, left: float, change: float, *, opens: bool) -> int:
+        """The gain at which so much change takes so many bytes."""
+        expected = self._chain * change + (self._opening if opens else 0.0)
+        if not expected:
+            return self._last
+        gain = (log2(max(left, 1.0)) - log2(expected)) / self._slope * GAIN_OCTAVE
+        if not opens:
+            gain = min(max(gain, self._last - _STEPS[0]), self._last + _STEPS[1])
+        return clamped(gain)
 
 
 def clamped(gain: float) -> int:

@@ -3,6 +3,8 @@
 What it finds is only a proposal: a decoder needs none of it, so it may use floating point.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -42,16 +44,29 @@ class Luma:
         self.references = [Reference(h.to(torch.uint8)) for h in self.halvings]
 
 
-def search(reference: Luma, target: Luma) -> Tensor:
-    """Vectors in quarter pixels ``[2, h, w]`` by which a reference shows a target, int64."""
+@dataclass(frozen=True)
+class Found:
+    """Where blocks are found.
+
+    Attributes:
+        vectors: In quarter pixels, int64 ``[2, h, w]``.
+        difference: Mean absolute difference of luma that is left.
+    """
+
+    vectors: Tensor
+    difference: float
+
+
+def search(reference: Luma, target: Luma) -> Found:
+    """Where a reference shows the blocks of a target."""
     vectors = torch.zeros(2, 1, 1, dtype=torch.int64, device=target.halvings[0].device)
     for halvings, rounds in _ROUNDS:
         block = max(BLOCK >> halvings, _SMALLEST)
         looking = _Blocks(reference.references[halvings], target.halvings[halvings], block)
         vectors = _spread(2 * vectors, looking.grid)
         for reach, step, with_neighbours in rounds:
-            vectors = looking.improved(vectors, reach, step, with_neighbours)
-    return vectors
+            vectors, difference = looking.improved(vectors, reach, step, with_neighbours)
+    return Found(vectors, difference)
 
 
 class _Blocks:
@@ -69,7 +84,7 @@ class _Blocks:
         whole = F.pad(whole.float(), missing, mode="replicate").to(torch.int16) if any(missing) else whole
         self._target = whole.view(rows, block, columns, block).permute(0, 2, 1, 3).reshape(-1, block, block)
 
-    def improved(self, vectors: Tensor, reach: int, step: int, with_neighbours: bool) -> Tensor:
+    def improved(self, vectors: Tensor, reach: int, step: int, with_neighbours: bool) -> tuple[Tensor, float]:
         """The best for every block of the vectors nearby, of its four neighbours, or none.
 
         At an edge of the picture a neighbour is taken from the opposite one: any vector may be tried.
@@ -82,8 +97,10 @@ class _Blocks:
         candidates = torch.stack(tried)
         smooth = F.avg_pool2d(F.pad(vectors.float()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
         apart = (candidates - smooth).abs().sum(1).div_(UNITS).clamp_(max=_MOST_PIXELS)  # [tried, h, w]
-        best = (self._differences(candidates) / self._block**2 + _PRICE * apart).argmin(0)
-        return candidates.gather(0, best.expand(1, 2, *self.grid))[0]
+        differences = self._differences(candidates) / self._block**2
+        best = (differences + _PRICE * apart).argmin(0)
+        difference = float(differences.gather(0, best[None]).mean())
+        return candidates.gather(0, best.expand(1, 2, *self.grid))[0], difference
 
     def _differences(self, tried: Tensor) -> Tensor:
         """Sums of absolute differences ``[n, h, w]`` of all blocks for vectors ``[n, 2, h, w]``, float32."""

@@ -20,6 +20,8 @@ from mptvc.format.packet import PacketReader, PacketWriter
 from mptvc.model.loop_config import LoopConfig
 from mptvc.model.pyramid import expand, reduce
 
+#: What a frame without any change counts.
+_LEAST_CHANGE = 0.25
 #: What level 0 is predicted from where nothing is known.
 _GRAY = 128
 
@@ -40,15 +42,42 @@ class Pyramid:
             while size < shrink:
                 by_shrink[2 * size] = reduce(by_shrink[size].to(torch.int16)).to(torch.uint8)
                 size *= 2
-        self._shrinks = [config.shrink(k) for k in range(count)]
-        self.pictures = [by_shrink[shrink] for shrink in self._shrinks]
-        self._luma = {shrink: Luma(by_shrink[shrink]) for shrink in set(self._shrinks)}
+        self.shrinks = [config.shrink(k) for k in range(count)]
+        self.pictures = [by_shrink[shrink] for shrink in self.shrinks]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How a frame moves from the one before.
+
+    Attributes:
+        vectors: For each level where its blocks are found, int64 ``[2, h, w]``; none without a frame before.
+        change: Mean absolute difference of luma that is left, and a little: bits go about with it.
+    """
+
+    vectors: list[Tensor]
+    change: float
+
+
+class LumaPyramid:
+    """Luma of the pictures of one frame, for motion search.
+
+    Args:
+        pyramid: The pictures.
+    """
+
+    def __init__(self, pyramid: Pyramid) -> None:
+        self._shrinks = pyramid.shrinks
+        self._luma = {s: Luma(p) for s, p in zip(pyramid.shrinks, pyramid.pictures, strict=True)}
 
     @stage("motion search")
-    def vectors_from(self, before: "Pyramid") -> list[Tensor]:
-        """Where each level's blocks are found in the picture of an earlier frame, int64 ``[2, h, w]``."""
-        found = {s: search(before._luma[s], self._luma[s]) for s in set(self._shrinks)}
-        return [found[shrink] for shrink in self._shrinks]
+    def motion_from(self, before: "LumaPyramid | None") -> Motion:
+        """The motion from an earlier frame; without one, none, and nothing that changed."""
+        if before is None:
+            return Motion([], 0.0)
+        found = {shrink: search(before._luma[shrink], luma) for shrink, luma in self._luma.items()}
+        change = found[min(found)].difference + _LEAST_CHANGE
+        return Motion([found[shrink].vectors for shrink in self._shrinks], change)
 
 
 @dataclass(frozen=True)

@@ -126,13 +126,11 @@ class ActivityModel(nn.Module):
             Symbols int16 ``[h, w, C]`` and activities int64 ``[h, w, groups]``.
         """
         found = self._code_activities(exchange, past, None if symbols is None else self.activities(symbols))
-        tokens, coded, rows = self.symbol_rows(found)
-        given = None if symbols is None else symbols[tokens][coded]
-        walked = torch.zeros(coded.shape, dtype=torch.int16, device=coded.device)
-        walked[coded] = self._code_symbols(exchange, rows, given)
-        result = walked.new_zeros(*found.shape[:2], len(self.group_of))
-        result[tokens] = walked
-        return result, found
+        places, rows = self.symbol_rows(found)
+        given = None if symbols is None else symbols.flatten()[places]
+        walked = torch.zeros(*found.shape[:2], len(self.group_of), dtype=torch.int16, device=found.device)
+        walked.view(-1)[places] = self._code_symbols(exchange, rows, given)
+        return walked, found
 
     def _code_activities(self, exchange: Exchange, past: Tensor, known: Tensor | None) -> Tensor:
         found, before, halves = torch.zeros_like(past), around(past), checkerboard(past)
@@ -164,26 +162,26 @@ class ActivityModel(nn.Module):
             for half, mine in enumerate(halves):
                 rows = self.row_of[group, half].long()[contexts(found, before, group, half)[mine]]
                 total[mine] += bits[rows, found[..., group][mine]]
-        tokens, coded, rows = self.symbol_rows(found)
-        walked = symbols[tokens][coded].long()
+        places, rows = self.symbol_rows(found)
+        walked = symbols.flatten()[places].long()
         bits = -torch.log2(self.symbol_frequencies / 2**PRECISION)
-        taken = torch.zeros(coded.shape, device=coded.device)
-        taken[coded] = bits[rows.long(), walked.clamp(-REACH, REACH) + REACH]
-        taken[coded] += (walked.abs() >= REACH) * 2 * log2(_DIGIT)
-        total[tokens] += taken.sum(1)
-        return total
+        taken = bits[rows.long(), walked.clamp(-REACH, REACH) + REACH]
+        taken += (walked.abs() >= REACH) * 2 * log2(_DIGIT)
+        return total.view(-1).index_add_(0, places // len(self.group_of), taken).view_as(total)
 
-    def symbol_rows(self, activities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def symbol_rows(self, activities: Tensor) -> tuple[Tensor, Tensor]:
         """Which symbols are coded under which rows.
 
         Returns:
-            Tokens that hold any, bool ``[h, w]``; which of their symbols, bool ``[n, C]``; the row of each of
-            these, uint8.
+            Places of the symbols in a flat picture ``[h w C]``, int64, and the row of each, uint8.
         """
-        tokens = activities.any(-1)
-        of_channel = activities[tokens][:, self.group_of]
-        coded = of_channel > 0
-        return tokens, coded, self.scale_of.gather(0, (of_channel - 1).clamp_(min=0))[coded]
+        channels = len(self.group_of)
+        tokens = torch.nonzero(activities.any(-1).flatten()).flatten()
+        of_channel = activities.view(-1, self.num_groups)[tokens].to(torch.uint8)[:, self.group_of].flatten()
+        coded = torch.nonzero(of_channel).flatten()
+        channel = coded % channels
+        rows = self.scale_of.flatten()[(of_channel[coded].long() - 1) * channels + channel]
+        return tokens[torch.div(coded, channels, rounding_mode="floor")] * channels + channel, rows
 
 
 def contexts(found: Tensor, before: Tensor, group: int, half: int) -> Tensor:

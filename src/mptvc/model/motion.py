@@ -21,8 +21,7 @@ BLOCK = 16
 UNITS = 4
 #: Pixels by which a reference is extended at each side: a window that lies further out sees the same.
 _MARGIN = 2 * BLOCK + 4
-#: Sum of the weights of four windows that overlap.
-_ONE = 4 * BLOCK * BLOCK
+_HALF = BLOCK // 2
 
 
 class Reference:
@@ -83,35 +82,66 @@ class Reference:
         top, left = _starts(vectors)
         return self.windows(*((top, left) if places is None else (top[places], left[places])), BLOCK)
 
-    def overlapped(self, vectors: Tensor) -> Tensor:
-        """The same where every pixel is a mean over its four nearest blocks' vectors, int16 ``[C, H, W]``.
+    def overlapped_blocks(self, vectors: Tensor, places: Tensor | None = None) -> Tensor:
+        """The same where every pixel is a mean over its four nearest blocks' vectors.
 
         Weights fall linearly with the distance from a block's centre; beyond the edge lie blocks with the
-        vectors of those at the edge.
+        vectors of those at the edge. First means along x are rounded, then those of these along y.
         """
+        _, rows, columns = vectors.shape
+        if places is None:
+            places = torch.arange(rows * columns, device=vectors.device)
+        row, column = places // columns, places % columns
         around = torch.cat([vectors[:, :1], vectors, vectors[:, -1:]], 1)
         around = torch.cat([around[:, :, :1], around, around[:, :, -1:]], 2)
-        _, rows, columns = around.shape
-        top, left = _starts(around, first=-BLOCK - BLOCK // 2)
-        weighted = self.windows(top, left, 2 * BLOCK).int().mul_(_window(vectors.device))
-        grid = weighted.view(rows, columns, *weighted.shape[1:])
-        total = grid.new_zeros(grid.shape[2], (rows + 1) * BLOCK, (columns + 1) * BLOCK)
-        for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):  # every second window: these do not overlap
-            part = grid[i::2, j::2].permute(2, 0, 3, 1, 4)
-            picture = part.flatten(3, 4).flatten(1, 2)
-            _, height, width = picture.shape
-            total[:, i * BLOCK :][:, :height, j * BLOCK :][:, :, :width].add_(picture)
-        inner = slice(BLOCK + BLOCK // 2, -BLOCK - BLOCK // 2)
-        return (
-            total[:, inner, inner].add_(_ONE // 2).bitwise_right_shift_(_ONE.bit_length() - 1).to(torch.int16)
-        )
+        blocks = places.new_empty(len(places), self.picture.shape[0], BLOCK, BLOCK, dtype=torch.int16)
+        for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):  # the quarter of a block below and right of these
+            above, beside = row + 2 * i, column + 2 * j
+            near = torch.stack([around[:, row + 1, column + 1], around[:, row + 1, beside]], 1)
+            far = torch.stack([around[:, above, column + 1], around[:, above, beside]], 1)
+            found = torch.cat([near, far], 1)  # [2, 4, N]
+            top, left = (
+                ((at * BLOCK + k * _HALF) * UNITS + v).flatten()
+                for at, k, v in zip((row, column), (i, j), found, strict=True)
+            )
+            windows = self.windows(top, left, _HALF).view(4, *blocks.shape[:2], _HALF, _HALF)
+            weights = _weights(vectors.device)
+            along_y, along_x = (weights.flip(0) if k else weights for k in (i, j))
+            one, other = (_mixed(windows[k], windows[k + 1], along_x) for k in (0, 2))
+            quarter = _mixed(one, other, along_y[:, None])
+            blocks[:, :, i * _HALF :, j * _HALF :][:, :, :_HALF, :_HALF] = quarter
+        return blocks
+
+
+def _weights(device: torch.device) -> Tensor:
+    """What a block's own vector weighs over ``2 BLOCK`` from its edge to its centre, int16 ``[_HALF]``."""
+    return 2 * torch.arange(_HALF, dtype=torch.int16, device=device) + 1 + BLOCK
+
+
+def _mixed(own: Tensor, other: Tensor, weights: Tensor) -> Tensor:
+    """Means of windows of 0 to 255 with these weights, and what is left of ``2 BLOCK``; halves up."""
+    mixed = (own * weights).add_(other * (2 * BLOCK - weights))
+    return mixed.add_(BLOCK).bitwise_right_shift_((2 * BLOCK).bit_length() - 1)
+
+
+def differs_nearby(vectors: Tensor) -> Tensor:
+    """Blocks of ``[2, h, w]`` beside or cornering on one with another vector, bool ``[h, w]``."""
+    _, rows, columns = vectors.shape
+    differs = torch.zeros(rows, columns, dtype=torch.bool, device=vectors.device)
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        first = vectors[:, : rows - dy, max(0, -dx) : columns - max(0, dx)]
+        second = vectors[:, dy:, max(0, dx) : columns - max(0, -dx)]
+        apart = (first != second).any(0)
+        differs[: rows - dy, max(0, -dx) : columns - max(0, dx)] |= apart
+        differs[dy:, max(0, dx) : columns - max(0, -dx)] |= apart
+    return differs
 
 
 def _half(x: Tensor, axis: int) -> Tensor:
     """Samples half a pixel further along an axis, which becomes 5 shorter: six taps, rounded, 0 to 255."""
     size = x.shape[axis] - 5
     a, b, c, d, e, f = (x.narrow(axis, i, size) for i in range(6))
-    total = (c + d).mul_(20).sub_((b + e).mul_(5)).add_(a).add_(f)
+    total = (c + d).mul_(4).sub_(b).sub_(e).mul_(5).add_(a).add_(f)  # taps of 1, -5, 20, 20, -5, 1
     return total.add_(16).bitwise_right_shift_(5).clamp_(0, 255)
 
 
@@ -158,10 +188,3 @@ def picture_of(blocks: Tensor, rows: int) -> Tensor:
     """The picture ``[C, H, W]`` of blocks ``[h w, C, BLOCK, BLOCK]`` in so many rows."""
     grid = blocks.view(rows, -1, *blocks.shape[1:]).permute(2, 0, 3, 1, 4)
     return grid.flatten(3, 4).flatten(1, 2)
-
-
-def _window(device: torch.device) -> Tensor:
-    """Weights of a window of two blocks, int32 ``[2 BLOCK, 2 BLOCK]``; four that overlap sum to ``_ONE``."""
-    rising = 2 * torch.arange(BLOCK, dtype=torch.int32, device=device) + 1
-    side = torch.cat([rising, rising.flip(0)])
-    return side[:, None] * side

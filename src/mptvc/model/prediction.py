@@ -10,7 +10,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from mptvc.model.motion import Reference, blocks_of, picture_of
+from mptvc.model.motion import Reference, blocks_of, differs_nearby, picture_of
 from mptvc.model.pyramid import expand, reduce
 
 
@@ -61,16 +61,17 @@ def predict_key(
     """
     flat = blends.flatten()
     moved = _found(near, vectors, _which(flat, *OVERLAPPED))
-    if (both := _which(flat, Blend.BOTH)).any():
+    if len(both := _places(flat, Blend.BOTH)):
         if far is None:
             raise ValueError("a block is predicted from two pictures, and there is one")
-        moved[both] = mean_of(moved[both], far.moved_blocks(2 * vectors)[both])
+        moved[both] = mean_of(moved[both], far.moved_blocks(2 * vectors, both))
     below = blocks_of(base.to(torch.int16))
-    low, mean, alone = _which(flat, *_LOW), _which(flat, Blend.NEAR_BASE), _which(flat, Blend.BASE)
-    moved[low] = with_low_band(moved[low], below[low])
-    moved[mean] = mean_of(moved[mean], below[mean])
+    for places, mixed in ((_places(flat, *_LOW), with_low_band), (_places(flat, Blend.NEAR_BASE), mean_of)):
+        if len(places):
+            moved[places] = mixed(moved[places], below[places])
+    alone = _places(flat, Blend.BASE)
     moved[alone] = below[alone]
-    return picture_of(moved, blends.shape[0]).to(torch.uint8)
+    return picture_of(moved.to(torch.uint8), blends.shape[0])
 
 
 def predict_between(
@@ -120,8 +121,9 @@ def _frame_between(
 def _found(reference: Reference, vectors: Tensor, overlapped: Tensor) -> Tensor:
     """Blocks that vectors find, some of them blended with their neighbours'."""
     blocks = reference.moved_blocks(vectors)
-    if overlapped.any():
-        blocks[overlapped] = blocks_of(reference.overlapped(vectors))[overlapped]
+    places = torch.nonzero(overlapped & differs_nearby(vectors).flatten()).flatten()
+    if len(places):
+        blocks[places] = reference.overlapped_blocks(vectors, places)
     return blocks
 
 
@@ -141,3 +143,8 @@ def mean_of(a: Tensor, b: Tensor) -> Tensor:
 def _which(chosen: Tensor, *wanted: IntEnum) -> Tensor:
     """Which blocks have one of some choices, bool ``[N]``."""
     return torch.isin(chosen, chosen.new_tensor(wanted))
+
+
+def _places(chosen: Tensor, *wanted: IntEnum) -> Tensor:
+    """Where blocks have one of some choices, int64 ``[n]``."""
+    return torch.nonzero(_which(chosen, *wanted)).flatten()

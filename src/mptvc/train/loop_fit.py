@@ -8,7 +8,7 @@ import torch
 
 from mptvc.codec.loop import CodedKey, LevelTables
 from mptvc.codec.loop_coder import picture_tensor
-from mptvc.codec.slices import ClipLoop, Pyramid
+from mptvc.codec.slices import ClipLoop, LumaPyramid, Pyramid
 from mptvc.format.geometry import LoopShots
 from mptvc.model.loop_model import LoopModel
 from mptvc.train.loop_tables import ActivityCounter, SideCounter
@@ -37,7 +37,8 @@ class LoopCounter:
         height, width = (-(-side // multiple) * multiple for side in frames.shape[1:3])
         size = height, width
         pyramids = [Pyramid(picture_tensor(frame, size, device), config) for frame in frames]
-        vectors = [[], *(later.vectors_from(earlier) for earlier, later in pairwise(pyramids))]
+        luma = [None, *map(LumaPyramid, pyramids)]
+        vectors = [later.motion_from(earlier).vectors for earlier, later in pairwise(luma) if later]
         slices = LoopShots((len(frames),), len(frames)).slices(0)
         for gain in _GAINS:
             loop = ClipLoop([LevelTables(level) for level in self._levels], config, size)

@@ -38,10 +38,10 @@ class ActivityCounter:
             for half, mine in enumerate(halves):
                 rows = contexts(found, before, group, half)[mine]
                 np.add.at(self._activities[group, half], (rows.numpy(), found[..., group][mine].numpy()), 1)
-        tokens, coded, _ = model.symbol_rows(found)
-        channels = torch.nonzero(coded)[:, 1]
-        activity = found[tokens][:, model.group_of][coded]
-        values = symbols[tokens][coded].long().clamp(-REACH, REACH)
+        places, _ = model.symbol_rows(found)
+        channels = places % len(model.group_of)
+        activity = found.view(-1, model.num_groups)[places // len(model.group_of), model.group_of[channels]]
+        values = symbols.flatten()[places].long().clamp(-REACH, REACH)
         np.add.at(self._symbols, ((activity - 1).numpy(), channels.numpy(), (values + REACH).numpy()), 1)
 
     def fit(self) -> None:
