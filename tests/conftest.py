@@ -18,7 +18,7 @@ from small_models import stirred
 import mptvc
 from mptvc.cli.main import main
 from mptvc.codec.codec import Codec
-from mptvc.codec.patches import ClipCoder
+from mptvc.codec.patches import PatchCoder
 from mptvc.codec.weights import CONFIG_FILE, TENSORS_FILE, read_weights
 from mptvc.files.transcode import encode_file
 from mptvc.format.header import Header
@@ -61,7 +61,7 @@ def small_model(small_config: ModelConfig) -> Model:
 
 @pytest.fixture(scope="session")
 def small_codec(small_model: Model) -> Codec:
-    return Codec(ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32))
+    return Codec(PatchCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ import atheris
 with atheris.instrument_imports(include=["mptvc"]):
     import mptvc
     from mptvc.codec.codec import Codec
-    from mptvc.codec.patches import ClipCoder
+    from mptvc.codec.patches import PatchCoder
     from mptvc.format.bitstream import Limits, header_length, read_header
     from mptvc.format.packet import PacketReader, Tables
 
@@ -101,7 +101,7 @@ def make_decode() -> tuple[Callable[[bytes], None], list[bytes]]:
     """Decode whole files with a small model; and files to start from."""
     torch.set_num_threads(1)
     model = build_small_model(build_small_config())
-    codec = Codec(ClipCoder(model, entropy_id=_IDS[:32], weights_id=_IDS[32:]))
+    codec = Codec(PatchCoder(model, entropy_id=_IDS[:32], weights_id=_IDS[32:]))
     frames = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
     seeds = [codec.compress(frames), codec.compress(frames[:1, :3, :5]), codec.compress(frames, shots=(4, 5))]
 

@@ -41,7 +41,7 @@ MAGIC = b"\x89MPT\r\n\x1a\n"
 PACKETS = [b"first packet", b"second", b"the third packet", b""]
 FIELDS = {
     "magic": (0, "8s", MAGIC),
-    "version": (8, "H", 1),
+    "version": (8, "H", 2),
     "reserved": (10, "H", 0),
     "length": (12, "I", 0),
     "width": (16, "I", 70),
@@ -61,7 +61,7 @@ FIELDS = {
     "levels": (62, "B", 2),
     "patch_frames": (63, "B", 4),
     "patch_size": (64, "B", 8),
-    "reserved_too": (65, "B", 0),
+    "prediction": (65, "B", 0),
     "clip_frames": (66, "H", 8),
     "entropy_id": (68, "32s", bytes(range(32))),
     "weights_id": (100, "32s", bytes(range(100, 132))),
@@ -266,16 +266,16 @@ def test_every_flipped_bit_of_a_header_is_detected() -> None:
             parse(bytes(flipped) + bytes(100))
 
 
-@pytest.mark.parametrize("version", [0, 2, 256, 65535])
+@pytest.mark.parametrize("version", [0, 1, 3, 256, 65535])
 def test_other_version_is_refused(version: int) -> None:
     with pytest.raises(UnsupportedVersionError) as caught:
         parse(raw(version=version))
-    assert (caught.value.found, caught.value.supported) == (version, (1,))
+    assert (caught.value.found, caught.value.supported) == (version, (2,))
 
 
 def test_other_version_is_named_even_if_all_else_has_changed() -> None:
     with pytest.raises(UnsupportedVersionError):
-        parse(MAGIC + b"\2\0" + b"\xff" * 6)
+        parse(MAGIC + b"\3\0" + b"\xff" * 6)
 
 
 @pytest.mark.parametrize("length", [0, 16, 132, 135, 2**26 + 1, 2**31, 2**32 - 1])
@@ -299,7 +299,7 @@ def test_header_of_fixed_fields_alone_is_refused() -> None:
     [
         ({"reserved": 1}, "reserved"),
         ({"reserved": 2**15}, "reserved"),
-        ({"reserved_too": 1}, "reserved"),
+        ({"prediction": 2}, "prediction 2"),
         ({"width": 0}, "size 0x50"),
         ({"height": 0}, "size 70x0"),
         ({"width": 2**16 + 1}, "size 65537x50"),
@@ -329,6 +329,7 @@ def test_header_of_fixed_fields_alone_is_refused() -> None:
         ({"clip_frames": 2}, "2 frames in a clip"),
         ({"clip_frames": 10}, "10 frames in a clip"),
         ({"clip_frames": 260}, "260 frames in a clip"),
+        ({"prediction": 255}, "prediction 255"),
     ],
 )
 def test_field_out_of_range_is_refused(changes: dict[str, int], message: str) -> None:
@@ -543,10 +544,11 @@ def accept_or_refuse(data: bytes) -> None:
         return
     assert header.size_bytes == len(data)
     assert parse(write_header(header)) == header
-    assert (
-        sum(len(header.shots.clip(clip).kept) for clip in range(header.shots.num_clips))
-        == header.video.num_frames
-    )
+    shots = header.shots
+    frames = [frame for clip in range(shots.num_clips) for frame in shots.frames(clip)]
+    assert frames == list(range(header.video.num_frames))
+    if isinstance(shots, PatchShots):
+        assert sum(len(shots.clip(clip).kept) for clip in range(shots.num_clips)) == len(frames)
     assert availability(header, len(data)).levels <= header.num_levels
 
 
@@ -589,7 +591,7 @@ def test_header_of_random_fields_is_refused_or_consistent(
 @settings(deadline=None, max_examples=200)
 def test_random_bytes_are_refused(data: bytes, signed: bool) -> None:
     with pytest.raises(FormatError):
-        parse(MAGIC + b"\1\0\0\0" + data if signed else data)
+        parse(MAGIC + b"\2\0\0\0" + data if signed else data)
 
 
 # Sections

@@ -371,14 +371,19 @@ def test_limits_reach_every_command_that_reads(cli: Cli, made: Path, command: st
     assert limit in out.err
 
 
-def test_a_newer_version_says_what_to_do(cli: Cli, made: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "advice"), [(3, "install a newer mptvc"), (1, "encode the source again")]
+)
+def test_another_version_says_what_to_do(
+    cli: Cli, made: Path, tmp_path: Path, version: int, advice: str
+) -> None:
     data = bytearray((made / "in.mpt").read_bytes())
-    data[8] = 2
-    (tmp_path / "new.mpt").write_bytes(data)
-    out = cli("info", "new.mpt")
+    data[8] = version
+    (tmp_path / "other.mpt").write_bytes(data)
+    out = cli("info", "other.mpt")
     assert out.code == DAMAGED
-    assert "version 2" in out.err
-    assert "newer mptvc" in out.err
+    assert f"version {version} is not" in out.err
+    assert advice in out.err
 
 
 def test_input_is_never_the_output(cli: Cli, made: Path, tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ def test_weights_count_networks_and_entropy_model_apart(cli: Cli) -> None:
     of_entropy = sum(count for name, count in parameters.items() if name in entropy)
     assert shown["parameters"]["entropy_model"] == of_entropy
     assert shown["parameters"]["networks"] == sum(parameters.values()) - of_entropy
+    tables = sum(tensor.numel() for name, tensor in tensors.items() if "frequencies" in name)
+    assert shown["parameters"]["tables"] == tables
     assert sum(level["entropy_model"] for level in shown["levels"]) == of_entropy
     assert len(shown["weights_id"]) == len(shown["entropy_id"]) == 64
 

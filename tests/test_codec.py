@@ -11,7 +11,7 @@ import torch
 from conftest import build_small_config, build_small_model
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.patches import ClipCoder
+from mptvc.codec.patches import PatchCoder
 from mptvc.errors import CorruptPacketError, FormatError, MptError, WeightsError
 from mptvc.evaluate.metrics import QualityMeter
 from mptvc.format.bitstream import read_header
@@ -96,7 +96,7 @@ def test_flipped_byte_names_level_and_clip(small_codec, data):
 
 
 def test_other_weights_are_refused_with_both_names(small_model, data):
-    other = Codec(ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"x" * 32))
+    other = Codec(PatchCoder(small_model, entropy_id=b"e" * 32, weights_id=b"x" * 32))
     with pytest.raises(WeightsError) as error:
         other.decompress(data)
     assert error.value.expected == (b"w" * 32).hex()
@@ -107,7 +107,7 @@ def test_symbols_do_not_depend_on_the_tiles(small_codec, small_model, frames):
     """The number of coded symbols is that of the picture, and tiles change a value only rarely."""
     video = np.tile(frames, (1, 6, 4, 1))
     whole = small_codec.encode(video)
-    tiled = Codec(ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=(128, 128)))
+    tiled = Codec(PatchCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=(128, 128)))
     pieces = tiled.encode(video)
     assert pieces.layout.geometry.tiles[2] == TileGrid(3, 3, 8)
     for a, b in zip(whole.levels, pieces.levels, strict=True):
@@ -124,7 +124,7 @@ def test_symbols_do_not_depend_on_the_tiles(small_codec, small_model, frames):
 )
 def test_tiles_are_counted_in_source_pixels_at_every_level(small_model, tile, cores):
     """At what size a level works on its picture is no matter of the user's."""
-    coder = ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=tile)
+    coder = PatchCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=tile)
     geometry = coder.geometry(2048, 2048)
     found = [(2048 // grid.rows, 2048 // grid.columns) for grid in geometry.tiles]
     assert found == cores
@@ -133,7 +133,7 @@ def test_tiles_are_counted_in_source_pixels_at_every_level(small_model, tile, co
 @pytest.mark.parametrize("tile", [(127, 256), (256, 127), (0, 0)])
 def test_a_tile_that_is_too_small_is_refused(small_model, tile):
     with pytest.raises(ValueError, match=f"at least 128 pixels wide and high, found {tile[1]}x{tile[0]}"):
-        ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=tile)
+        PatchCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=tile)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_levels_of_any_shape_are_coded_as_the_model_codes_them(frames, details, 
         latents = model.encode(x)
         pixels = (model.decode(latents)[0].permute(1, 2, 3, 0) + 1) * 127.5
     for tile in (None, (128, 128)):
-        codec = Codec(ClipCoder(model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=tile))
+        codec = Codec(PatchCoder(model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=tile))
         tokens = codec.encode(video)
         for k, (mine, theirs) in enumerate(zip(latents, tokens.levels, strict=True)):
             assert (model.level(k).fsq.to_symbols(mine[0]) != theirs).float().mean() < 0.02
@@ -167,7 +167,7 @@ def test_tile_batch_never_changes_a_byte(codec, dtype):
     video = coarse.repeat(10, 1).repeat(10, 2)
     files = []
     for batch in (1, 4, 100):
-        coder = ClipCoder(
+        coder = PatchCoder(
             codec.model,
             entropy_id=b"e" * 32,
             weights_id=b"w" * 32,
@@ -183,14 +183,14 @@ def test_a_network_that_returns_nan_is_reported_with_its_tile(small_config, fram
     model = Model(small_config).eval()
     with torch.no_grad():
         model.level(1).analysis.head.bias.fill_(float("nan"))
-    broken = Codec(ClipCoder(model, entropy_id=b"e" * 32, weights_id=b"w" * 32))
+    broken = Codec(PatchCoder(model, entropy_id=b"e" * 32, weights_id=b"w" * 32))
     with pytest.raises(MptError, match=r"level 1: .* not finite in the tile at \(0, 0\)"):
         broken.compress(frames)
 
 
 def test_the_tile_that_is_not_finite_is_named(small_model):
     """Infinity in the third of three tiles, which starts at 32 with its margin."""
-    coder = ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=(128, 128))
+    coder = PatchCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=(128, 128))
     analysis, calls = coder.model.level(2).analysis, []
     latents = analysis.latents
 
@@ -269,11 +269,11 @@ def test_one_file_gives_the_same_symbols_on_every_instruction_set(codec, frames,
 
 def test_tiles_of_the_file_are_used_whatever_the_decoder_prefers(codec, frames):
     video = np.tile(frames, (1, 5, 4, 1))
-    tiled = ClipCoder(
+    tiled = PatchCoder(
         codec.model, entropy_id=codec.coder.entropy_id, weights_id=codec.coder.weights_id, tile=(128, 128)
     )
     data = Codec(tiled).compress(video)
-    plain = ClipCoder(codec.model, entropy_id=codec.coder.entropy_id, weights_id=codec.coder.weights_id)
+    plain = PatchCoder(codec.model, entropy_id=codec.coder.entropy_id, weights_id=codec.coder.weights_id)
     assert np.array_equal(Codec(tiled).decompress(data).frames, Codec(plain).decompress(data).frames)
     header = read_header(BytesIO(data))
     assert header.geometry.tiles[2].rows == 2
@@ -301,7 +301,7 @@ def test_batch_that_does_not_fit_the_memory_goes_tile_by_tile(
     """Memory is short for more than one tile at a time; no byte and no pixel depends on it."""
     ids = {"entropy_id": b"e" * 32, "weights_id": b"w" * 32}
     wide = np.repeat(np.repeat(frames, 6, 1), 6, 2)
-    plain, batched = (Codec(ClipCoder(small_model, tile=(128, 128), tile_batch=n, **ids)) for n in (1, 8))
+    plain, batched = (Codec(PatchCoder(small_model, tile=(128, 128), tile_batch=n, **ids)) for n in (1, 8))
     data = plain.compress(wide)
     forward, asked = _Trunk.forward, []
 

@@ -10,7 +10,7 @@ import pytest
 import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.codec.encoder import Compressor, describe
-from mptvc.codec.patches import ClipCoder
+from mptvc.codec.patches import PatchCoder
 from mptvc.format.header import Header, VideoInfo
 from mptvc.model.model import Model
 
@@ -46,7 +46,7 @@ FILES: dict[str, Callable[[Codec], bytes]] = {
 @pytest.fixture(scope="module", params=[*FILES, "tiles"])
 def case(request: pytest.FixtureRequest, small_model: Model, small_codec: Codec) -> Case:
     if request.param == "tiles":
-        tiled = Codec(ClipCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=(128, 128)))
+        tiled = Codec(PatchCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=(128, 128)))
         return tiled, tiled.compress(noise(2, 24, 280))
     return small_codec, FILES[request.param](small_codec)
 

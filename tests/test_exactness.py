@@ -30,7 +30,7 @@ import mptvc.model.entropy_model
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
 from mptvc.codec.encoder import Compressor
-from mptvc.codec.patches import ClipCoder, CodedLevel
+from mptvc.codec.patches import CodedLevel, PatchCoder
 from mptvc.errors import CorruptPacketError
 from mptvc.files.transcode import symbol_digests
 from mptvc.format.bitstream import read_header
@@ -82,7 +82,7 @@ def coder_of(
     )
 
 
-class RecordingCoder(ClipCoder):
+class RecordingCoder(PatchCoder):
     """Remembers the symbols that the encoder has chosen."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -95,7 +95,7 @@ class RecordingCoder(ClipCoder):
         return levels
 
 
-def digests_of(coder: ClipCoder, clips: list[list[Tensor]]) -> list[str]:
+def digests_of(coder: PatchCoder, clips: list[list[Tensor]]) -> list[str]:
     """What ``symbol_digests`` gives for the symbols of these clips."""
     levels = []
     for level, parts in enumerate(zip(*clips, strict=True)):
@@ -212,7 +212,7 @@ class Program:
                 open(target, "wb") as out,
             ):
                 count = 0
-                for frame in islice(video.num_frames(), frames):
+                for frame in islice(video.frames(), frames):
                     compressor.add(frame.pixels, is_cut=frame.is_cut)
                     count += 1
                 height, width = frame.pixels.shape[:2]
@@ -238,7 +238,7 @@ class Program:
         return {"rows": seen.count, "mismatches": seen.mismatches, "digests": digests}
 
 
-def decoded(coder: ClipCoder, data: bytes) -> np.ndarray:
+def decoded(coder: PatchCoder, data: bytes) -> np.ndarray:
     """Frames of every prefix of a file, uint8 ``[levels, T, H, W, 3]``."""
     levels = read_header(BytesIO(data)).num_levels
     return np.stack([Codec(coder).decompress(data, levels=k + 1).frames for k in range(levels)])
@@ -461,7 +461,7 @@ def altered(small_model: Model, change: Callable[[Model], None]) -> Codec:
     model = copy.deepcopy(small_model)
     with torch.no_grad():
         change(model)
-    return Codec(ClipCoder(model, entropy_id=b"e" * 32, weights_id=b"w" * 32))
+    return Codec(PatchCoder(model, entropy_id=b"e" * 32, weights_id=b"w" * 32))
 
 
 def outcome_of(codec: Codec, data: bytes) -> list[str] | str:

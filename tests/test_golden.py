@@ -1,7 +1,7 @@
-"""Files of every format version decode for ever to what they decoded to when they were made.
+"""Files of every published format version decode for ever to what they decoded to when they were made.
 
 ``make_golden.py`` made them. A failure here means that published files no longer play: the code is wrong,
-never the golden file.
+never the golden file. Version 1 was never published: a file of it is kept to show that it is refused by name.
 """
 
 import hashlib
@@ -17,11 +17,15 @@ from make_golden import FACTS, GOLDEN, WEIGHTS, frame_means, header_facts, sampl
 import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
+from mptvc.errors import UnsupportedVersionError
 from mptvc.files.transcode import symbol_digests
 from mptvc.format.bitstream import VERSION, read_header
 from mptvc.format.sections import open_side
 
-FILES = tuple(f"v1-{name}.mpt" for name in ("pixel", "clip", "cuts", "tiles", "tags", "sound", "gains"))
+#: The first version that was published.
+FIRST = 2
+UNPUBLISHED = ("v1-clip.mpt",)
+FILES = tuple(f"v2-{name}.mpt" for name in ("pixel", "clip", "cuts", "tiles", "tags", "sound", "gains"))
 #: Pixels are floating point. By how much they may differ, in what share of all values, and by how much a
 #: frame's mean may; found between instruction sets: (0, 0, 0.001) in float32, (1, 0.072, 0.047) in bfloat16.
 TOLERANCE = {"float32": (1, 0.005, 0.02), "bfloat16": (3, 0.2, 0.2)}
@@ -56,8 +60,18 @@ def data(name: str) -> bytes:
 
 def test_no_golden_file_is_missing_or_forgotten(recorded: dict[str, Any]) -> None:
     assert sorted(recorded) == sorted(FILES)
-    assert sorted(path.name for path in GOLDEN.glob("*.mpt")) == sorted(FILES)
-    assert {facts["version"] for facts in recorded.values()} == set(range(1, VERSION + 1))
+    assert sorted(path.name for path in GOLDEN.glob("*.mpt")) == sorted((*UNPUBLISHED, *FILES))
+    assert {facts["version"] for facts in recorded.values()} == set(range(FIRST, VERSION + 1))
+    assert {(GOLDEN / name).read_bytes()[8] for name in UNPUBLISHED} == set(range(1, FIRST))
+
+
+@pytest.mark.parametrize("name", UNPUBLISHED)
+def test_a_version_that_was_not_published_is_refused_by_name(golden_codec: Codec, name: str) -> None:
+    data = (GOLDEN / name).read_bytes()
+    for read in (mptvc.probe, mptvc.verify, golden_codec.decompress):
+        with pytest.raises(UnsupportedVersionError, match="encode the source again") as refusal:
+            read(data)
+        assert (refusal.value.found, refusal.value.supported) == (data[8], (VERSION,))
 
 
 def test_golden_file_is_the_one_that_was_made(data: bytes, facts: dict[str, Any]) -> None:
@@ -82,15 +96,15 @@ def test_side_section_is_what_it_was(data: bytes, facts: dict[str, Any]) -> None
 
 def test_golden_files_cover_what_the_format_can_say(recorded: dict[str, Any]) -> None:
     headers = {name: facts["header"] for name, facts in recorded.items()}
-    assert headers["v1-pixel.mpt"]["size"] == [1, 1]
-    assert len(headers["v1-clip.mpt"]["slice_shots"]) == 1
-    assert len(headers["v1-cuts.mpt"]["slice_shots"]) == 4
-    assert any(len(set(shots)) > 1 for shots in headers["v1-cuts.mpt"]["slice_shots"])
-    assert headers["v1-tiles.mpt"]["tiles"][2] == [2, 3, 8]
-    assert headers["v1-tags.mpt"]["rotation"] == 270
-    assert len(headers["v1-tags.mpt"]["time_steps"]) == 7
-    assert headers["v1-sound.mpt"]["side"] is not None
-    assert headers["v1-gains.mpt"]["gains"] == [[-24, -24], [-24, -24], [-8, -8]]
+    assert headers["v2-pixel.mpt"]["size"] == [1, 1]
+    assert len(headers["v2-clip.mpt"]["slice_shots"]) == 1
+    assert len(headers["v2-cuts.mpt"]["slice_shots"]) == 4
+    assert any(len(set(shots)) > 1 for shots in headers["v2-cuts.mpt"]["slice_shots"])
+    assert headers["v2-tiles.mpt"]["tiles"][2] == [2, 3, 8]
+    assert headers["v2-tags.mpt"]["rotation"] == 270
+    assert len(headers["v2-tags.mpt"]["time_steps"]) == 7
+    assert headers["v2-sound.mpt"]["side"] is not None
+    assert headers["v2-gains.mpt"]["gains"] == [[-24, -24], [-24, -24], [-8, -8]]
 
 
 def test_every_prefix_decodes_to_the_recorded_symbols(

@@ -75,8 +75,9 @@ def test_plan_pads_each_shot_by_its_last_frame() -> None:
 @SETTINGS
 def test_kept_frames_are_every_source_frame_once_in_order(header: Header) -> None:
     plans = [header.shots.clip(clip) for clip in range(header.shots.num_clips)]
-    kept = [plan.frames[i] for plan in plans for i in plan.kept]
-    assert kept == list(range(header.video.num_frames))
+    kept = [[plan.frames[i] for i in plan.kept] for plan in plans]
+    assert [frame for frames in kept for frame in frames] == list(range(header.video.num_frames))
+    assert [list(header.shots.frames(clip)) for clip in range(len(plans))] == kept
 
 
 @given(videos())

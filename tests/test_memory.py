@@ -45,9 +45,9 @@ mptvc.decode_file(target, target + ".mkv", codec=codec, progress=lambda done, to
 STREAM = """
 import sys, numpy as np, torch, mptvc, mptvc.codec.patches
 
-class Idle(mptvc.codec.patches.ClipCoder):
+class Idle(mptvc.codec.patches.PatchCoder):
     def encode_clip(self, frames, geometry, shots, control):
-        return [mptvc.codec.patches.CodedLevel(torch.zeros(1), bytes(100), 0) for _ in range(3)]
+        return [mptvc.codec.patches.CodedLevel(bytes(100), 0, torch.zeros(1)) for _ in range(3)]
     def unpack_level(self, *_):
         return torch.zeros(1)
     def decode_clip(self, symbols, gains, geometry, shots, source_size=True):

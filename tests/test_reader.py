@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -13,7 +14,11 @@ from range_server import RangeServer
 
 import mptvc
 from mptvc.codec.codec import Codec
+from mptvc.errors import CorruptPacketError
+from mptvc.format.bitstream import make_header, write_header
+from mptvc.format.header import Index, Section
 from mptvc.format.remote import RemoteFile
+from mptvc.format.slices import SlicePacket, joined, split
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +240,22 @@ def test_a_file_that_changes_is_reported(tmp_path: Path, server: RangeServer, bi
 def test_nothing_at_an_address_is_an_error(server: RangeServer, small_codec: Codec) -> None:
     with pytest.raises(mptvc.MptError, match=r"127\.0\.0\.1"):
         mptvc.VideoReader("http://127.0.0.1:1/a.mpt", codec=small_codec)
+
+
+def test_frames_before_damage_inside_a_clip_stay_right() -> None:
+    """The second of three slices is forged; asking for it again and again changes nothing."""
+    codec = mptvc.load("codec", device="cpu")
+    data = codec.compress(moving(9, 32, 32))
+    header = mptvc.probe(data).header
+    spans = [(header.offset(level, 0), header.index.section(level, 0).length) for level in range(3)]
+    sections = [data[start : start + length] for start, length in spans]
+    first, second, third = split(sections[0], 3)
+    sections[0] = joined([first, SlicePacket(bytes(4), second.gain), third])
+    index = Index.of([[Section(len(section), crc32(section))] for section in sections])
+    forged = write_header(make_header(header, index)) + b"".join(sections)
+    with mptvc.VideoReader(forged, codec=codec) as reader:
+        opening = reader[0]
+        for wanted in (3, 1, 3, 8, 1):
+            with pytest.raises(CorruptPacketError, match="level 0, clip 0"):
+                reader[wanted]
+        assert np.array_equal(reader[0], opening)

@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands there, and its commands exist."""
+"""The README's Python runs as it stands there, and its commands and the files it points to exist."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,8 @@ import pytest
 from mptvc.cli.main import app
 from mptvc.evaluate.sample import write_sample
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -32,3 +33,9 @@ def test_commands_of_the_readme_exist():
     used = set(re.findall(r"^\s*mptvc (\w+)", README, re.MULTILINE))
     assert used
     assert used <= names
+
+
+def test_files_that_the_readme_points_to_exist():
+    linked = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert linked
+    assert [name for name in linked if not (ROOT / name).exists()] == []

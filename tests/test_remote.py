@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 import mptvc
 from mptvc.codec.codec import Codec
-from mptvc.codec.patches import ClipCoder
+from mptvc.codec.patches import PatchCoder
 from mptvc.format.remote import RemoteFile
 
 #: What is fetched at the start.
@@ -94,7 +94,7 @@ def test_a_part_that_was_skipped_is_not_mistaken_for_the_next(server: RangeServe
 def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Codec]:
     """A file of three levels in 100 clips, and its codec."""
     config = replace(build_small_config(), clip_frames=4)
-    codec = Codec(ClipCoder(build_small_model(config), entropy_id=b"e" * 32, weights_id=b"w" * 32))
+    codec = Codec(PatchCoder(build_small_model(config), entropy_id=b"e" * 32, weights_id=b"w" * 32))
     path = tmp_path_factory.mktemp("many") / "a.mpt"
     frames = np.random.default_rng(1).integers(0, 256, (400, 16, 16, 3), dtype=np.uint8)
     path.write_bytes(codec.compress(frames))

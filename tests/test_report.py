@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from test_sound import make_source
+from torch import Tensor
 
 import mptvc
 from mptvc.codec.codec import Codec
-from mptvc.codec.decoder import decoded_frames
+from mptvc.codec.patches import PatchCoder
 from mptvc.errors import MptError
 from mptvc.evaluate.compare import Comparison, compare_file
 from mptvc.evaluate.metrics import Quality
@@ -88,15 +89,15 @@ def test_a_clip_is_decoded_once_for_each_prefix(
     made: Path, codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many of its frames the page shows."""
-    decoded = []
+    decoded, decode = [], PatchCoder.frames
 
-    def counted(*arguments: Any) -> np.ndarray:
-        decoded.append(len(arguments[1]))
-        return decoded_frames(*arguments)
+    def counted(coder: PatchCoder, symbols: list[Tensor], *arguments: Any, **options: Any) -> np.ndarray:
+        decoded.append(len(symbols))
+        return decode(coder, symbols, *arguments, **options)
 
-    monkeypatch.setattr("mptvc.evaluate.report.decoded_frames", counted)
     source, file, out = made / "in.mkv", made / "in.mpt", BytesIO()
     comparison = Comparison("in.mkv", {str(file): compare_file(source, file, codec=codec)}, {})
+    monkeypatch.setattr(PatchCoder, "frames", counted)
     steps: list[tuple[int, int]] = []
     write_report(
         source, file, out, codec=codec, comparison=comparison, progress=lambda *step: steps.append(step)

@@ -13,7 +13,7 @@ import torch
 
 import mptvc
 from mptvc.codec.codec import Codec
-from mptvc.codec.patches import ClipCoder
+from mptvc.codec.patches import PatchCoder
 from mptvc.model.model import Model
 
 
@@ -175,7 +175,7 @@ def test_a_block_whose_writer_has_failed_does_not_end_as_if_it_had_not(
     broken = copy.deepcopy(small_model)
     with torch.no_grad():
         broken.level(0).analysis.head.bias += float("nan")
-    codec = Codec(ClipCoder(broken, entropy_id=b"e" * 32, weights_id=b"w" * 32))
+    codec = Codec(PatchCoder(broken, entropy_id=b"e" * 32, weights_id=b"w" * 32))
     writer = mptvc.VideoWriter(tmp_path / "a.mpt", codec=codec, shot_threshold=None)
     with pytest.raises(ValueError, match="failed before"):
         add_quietly(writer, frames[[0] * 33])

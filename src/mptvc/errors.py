@@ -65,10 +65,9 @@ class UnsupportedVersionError(FormatError):
 
     def __init__(self, found: int, supported: tuple[int, ...]) -> None:
         known = ", ".join(map(str, supported))
+        advice = "encode the source again" if found < min(supported) else "install a newer mptvc"
         super().__init__(
-            f"format version {found} is not supported; this release reads version {known}: "
-            "install a newer mptvc",
-            offset=8,
+            f"format version {found} is not supported; this release reads version {known}: {advice}", offset=8
         )
         self.found = found
         self.supported = supported

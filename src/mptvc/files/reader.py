@@ -155,10 +155,13 @@ class VideoReader:
 
     def _frame(self, index: int) -> np.ndarray:
         clip = self.header.shots.clip_at(index)
-        if self._kept is None or self._kept.clip != clip or index < self._kept.first:
-            self._kept = None  # before the next is made: one at a time in memory
-            self._kept = _ClipFrames(self._decompressor, clip)
-        return self._kept.frame(index)
+        kept, self._kept = self._kept, None  # pieces that fail are not kept: they have ended
+        if kept is None or kept.clip != clip or index < kept.first:
+            kept = None  # before the next is made: one at a time in memory
+            kept = _ClipFrames(self._decompressor, clip)
+        frame = kept.frame(index)
+        self._kept = kept
+        return frame
 
     def tokens(self, level: int, start: int = 0, stop: int | None = None) -> Tensor:
         """Tokens of a level, uint8 ``[T, H, W, C]``, without running the transforms.
