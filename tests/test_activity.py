@@ -11,15 +11,17 @@ from torch import Tensor
 
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.activity import (
+    CLASSES,
     CONTEXTS,
     LARGEST,
     MOST,
     ActivityModel,
+    Context,
     Table,
     activity_thresholds,
-    around,
+    all_contexts,
     checkerboard,
-    contexts,
+    token_classes,
 )
 from mptvc.train.loop_tables import ActivityCounter
 
@@ -44,6 +46,12 @@ def nothing(height: int = 9, width: int = 12) -> Tensor:
     return torch.zeros(height, width, len(GROUPS), dtype=torch.int64)
 
 
+def after(past: Tensor) -> Context:
+    """What is known of a picture after one with these activities: a class for every token."""
+    rows, columns = (torch.arange(n) for n in past.shape[:2])
+    return Context(past, (rows[:, None] + 2 * columns) % CLASSES)
+
+
 def packets(model: ActivityModel, symbols: list[Tensor]) -> list[bytes]:
     tables, past, coded = (
         [Tables(table.numpy()) for table in model.tables()],
@@ -52,7 +60,7 @@ def packets(model: ActivityModel, symbols: list[Tensor]) -> list[bytes]:
     )
     for picture in symbols:
         writer = PacketWriter(tables[0])
-        _, past = model.code(lambda r, s, k, w=writer: w(r, s, tables=tables[k]), past, picture)
+        _, past = model.code(lambda r, s, k, w=writer: w(r, s, tables=tables[k]), after(past), picture)
         coded.append(writer.finish())
     return coded
 
@@ -62,7 +70,7 @@ def decoded(model: ActivityModel, coded: list[bytes], height: int, width: int) -
     past, found = nothing(height, width), []
     for packet in coded:
         reader = PacketReader(tables[0], packet)
-        symbols, past = model.code(lambda r, s, k, c=reader: c(r, s, tables=tables[k]), past)
+        symbols, past = model.code(lambda r, s, k, c=reader: c(r, s, tables=tables[k]), after(past))
         reader.finish()
         found.append(symbols)
     return found
@@ -73,7 +81,7 @@ def fitted() -> ActivityModel:
     model = ActivityModel(GROUP_OF)
     counter, past = ActivityCounter(model), nothing()
     for picture in pictures(40, seed=1):
-        counter.add(picture, past)
+        counter.add(picture, after(past))
         past = model.activities(picture)
     counter.fit()
     return model
@@ -130,24 +138,36 @@ def test_only_groups_that_are_not_empty_are_walked(fitted: ActivityModel) -> Non
 
     symbols = torch.zeros(4, 4, CHANNELS, dtype=torch.int16)
     symbols[1, 2, 0], symbols[3, 3, CHANNELS - 1] = 5, -1
-    fitted.code(exchange, nothing(4, 4), symbols)
+    fitted.code(exchange, after(nothing(4, 4)), symbols)
     assert walked == [GROUPS[0] + GROUPS[-1]]
 
 
 def test_contexts_hold_nothing_that_a_decoder_lacks() -> None:
     """Whatever comes later in the order of coding changes no row."""
     found = torch.randint(0, MOST + 1, (6, 7, len(GROUPS)), generator=torch.Generator().manual_seed(1))
-    before = around(found.flip(0))
-    parity = (torch.arange(6)[:, None] + torch.arange(7)) % 2
-    for half, mine in enumerate(checkerboard(found)):
-        assert torch.equal(mine, parity == half)
-        for group in range(len(GROUPS)):
-            rows = contexts(found, before, group, half)[mine]
-            assert 0 <= int(rows.min()) <= int(rows.max()) < CONTEXTS**2
-            later = found.clone()
-            later[..., group + 1 :] = MOST
-            later[..., group][parity >= half] = MOST
-            assert torch.equal(contexts(later, before, group, half)[mine], rows)
+    context = after(found.flip(0))
+    halves = checkerboard(found)
+    for half, group, mine, contexts in all_contexts(found, context):
+        assert torch.equal(mine, halves[half])
+        assert 0 <= int(contexts.min()) <= int(contexts.max()) < CLASSES * CONTEXTS**2
+        later = found.clone()
+        later[halves[1]] = MOST if half == 0 else later[halves[1]]
+        later[..., group:][mine] = MOST
+        other = next(c for h, g, _, c in all_contexts(later, context) if (h, g) == (half, group))
+        assert torch.equal(other, contexts)
+
+
+def test_classes_tell_the_coarser_levels_activity_and_the_prediction() -> None:
+    parents = torch.zeros(2, 3, 2, dtype=torch.int64)
+    parents[0, 1], parents[1, 2, 0] = torch.tensor([2, 9]), 1
+    kinds = torch.zeros(4, 6, dtype=torch.int64)
+    kinds[3, 5] = 2
+    classes = token_classes(parents, kinds)
+    assert classes[:2, 2:4].tolist() == [[9, 9], [9, 9]]
+    assert classes[2:, 4:].tolist() == [[3, 3], [3, 5]]
+    assert int(classes.sum()) == 4 * 9 + 4 * 3 + 2
+    assert torch.equal(token_classes(None, kinds), kinds)
+    assert int(token_classes(parents * 99, kinds).max()) < CLASSES
 
 
 def test_bits_are_those_of_the_tables(fitted: ActivityModel) -> None:
@@ -163,10 +183,10 @@ def test_bits_are_those_of_the_tables(fitted: ActivityModel) -> None:
         return integers
 
     symbols = pictures(1, seed=4)[0]
-    fitted.code(exchange, nothing(), symbols)
+    fitted.code(exchange, after(nothing()), symbols)
     taken = 8 * len(packets(fitted, [symbols])[0])
     assert bits <= taken <= bits + 8 * 16
-    assert float(fitted.bits(symbols, nothing()).sum()) == pytest.approx(bits, rel=1e-4)
+    assert float(fitted.bits(symbols, after(nothing())).sum()) == pytest.approx(bits, rel=1e-4)
 
 
 def test_rows_sum_to_the_coders_total(fitted: ActivityModel) -> None:
@@ -180,7 +200,7 @@ def test_the_largest_symbols_come_back_in_bits_that_are_counted(fitted: Activity
     symbols[1, 1, 0], symbols[2, 3, 5], symbols[0, 0, -1] = LARGEST, -LARGEST, 127
     packet = packets(fitted, [symbols])[0]
     assert torch.equal(decoded(fitted, [packet], 3, 4)[0], symbols)
-    taken = float(fitted.bits(symbols, nothing(3, 4)).sum())
+    taken = float(fitted.bits(symbols, after(nothing(3, 4))).sum())
     assert taken <= 8 * len(packet) <= taken + 8 * 16
 
 

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mptvc.codec.key_search import fitted_camera, planned
-from mptvc.codec.loop import CodedKey, LevelLoop, LevelTables
+from mptvc.codec.keys import CodedKey
+from mptvc.codec.loop import LevelLoop, LevelTables
 from mptvc.codec.motion_search import Luma, search
 from mptvc.format.packet import PacketReader, PacketWriter
 from mptvc.model.activity import LARGEST
 from mptvc.model.loop_model import Kind, LoopLevel, quantized
 from mptvc.model.motion import BLOCK, Reference, camera_vectors
-from mptvc.model.side import Side
 
 HEIGHT, WIDTH, STEP = 64, 96, 30.0
 
@@ -53,30 +53,32 @@ def bases(pictures: list[Tensor], level: int) -> list[Tensor]:
     return [F.avg_pool2d(p.float(), 9, 1, 4, count_include_pad=False).to(torch.uint8) for p in pictures]
 
 
-Sides = Sequence[Side | None]
+Coarser = Sequence[CodedKey | None]
 Coded = tuple[list[bytes], list[CodedKey]]
 
 
-def encoded(level: LoopLevel, pictures: list[Tensor], below: list[Tensor], coarser: Sides) -> Coded:
+def encoded(level: LoopLevel, pictures: list[Tensor], below: list[Tensor], coarser: Coarser) -> Coded:
     loop, packets, keys = LevelLoop(LevelTables(level)), [], []
     for index, (picture, base) in enumerate(zip(pictures, below, strict=True)):
         writer = PacketWriter(loop.tables.digits)
         if loop.past is None:
-            keys.append(loop.opening(writer, base, STEP, picture))
+            keys.append(loop.opening(writer, base, STEP, coarser[index], picture))
         else:
             vectors = search(Luma(pictures[index - 1]), Luma(picture)).vectors
-            plan = planned(level, picture, base, (loop.past.near, loop.past.far), vectors, STEP)
-            keys.append(loop.key(writer, base, STEP, coarser[index], plan, picture))
+            parent = coarser[index]
+            side = None if parent is None else parent.side
+            plan = planned(level, picture, base, loop.past, side, vectors, STEP)
+            keys.append(loop.key(writer, base, STEP, parent, plan, picture))
         packets.append(writer.finish())
     return packets, keys
 
 
-def decode(level: LoopLevel, packets: list[bytes], below: list[Tensor], coarser: Sides) -> list[Tensor]:
+def decode(level: LoopLevel, packets: list[bytes], below: list[Tensor], coarser: Coarser) -> list[Tensor]:
     loop, found = LevelLoop(LevelTables(level)), []
-    for packet, base, side in zip(packets, below, coarser, strict=True):
+    for packet, base, parent in zip(packets, below, coarser, strict=True):
         reader = PacketReader(loop.tables.digits, packet)
         opens = loop.past is None
-        key = loop.opening(reader, base, STEP) if opens else loop.key(reader, base, STEP, side)
+        key = (loop.opening if opens else loop.key)(reader, base, STEP, parent)
         reader.finish()
         found.append(key.picture)
     return found
@@ -113,10 +115,10 @@ def test_white_and_black_are_coded_at_any_step(value: int, step: float) -> None:
     level, loop = LoopLevel(0, 16), LevelLoop(LevelTables(LoopLevel(0, 16)))
     picture = torch.full((3, 32, 32), value, dtype=torch.uint8)
     writer = PacketWriter(loop.tables.digits)
-    made = loop.opening(writer, gray(picture), step, picture).picture
+    made = loop.opening(writer, gray(picture), step, None, picture).picture
     assert int((made.int() - picture).abs().max()) <= 1 + step / 16
     reader, other = PacketReader(loop.tables.digits, writer.finish()), LevelLoop(LevelTables(level))
-    assert torch.equal(other.opening(reader, gray(picture), step).picture, made)
+    assert torch.equal(other.opening(reader, gray(picture), step, None).picture, made)
     reader.finish()
 
 
@@ -125,9 +127,9 @@ def test_choices_of_the_coarser_level_are_a_context_that_both_have() -> None:
     nothing = [None] * len(pictures)
     coarse, fine = LoopLevel(1, 16), LoopLevel(2, 8)
     _, keys = encoded(coarse, pictures, bases(pictures, 1), nothing)
-    made, sides = pictures_of(keys), [key.side for key in keys]
-    packets, finer = encoded(fine, pictures, made, sides)
-    for ours, theirs in zip(decode(fine, packets, made, sides), pictures_of(finer), strict=True):
+    made = pictures_of(keys)
+    packets, finer = encoded(fine, pictures, made, keys)
+    for ours, theirs in zip(decode(fine, packets, made, keys), pictures_of(finer), strict=True):
         assert torch.equal(ours, theirs)
 
 

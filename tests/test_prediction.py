@@ -6,8 +6,7 @@ from moving import moved_picture, overlapped_picture
 from torch import Tensor
 
 from mptvc.model.motion import BLOCK, Reference, blocks_of, picture_of
-from mptvc.model.prediction import Blend, Source, predict_between, predict_key, with_low_band
-from mptvc.model.pyramid import reduce
+from mptvc.model.prediction import Blend, Source, predict_between, predict_key
 
 ROWS, COLUMNS = 3, 4
 
@@ -32,11 +31,10 @@ def mean(a: Tensor, b: Tensor) -> Tensor:
 def alone(blend: Blend) -> Tensor:
     """All blocks with one blend, by its definition."""
     base = BASE.short()
-    source = overlapped_picture(NEAR, VECTORS) if "OVERLAPPED" in blend.name else moved_picture(NEAR, VECTORS)
+    found = overlapped_picture if blend is Blend.OVERLAPPED else moved_picture
+    source = found(NEAR, VECTORS)
     if blend is Blend.BOTH:
         return mean(source, moved_picture(FAR, 2 * VECTORS))
-    if blend in (Blend.NEAR_LOW, Blend.OVERLAPPED_LOW):
-        return picture_of(with_low_band(blocks_of(source), blocks_of(base)), ROWS)
     if blend is Blend.NEAR_BASE:
         return mean(source, base)
     return base if blend is Blend.BASE else source
@@ -56,18 +54,10 @@ def test_blocks_do_not_depend_on_the_blends_of_others() -> None:
         assert torch.equal(mixed[index], blocks_of(alone(Blend(blend)))[index].to(torch.uint8))
 
 
-def test_the_low_band_is_the_bases() -> None:
-    """Up to rounding, and to what leaves the range of a pixel."""
-    middle = 96 + noise(5).short() // 8
-    blocks, base = blocks_of(middle), blocks_of(96 + BASE.short() // 8)
-    apart = reduce(with_low_band(blocks, base)) - reduce(base)
-    assert apart.abs().max() <= 1
-
-
 def test_two_pictures_are_needed_for_both() -> None:
     with pytest.raises(ValueError, match="there is one"):
         predict_key(NEAR, None, BASE, VECTORS, uniform(Blend.BOTH))
-    predict_key(NEAR, None, BASE, VECTORS, uniform(Blend.OVERLAPPED_LOW))
+    predict_key(NEAR, None, BASE, VECTORS, uniform(Blend.NEAR_BASE))
 
 
 def test_a_still_scene_is_repeated() -> None:

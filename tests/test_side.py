@@ -86,10 +86,13 @@ def test_side_symbols_come_back(
 
 def test_every_choice_comes_back(fitted: SideModel) -> None:
     choices = torch.arange(ROWS * COLUMNS).view(ROWS, COLUMNS) % CHOICES
-    own, still = choices // BLENDS == Vector.OWN, choices // BLENDS == Vector.STILL
-    vectors = torch.where(own, CAMERA + 7, torch.where(still, 0, CAMERA))
+    number = choices // BLENDS
+    vectors = torch.where(number == Vector.OWN, CAMERA + 7, torch.where(number == Vector.STILL, 0, CAMERA))
+    coarse = Side(choices[::2, ::2], CAMERA[:, ::2, ::2] - 5, CAMERA[:, ::2, ::2])
+    parents = (2 * (CAMERA - 5))[:, ::2, ::2].repeat_interleave(2, 1).repeat_interleave(2, 2)
+    vectors = torch.where(number == Vector.PARENT, parents[:, :ROWS, :COLUMNS], vectors)
     side = Side(choices, vectors, CAMERA)
-    assert_equal(read(fitted, written(fitted, side, None, None), None, None), side)
+    assert_equal(read(fitted, written(fitted, side, None, coarse), None, coarse), side)
     assert int(side.blends.max()) == Blend.BASE
 
 
@@ -109,7 +112,8 @@ def test_contexts_hold_nothing_that_a_decoder_lacks(fitted: SideModel, half: int
     assert torch.equal(*rows)
     changed = torch.where(parity >= half, side.vectors + 99, side.vectors)
     before, after = (
-        fitted.vector_sizes(Side(side.choices, v, CAMERA), past, half) for v in (side.vectors, changed)
+        fitted.vector_sizes(Side(side.choices, v, CAMERA), CAMERA + 3, past, half)
+        for v in (side.vectors, changed)
     )
     mine = before[2]
     assert torch.equal(before[0][:, mine], after[0][:, mine])

@@ -5,18 +5,24 @@ each picture has one walk for both. Kept are two pictures, the last choices and 
 the clip's length.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from mptvc.codec.key_search import KeyPlan
+from mptvc.codec.keys import CodedKey, KeyPlan, Past
 from mptvc.codec.stages import stage
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
-from mptvc.model.activity import NUMBERS, ActivityModel, Exchange, even_frequencies, exchanged_numbers
+from mptvc.model.activity import (
+    NUMBERS,
+    ActivityModel,
+    Context,
+    Exchange,
+    even_frequencies,
+    exchanged_numbers,
+    token_classes,
+)
 from mptvc.model.loop_model import Kind, LoopLevel, quantized
 from mptvc.model.motion import BLOCK, Reference, camera_vectors
-from mptvc.model.prediction import predict_key
+from mptvc.model.prediction import Blend, predict_key
 from mptvc.model.side import Side, SideModel
 
 Coder = PacketWriter | PacketReader
@@ -49,40 +55,6 @@ class LevelTables:
         return lambda rows, integers, table: coder(rows, integers, tables=tables[table])
 
 
-@dataclass(frozen=True)
-class CodedKey:
-    """One picture of one level.
-
-    Attributes:
-        picture: As decoded, uint8 ``[3, H, W]``.
-        side: How it was predicted, None for an opening key.
-        symbols: What prediction left, int16 ``[h, w, C]``.
-        activities: Of the symbols, int64 ``[h, w, groups]``.
-        before: Activities that they were coded after, of the same shape.
-    """
-
-    picture: Tensor
-    side: Side | None
-    symbols: Tensor
-    activities: Tensor
-    before: Tensor
-
-
-@dataclass(frozen=True)
-class Past:
-    """What is kept of the pictures before.
-
-    Attributes:
-        near: The decoded picture before.
-        far: The one before that, None where there is none.
-        key: The former with its choices and activities.
-    """
-
-    near: Reference
-    far: Reference | None
-    key: CodedKey
-
-
 class LevelLoop:
     """Codes the keys of one level of a clip, in order; one object encodes or decodes one clip.
 
@@ -99,19 +71,27 @@ class LevelLoop:
         self.past: Past | None = None
 
     @torch.no_grad()
-    def opening(self, coder: Coder, base: Tensor, step: float, picture: Tensor | None = None) -> CodedKey:
+    def opening(
+        self,
+        coder: Coder,
+        base: Tensor,
+        step: float,
+        coarser: CodedKey | None,
+        picture: Tensor | None = None,
+    ) -> CodedKey:
         """Code the first picture, from its base alone.
 
         Args:
             coder: The packet.
             base: What the coarser level says, uint8 ``[3, H, W]``, sides of whole blocks; gray at level 0.
             step: Quantization step.
+            coarser: The coarser level's, None at level 0.
             picture: What to encode; nothing to decode.
 
         Raises:
             ValueError: The packet does not fit.
         """
-        return self._residual(coder, self.tables.level.opening, base, step, None, picture)
+        return self._residual(coder, self.tables.level.opening, base, step, coarser, None, picture)
 
     @torch.no_grad()
     def key(
@@ -119,7 +99,7 @@ class LevelLoop:
         coder: Coder,
         base: Tensor,
         step: float,
-        coarser: Side | None,
+        coarser: CodedKey | None,
         plan: KeyPlan | None = None,
         picture: Tensor | None = None,
     ) -> CodedKey:
@@ -129,7 +109,7 @@ class LevelLoop:
             coder: The packet.
             base: What the coarser level says.
             step: Quantization step.
-            coarser: How the coarser level predicted the same picture.
+            coarser: The same picture at the coarser level, None at level 0.
             plan: How it is predicted; nothing to decode.
             picture: What to encode; nothing to decode.
 
@@ -139,9 +119,9 @@ class LevelLoop:
         if self.past is None:
             raise ValueError("an opening key comes first")
         near, far = self.past.near, self.past.far
-        side = self._side(coder, near, coarser, plan)
+        side = self._side(coder, near, None if coarser is None else coarser.side, plan)
         predicted = _predicted(near, far, base, side)
-        return self._residual(coder, self.tables.level.key, predicted, step, side, picture)
+        return self._residual(coder, self.tables.level.key, predicted, step, coarser, side, picture)
 
     @stage("entropy")
     def _side(self, coder: Coder, near: Reference, coarser: Side | None, plan: KeyPlan | None) -> Side:
@@ -163,6 +143,7 @@ class LevelLoop:
         kind: Kind,
         predicted: Tensor,
         step: float,
+        coarser: CodedKey | None,
         side: Side | None,
         picture: Tensor | None,
     ) -> CodedKey:
@@ -173,17 +154,26 @@ class LevelLoop:
         before = predicted.new_zeros(*grid, groups, dtype=torch.int64)
         if past is not None and past.key.side is not None:  # an opening key has far more
             before = past.key.activities
-        symbols, activities = self._symbols(coder, kind, before, given)
-        key = CodedKey(_synthesised(kind, symbols, predicted, step), side, symbols, activities, before)
+        kinds = torch.zeros_like(before[..., 0]) if side is None else _prediction_kinds(side, grid)
+        context = Context(before, token_classes(None if coarser is None else coarser.activities, kinds))
+        symbols, activities = self._symbols(coder, kind, context, given)
+        key = CodedKey(_synthesised(kind, symbols, predicted, step), side, symbols, activities, context)
         self.past = Past(Reference(key.picture), None if past is None else past.near, key)
         return key
 
     @stage("entropy")
     def _symbols(
-        self, coder: Coder, kind: Kind, before: Tensor, given: Tensor | None
+        self, coder: Coder, kind: Kind, context: Context, given: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         model = kind.entropy_model
-        return model.code(self.tables.exchange(model, coder), before, given)
+        return model.code(self.tables.exchange(model, coder), context, given)
+
+
+def _prediction_kinds(side: Side, grid: tuple[int, int]) -> Tensor:
+    """How tokens are predicted, as `token_classes` takes it, int64 ``[h, w]``."""
+    kinds = (side.blends - Blend.NEAR_BASE + 1).clamp_(min=0)
+    factor = grid[0] // kinds.shape[0]
+    return kinds.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
 
 
 @stage("prediction")

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from mptvc.codec.coder import ClipCoder, Damaged, Piece, require_geometry, within_memory
-from mptvc.codec.loop import CodedKey, LevelTables
+from mptvc.codec.keys import CodedKey
+from mptvc.codec.loop import LevelTables
 from mptvc.codec.slices import ClipLoop, enlarged
 from mptvc.format.geometry import Geometry, LoopShots, Shots, TileGrid
 from mptvc.format.header import Layout
@@ -137,7 +138,7 @@ class _Slice(Piece):
         """Bits of a key's tokens, choices and vectors left out; as ``Piece.bits``."""
         key, model = self._levels[level][frame], self._coder.model.level(level)
         kind = model.opening if key.side is None else model.key
-        bits: np.ndarray = kind.entropy_model.bits(key.symbols, key.before).cpu().numpy()
+        bits: np.ndarray = kind.entropy_model.bits(key.symbols, key.context).cpu().numpy()
         return bits
 
 

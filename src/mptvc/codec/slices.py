@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from mptvc.codec.key_search import planned
-from mptvc.codec.loop import CodedKey, LevelLoop, LevelTables, Past
+from mptvc.codec.keys import CodedKey, Past
+from mptvc.codec.loop import LevelLoop, LevelTables
 from mptvc.codec.motion_search import Luma, search
 from mptvc.codec.stages import stage
 from mptvc.format.gain import gain_factor
@@ -139,13 +140,13 @@ class ClipLoop:
         for index, pyramid in enumerate(pyramids):
             picture, base = pyramid.pictures[level], self._base(level, coarser, index)
             step = self._step(level, index, gain)
+            parent = coarser[index] if coarser else None
             if loop.past is None:
-                keys.append(loop.opening(writer, base, step, picture))
+                keys.append(loop.opening(writer, base, step, parent, picture))
                 continue
-            references = loop.past.near, loop.past.far
-            plan = planned(loop.tables.level, picture, base, references, vectors[index][level], step)
-            side = coarser[index].side if coarser else None
-            keys.append(loop.key(writer, base, step, side, plan, picture))
+            side = None if parent is None else parent.side
+            plan = planned(loop.tables.level, picture, base, loop.past, side, vectors[index][level], step)
+            keys.append(loop.key(writer, base, step, parent, plan, picture))
         return CodedSlice(_finished(writer), keys, gain)
 
     def decode(
@@ -168,10 +169,9 @@ class ClipLoop:
         keys: list[CodedKey] = []
         for index in range(count):
             base, step = self._base(level, coarser, index), self._step(level, index, gain)
-            if loop.past is None:
-                keys.append(loop.opening(reader, base, step))
-            else:
-                keys.append(loop.key(reader, base, step, coarser[index].side if coarser else None))
+            parent = coarser[index] if coarser else None
+            opens = loop.past is None
+            keys.append((loop.opening if opens else loop.key)(reader, base, step, parent))
         reader.finish()
         return keys
 

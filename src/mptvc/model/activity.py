@@ -3,10 +3,10 @@
 Most of a predicted picture needs nothing, and where something is left, how much there is says more about a
 symbol than its value elsewhere does. So a token first tells the **activity** of each of its channel groups, a
 coarse logarithm of the sum of magnitudes, 0 for nothing. Activities are coded under contexts that a decoder
-has: those of the picture before, those of the groups before, and, for the second half of a checkerboard, the
-four neighbours'. Then come the symbols of groups that are not empty, each under a row that its activity and
-channel name, and last what the few largest are beyond their table. A token without anything costs a fraction
-of a bit a group and nothing else.
+has: those of the picture before, those of the groups before, for the second half of a checkerboard the four
+neighbours', and what the coarser level and the prediction say of the token. Then come the symbols of groups
+that are not empty, each under a row that its activity and channel name, and last what the few largest are
+beyond their table. A token without anything costs a fraction of a bit a group and nothing else.
 
 Everything is integers: sums, thresholds, shifts and table look-ups. There is no network, and the tables are
 fitted by counting. Contexts that count alike share a row, so that a step has few.
@@ -16,7 +16,8 @@ Trees", 1996 (magnitudes of sets before values); Yoo, Ortega and Yu, "Image Subb
 Classification and Adaptive Quantization", 1999.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import IntEnum
 from math import log2
 
@@ -35,8 +36,12 @@ from mptvc.model.integer_network import (
 
 #: Activities are 0 to this.
 MOST = 16
-#: Values of each of the two parts of a context.
+#: Values of each of the two parts of a context, beside the class.
 CONTEXTS = 16
+#: Classes of tokens.
+CLASSES = 12
+#: Sums of a coarser token's activities from which it counts as a little, some or very active.
+_PARENT_SUMS = (1, 4, 10)
 #: Rows for activities, and for symbols.
 ROWS, SCALES = 64, 48
 #: Row of a scale whose mean is the symbol 0.
@@ -61,6 +66,35 @@ class Table(IntEnum):
     DIGITS = 2
 
 
+@dataclass(frozen=True)
+class Context:
+    """What is known of a picture before its symbols are.
+
+    Attributes:
+        past: Activities of the picture before, int64 ``[h, w, groups]``; zeros where there is none.
+        classes: Class of each token, int64 ``[h, w]``, below ``CLASSES``.
+    """
+
+    past: Tensor
+    classes: Tensor
+
+
+def token_classes(parents: Tensor | None, kinds: Tensor) -> Tensor:
+    """Classes of tokens ``[h, w]``.
+
+    Args:
+        parents: Activities of the coarser level's tokens, int64 ``[h', w', groups]``, of which each covers as
+            many tokens along y as along x; None without one.
+        kinds: How each token is predicted: 0 from decoded pictures, 1 also from its base, 2 from that alone.
+    """
+    if parents is None:
+        return kinds
+    sums = parents.sum(-1)
+    active = torch.bucketize(sums, sums.new_tensor(_PARENT_SUMS), right=True)
+    factor = kinds.shape[0] // parents.shape[0]
+    return 3 * active.repeat_interleave(factor, 0).repeat_interleave(factor, 1) + kinds
+
+
 def activity_thresholds() -> Tensor:
     """Smallest sum of each activity from 1 on: 1 + floor(1.5 log2(sum)), by integer arithmetic alone."""
     return torch.tensor([next(s for s in range(1, 2**12) if s**3 >= 4**k) for k in range(MOST)])
@@ -80,7 +114,8 @@ class ActivityModel(nn.Module):
     Attributes:
         num_groups: Number of groups.
         activity_frequencies: int32 ``[ROWS, MOST + 1]``, each row summing to 2^24.
-        row_of: Row of each group, half of the checkerboard and context, uint8 ``[groups, 2, CONTEXTS^2]``.
+        row_of: Row of each group, half of the checkerboard and context, uint8
+            ``[groups, 2, CLASSES CONTEXTS^2]``.
         symbol_frequencies: int32 ``[SCALES, ALPHABET]``, as the other.
         scale_of: Row of the symbols of each activity from 1 on in each channel, uint8 ``[MOST, C]``.
     """
@@ -97,7 +132,9 @@ class ActivityModel(nn.Module):
         super().__init__()
         self.num_groups = int(group_of.max()) + 1
         self.register_buffer("activity_frequencies", integer_frequencies(np.ones((ROWS, MOST + 1))))
-        self.register_buffer("row_of", torch.zeros(self.num_groups, 2, CONTEXTS**2, dtype=torch.uint8))
+        self.register_buffer(
+            "row_of", torch.zeros(self.num_groups, 2, CLASSES * CONTEXTS**2, dtype=torch.uint8)
+        )
         self.register_buffer("symbol_frequencies", logistic_frequencies(SCALES)[CENTRED::FRACTIONS].clone())
         self.register_buffer("scale_of", torch.full((MOST, len(group_of)), 20, dtype=torch.uint8))
         self.register_buffer("thresholds", activity_thresholds(), persistent=False)
@@ -114,31 +151,38 @@ class ActivityModel(nn.Module):
         return [self.activity_frequencies, self.symbol_frequencies, even_frequencies()]
 
     @torch.no_grad()
-    def code(self, exchange: Exchange, past: Tensor, symbols: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def code(
+        self, exchange: Exchange, context: Context, symbols: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Walk through one picture in coding order: to encode its symbols, or to decode them.
 
         Args:
             exchange: Records or returns what is coded.
-            past: Activities of the picture before, int64 ``[h, w, groups]``; zeros where there is none.
+            context: What is known of the picture.
             symbols: What to encode, integers ``[h, w, C]`` of at most ``LARGEST``; nothing to decode.
 
         Returns:
             Symbols int16 ``[h, w, C]`` and activities int64 ``[h, w, groups]``.
         """
-        found = self._code_activities(exchange, past, None if symbols is None else self.activities(symbols))
+        known = None if symbols is None else self.activities(symbols)
+        found = self._code_activities(exchange, context, known)
         places, rows = self.symbol_rows(found)
         given = None if symbols is None else symbols.flatten()[places]
         walked = torch.zeros(*found.shape[:2], len(self.group_of), dtype=torch.int16, device=found.device)
         walked.view(-1)[places] = self._code_symbols(exchange, rows, given)
         return walked, found
 
-    def _code_activities(self, exchange: Exchange, past: Tensor, known: Tensor | None) -> Tensor:
-        found, before, halves = torch.zeros_like(past), around(past), checkerboard(past)
-        for group in range(self.num_groups):
-            for half, mine in enumerate(halves):
-                rows = self.row_of[group, half][contexts(found, before, group, half)[mine]]
-                given = None if known is None else known[..., group][mine] - MOST // 2
-                found[..., group][mine] = exchanged(exchange, rows, given, Table.ACTIVITIES) + MOST // 2
+    def _code_activities(self, exchange: Exchange, context: Context, known: Tensor | None) -> Tensor:
+        found = torch.zeros_like(context.past)
+        for half, mine in enumerate(checkerboard(found)):
+            outer = outer_contexts(found, context, half)[mine].T.contiguous()  # [groups, n]
+            given = None if known is None else known[mine].T - MOST // 2
+            read = torch.zeros_like(outer)
+            for group in range(self.num_groups):
+                rows = self.row_of[group, half][outer[group] + inner_context(read, group)]
+                integers = None if given is None else given[group]
+                read[group] = exchanged(exchange, rows, integers, Table.ACTIVITIES) + MOST // 2
+            found[mine] = read.T
         return found
 
     def _code_symbols(self, exchange: Exchange, rows: Tensor, symbols: Tensor | None) -> Tensor:
@@ -153,15 +197,13 @@ class ActivityModel(nn.Module):
         return coded.to(torch.int16)
 
     @torch.no_grad()
-    def bits(self, symbols: Tensor, past: Tensor) -> Tensor:
+    def bits(self, symbols: Tensor, context: Context) -> Tensor:
         """Bits that each token of a picture takes, float32 ``[h, w]``; arguments as of ``code``."""
-        found, before, halves = self.activities(symbols), around(past), checkerboard(past)
+        found = self.activities(symbols)
         total = torch.zeros(found.shape[:2], device=found.device)
         bits = -torch.log2(self.activity_frequencies / 2**PRECISION)
-        for group in range(self.num_groups):
-            for half, mine in enumerate(halves):
-                rows = self.row_of[group, half].long()[contexts(found, before, group, half)[mine]]
-                total[mine] += bits[rows, found[..., group][mine]]
+        for half, group, mine, contexts in all_contexts(found, context):
+            total[mine] += bits[self.row_of[group, half].long()[contexts], found[..., group][mine]]
         places, rows = self.symbol_rows(found)
         walked = symbols.flatten()[places].long()
         bits = -torch.log2(self.symbol_frequencies / 2**PRECISION)
@@ -184,21 +226,37 @@ class ActivityModel(nn.Module):
         return tokens[torch.div(coded, channels, rounding_mode="floor")] * channels + channel, rows
 
 
-def contexts(found: Tensor, before: Tensor, group: int, half: int) -> Tensor:
-    """Contexts ``[h, w]`` of a group's activities, of use in one half of a checkerboard.
+def outer_contexts(found: Tensor, context: Context, half: int) -> Tensor:
+    """What contexts of all groups' activities say of other tokens and pictures, int64 ``[h, w, groups]``.
 
     Args:
-        found: Activities of the groups before it, and of the other half, ``[h, w, groups]``.
-        before: What ``around`` makes of the activities of the picture before.
-        group: The group.
+        found: Activities of the first half for the second, ``[h, w, groups]``.
+        context: What is known of the picture.
         half: 0 for the first tokens of a checkerboard, 1 for those between them.
     """
+    before = around(context.past)
     if half == 0:
-        outside = (3 * before[..., group] + 27) // 54
+        outside = before.mul_(3).add_(27).div_(54, rounding_mode="floor")
     else:
-        outside = (27 * sum_of_neighbours(found[..., group]) + 2 * before[..., group] + 54) // 108
-    inside = found[..., max(0, group - 2) : group].amax(-1) if group else torch.zeros_like(outside)
-    return outside.clamp(max=CONTEXTS - 1) * CONTEXTS + inside.clamp(max=CONTEXTS - 1)
+        outside = before.mul_(2).add_(sum_of_neighbours(found), alpha=27).add_(54)
+        outside.div_(108, rounding_mode="floor")
+    outside.clamp_(max=CONTEXTS - 1)
+    return outside.add_(context.classes[..., None], alpha=CONTEXTS).mul_(CONTEXTS)
+
+
+def inner_context(found: Tensor, group: int) -> Tensor:
+    """What a group's contexts say of the groups before it in the same tokens, from ``[groups, n]``."""
+    if group == 0:
+        return torch.zeros_like(found[0])
+    return found[max(0, group - 2) : group].amax(0).clamp_(max=CONTEXTS - 1)
+
+
+def all_contexts(found: Tensor, context: Context) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """Contexts of a whole picture: of each half and group, its tokens bool ``[h, w]`` and their contexts."""
+    for half, mine in enumerate(checkerboard(found)):
+        outer, inner = outer_contexts(found, context, half)[mine].T, found[mine].T
+        for group in range(len(inner)):
+            yield half, group, mine, outer[group] + inner_context(inner, group)
 
 
 def around(past: Tensor) -> Tensor:
@@ -234,6 +292,10 @@ def exchanged_numbers(exchange: Exchange, count: int, given: Tensor | None, tabl
 
 
 def sum_of_neighbours(x: Tensor) -> Tensor:
-    """Sums over the four neighbours of ``[h, w]``; nothing lies outside."""
-    x = F.pad(x, (1, 1, 1, 1))
-    return x[:-2, 1:-1] + x[2:, 1:-1] + x[1:-1, :-2] + x[1:-1, 2:]
+    """Sums over the four neighbours of ``[h, w, ...]``; nothing lies outside."""
+    total = torch.zeros_like(x)
+    total[1:] += x[:-1]
+    total[:-1] += x[1:]
+    total[:, 1:] += x[:, :-1]
+    total[:, :-1] += x[:, 1:]
+    return total

@@ -61,6 +61,8 @@ class Reference:
             int16 ``[N, C, size, size]``, values of 0 to 255.
         """
         first = self.half_windows(top >> 1, left >> 1, size)
+        if not bool(((top | left) & 1).any()):
+            return first
         second = self.half_windows((top + 1) >> 1, (left + 1) >> 1, size)
         return first.add_(second).add_(1).bitwise_right_shift_(1)
 
@@ -70,9 +72,11 @@ class Reference:
         y = ((top >> 1) + _MARGIN).clamp(0, height - size)
         x = ((left >> 1) + _MARGIN).clamp(0, width - size)
         starts = ((2 * (top & 1) + (left & 1)) * channels * height + y) * width + x
-        last = (3 * channels * height + height - size) * width + width - size  # in the last plane
-        view = self._planes.as_strided((last + 1, channels, size, size), (1, height * width, width, 1))
-        return view.index_select(0, starts).to(torch.int16)
+        rows = torch.arange(channels, device=starts.device)[:, None] * height * width
+        rows = rows + torch.arange(size, device=starts.device) * width
+        view = self._planes.as_strided((self._planes.numel() - size + 1, size), (1, 1))  # of all runs
+        found = view.index_select(0, (starts[:, None] + rows.flatten()).flatten())
+        return found.view(-1, channels, size, size).to(torch.int16)
 
     def moved_blocks(self, vectors: Tensor, places: Tensor | None = None) -> Tensor:
         """Blocks that are found by vectors ``[2, h, w]``, int16 ``[N, C, BLOCK, BLOCK]``.

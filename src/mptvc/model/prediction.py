@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from mptvc.model.motion import Reference, blocks_of, differs_nearby, picture_of
-from mptvc.model.pyramid import expand, reduce
 
 
 class Blend(IntEnum):
@@ -20,10 +19,8 @@ class Blend(IntEnum):
     NEAR = 0  #: the block that its vector finds in ``near``
     BOTH = 1  #: the mean of that and of what twice the vector finds in ``far``: less noise
     OVERLAPPED = 2  #: what its own and its neighbours' vectors find, under a window: no edges
-    NEAR_LOW = 3  #: detail of NEAR, the rest from the base, which has it from this very frame
-    OVERLAPPED_LOW = 4  #: the same with OVERLAPPED
-    NEAR_BASE = 5  #: the mean of NEAR and the base
-    BASE = 6  #: the base alone
+    NEAR_BASE = 3  #: the mean of NEAR and the base
+    BASE = 4  #: the base alone
 
 
 class Source(IntEnum):
@@ -34,11 +31,6 @@ class Source(IntEnum):
     AFTER = 2  #: the latter alone: it appears
     BOTH_BASE = 3  #: the mean of BOTH and the base
     BASE = 4  #: the base alone
-
-
-#: Blends that need the vectors of a block's neighbours.
-OVERLAPPED = (Blend.OVERLAPPED, Blend.OVERLAPPED_LOW)
-_LOW = (Blend.NEAR_LOW, Blend.OVERLAPPED_LOW)
 
 
 def predict_key(
@@ -60,16 +52,14 @@ def predict_key(
         ValueError: A block is BOTH, and there is no picture ``far``.
     """
     flat = blends.flatten()
-    moved = _found(near, vectors, _which(flat, *OVERLAPPED))
+    moved = _found(near, vectors, _which(flat, Blend.OVERLAPPED))
     if len(both := _places(flat, Blend.BOTH)):
         if far is None:
             raise ValueError("a block is predicted from two pictures, and there is one")
         moved[both] = mean_of(moved[both], far.moved_blocks(2 * vectors, both))
     below = blocks_of(base.to(torch.int16))
-    for places, mixed in ((_places(flat, *_LOW), with_low_band), (_places(flat, Blend.NEAR_BASE), mean_of)):
-        if len(places):
-            moved[places] = mixed(moved[places], below[places])
-    alone = _places(flat, Blend.BASE)
+    mean, alone = _places(flat, Blend.NEAR_BASE), _places(flat, Blend.BASE)
+    moved[mean] = mean_of(moved[mean], below[mean])
     moved[alone] = below[alone]
     return picture_of(moved.to(torch.uint8), blends.shape[0])
 
@@ -125,14 +115,6 @@ def _found(reference: Reference, vectors: Tensor, overlapped: Tensor) -> Tensor:
     if len(places):
         blocks[places] = reference.overlapped_blocks(vectors, places)
     return blocks
-
-
-def with_low_band(blocks: Tensor, base: Tensor) -> Tensor:
-    """Detail of blocks int16 ``[N, C, BLOCK, BLOCK]``, all else from the base's; values of 0 to 255.
-
-    Each block is seen by itself, so that it depends on no other.
-    """
-    return expand(reduce(base - blocks)).add_(blocks).clamp_(0, 255)
 
 
 def mean_of(a: Tensor, b: Tensor) -> Tensor:

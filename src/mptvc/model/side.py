@@ -3,7 +3,8 @@
 A block's **choice** says which vector it has and which blend (see `prediction`). Choices are coded under
 those of the picture before and, for the second half of a checkerboard, of the four neighbours, or of the
 coarser level for the first. Then come the vectors of blocks that have one of their own, as differences from
-what the neighbours' or the picture before make likely. Integers and tables alone, as in `activity`.
+what the neighbours', the coarser level or the picture before make likely. Integers and tables alone, as in
+`activity`.
 """
 
 from dataclasses import dataclass
@@ -14,8 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from mptvc.model.activity import CENTRED, SCALES, Exchange, checkerboard, exchanged, sum_of_neighbours
-from mptvc.model.integer_network import FRACTIONS, REACH, integer_frequencies, logistic_frequencies
-from mptvc.model.prediction import OVERLAPPED, Blend
+from mptvc.model.integer_network import (
+    FRACTIONS,
+    PRECISION,
+    REACH,
+    integer_frequencies,
+    logistic_frequencies,
+)
+from mptvc.model.prediction import Blend
 
 
 class Vector(IntEnum):
@@ -24,6 +31,7 @@ class Vector(IntEnum):
     CAMERA = 0  #: that of the whole picture's motion at its place
     STILL = 1  #: none
     OWN = 2  #: one of its own, which is coded
+    PARENT = 3  #: that of the coarser level's block at its place
 
 
 #: Choices with a vector: ``vector * BLENDS + blend``; the last one is the base alone.
@@ -33,8 +41,8 @@ CHOICES = BASE_CHOICE + 1
 #: Farthest that a vector of its own may be from the camera's, in quarter pixels along each axis.
 FARTHEST = REACH
 #: Kinds of choices that contexts tell apart, and "nothing is known".
-KINDS, _UNKNOWN = 8, 7
-#: Sizes of vectors that contexts tell apart.
+KINDS, _UNKNOWN = 10, 9
+#: Degrees of doubt about vectors that contexts tell apart.
 _SIZES = 8
 
 
@@ -123,14 +131,23 @@ class SideModel(nn.Module):
             raise ValueError(f"a vector is more than {FARTHEST} quarter pixels from the camera's")
         choices = self._code_choices(exchange, camera.shape[1:], past, coarser, side)
         vectors = torch.where(choices // BLENDS == Vector.STILL, 0, camera)
+        parent = parent_vectors(coarser, camera)
+        vectors = torch.where(choices // BLENDS == Vector.PARENT, parent, vectors)
         found = Side(choices, vectors, camera)
         for half in range(2):
-            likely, sizes, mine = self.vector_sizes(found, past, half)
+            likely, sizes, mine = self.vector_sizes(found, parent, past, half)
             rows = self.scale_of[half][sizes[mine]]
             given = None if side is None else wrapped(side.vectors - likely)[:, mine].flatten()
             read = exchanged(exchange, rows.repeat(2), given, Table.VECTORS).view(2, -1)
             vectors[:, mine] = camera[:, mine] + wrapped((likely - camera)[:, mine] + read)
         return found
+
+    def choice_bits(self, past: Side | None, coarser: Side | None, grid: torch.Size) -> Tensor:
+        """About what each choice takes, float32 ``[h, w, CHOICES]``: as if no neighbour were known."""
+        rows = self.choice_rows(
+            torch.zeros(grid, dtype=torch.int64, device=self.kinds.device), past, coarser, 0
+        )
+        return -torch.log2(self.choice_frequencies[rows] / 2**PRECISION)
 
     def _code_choices(
         self,
@@ -162,40 +179,71 @@ class SideModel(nn.Module):
         counts = [sum_of_neighbours((kinds == kind).long()) for kind in range(KINDS)]
         return torch.stack(counts).argmax(0)
 
-    def vector_sizes(self, found: Side, past: Side | None, half: int) -> tuple[Tensor, Tensor, Tensor]:
+    def vector_sizes(
+        self, found: Side, parent: Tensor, past: Side | None, half: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """What own vectors of one half of the checkerboard are likely to be, and how sure that is.
 
         Args:
             found: Choices of all blocks, and vectors of the first half where the second is asked for.
+            parent: What ``parent_vectors`` says.
             past: The picture before.
             half: Which half.
 
         Returns:
-            Likely vectors ``[2, h, w]``; sizes ``[h, w]`` below ``_SIZES``, 0 where nothing but the camera's
-            is known; which blocks of that half have a vector of their own, bool ``[h, w]``.
+            Likely vectors ``[2, h, w]``; how much is in doubt ``[h, w]``, below ``_SIZES``; which blocks of
+            that half have a vector of their own, bool ``[h, w]``.
         """
         halves, camera = checkerboard(found.choices), found.camera
         if half == 0:
-            known = torch.zeros_like(found.own) if past is None else past.own
-            likely = camera if past is None else torch.where(known, past.vectors, camera)
-            likely = camera + (likely - camera).clamp(-FARTHEST, FARTHEST)
+            known = (parent != camera).any(0)
+            likely = parent
+            if past is not None:
+                likely = torch.where(known, parent, torch.where(past.own, past.vectors, camera))
+                known = known | past.own
+            doubt = torch.where(known, 1 + (likely - camera).abs().sum(0), 0)
         else:
-            first = found.own & halves[0]
-            count = sum_of_neighbours(first.long())
-            total = torch.stack([sum_of_neighbours(vectors * first) for vectors in found.vectors])
-            mean = torch.div(total, count.clamp(min=1), rounding_mode="floor")
-            known = count > 0
-            likely = torch.where(known, mean, camera)
-        apart = torch.where(known, (likely - camera).abs().sum(0), 0)
-        sizes = known + torch.bucketize(apart, 2 ** torch.arange(_SIZES - 2, device=apart.device), right=True)
-        return likely, sizes.clamp(max=_SIZES - 1), found.own & halves[half]
+            count = sum_of_neighbours(torch.ones_like(found.choices))
+            first = found.vectors * halves[0]
+            total = torch.stack([sum_of_neighbours(vectors) for vectors in first])
+            likely = torch.div(2 * total + count, 2 * count.clamp(min=1), rounding_mode="floor")
+            doubt = torch.stack(
+                [_spread_of_neighbours(*pair) for pair in zip(found.vectors, likely, strict=True)]
+            )
+            doubt = doubt.sum(0)
+        likely = camera + (likely - camera).clamp(-FARTHEST, FARTHEST)
+        sizes = torch.bucketize(doubt, 2 ** torch.arange(_SIZES - 1, device=doubt.device), right=True)
+        return likely, sizes, found.own & halves[half]
+
+
+def _spread_of_neighbours(values: Tensor, mean: Tensor) -> Tensor:
+    """Sums of differences of the four neighbours of ``[h, w]`` from a mean; outside lies the mean itself."""
+    rows, columns = values.shape
+    total = torch.zeros_like(values)
+    for y, x in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        mine = (slice(max(0, -y), rows - max(0, y)), slice(max(0, -x), columns - max(0, x)))
+        other = (slice(max(0, y), rows - max(0, -y)), slice(max(0, x), columns - max(0, -x)))
+        total[mine] += (values[other] - mean[mine]).abs()
+    return total
 
 
 def _kind(choice: int) -> int:
     """What contexts tell apart: the vector, and whether its neighbours' are blended in; or the base."""
     if choice == BASE_CHOICE:
         return 2 * len(Vector)
-    return 2 * (choice // BLENDS) + (choice % BLENDS in OVERLAPPED)
+    return 2 * (choice // BLENDS) + (choice % BLENDS == Blend.OVERLAPPED)
+
+
+def parent_vectors(coarser: Side | None, camera: Tensor) -> Tensor:
+    """Vectors of a coarser level's blocks for a finer level's, int64 ``[2, h, w]``; its camera's without one.
+
+    Where a block is predicted from no vector, the coarser level's camera gives one.
+    """
+    if coarser is None:
+        return camera
+    grid = camera.shape[1:]
+    factor = 1 if coarser.choices.shape == grid else 2
+    return factor * torch.stack([_spread(vectors, grid) for vectors in coarser.vectors])
 
 
 def wrapped(apart: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from mptvc.codec.loop import CodedKey, LevelTables
+from mptvc.codec.keys import CodedKey
+from mptvc.codec.loop import LevelTables
 from mptvc.codec.loop_coder import picture_tensor
 from mptvc.codec.slices import ClipLoop, LumaPyramid, Pyramid
 from mptvc.format.geometry import LoopShots
@@ -55,7 +56,7 @@ class LoopCounter:
 
     def _count(self, level: int, key: CodedKey, before: CodedKey | None, coarser: CodedKey | None) -> None:
         counter = self._opening if key.side is None else self._key
-        counter[level].add(key.symbols, key.before)
+        counter[level].add(key.symbols, key.context)
         if key.side is not None:
             past = None if before is None else before.side
             self._side[level].add(key.side, past, None if coarser is None else coarser.side)

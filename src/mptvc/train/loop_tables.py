@@ -4,9 +4,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.model.activity import CONTEXTS, MOST, ROWS, ActivityModel, around, checkerboard, contexts
+from mptvc.model.activity import (
+    CLASSES,
+    CONTEXTS,
+    MOST,
+    ROWS,
+    ActivityModel,
+    Context,
+    all_contexts,
+)
 from mptvc.model.integer_network import ALPHABET, REACH, integer_frequencies
-from mptvc.model.side import KINDS, Side, SideModel, Table, wrapped
+from mptvc.model.side import KINDS, Side, SideModel, Table, parent_vectors, wrapped
 
 #: Weight of the row of all contexts with the same second part, in activities, beside the counts of a context.
 _PRIOR_ACTIVITIES = 3.0
@@ -30,14 +38,12 @@ class ActivityCounter:
         self._activities = np.zeros((*model.row_of.shape, MOST + 1))
         self._symbols = np.zeros((MOST, len(model.group_of), ALPHABET))
 
-    def add(self, symbols: Tensor, past: Tensor) -> None:
-        """Count one picture's symbols ``[h, w, C]`` after one of these activities."""
+    def add(self, symbols: Tensor, context: Context) -> None:
+        """Count one picture; arguments as of ``ActivityModel.code``."""
         model = self._model
-        found, before, halves = model.activities(symbols), around(past), checkerboard(past)
-        for group in range(model.num_groups):
-            for half, mine in enumerate(halves):
-                rows = contexts(found, before, group, half)[mine]
-                np.add.at(self._activities[group, half], (rows.numpy(), found[..., group][mine].numpy()), 1)
+        found = model.activities(symbols)
+        for half, group, mine, rows in all_contexts(found, context):
+            np.add.at(self._activities[group, half], (rows.numpy(), found[..., group][mine].numpy()), 1)
         places, _ = model.symbol_rows(found)
         channels = places % len(model.group_of)
         activity = found.view(-1, model.num_groups)[places // len(model.group_of), model.group_of[channels]]
@@ -47,13 +53,22 @@ class ActivityCounter:
     def fit(self) -> None:
         """Give the model tables that code what was counted in few bits, as far as counts can be trusted."""
         model = self._model
-        wanted = _smoothed(self._activities, CONTEXTS).reshape(-1, MOST + 1)
+        wanted = self._wanted().reshape(-1, MOST + 1)
         row_of, rows = _shared_rows(wanted, self._activities.reshape(-1, MOST + 1).sum(1), ROWS)
         model.activity_frequencies.copy_(integer_frequencies(rows))
         model.row_of.copy_(torch.from_numpy(row_of.reshape(model.row_of.shape)))
         counts = self._symbols + self._symbols[..., ::-1]  # a symbol is as likely as its negative
         counts += _PRIOR_SYMBOLS * self._group_shares(counts)
         _fit_rows(model.symbol_frequencies, model.scale_of, counts)
+
+    def _wanted(self) -> np.ndarray:
+        """Counts of every context, with a little of those of all classes together."""
+        groups, halves = self._activities.shape[:2]
+        apart = self._activities.reshape(groups, halves, CLASSES, CONTEXTS**2, -1)
+        together = _smoothed(apart.sum(2), CONTEXTS)
+        together /= together.sum(-1, keepdims=True)
+        wanted: np.ndarray = apart + _PRIOR_ACTIVITIES * together[:, :, None]
+        return wanted
 
     def _group_shares(self, counts: np.ndarray) -> np.ndarray:
         """How a group's symbols of one activity are distributed, for each of its channels."""
@@ -86,8 +101,9 @@ class SideCounter:
             return integers
 
         self._model.code(count, side.camera, past, coarser, side)
+        parent = parent_vectors(coarser, side.camera)
         for half in range(2):
-            likely, sizes, mine = self._model.vector_sizes(side, past, half)
+            likely, sizes, mine = self._model.vector_sizes(side, parent, past, half)
             for apart in wrapped(side.vectors - likely)[:, mine]:
                 np.add.at(self._vectors[half], (sizes[mine].numpy(), apart.numpy() + REACH), 1)
 
