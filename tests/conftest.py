@@ -67,7 +67,7 @@ def small_codec(small_model: Model) -> Codec:
 @pytest.fixture(scope="session")
 def codec() -> Codec:
     """The packaged weights."""
-    return mptvc.load(device="cpu")
+    return mptvc.load("tokenizer", device="cpu")
 
 
 @pytest.fixture(scope="session")

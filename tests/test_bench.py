@@ -9,7 +9,7 @@ from mptvc.evaluate.bench import bench
 
 @pytest.fixture(scope="module")
 def result():
-    return bench(mptvc.load(device="cpu"), ((64, 64), (128, 128)), frames=(5,))
+    return bench(mptvc.load("tokenizer", device="cpu"), ((64, 64), (128, 128)), frames=(5,))
 
 
 def test_stages_add_up_to_no_more_than_the_total(result):
@@ -31,7 +31,7 @@ def test_operations_grow_with_the_picture(result):
 def test_operations_are_those_of_the_networks(result):
     """Two linear maps of a patch at each level alone are so many products."""
     small = result.sizes[0]
-    config = mptvc.load(device="cpu").model.config
+    config = mptvc.load("tokenizer", device="cpu").model.config
     tokens = [2 * (64 // 8 // 4 * 2**k) ** 2 for k in range(3)]
     embeddings = sum(2 * n * config.patch_values(k) * config.levels[k].dim for k, n in enumerate(tokens))
     assert embeddings < small.encode["analysis"].flops < 12 * embeddings
@@ -44,18 +44,18 @@ def test_every_stage_has_a_floor(result):
 
 def test_frames_beyond_a_clip_are_refused():
     with pytest.raises(ValueError, match="frames= is 1 to 32"):
-        bench(mptvc.load(device="cpu"), ((64, 64),), frames=(33,))
+        bench(mptvc.load("tokenizer", device="cpu"), ((64, 64),), frames=(33,))
 
 
 def test_peers_without_their_library_name_the_extra(monkeypatch):
     monkeypatch.setattr("mptvc.evaluate.bench_peers.find_spec", lambda name: None)
     with pytest.raises(mptvc.MptError, match=r"mptvc\[peers\]"):
-        bench(mptvc.load(device="cpu"), ((64, 64),), frames=(1,), peers=True)
+        bench(mptvc.load("tokenizer", device="cpu"), ((64, 64),), frames=(1,), peers=True)
 
 
 def test_peers_code_the_same_frames():
     pytest.importorskip("diffusers", reason="the extra peers is not installed")
-    (size,) = bench(mptvc.load(device="cpu"), ((64, 64),), frames=(9,), peers=True).sizes
+    (size,) = bench(mptvc.load("tokenizer", device="cpu"), ((64, 64),), frames=(9,), peers=True).sizes
     assert [peer.name.split()[0] for peer in size.peers] == ["x264", "x265", "Cosmos"]
     assert all(peer.encode_ns > 0 and peer.decode_ns > 0 for peer in size.peers)
 

@@ -241,7 +241,7 @@ def test_levels_improve_the_picture(codec, frames):
 DIGESTS = """
 import sys, torch, mptvc
 torch.set_num_threads(int(sys.argv[2]))
-print(*mptvc.symbol_digests(sys.argv[1], codec=mptvc.load(device="cpu", dtype=sys.argv[3])))
+print(*mptvc.symbol_digests(sys.argv[1], codec=mptvc.load("tokenizer", device="cpu", dtype=sys.argv[3])))
 """
 
 SETTINGS = [

@@ -151,7 +151,7 @@ class Program:
     """What a process does for the tests."""
 
     def __init__(self) -> None:
-        self.codec = mptvc.load(device="cpu", dtype="float32")
+        self.codec = mptvc.load("tokenizer", device="cpu", dtype="float32")
 
     def facts(self) -> dict[str, str]:
         """The instruction set that torch reports, and a hash of a product of each type."""
@@ -562,7 +562,7 @@ def cuda() -> RecordingCoder:
         if os.environ.get("MPTVC_REQUIRE_CUDA"):
             pytest.fail("MPTVC_REQUIRE_CUDA is set and there is no CUDA device")
         pytest.skip("no CUDA device")
-    return coder_of(mptvc.load(device="cuda", dtype="float32"))
+    return coder_of(mptvc.load("tokenizer", device="cuda", dtype="float32"))
 
 
 @pytest.mark.cuda

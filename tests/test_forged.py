@@ -156,7 +156,7 @@ LIMITED = """
     resource.setrlimit(resource.RLIMIT_CPU, (100, 100))
     import mptvc, torch
     torch.set_num_threads(1)
-    codec = mptvc.load(device="cpu")
+    codec = mptvc.load("tokenizer", device="cpu")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         report = mptvc.probe(sys.argv[1])

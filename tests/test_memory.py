@@ -28,7 +28,7 @@ def at(done, total, last):
         print(int(status["VmRSS"].split()[0]) >> 10, flush=True)
 
 frames, height, width, target = (int(a) if a.isdigit() else a for a in sys.argv[1:])
-codec = mptvc.load(device="cpu")
+codec = mptvc.load("tokenizer", device="cpu")
 base = np.kron(np.random.default_rng(0).integers(0, 255, (height // 8, width // 8, 3)), np.ones((8, 8, 1)))
 base, last = base.astype(np.uint8), [-1]
 with mptvc.VideoWriter(target, frame_rate=25, codec=codec, shot_threshold=None) as writer:
@@ -57,7 +57,7 @@ def peak():
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
     return int(status["VmHWM"].split()[0]) >> 10
 
-full = mptvc.load(device="cpu").coder
+full = mptvc.load("tokenizer", device="cpu").coder
 codec = mptvc.Codec(Idle(full.model, entropy_id=full.entropy_id, weights_id=full.weights_id))
 for frames in (100, 260):
     target = f"{sys.argv[1]}/{frames}.mpt"

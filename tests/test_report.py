@@ -41,7 +41,7 @@ _DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', 
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     write_sample(folder / "a <b> & c.mkv")
-    codec = mptvc.load(device="cpu")
+    codec = mptvc.load("tokenizer", device="cpu")
     mptvc.encode_file(folder / "a <b> & c.mkv", folder / "a.mpt", codec=codec)
     source, file = folder / "a <b> & c.mkv", folder / "a.mpt"
     curve = [Quality("crf 1", 1, 0.5, 40.0, 40.0, (), ()), Quality("crf 2", 1, 0.05, 30.0, 30.0, (), ())]

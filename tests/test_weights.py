@@ -171,7 +171,7 @@ def test_packaged_integer_networks_stay_in_the_exact_range(codec: Codec) -> None
 
 
 def test_packaged_weights_load_the_same_every_time(codec: Codec) -> None:
-    again = mptvc.load(device="cpu").coder
+    again = mptvc.load("tokenizer", device="cpu").coder
     assert (again.entropy_id, again.weights_id) == (codec.coder.entropy_id, codec.coder.weights_id)
 
 

@@ -15,9 +15,8 @@ from mptvc.codec.coder import ClipCoder
 from mptvc.codec.decoder import Decompressor, checked_levels, require_weights
 from mptvc.codec.encoder import Compressor, SectionStore, checked_lengths, describe, describe_size
 from mptvc.codec.patch_encoder import PatchEncoder
-from mptvc.codec.patches import NO_GRID, PatchCoder, patch_shots
+from mptvc.codec.patches import PatchCoder, grid_coder, patch_shots
 from mptvc.codec.rate import DEFAULT_RATE, Rate
-from mptvc.errors import WeightsError
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import Header, Layout
 from mptvc.model.model import Model
@@ -75,7 +74,7 @@ class Codec:
 
     Example:
         >>> import mptvc, numpy as np
-        >>> codec = mptvc.load()
+        >>> codec = mptvc.load("tokenizer")
         >>> frames = np.zeros((5, 48, 64, 3), dtype=np.uint8)
         >>> tokens = codec.encode(frames)
         >>> [tuple(level.shape) for level in tokens.levels]
@@ -88,24 +87,13 @@ class Codec:
         self.coder, self._others = coder, others
 
     @property
-    def grid_coder(self) -> PatchCoder:
-        """The coder, of weights without prediction, which have a plain grid of tokens.
-
-        Raises:
-            WeightsError: The weights are of the other form.
-        """
-        if not isinstance(self.coder, PatchCoder):
-            raise WeightsError(NO_GRID)
-        return self.coder
-
-    @property
     def model(self) -> Model:
         """The networks of weights without prediction.
 
         Raises:
             WeightsError: The weights are of the other form.
         """
-        return self.grid_coder.model
+        return grid_coder(self.coder).model
 
     def coder_of(self, layout: Layout) -> ClipCoder:
         """The coder of the weights that a layout names, as far as this codec knows them; else its own."""
@@ -135,7 +123,7 @@ class Codec:
             MptError: A network returned a number that is not finite, or the memory is too small.
         """
         video, lengths = describe(frames, frame_rate), checked_lengths(shots, len(frames))
-        encoder = PatchEncoder(self.grid_coder, rate)
+        encoder = PatchEncoder(grid_coder(self.coder), rate)
         coded = [encoder.add(frame, is_cut=is_cut) for frame, is_cut in _with_cuts(frames, lengths)]
         clips = [levels for levels in (*coded, encoder.finish()) if levels]
         levels = (self._to_tokens(k, [clip[k].symbols for clip in clips]) for k in range(len(clips[0])))
@@ -144,7 +132,7 @@ class Codec:
 
     def _to_tokens(self, level: int, clips: list[Tensor]) -> Tensor:
         symbols = torch.cat(clips).to(self.coder.device)
-        return self.model.level(level).fsq.to_symbols(symbols).cpu()
+        return grid_coder(self.coder).model.level(level).fsq.to_symbols(symbols).cpu()
 
     def decode(self, tokens: Tokens, *, levels: int | None = None) -> np.ndarray:
         """Tokens to frames.
@@ -163,16 +151,11 @@ class Codec:
         layout = tokens.layout
         self._check(tokens)
         levels = checked_levels(levels, len(tokens.levels))
-        clips = ((clip, self._clip_symbols(tokens, clip)[:levels]) for clip in range(layout.shots.num_clips))
-        return np.concatenate([self.grid_coder.frames(symbols, layout, clip) for clip, symbols in clips])
-
-    def _clip_symbols(self, tokens: Tokens, clip: int) -> list[Tensor]:
-        """Centred symbols of every level of one clip."""
-        slices = patch_shots(tokens.layout).slices(clip)
-        return [
-            self.model.level(k).fsq.from_symbols(level[slices.start : slices.stop].to(self.coder.device))
-            for k, level in enumerate(tokens.levels)
-        ]
+        coder = grid_coder(self.coder_of(layout))
+        clips = (
+            (clip, _clip_symbols(coder, tokens, clip)[:levels]) for clip in range(layout.shots.num_clips)
+        )
+        return np.concatenate([coder.frames(symbols, layout, clip) for clip, symbols in clips])
 
     def layout(
         self, num_frames: int, height: int, width: int, *, frame_rate: Fraction | float = Fraction(25)
@@ -192,7 +175,8 @@ class Codec:
 
     def shape(self, layout: Layout, level: int) -> tuple[int, int, int, int]:
         """Shape of a level's tokens, (T, H, W, C)."""
-        return layout.shots.num_slices, *layout.geometry.grid(level), self.model.config.levels[level].channels
+        channels = grid_coder(self.coder_of(layout)).config.levels[level].channels
+        return layout.shots.num_slices, *layout.geometry.grid(level), channels
 
     def pack(self, tokens: Tokens, *, progress: Callable[[int, int], None] | None = None) -> bytes:
         """Tokens to the bytes of an ``.mpt`` file that decodes to them; ``decompress`` gives its frames.
@@ -221,12 +205,12 @@ class Codec:
         """Write tokens of all levels, with sound, as ``Compressor.finish`` does; errors as for ``pack``."""
         self._check(tokens)
         layout, shots = tokens.layout, patch_shots(tokens.layout)
+        coder = grid_coder(self.coder_of(layout))
         if len(tokens.levels) < layout.num_levels:
             raise ValueError(f"{layout.num_levels} levels are needed, found {len(tokens.levels)}")
         with SectionStore(layout.num_levels) as store:
             for clip in range(shots.num_clips):
-                symbols, plan = self._clip_symbols(tokens, clip), shots.clip(clip).shots
-                coder = self.grid_coder
+                symbols, plan = _clip_symbols(coder, tokens, clip), shots.clip(clip).shots
                 store.add([coder.pack_level(k, s, symbols[:k], plan) for k, s in enumerate(symbols)])
                 if progress is not None:
                     progress(clip + 1, shots.num_clips)
@@ -234,7 +218,8 @@ class Codec:
 
     def _check(self, tokens: Tokens) -> None:
         """Check that tokens are those of the first levels of their layout, and of these weights."""
-        require_weights(tokens.layout, self.coder)
+        coder = grid_coder(self.coder_of(tokens.layout))
+        require_weights(tokens.layout, coder)
         most = tokens.layout.num_levels
         if not 1 <= len(tokens.levels) <= most:
             raise ValueError(f"tokens have 1 to {most} levels, found {len(tokens.levels)}")
@@ -242,7 +227,7 @@ class Codec:
             shape = self.shape(tokens.layout, k)
             if tuple(level.shape) != shape or level.dtype != torch.uint8:
                 raise ValueError(f"level {k} is uint8 {shape}, found {level.dtype} {tuple(level.shape)}")
-            if bool((level.cpu() >= torch.tensor(self.model.config.levels[k].values)).any()):
+            if bool((level.cpu() >= torch.tensor(coder.config.levels[k].values)).any()):
                 raise ValueError(f"level {k} has a token above its channel's largest value")
 
     def compress(
@@ -287,3 +272,12 @@ def _with_cuts(frames: np.ndarray, lengths: tuple[int, ...]) -> Iterator[tuple[n
     """Frames, and whether each starts a shot."""
     starts = set(accumulate(lengths, initial=0))
     return ((frame, index in starts) for index, frame in enumerate(frames))
+
+
+def _clip_symbols(coder: PatchCoder, tokens: Tokens, clip: int) -> list[Tensor]:
+    """Centred symbols of every level of one clip."""
+    slices = patch_shots(tokens.layout).slices(clip)
+    return [
+        coder.model.level(k).fsq.from_symbols(level[slices.start : slices.stop].to(coder.device))
+        for k, level in enumerate(tokens.levels)
+    ]

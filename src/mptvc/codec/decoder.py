@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from mptvc.codec.coder import ClipCoder, Damaged, Piece
-from mptvc.codec.patches import NO_GRID, PatchCoder
+from mptvc.codec.patches import grid_coder
 from mptvc.errors import CorruptPacketError, FormatError, WeightsError
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import Availability, Header, Layout, availability, prefix_name
@@ -72,10 +72,9 @@ class Decompressor:
             CorruptPacketError: A section is damaged, without ``best_effort``.
             WeightsError: The weights have no plain grid of tokens.
         """
-        if not isinstance(self._coder, PatchCoder):
-            raise WeightsError(NO_GRID)
+        coder = grid_coder(self._coder)
         sections = self._sections(clip, self.levels if levels is None else levels)
-        return self._coder.symbols(sections, self.header, clip, self._reporter(clip))
+        return coder.symbols(sections, self.header, clip, self._reporter(clip))
 
     def pieces(self, clip: int) -> Iterator[Piece]:
         """A clip, piece by piece, with all levels that are there; none where nothing has arrived.

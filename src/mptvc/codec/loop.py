@@ -24,6 +24,7 @@ from mptvc.model.loop_model import Kind, LoopLevel, quantized
 from mptvc.model.motion import BLOCK, Reference, camera_vectors
 from mptvc.model.prediction import Blend, predict_key
 from mptvc.model.side import Side, SideModel
+from mptvc.model.smoothing import smoothed
 
 Coder = PacketWriter | PacketReader
 
@@ -157,7 +158,8 @@ class LevelLoop:
         kinds = torch.zeros_like(before[..., 0]) if side is None else _prediction_kinds(side, grid)
         context = Context(before, token_classes(None if coarser is None else coarser.activities, kinds))
         symbols, activities = self._symbols(coder, kind, context, given)
-        key = CodedKey(_synthesised(kind, symbols, predicted, step), side, symbols, activities, context)
+        decoded = _synthesised(kind, symbols, predicted, step)
+        key = CodedKey(decoded, side, symbols, activities, context)
         self.past = Past(Reference(key.picture), None if past is None else past.near, key)
         return key
 
@@ -188,10 +190,10 @@ def _analysed(kind: Kind, picture: Tensor, predicted: Tensor, step: float) -> Te
 
 @stage("synthesis")
 def _synthesised(kind: Kind, symbols: Tensor, predicted: Tensor, step: float) -> Tensor:
-    """The decoded picture uint8 ``[3, H, W]``; where a token has no symbols it is the predicted one."""
+    """The decoded picture uint8 ``[3, H, W]``: the predicted one, where no token has symbols."""
     decoded, tokens = predicted.clone(), symbols.any(-1)
     (rows, columns), patch = tokens.shape, kind.patch
     cells = decoded.view(3, rows, patch, columns, patch).permute(1, 3, 0, 2, 4)
     left = kind.pixels(symbols[tokens].float().mul_(step))
     cells[tokens] = left.add_(cells[tokens]).round_().clamp_(0, 255).to(torch.uint8)
-    return decoded
+    return smoothed(decoded, tokens, step)

@@ -334,6 +334,17 @@ class _Patches(Piece):
         return result
 
 
+def grid_coder(coder: ClipCoder) -> PatchCoder:
+    """A coder of weights without prediction, which have a plain grid of tokens.
+
+    Raises:
+        WeightsError: The weights are of the other form.
+    """
+    if not isinstance(coder, PatchCoder):
+        raise WeightsError(NO_GRID)
+    return coder
+
+
 def patch_shots(layout: Layout) -> PatchShots:
     """Slices and clips of a layout of patches.
 

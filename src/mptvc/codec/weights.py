@@ -39,7 +39,7 @@ from mptvc.model.model import Model
 Config = ModelConfig | LoopConfig
 CONFIG_FILE, TENSORS_FILE = "config.json", "model.safetensors"
 #: Weights in the package: those that encode unless a caller names others come first.
-PACKAGED = ("tokenizer", "codec")
+PACKAGED = ("codec", "tokenizer")
 _HUB = "hf://"
 _HUB_NAME = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./+-]+))?", re.ASCII)
 
@@ -56,9 +56,9 @@ def load_codec(
     """Load a codec; public as ``mptvc.load``.
 
     Args:
-        weights: Folder, ``hf://owner/name[@revision]``, or the name of weights in the package: ``tokenizer``,
-            whose files hold plain grids of tokens, or ``codec``, which predicts. By default the first, and
-            files that the others made are decoded with these.
+        weights: Folder, ``hf://owner/name[@revision]``, or the name of weights in the package: ``codec``,
+            which predicts, or ``tokenizer``, whose files hold plain grids of tokens. By default the first,
+            and files that the others made are decoded with these.
         device: ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or ``auto`` for CUDA where there is a GPU for it.
         dtype: ``auto``, ``float32`` or ``bfloat16``; auto takes bfloat16 where it is fast.
         tile: Largest (height, width) of a tile's core in source pixels; None chooses.
@@ -71,7 +71,7 @@ def load_codec(
 
     Example:
         >>> import mptvc
-        >>> codec = mptvc.load(device="cpu", dtype="float32")
+        >>> codec = mptvc.load("tokenizer", device="cpu", dtype="float32")
         >>> [level.channels for level in codec.model.config.levels]
         [160, 320, 256]
     """

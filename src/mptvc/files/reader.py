@@ -12,9 +12,8 @@ from torch import Tensor
 
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
-from mptvc.codec.patches import NO_GRID, PatchCoder, patch_shots
+from mptvc.codec.patches import grid_coder, patch_shots
 from mptvc.codec.weights import load_codec
-from mptvc.errors import WeightsError
 from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
 from mptvc.format.header import VideoInfo
 from mptvc.format.source import Source, naming, open_source
@@ -71,7 +70,7 @@ class VideoReader:
 
     Example:
         >>> import mptvc, numpy as np
-        >>> codec = mptvc.load()
+        >>> codec = mptvc.load("tokenizer")
         >>> data = codec.compress(np.zeros((9, 48, 64, 3), dtype=np.uint8))
         >>> with mptvc.VideoReader(data, codec=codec) as reader:
         ...     len(reader), reader[4].shape, reader[2:5].shape, tuple(reader.tokens(0).shape)
@@ -187,9 +186,7 @@ class VideoReader:
     def _tokens(self, levels: list[int], start: int, stop: int) -> tuple[Tensor, ...]:
         if not 0 <= start <= stop <= self.num_slices:
             raise IndexError(f"slices {start} to {stop} of {self.num_slices}")
-        coder = self._codec.coder_of(self.header)
-        if not isinstance(coder, PatchCoder):
-            raise WeightsError(NO_GRID)
+        coder = grid_coder(self._codec.coder_of(self.header))
         per_clip = patch_shots(self.header).clip_slices
         fsqs = [coder.model.level(level).fsq for level in levels]
         parts = [
