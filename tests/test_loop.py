@@ -67,7 +67,7 @@ def encoded(level: LoopLevel, pictures: list[Tensor], below: list[Tensor], coars
             vectors = search(Luma(pictures[index - 1]), Luma(picture)).vectors
             parent = coarser[index]
             side = None if parent is None else parent.side
-            plan = planned(level, picture, base, loop.past, side, vectors, STEP)
+            plan = planned(level, picture, base, loop.past, side, vectors, fitted_camera(vectors), STEP)
             keys.append(loop.key(writer, base, STEP, parent, plan, picture))
         packets.append(writer.finish())
     return packets, keys

@@ -14,7 +14,8 @@ from mptvc.model.side import BASE_CHOICE, BLENDS, CHOICES, Side, SideModel, Vect
 from mptvc.train.loop_tables import SideCounter
 
 ROWS, COLUMNS = 6, 9
-CAMERA = camera_vectors(torch.tensor([[300, 20, -100], [-50, 400, 64]]), ROWS, COLUMNS)
+MOTION = torch.tensor([[300, 20, -100], [-50, 400, 64]])
+CAMERA = camera_vectors(MOTION, ROWS, COLUMNS)
 
 
 def sides(count: int, seed: int, camera: Tensor = CAMERA) -> list[Side]:
@@ -35,21 +36,21 @@ def sides(count: int, seed: int, camera: Tensor = CAMERA) -> list[Side]:
         still = rng.random(choices.shape) < 0.05
         choices[still] = Vector.STILL * BLENDS + Blend.NEAR
         vectors[:, torch.from_numpy(still)] = 0
-        found.append(Side(torch.from_numpy(choices), vectors, camera))
+        found.append(Side(torch.from_numpy(choices), vectors, MOTION))
     return found
 
 
 def written(model: SideModel, side: Side, past: Side | None, coarser: Side | None) -> bytes:
     tables = [Tables(table.numpy()) for table in model.tables()]
     writer = PacketWriter(tables[0])
-    model.code(lambda r, s, k: writer(r, s, tables=tables[k]), CAMERA, past, coarser, side)
+    model.code(lambda r, s, k: writer(r, s, tables=tables[k]), (ROWS, COLUMNS), past, coarser, side)
     return writer.finish()
 
 
 def read(model: SideModel, packet: bytes, past: Side | None, coarser: Side | None) -> Side:
     tables = [Tables(table.numpy()) for table in model.tables()]
     reader = PacketReader(tables[0], packet)
-    side = model.code(lambda r, s, k: reader(r, s, tables=tables[k]), CAMERA, past, coarser)
+    side = model.code(lambda r, s, k: reader(r, s, tables=tables[k]), (ROWS, COLUMNS), past, coarser)
     reader.finish()
     return side
 
@@ -79,7 +80,7 @@ def test_side_symbols_come_back(
 ) -> None:
     model = fitted if is_fitted else SideModel()
     past, side = sides(2, seed=2)
-    coarse = Side(side.choices[::2, ::2], side.vectors[:, ::2, ::2], side.camera[:, ::2, ::2])
+    coarse = Side(side.choices[::2, ::2], side.vectors[:, ::2, ::2], MOTION // 2)
     known = (past if with_past else None, coarse if with_coarser else None)
     assert_equal(read(model, written(model, side, *known), *known), side)
 
@@ -88,10 +89,10 @@ def test_every_choice_comes_back(fitted: SideModel) -> None:
     choices = torch.arange(ROWS * COLUMNS).view(ROWS, COLUMNS) % CHOICES
     number = choices // BLENDS
     vectors = torch.where(number == Vector.OWN, CAMERA + 7, torch.where(number == Vector.STILL, 0, CAMERA))
-    coarse = Side(choices[::2, ::2], CAMERA[:, ::2, ::2] - 5, CAMERA[:, ::2, ::2])
+    coarse = Side(choices[::2, ::2], CAMERA[:, ::2, ::2] - 5, MOTION // 2)
     parents = (2 * (CAMERA - 5))[:, ::2, ::2].repeat_interleave(2, 1).repeat_interleave(2, 2)
     vectors = torch.where(number == Vector.PARENT, parents[:, :ROWS, :COLUMNS], vectors)
-    side = Side(choices, vectors, CAMERA)
+    side = Side(choices, vectors, MOTION)
     assert_equal(read(fitted, written(fitted, side, None, coarse), None, coarse), side)
     assert int(side.blends.max()) == Blend.BASE
 
@@ -112,7 +113,7 @@ def test_contexts_hold_nothing_that_a_decoder_lacks(fitted: SideModel, half: int
     assert torch.equal(*rows)
     changed = torch.where(parity >= half, side.vectors + 99, side.vectors)
     before, after = (
-        fitted.vector_sizes(Side(side.choices, v, CAMERA), CAMERA + 3, past, half)
+        fitted.vector_sizes(Side(side.choices, v, MOTION), CAMERA + 3, past, half)
         for v in (side.vectors, changed)
     )
     mine = before[2]
@@ -122,14 +123,14 @@ def test_contexts_hold_nothing_that_a_decoder_lacks(fitted: SideModel, half: int
 
 def test_a_vector_out_of_reach_is_refused(fitted: SideModel) -> None:
     (side,) = sides(1, seed=5)
-    far = Side(side.choices, torch.where(side.own, side.vectors + 200, side.vectors), CAMERA)
+    far = Side(side.choices, torch.where(side.own, side.vectors + 200, side.vectors), MOTION)
     with pytest.raises(ValueError, match="more than 127 quarter pixels"):
         written(fitted, far, None, None)
 
 
 def test_a_camera_alone_costs_next_to_nothing(fitted: SideModel) -> None:
     choices = torch.full((ROWS, COLUMNS), Vector.CAMERA * BLENDS + Blend.OVERLAPPED)
-    side = Side(choices, CAMERA, CAMERA)
+    side = Side(choices, CAMERA, MOTION)
     assert 8 * len(written(fitted, side, side, side)) < 8 * 12 + 0.6 * ROWS * COLUMNS
 
 
@@ -145,9 +146,9 @@ def test_vectors_at_the_ends_of_their_range_come_back(fitted: SideModel) -> None
         torch.rand(2, ROWS, COLUMNS, generator=torch.Generator().manual_seed(6)) < 0.5, -127, 127
     )
     sides_ = [
-        Side(choices, CAMERA + ends, CAMERA),
-        Side(choices, CAMERA - ends, CAMERA),
-        Side(choices, CAMERA + ends.flip(1), CAMERA),
+        Side(choices, CAMERA + ends, MOTION),
+        Side(choices, CAMERA - ends, MOTION),
+        Side(choices, CAMERA + ends.flip(1), MOTION),
     ]
     for past, side in pairwise([None, *sides_]):
         assert_equal(read(fitted, written(fitted, side, past, None), past, None), side)

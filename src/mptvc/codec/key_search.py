@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mptvc.codec.keys import KeyPlan, Past
+from mptvc.codec.keys import Past
 from mptvc.codec.stages import stage
 from mptvc.model.activity import NUMBERS
 from mptvc.model.loop_model import LoopLevel, frequencies
 from mptvc.model.motion import BLOCK, UNITS, blocks_of, camera_vectors, differs_nearby, luma_of
 from mptvc.model.prediction import Blend, mean_of
-from mptvc.model.side import BASE_CHOICE, BLENDS, FARTHEST, Side, Vector, parent_vectors
+from mptvc.model.side import BASE_CHOICE, BLENDS, FARTHEST, Side, Vector, parent_coefficients, parent_vectors
 
 #: Squared steps of error that a bit is worth.
 _BIT_PRICE = 0.15
@@ -32,9 +32,10 @@ _FITS = 8
 _GOOD = 2.0
 
 
-def fitted_camera(vectors: Tensor) -> Tensor:
+def fitted_camera(vectors: Tensor, shrink: int = 1) -> Tensor:
     """Coefficients int64 ``[2, 3]`` of an affine motion near most vectors ``[2, h, w]`` in quarter pixels.
 
+    They are those of a picture ``shrink`` times smaller.
     Least squares, repeated with less weight for what is off, so that things with a motion of their own count
     little.
     """
@@ -51,7 +52,7 @@ def fitted_camera(vectors: Tensor) -> Tensor:
         apart = (wanted - solved.T @ places).square_().sum(0, keepdim=True)
         weight = 1 / (1 + apart / (UNITS * _LOOSE_PIXELS) ** 2)
     most = NUMBERS // 2 - 1
-    return (16 * solved.T).round().clamp(-most, most).long().to(device)
+    return (16 / shrink * solved.T).round().clamp(-most, most).long().to(device)
 
 
 @stage("planning")
@@ -63,8 +64,9 @@ def planned(
     past: Past,
     coarser: Side | None,
     vectors: Tensor,
+    camera: Tensor,
     step: float,
-) -> KeyPlan:
+) -> Side:
     """Choose how to predict each block of a key.
 
     Args:
@@ -74,15 +76,20 @@ def planned(
         past: The pictures before.
         coarser: How the coarser level predicts the same picture; None where it does not.
         vectors: Where blocks are found in the picture before, in quarter pixels, int64 ``[2, h, w]``.
+        camera: Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``.
         step: Quantization step.
     """
-    coefficients = fitted_camera(vectors)
-    camera = camera_vectors(coefficients, *vectors.shape[1:])
-    bits = level.side.choice_bits(past.key.side, coarser, vectors.shape[1:]).flatten(0, 1)
+    _, *blocks = vectors.shape
+    grid = blocks[0], blocks[1]
+    coefficients = parent_coefficients(coarser, grid)
+    coefficients = camera if coefficients is None else coefficients
+    moved = camera_vectors(coefficients, *grid)
+    bits = level.side.choice_bits(past.key.side, coarser, grid).flatten(0, 1)
     bits = (bits + bits.new_tensor(_USUAL_BITS)) / 2
     planner = _Planner(level, picture, base, past, bits, step)
-    own = camera + (vectors - camera).clamp(-FARTHEST, FARTHEST)
-    return KeyPlan(coefficients, planner.side(camera, parent_vectors(coarser, camera), own))
+    own = moved + (vectors - moved).clamp(-FARTHEST, FARTHEST)
+    choices, chosen = planner.choose(moved, parent_vectors(coarser, moved), own)
+    return Side(choices, chosen, coefficients)
 
 
 class _Planner:
@@ -101,8 +108,8 @@ class _Planner:
         self._wanted = blocks_of(luma_of(picture).to(torch.int16))
         self._below = blocks_of(luma_of(base).to(torch.int16))
 
-    def side(self, camera: Tensor, parent: Tensor, own: Tensor) -> Side:
-        """Choose each block's vector, then how it is blended with what else is there."""
+    def choose(self, camera: Tensor, parent: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Choose each block's vector, then how it is blended with what else is there: choices, vectors."""
         vector, chosen, moved, best = self._with_vectors(camera, parent, own)
         choice, extra = vector * BLENDS, self._own_bits(own, parent) * (vector == Vector.OWN)
         for blend, places, blocks in self._blended(chosen, moved, torch.nonzero(best > _GOOD).flatten()):
@@ -113,7 +120,7 @@ class _Planner:
             choice[places] = torch.where(better, mixed, choice[places])
             best[places] = torch.minimum(tried, best[places])
         choice = choice.view(camera.shape[1:])
-        return Side(choice, torch.where(choice == BASE_CHOICE, camera, chosen), camera)
+        return choice, torch.where(choice == BASE_CHOICE, camera, chosen)
 
     def _with_vectors(
         self, camera: Tensor, parent: Tensor, own: Tensor

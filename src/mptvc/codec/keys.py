@@ -1,4 +1,4 @@
-"""What is planned, coded and kept of the pictures of one level of a clip."""
+"""What is coded and kept of the pictures of one level of a clip."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,6 @@ from torch import Tensor
 from mptvc.model.activity import Context
 from mptvc.model.motion import Reference
 from mptvc.model.side import Side
-
-
-@dataclass(frozen=True)
-class KeyPlan:
-    """How a key is predicted.
-
-    Attributes:
-        camera: Coefficients of the whole picture's motion, int64 ``[2, 3]``.
-        side: Choices and vectors.
-    """
-
-    camera: Tensor
-    side: Side
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,18 @@ the clip's length.
 import torch
 from torch import Tensor
 
-from mptvc.codec.keys import CodedKey, KeyPlan, Past
+from mptvc.codec.keys import CodedKey, Past
 from mptvc.codec.stages import stage
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.activity import (
-    NUMBERS,
     ActivityModel,
     Context,
     Exchange,
     even_frequencies,
-    exchanged_numbers,
     token_classes,
 )
 from mptvc.model.loop_model import Kind, LoopLevel, quantized
-from mptvc.model.motion import BLOCK, Reference, camera_vectors
+from mptvc.model.motion import BLOCK, Reference
 from mptvc.model.prediction import Blend, predict_key
 from mptvc.model.side import Side, SideModel
 from mptvc.model.smoothing import smoothed
@@ -101,7 +99,7 @@ class LevelLoop:
         base: Tensor,
         step: float,
         coarser: CodedKey | None,
-        plan: KeyPlan | None = None,
+        plan: Side | None = None,
         picture: Tensor | None = None,
     ) -> CodedKey:
         """Code a picture that is predicted.
@@ -125,18 +123,10 @@ class LevelLoop:
         return self._residual(coder, self.tables.level.key, predicted, step, coarser, side, picture)
 
     @stage("entropy")
-    def _side(self, coder: Coder, near: Reference, coarser: Side | None, plan: KeyPlan | None) -> Side:
-        digits = self.tables.digits
-        camera = exchanged_numbers(
-            lambda rows, integers, _: coder(rows, integers, tables=digits),
-            6,
-            None if plan is None else plan.camera.flatten() + NUMBERS // 2,
-            0,
-        ).to(near.picture.device)
-        vectors = camera_vectors(camera.view(2, 3) - NUMBERS // 2, near.height // BLOCK, near.width // BLOCK)
+    def _side(self, coder: Coder, near: Reference, coarser: Side | None, plan: Side | None) -> Side:
         model, before = self.tables.level.side, None if self.past is None else self.past.key.side
-        exchange = self.tables.exchange(model, coder)
-        return model.code(exchange, vectors, before, coarser, None if plan is None else plan.side)
+        grid = near.height // BLOCK, near.width // BLOCK
+        return model.code(self.tables.exchange(model, coder), grid, before, coarser, plan)
 
     def _residual(
         self,

@@ -170,7 +170,7 @@ class _ClipEncoder:
                 self._loop.encode(
                     level,
                     [held.pyramid for held in frames],
-                    [held.motion.vectors for held in frames],
+                    [held.motion for held in frames],
                     coarser[index].keys if coarser else [],
                     gain,
                 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mptvc.codec.key_search import planned
+from mptvc.codec.key_search import fitted_camera, planned
 from mptvc.codec.keys import CodedKey, Past
 from mptvc.codec.loop import LevelLoop, LevelTables
 from mptvc.codec.motion_search import Luma, search
@@ -53,10 +53,12 @@ class Motion:
 
     Attributes:
         vectors: For each level where its blocks are found, int64 ``[2, h, w]``; none without a frame before.
+        camera: Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``.
         change: Mean absolute difference of luma that is left, and a little: bits go about with it.
     """
 
     vectors: list[Tensor]
+    camera: Tensor
     change: float
 
 
@@ -75,10 +77,12 @@ class LumaPyramid:
     def motion_from(self, before: "LumaPyramid | None") -> Motion:
         """The motion from an earlier frame; without one, none, and nothing that changed."""
         if before is None:
-            return Motion([], 0.0)
+            return Motion([], torch.zeros(2, 3, dtype=torch.int64), 0.0)
         found = {shrink: search(before._luma[shrink], luma) for shrink, luma in self._luma.items()}
-        change = found[min(found)].difference + _LEAST_CHANGE
-        return Motion([found[shrink].vectors for shrink in self._shrinks], change)
+        finest = found[min(found)]
+        camera = fitted_camera(finest.vectors, self._shrinks[0] // min(found))
+        vectors = [found[shrink].vectors for shrink in self._shrinks]
+        return Motion(vectors, camera, finest.difference + _LEAST_CHANGE)
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ class ClipLoop:
         self,
         level: int,
         pyramids: Sequence[Pyramid],
-        vectors: Sequence[list[Tensor]],
+        motions: Sequence[Motion],
         coarser: Sequence[CodedKey],
         gain: int,
     ) -> CodedSlice:
@@ -130,7 +134,7 @@ class ClipLoop:
         Args:
             level: The level.
             pyramids: Of each frame.
-            vectors: Of each frame but an opening key, from the frame before.
+            motions: Of each frame, from the one before; not looked at for an opening key.
             coarser: The coarser level's keys; none at level 0.
             gain: How much finer than in training to quantize.
         """
@@ -145,7 +149,8 @@ class ClipLoop:
                 keys.append(loop.opening(writer, base, step, parent, picture))
                 continue
             side = None if parent is None else parent.side
-            plan = planned(loop.tables.level, picture, base, loop.past, side, vectors[index][level], step)
+            vectors, camera = motions[index].vectors[level], motions[index].camera
+            plan = planned(loop.tables.level, picture, base, loop.past, side, vectors, camera, step)
             keys.append(loop.key(writer, base, step, parent, plan, picture))
         return CodedSlice(_finished(writer), keys, gain)
 

@@ -1,20 +1,31 @@
 """The entropy model of a key's side symbols: how every block is predicted, and the vectors of its own.
 
-A block's **choice** says which vector it has and which blend (see `prediction`). Choices are coded under
-those of the picture before and, for the second half of a checkerboard, of the four neighbours, or of the
-coarser level for the first. Then come the vectors of blocks that have one of their own, as differences from
-what the neighbours', the coarser level or the picture before make likely. Integers and tables alone, as in
-`activity`.
+First comes the motion of the whole picture, at level 0 alone. A block's **choice** says which vector it has
+and which blend (see `prediction`). Choices are coded under those of the picture before and, for the second
+half of a checkerboard, of the four neighbours, or of the coarser level for the first. Then come the vectors
+of blocks that have one of their own, as differences from what the neighbours', the coarser level or the
+picture before make likely. Integers and tables alone, as in `activity`.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mptvc.model.activity import CENTRED, SCALES, Exchange, checkerboard, exchanged, sum_of_neighbours
+from mptvc.model.activity import (
+    CENTRED,
+    NUMBERS,
+    SCALES,
+    Exchange,
+    checkerboard,
+    even_frequencies,
+    exchanged,
+    exchanged_numbers,
+    sum_of_neighbours,
+)
 from mptvc.model.integer_network import (
     FRACTIONS,
     PRECISION,
@@ -22,6 +33,7 @@ from mptvc.model.integer_network import (
     integer_frequencies,
     logistic_frequencies,
 )
+from mptvc.model.motion import camera_vectors
 from mptvc.model.prediction import Blend
 
 
@@ -51,6 +63,7 @@ class Table(IntEnum):
 
     CHOICES = 0
     VECTORS = 1
+    DIGITS = 2
 
 
 @dataclass(frozen=True)
@@ -60,12 +73,17 @@ class Side:
     Attributes:
         choices: Of each block, int64 ``[h, w]``, below ``CHOICES``.
         vectors: Its vector in quarter pixels, whichever it is, int64 ``[2, h, w]``.
-        camera: The vector that the whole picture's motion gives it, int64 ``[2, h, w]``.
+        coefficients: Of the whole picture's motion, int64 ``[2, 3]``, as `motion.camera_vectors` takes them.
     """
 
     choices: Tensor
     vectors: Tensor
-    camera: Tensor
+    coefficients: Tensor
+
+    @cached_property
+    def camera(self) -> Tensor:
+        """The vectors that the whole picture's motion gives blocks, int64 ``[2, h, w]``."""
+        return camera_vectors(self.coefficients, *self.choices.shape)
 
     @property
     def own(self) -> Tensor:
@@ -104,13 +122,13 @@ class SideModel(nn.Module):
 
     def tables(self) -> list[Tensor]:
         """Frequencies of every table that ``code`` names, int32 ``[rows, alphabet]``, by its number."""
-        return [self.choice_frequencies, self.vector_frequencies]
+        return [self.choice_frequencies, self.vector_frequencies, even_frequencies()]
 
     @torch.no_grad()
     def code(
         self,
         exchange: Exchange,
-        camera: Tensor,
+        grid: tuple[int, int],
         past: Side | None,
         coarser: Side | None,
         side: Side | None = None,
@@ -119,7 +137,7 @@ class SideModel(nn.Module):
 
         Args:
             exchange: Records or returns what is coded.
-            camera: Vectors of the whole picture's motion, int64 ``[2, h, w]``.
+            grid: Blocks along y and x.
             past: The picture before; None where it has no side symbols.
             coarser: The same picture at the coarser level, with as many blocks, or half as many on each side.
             side: What to encode; nothing to decode.
@@ -127,13 +145,19 @@ class SideModel(nn.Module):
         Raises:
             ValueError: A vector is farther than ``FARTHEST`` from the camera's.
         """
-        if side is not None and bool(((side.vectors - camera).abs() > FARTHEST)[:, side.own].any()):
+        if side is not None and bool(((side.vectors - side.camera).abs() > FARTHEST)[:, side.own].any()):
             raise ValueError(f"a vector is more than {FARTHEST} quarter pixels from the camera's")
-        choices = self._code_choices(exchange, camera.shape[1:], past, coarser, side)
+        coefficients = parent_coefficients(coarser, grid)
+        if coefficients is None:
+            given = None if side is None else side.coefficients.flatten() + NUMBERS // 2
+            read = exchanged_numbers(exchange, 6, given, Table.DIGITS).to(self.kinds.device)
+            coefficients = read.view(2, 3) - NUMBERS // 2
+        camera = camera_vectors(coefficients, *grid)
+        choices = self._code_choices(exchange, grid, past, coarser, side)
         vectors = torch.where(choices // BLENDS == Vector.STILL, 0, camera)
         parent = parent_vectors(coarser, camera)
         vectors = torch.where(choices // BLENDS == Vector.PARENT, parent, vectors)
-        found = Side(choices, vectors, camera)
+        found = Side(choices, vectors, coefficients)
         for half in range(2):
             likely, sizes, mine = self.vector_sizes(found, parent, past, half)
             rows = self.scale_of[half][sizes[mine]]
@@ -142,7 +166,7 @@ class SideModel(nn.Module):
             vectors[:, mine] = camera[:, mine] + wrapped((likely - camera)[:, mine] + read)
         return found
 
-    def choice_bits(self, past: Side | None, coarser: Side | None, grid: torch.Size) -> Tensor:
+    def choice_bits(self, past: Side | None, coarser: Side | None, grid: tuple[int, int]) -> Tensor:
         """About what each choice takes, float32 ``[h, w, CHOICES]``: as if no neighbour were known."""
         rows = self.choice_rows(
             torch.zeros(grid, dtype=torch.int64, device=self.kinds.device), past, coarser, 0
@@ -152,7 +176,7 @@ class SideModel(nn.Module):
     def _code_choices(
         self,
         exchange: Exchange,
-        grid: torch.Size,
+        grid: tuple[int, int],
         past: Side | None,
         coarser: Side | None,
         side: Side | None,
@@ -234,6 +258,16 @@ def _kind(choice: int) -> int:
     return 2 * (choice // BLENDS) + (choice % BLENDS == Blend.OVERLAPPED)
 
 
+def parent_coefficients(coarser: Side | None, grid: tuple[int, int]) -> Tensor | None:
+    """Coefficients of the whole picture's motion as the coarser level has them, for a grid of blocks."""
+    return None if coarser is None else _factor(coarser, grid) * coarser.coefficients
+
+
+def _factor(coarser: Side, grid: tuple[int, ...]) -> int:
+    """How many times larger a finer level's pictures are."""
+    return 1 if tuple(coarser.choices.shape) == tuple(grid) else 2
+
+
 def parent_vectors(coarser: Side | None, camera: Tensor) -> Tensor:
     """Vectors of a coarser level's blocks for a finer level's, int64 ``[2, h, w]``; its camera's without one.
 
@@ -242,8 +276,7 @@ def parent_vectors(coarser: Side | None, camera: Tensor) -> Tensor:
     if coarser is None:
         return camera
     grid = camera.shape[1:]
-    factor = 1 if coarser.choices.shape == grid else 2
-    return factor * torch.stack([_spread(vectors, grid) for vectors in coarser.vectors])
+    return _factor(coarser, grid) * torch.stack([_spread(vectors, grid) for vectors in coarser.vectors])
 
 
 def wrapped(apart: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class LoopCounter:
         size = height, width
         pyramids = [Pyramid(picture_tensor(frame, size, device), config) for frame in frames]
         luma = [None, *map(LumaPyramid, pyramids)]
-        vectors = [later.motion_from(earlier).vectors for earlier, later in pairwise(luma) if later]
+        motions = [later.motion_from(earlier) for earlier, later in pairwise(luma) if later]
         slices = LoopShots((len(frames),), len(frames)).slices(0)
         for gain in _GAINS:
             loop = ClipLoop([LevelTables(level) for level in self._levels], config, size)
@@ -48,7 +48,7 @@ class LoopCounter:
                 at = slice(place.start, place.stop)
                 coarser: list[CodedKey] = []
                 for level in range(len(self._levels)):
-                    keys = loop.encode(level, pyramids[at], vectors[at], coarser, gain).keys
+                    keys = loop.encode(level, pyramids[at], motions[at], coarser, gain).keys
                     for index, key in enumerate(keys):
                         self._count(level, key, before[level], coarser[index] if coarser else None)
                         before[level] = key

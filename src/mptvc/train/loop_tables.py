@@ -100,7 +100,8 @@ class SideCounter:
                 np.add.at(self._choices, (rows, integers + self._choices.shape[-1] // 2), 1)
             return integers
 
-        self._model.code(count, side.camera, past, coarser, side)
+        rows, columns = side.choices.shape
+        self._model.code(count, (rows, columns), past, coarser, side)
         parent = parent_vectors(coarser, side.camera)
         for half in range(2):
             likely, sizes, mine = self._model.vector_sizes(side, parent, past, half)
