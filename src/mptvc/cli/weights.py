@@ -1,15 +1,19 @@
 """The commands about weights: show, check, download."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from mptvc.cli.options import AsJson
-from mptvc.cli.output import number_columns, output_console, print_json
+from mptvc.cli.options import AsJson, Force, ProgressMode, Quiet, ShowProgress
+from mptvc.cli.output import number_columns, output_console, print_json, say, warn
+from mptvc.cli.progress import progress_callback
+from mptvc.files.folders import find_videos
+from mptvc.format.target import refuse_existing
 
-weights_app = typer.Typer(no_args_is_help=True, help="Show, download and check weights.")
+weights_app = typer.Typer(no_args_is_help=True, help="Show, download, check and fit weights.")
 
 _Named = Annotated[
     str | None,
@@ -59,6 +63,31 @@ def download(name: Annotated[str, typer.Argument(metavar="hf://OWNER/NAME[@REVIS
     config, tensors = read_weights(name)
     build_model(config, tensors)
     print(digest(config, tensors).hex())
+
+
+@weights_app.command("fit")
+def fit(
+    data: Annotated[list[Path], typer.Argument(metavar="DATA", help="Videos, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the weights.")],
+    force: Force = False,
+    progress: ShowProgress = ProgressMode.AUTO,
+    quiet: Quiet = False,
+) -> None:
+    """Make weights with prediction: fit their tables to your own videos.
+
+    Example: [bold]mptvc weights fit videos --out mine[/]
+    """
+    from mptvc.codec.weights import CONFIG_FILE, write_weights
+    from mptvc.model.loop_model import LoopModel
+    from mptvc.train.loop_fit import default_loop_config, fit_tables
+
+    refuse_existing(out / CONFIG_FILE, force)
+    videos = find_videos(data)
+    model = LoopModel(default_loop_config()).eval()
+    with progress_callback("fit", progress, quiet, unit="videos") as show:
+        warn(fit_tables(model, videos, show))
+    write_weights(model, out)
+    say(quiet, f"weights are in {out}")
 
 
 def _summary(weights: str | None) -> dict[str, Any]:

@@ -1,19 +1,27 @@
 """The tables of a closed loop, fitted to what it codes of training shots."""
 
-from collections.abc import Callable, Iterable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import islice, pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from mptvc.codec.keys import CodedKey
 from mptvc.codec.loop import LevelTables
 from mptvc.codec.loop_coder import picture_tensor
 from mptvc.codec.slices import ClipLoop, LumaPyramid, Pyramid
+from mptvc.errors import VideoError
 from mptvc.format.geometry import LoopShots
+from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
+from mptvc.model.motion import BLOCK
 from mptvc.train.loop_tables import ActivityCounter, SideCounter
+from mptvc.video.source import VideoSource
 
+#: Frames of a shot, and height and width of the part, that are used; how much smaller resized ones are.
+_FRAMES, _CROP, _SCALE = 17, (256, 384), 0.8
 #: Gains at which each shot is coded: 0.02, 0.15 and 0.6 bits per pixel lie about as far apart.
 _GAINS = (17, 0, -15)
 
@@ -68,20 +76,64 @@ class LoopCounter:
                 counter.fit()
 
 
+def default_loop_config() -> LoopConfig:
+    """Level 0 at half size, the others at the source's; steps for about 0.02, 0.15 and 0.6 bits per pixel."""
+    return LoopConfig(
+        (LoopLevelConfig(130.0, detail=2), LoopLevelConfig(38.0, detail=2), LoopLevelConfig(13.0))
+    )
+
+
 @torch.no_grad()
 def fit_tables(
-    model: LoopModel, shots: Iterable[np.ndarray], progress: Callable[[int], None] | None = None
-) -> None:
-    """Fit the tables of a model.
+    model: LoopModel, videos: Sequence[Path], progress: Callable[[int, int], None] | None = None
+) -> list[str]:
+    """Fit the tables of a model to videos: first to every second one, so that choices know what they cost.
 
     Args:
         model: The model.
-        shots: Frames of each shot, uint8 ``[T, H, W, 3]``.
-        progress: Called after each shot with the shots that are done.
+        videos: Video files, of each of which the start of the first shot is used.
+        progress: Called after each video with the videos that are done and all of them.
+
+    Returns:
+        What went wrong with videos that could not be read.
+
+    Raises:
+        VideoError: None could be read.
     """
-    counter = LoopCounter(model)
-    for done, frames in enumerate(shots, start=1):
-        counter.add(frames)
-        if progress is not None:
-            progress(done)
-    counter.fit()
+    failures: dict[Path, str] = {}
+    rounds = [list(videos)[::2], list(videos)]
+    done, total = 0, sum(map(len, rounds))
+    for chosen in rounds:
+        counter, counted = LoopCounter(model), 0
+        for video in chosen:
+            try:
+                counter.add(_start_of(video, is_resized=video in rounds[0]))
+                counted += 1
+            except VideoError as error:
+                failures[video] = str(error)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        if not counted:
+            raise VideoError(next(iter(failures.values()), "no video is given"))
+        counter.fit()
+    return list(failures.values())
+
+
+def _start_of(video: Path, *, is_resized: bool) -> np.ndarray:
+    """The middle of the first frames of a video, uint8 ``[T, H, W, 3]``.
+
+    Resized ones have lost the grid of the codec that made the file.
+    """
+    with VideoSource(video, force_8bit=True) as source:
+        frames: list[np.ndarray] = []
+        for frame in islice(source.frames(), _FRAMES):
+            if frames and frame.is_cut:
+                break
+            frames.append(frame.pixels)
+    x = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+    if is_resized and min(x.shape[2:]) >= 2 * BLOCK:
+        smaller = F.interpolate(x.float(), scale_factor=_SCALE, mode="bicubic", antialias=True)
+        x = smaller.round_().clamp_(0, 255).to(torch.uint8)
+    top, left = (max(0, (have - want) // 2) for have, want in zip(x.shape[2:], _CROP, strict=True))
+    return x[:, :, top : top + _CROP[0], left : left + _CROP[1]].permute(0, 2, 3, 1).contiguous().numpy()
