@@ -12,8 +12,8 @@ from mptvc.codec.keys import CodedKey
 from mptvc.codec.loop import LevelLoop, LevelTables
 from mptvc.codec.motion_search import Luma, search
 from mptvc.format.packet import PacketReader, PacketWriter
-from mptvc.model.activity import LARGEST
-from mptvc.model.loop_model import Kind, LoopLevel, quantized
+from mptvc.model.activity import LARGEST, Context
+from mptvc.model.loop_model import Kind, LoopLevel
 from mptvc.model.motion import BLOCK, Reference, camera_vectors
 
 HEIGHT, WIDTH, STEP = 64, 96, 30.0
@@ -187,5 +187,35 @@ def test_the_transform_is_an_orthonormal_basis_in_groups(patch: int) -> None:
 
 
 def test_small_latents_are_dropped_and_the_largest_fit() -> None:
-    latents = torch.tensor([0.0, 0.6, -0.6, 0.7, -1.6, 1.7, 99.0, -1e6])
-    assert quantized(latents).tolist() == [0, 0, 0, 1, -1, 2, 99, -LARGEST]
+    kind = Kind(8)
+    latents = torch.zeros(1, 8, kind.channels)
+    latents[0, :, 0] = torch.tensor([0.0, 0.6, -0.6, 0.9, -1.8, 2.4, 99.0, -1e6])
+    symbols = kind.quantized(latents)
+    assert symbols[0, :, 0].tolist() == [0, 0, 0, 1, -2, 2, 99, -LARGEST]
+    assert not symbols[0, :, 1:].any()
+
+
+def test_a_lone_small_symbol_is_not_worth_its_place() -> None:
+    """In a large group one takes more bits than in a small one, and several take fewer each."""
+    kind = Kind(8)
+    groups = kind.entropy_model.group_of
+    large = torch.nonzero(groups == groups.bincount().argmax()).flatten()
+    latents = torch.zeros(3, 1, kind.channels)
+    latents[0, 0, large[3]] = latents[1, 0, 0] = 0.95
+    latents[2, 0, large[:6]] = 1.0
+    symbols = kind.quantized(latents)
+    assert symbols.abs().sum((1, 2)).tolist() == [0, 1, 6]
+
+
+def test_quantization_costs_less_than_rounding() -> None:
+    kind, rng = Kind(8), torch.Generator().manual_seed(5)
+    latents = torch.randn(30, 40, kind.channels, generator=rng) * 0.4
+    context = Context(
+        torch.zeros(30, 40, kind.entropy_model.num_groups, dtype=torch.int64), torch.zeros(30, 40).long()
+    )
+
+    def cost(symbols: Tensor) -> float:
+        bits = kind.entropy_model.bits(symbols.to(torch.int16), context).sum()
+        return float((latents - symbols).square().sum() + 0.12 * bits)
+
+    assert cost(kind.quantized(latents)) < cost(latents.round())

@@ -18,7 +18,7 @@ from mptvc.model.activity import (
     even_frequencies,
     token_classes,
 )
-from mptvc.model.loop_model import Kind, LoopLevel, quantized
+from mptvc.model.loop_model import Kind, LoopLevel
 from mptvc.model.motion import BLOCK, Reference
 from mptvc.model.prediction import Blend, predict_key
 from mptvc.model.side import Side, SideModel
@@ -175,7 +175,7 @@ def _predicted(near: Reference, far: Reference | None, base: Tensor, side: Side)
 
 @stage("analysis")
 def _analysed(kind: Kind, picture: Tensor, predicted: Tensor, step: float) -> Tensor:
-    return quantized(kind.latents(picture.to(torch.int16) - predicted).mul_(1 / step))
+    return kind.quantized(kind.latents(picture.to(torch.int16) - predicted).mul_(1 / step))
 
 
 @stage("synthesis")

@@ -18,7 +18,12 @@ from mptvc.model.side import SideModel
 COLOURS = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
 #: Frequencies, as sums of both axes over those of a block of 16, at which bands end.
 _BANDS = (1.5, 4.5, 8.5, 13.5, 20.0)
-_DEAD_ZONE = 0.33
+#: What is added to magnitudes before they are rounded down: less than half, as larger symbols take more bits.
+_ROUNDING = 0.33, 0.3  # of the lowest band, and of the others
+#: A group whose magnitudes sum to at most this is dropped where it is not worth its bits.
+_FEW = 4
+#: Squared steps of error that a bit is worth there, and about what a magnitude of 1 takes beside its place.
+_GROUP_PRICE, _ONE_BITS = 0.12, 1.5
 
 
 def dct_matrix(size: int) -> Tensor:
@@ -50,6 +55,7 @@ class Kind(nn.Module):
 
     dct: Tensor
     colours: Tensor
+    rounding: Tensor
 
     def __init__(self, patch: int) -> None:
         super().__init__()
@@ -57,6 +63,9 @@ class Kind(nn.Module):
         self.register_buffer("dct", dct_matrix(patch), persistent=False)
         self.register_buffer("colours", torch.tensor(COLOURS), persistent=False)
         self.entropy_model = ActivityModel(band_groups(patch))
+        first, later = _ROUNDING
+        is_first = self.entropy_model.group_of < 2
+        self.register_buffer("rounding", torch.where(is_first, first, later), persistent=False)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Tokens of a picture of so many pixels, along y and x."""
@@ -76,15 +85,23 @@ class Kind(nn.Module):
         mixed = (cells @ self.dct).transpose(1, 2) @ self.dct
         return torch.einsum("dc,ndyx->ncyx", self.colours, mixed.view(-1, 3, self.patch, self.patch))
 
+    def quantized(self, latents: Tensor) -> Tensor:
+        """Symbols for latents in steps ``[h, w, C]``, such that error and bits are small together.
+
+        Source: Sullivan and Wiegand, "Rate-Distortion Optimization for Video Compression", 1998.
+        """
+        model = self.entropy_model
+        symbols = (latents.sign() * torch.floor(latents.abs() + self.rounding)).clamp_(-LARGEST, LARGEST)
+        sums = symbols.abs() @ model.members
+        saved = (symbols * (2 * latents - symbols)) @ model.members  # squared error, against none
+        bits = sums * (torch.log2(model.members.sum(0)) + _ONE_BITS) + _ONE_BITS
+        kept = (sums > _FEW) | (saved > _GROUP_PRICE * bits)
+        return symbols.mul_(kept[..., model.group_of])
+
 
 def frequencies(cells: Tensor, dct: Tensor) -> Tensor:
     """DCT of cells ``[n, y, x]`` along both axes, ``[n, x, y]``."""
     return (cells @ dct.T).transpose(1, 2) @ dct.T
-
-
-def quantized(latents: Tensor) -> Tensor:
-    """Latents in steps to integers, small ones to 0: that saves more bits than the error is worth."""
-    return (latents.sign() * torch.floor(latents.abs() + _DEAD_ZONE)).clamp_(-LARGEST, LARGEST)
 
 
 class LoopLevel(nn.Module):
