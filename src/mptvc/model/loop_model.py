@@ -19,9 +19,9 @@ COLOURS = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2
 #: Frequencies, as sums of both axes over those of a block of 16, at which bands end.
 _BANDS = (1.5, 4.5, 8.5, 13.5, 20.0)
 #: What is added to magnitudes before they are rounded down: less than half, as larger symbols take more bits.
-_ROUNDING = 0.33, 0.3  # of the lowest band, and of the others
+_ROUNDING = 0.31, 0.27  # of the lowest band, and of the others
 #: A group whose magnitudes sum to at most this is dropped where it is not worth its bits.
-_FEW = 4
+_FEW = 5
 #: Squared steps of error that a bit is worth there, and about what a magnitude of 1 takes beside its place.
 _GROUP_PRICE, _ONE_BITS = 0.12, 1.5
 
