@@ -130,8 +130,11 @@ class _Planner:
         chosen, moved = camera.flatten(1).clone(), self._near.moved_blocks(camera)
         best = self._costs(moved) + _BIT_PRICE * self._bits[:, Vector.CAMERA * BLENDS]
         fields = {Vector.STILL: torch.zeros_like(camera), Vector.PARENT: parent, Vector.OWN: own}
+        tried_before = [camera]
         for vector, field in fields.items():
-            places = torch.nonzero((field != camera).any(0).flatten()).flatten()
+            differs = torch.stack([(field != other).any(0) for other in tried_before]).all(0)
+            places = torch.nonzero(differs.flatten()).flatten()
+            tried_before.append(field)
             bits = self._bits[places, vector * BLENDS]
             if vector == Vector.OWN:
                 bits = bits + self._own_bits(own, parent)[places]

@@ -31,29 +31,35 @@ def smoothed(picture: Tensor, coded: Tensor, step: float) -> Tensor:
     """
     result, (rows, columns) = picture.clone(), coded.shape
     patch = picture.shape[1] // rows
-    cells = result.view(3, rows, patch, columns, patch).permute(1, 3, 0, 2, 4)  # [h, w, 3, patch, patch]
-    most, curved = max(1, round(_MOST * step)), max(1, round(_CURVED * step))
-    _smooth_columns(cells, coded, most, curved)
-    _smooth_columns(cells.permute(1, 0, 2, 4, 3), coded.T, most, curved)
+    cells = result.view(3, rows, patch, columns, patch)
+    limits = max(1, round(_MOST * step)), max(1, round(_CURVED * step))
+    beside, below = coded[:, :-1] | coded[:, 1:], coded[:-1] | coded[1:]
+    by_column, by_row = cells.permute(4, 0, 1, 2, 3), cells.permute(2, 0, 1, 3, 4)
+    _smooth([(line[..., :-1], line[..., 1:]) for line in by_column], beside[:, None], *limits)
+    _smooth([(line[:, :-1], line[:, 1:]) for line in by_row], below[..., None], *limits)
     return result
 
 
-def _smooth_columns(cells: Tensor, coded: Tensor, most: int, curved: int) -> None:
-    """Smooth the borders between columns of tokens ``[h, w, 3, patch, patch]`` in place."""
-    row, column = torch.nonzero(coded[:, :-1] | coded[:, 1:], as_tuple=True)
-    before, after = cells[..., -3:], cells[..., :3]
-    p2, p1, p0 = before[row, column].to(torch.int16).unbind(-1)
-    q0, q1, q2 = after[row, column + 1].to(torch.int16).unbind(-1)
+def _smooth(lines: list[tuple[Tensor, Tensor]], applies: Tensor, most: int, curved: int) -> None:
+    """Smooth across borders in place.
+
+    Args:
+        lines: For each place in a token, from its first line of pixels on, that line of all tokens before
+            borders and of all behind them, uint8.
+        applies: Which borders, bool, for all of a line.
+        most: Largest change of a pixel.
+        curved: Curvature from which a border is left alone.
+    """
+    p2, p1, p0 = (before.to(torch.int16) for before, _ in lines[-3:])
+    q0, q1, q2 = (behind.to(torch.int16) for _, behind in lines[:3])
     change = ((q0 - p0) * 9 - (q1 - p1) * 3 + 8) >> 4
     bend = (p2 - 2 * p1 + p0).abs_() + (q2 - 2 * q1 + q0).abs_()
-    applies = (bend < curved) & (change.abs() < _EDGE * most)
+    applies = applies & (bend < curved) & (change.abs() < _EDGE * most)
     change = change.clamp_(-most, most).mul_(applies)
     half = most // 2
     beside_p = ((((p2 + p0 + 1) >> 1) - p1 + change) >> 1).clamp_(-half, half).mul_(applies)
     beside_q = ((((q2 + q0 + 1) >> 1) - q1 - change) >> 1).clamp_(-half, half).mul_(applies)
-    before[..., 1:][row, column] = _pixels(p1 + beside_p, p0 + change)
-    after[..., :2][row, column + 1] = _pixels(q0 - change, q1 + beside_q)
-
-
-def _pixels(first: Tensor, second: Tensor) -> Tensor:
-    return torch.stack([first, second], -1).clamp_(0, 255).to(torch.uint8)
+    for line, pixels in ((lines[-2][0], p1 + beside_p), (lines[-1][0], p0 + change)):
+        line.copy_(pixels.clamp_(0, 255))
+    for line, pixels in ((lines[0][1], q0 - change), (lines[1][1], q1 + beside_q)):
+        line.copy_(pixels.clamp_(0, 255))
