@@ -81,6 +81,7 @@ def fit(
     from mptvc.model.loop_model import LoopModel
     from mptvc.train.loop_fit import default_loop_config, fit_tables
 
+    out.mkdir(parents=True, exist_ok=True)
     refuse_existing(out / CONFIG_FILE, force)
     videos = find_videos(data)
     model = LoopModel(default_loop_config()).eval()

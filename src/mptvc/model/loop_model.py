@@ -90,13 +90,16 @@ class Kind(nn.Module):
 
         Source: Sullivan and Wiegand, "Rate-Distortion Optimization for Video Compression", 1998.
         """
-        model = self.entropy_model
-        symbols = (latents.sign() * torch.floor(latents.abs() + self.rounding)).clamp_(-LARGEST, LARGEST)
-        sums = symbols.abs() @ model.members
-        saved = (symbols * (2 * latents - symbols)) @ model.members  # squared error, against none
-        bits = sums * (torch.log2(model.members.sum(0)) + _ONE_BITS) + _ONE_BITS
+        flat, members = latents.flatten(0, 1), self.entropy_model.members
+        symbols = torch.copysign(self.rounding, flat).add_(flat).trunc_().clamp_(-LARGEST, LARGEST)
+        tokens = torch.nonzero(symbols.any(1)).flatten()
+        found, exact = symbols[tokens], flat[tokens]
+        sums = found.abs() @ members
+        saved = exact.mul_(2).sub_(found).mul_(found) @ members  # squared error, against none
+        bits = sums * (torch.log2(members.sum(0)) + _ONE_BITS) + _ONE_BITS
         kept = (sums > _FEW) | (saved > _GROUP_PRICE * bits)
-        return symbols.mul_(kept[..., model.group_of])
+        symbols[tokens] = found.mul_(kept.float() @ members.T)
+        return symbols.view_as(latents)
 
 
 def frequencies(cells: Tensor, dct: Tensor) -> Tensor:
