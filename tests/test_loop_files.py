@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import Cli
 from patterns import moving, write_video
 from test_forged import forged, packets_of
 from torch import Tensor
@@ -321,10 +320,3 @@ def test_who_asks_for_tokens_is_told_what_has_them(tmp_path: Path, loop_codec: C
         with pytest.raises(WeightsError, match='no plain grid of tokens: encode with weights="tokenizer"'):
             ask()
         assert not (tmp_path / "a.safetensors").exists(), name
-
-
-def test_the_command_that_writes_tokens_names_the_option(tmp_path: Path, cli: Cli, file: bytes) -> None:
-    (tmp_path / "a.mpt").write_bytes(file)
-    found = cli("tokens", "a.mpt", "a.safetensors")
-    assert found.code == 4
-    assert "encode with --weights tokenizer" in " ".join(found.err.split())

@@ -13,7 +13,7 @@ weights_app = typer.Typer(no_args_is_help=True, help="Show, download and check w
 
 _Named = Annotated[
     str | None,
-    typer.Argument(metavar="WEIGHTS", help="Folder or hf://..., otherwise those in the package."),
+    typer.Argument(metavar="WEIGHTS", help="tokenizer, codec, a folder or hf://...; otherwise the first."),
 ]
 
 
