@@ -71,6 +71,12 @@ def codec() -> Codec:
 
 
 @pytest.fixture(scope="session")
+def loop_codec() -> Codec:
+    """The packaged weights with prediction; a clip has a slice of one frame and one of four."""
+    return mptvc.load("codec", device="cpu", clip_frames=5)
+
+
+@pytest.fixture(scope="session")
 def frames() -> np.ndarray:
     """11 frames of 50 x 70 pixels with a cut after the sixth."""
     video = waves(11, 50, 70, across=5, down=7, speed=2, amplitude=60)

@@ -43,8 +43,10 @@ FILES: dict[str, Callable[[Codec], bytes]] = {
 }
 
 
-@pytest.fixture(scope="module", params=[*FILES, "tiles"])
-def case(request: pytest.FixtureRequest, small_model: Model, small_codec: Codec) -> Case:
+@pytest.fixture(scope="module", params=[*FILES, "tiles", "prediction"])
+def case(request: pytest.FixtureRequest, small_model: Model, small_codec: Codec, loop_codec: Codec) -> Case:
+    if request.param == "prediction":
+        return loop_codec, loop_codec.compress(noise(7, 8, 8), shots=(6, 1))
     if request.param == "tiles":
         tiled = Codec(PatchCoder(small_model, entropy_id=b"e" * 32, weights_id=b"w" * 32, tile=(128, 128)))
         return tiled, tiled.compress(noise(2, 24, 280))

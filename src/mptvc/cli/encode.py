@@ -82,7 +82,7 @@ def encode(
     ] = None,
     clip_frames: Annotated[
         int | None,
-        typer.Option(min=1, max=4096, help="Most frames between opening keys, with prediction: 97."),
+        typer.Option(min=1, max=4096, help="Most frames of a clip, for weights with prediction."),
     ] = None,
     scene_detect: Annotated[str, typer.Option(help="auto, off, or a threshold to 100.")] = "auto",
     start: Start = 0.0,

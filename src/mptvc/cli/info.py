@@ -22,6 +22,7 @@ from mptvc.cli.output import (
 from mptvc.errors import MptError
 from mptvc.format.bitstream import Limits
 from mptvc.format.gain import gain_db
+from mptvc.format.geometry import LoopShots
 from mptvc.format.inspect import FileReport
 
 
@@ -93,8 +94,16 @@ def _level_facts(report: FileReport, level: int) -> dict[str, Any]:
         "bitrate": 8 * prefix / report.duration_s,
         "tokens": list(header.geometry.grid(level)),
         "tiles": asdict(header.geometry.tiles[level]),
-        "gains": [header.clip_gains(clip)[level] for clip in range(header.shots.num_clips)],
+        "gains": _gains(report, level),
     }
+
+
+def _gains(report: FileReport, level: int) -> list[int] | None:
+    """Gains of a level's clips; None with prediction, where every slice has its own inside its section."""
+    header = report.header
+    if isinstance(header.shots, LoopShots):
+        return None
+    return [header.clip_gains(clip)[level] for clip in range(header.shots.num_clips)]
 
 
 def _print(out: Console, name: str, report: FileReport) -> None:
@@ -117,18 +126,18 @@ def _print(out: Console, name: str, report: FileReport) -> None:
 
 def _level_table(report: FileReport) -> Table:
     header = report.header
-    names = ("level", "bytes", "head -c N", "bpp", "kbit/s", "quality, dB", "tokens", "tiles")
+    quality = ["quality, dB"] if _gains(report, 0) else []
+    names = ("level", "bytes", "head -c N", "bpp", "kbit/s", *quality, "tokens", "tiles")
     table = Table(*number_columns(*names), box=None)
     for k in range(header.num_levels):
-        gains = [header.clip_gains(clip)[k] for clip in range(header.shots.num_clips)]
-        prefix, grid = header.prefix_bytes(k + 1), header.geometry.tiles[k]
+        prefix, grid, gains = header.prefix_bytes(k + 1), header.geometry.tiles[k], _gains(report, k)
         table.add_row(
             str(k),
             str(report.level_bytes(k)),
             str(prefix),
             f"{report.header.bpp(k + 1):.4f}",
             f"{8 * prefix / report.duration_s / 1000:.0f}",
-            f"{gain_db(sum(gains) / len(gains)):+.1f}",
+            *([f"{gain_db(sum(gains) / len(gains)):+.1f}"] if gains else []),
             "x".join(map(str, header.geometry.grid(k)[::-1])),
             f"{grid.columns}x{grid.rows}",
         )

@@ -41,7 +41,7 @@ Force = Annotated[bool, typer.Option("-f", "--force", help="Replace an existing 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Weights = Annotated[
     str | None,
-    typer.Option(help="Folder or hf://owner/name\\[@revision]; otherwise those in the package."),
+    typer.Option(help="tokenizer, codec, a folder or hf://owner/name\\[@revision]; otherwise the first."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda\\[:N] or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]

@@ -17,7 +17,7 @@ weights_app = typer.Typer(no_args_is_help=True, help="Show, download, check and 
 
 _Named = Annotated[
     str | None,
-    typer.Argument(metavar="WEIGHTS", help="Folder or hf://..., otherwise those in the package."),
+    typer.Argument(metavar="WEIGHTS", help="tokenizer, codec, a folder or hf://...; otherwise the first."),
 ]
 
 

@@ -4,13 +4,14 @@ Memory is bounded by the frames that are held to look ahead and by a clip's pack
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mptvc.codec.coder import CodedSection, within_memory
 from mptvc.codec.loop_coder import LoopCoder, picture_tensor
-from mptvc.codec.loop_rate import SliceRate
+from mptvc.codec.loop_rate import SliceRate, Work
 from mptvc.codec.rate import Rate
 from mptvc.codec.slices import ClipLoop, CodedSlice, LumaPyramid, Motion, Pyramid
 from mptvc.format.bitstream import header_share
@@ -135,9 +136,15 @@ class _ClipEncoder:
             return (LOOP_SLICE,)
         return (1, LOOP_SLICE) if self._rate.is_planned else (1,)
 
+    def _left(self) -> Work:
+        """What the frames that are held say."""
+        frames = len(self._held) - self._opens
+        slices = -(-frames // LOOP_SLICE) + self._opens
+        return Work(sum(held.motion.change for held in self._held), frames, slices)
+
     def _code(self) -> None:
         """Code the next slices at all levels."""
-        left = sum(held.motion.change for held in self._held)
+        left = self._left()
         counts = [min(count, len(self._held)) for count in self._next()]
         slices = [[self._held.popleft() for _ in range(min(n, len(self._held)))] for n in counts]
         slices = [held for held in slices if held]
@@ -150,7 +157,7 @@ class _ClipEncoder:
         self._opens = False
 
     def _code_level(
-        self, level: int, slices: list[list[_Held]], coarser: list[CodedSlice], left: float
+        self, level: int, slices: list[list[_Held]], coarser: list[CodedSlice], left: Work
     ) -> list[CodedSlice]:
         """Code one level of the next slices, again with other gains until its size is right.
 
@@ -158,11 +165,11 @@ class _ClipEncoder:
             level: The level.
             slices: The frames of each slice.
             coarser: The coarser level of these slices; nothing at level 0.
-            left: Change of all frames that are held, these included.
+            left: What all frames that are held say, these included.
         """
         opens, past = self._opens, self._loop.past(level)
-        changes = [sum(held.motion.change for held in frames) for frames in slices]
-        most = self._rate.most(level, 1.0 if opens or left <= sum(changes) else sum(changes) / left)
+        works = [_work(frames, opens=opens and not index) for index, frames in enumerate(slices)]
+        most = self._rate.most(level, works, left, opens=opens)
         gain, tries = self._rate.gain(level, left, opens=opens), 0
         while True:
             tries += 1
@@ -179,10 +186,15 @@ class _ClipEncoder:
             sizes = [FRONT_BYTES + len(c.packet) for c in coded]
             if not self._rate.is_planned:
                 return coded
-            self._rate.note(level, gain, sizes, changes, opens=opens)
+            self._rate.note(level, gain, sizes, works, opens=opens)
             wanted, fits = self._rate.gain(level, left, opens=opens), sum(sizes) <= most
             is_done = not opens or tries >= _TRIES or abs(wanted - gain) <= _NEAR_GAIN
             if (fits and is_done) or gain == -MAX_SLICE_GAIN:
                 return coded
             self._loop.put_back(level, past)
             gain = wanted if fits else max(-MAX_SLICE_GAIN, min(wanted, gain - 2 * tries))
+
+
+def _work(held: Sequence[_Held], *, opens: bool) -> Work:
+    """What one slice says."""
+    return Work(sum(frame.motion.change for frame in held), len(held) - opens, 1)

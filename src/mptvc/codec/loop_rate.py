@@ -6,12 +6,17 @@ coded more than once, unless a slice would use up what others need. Pure arithme
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import log2
 
 from mptvc.codec.rate import Rate
 from mptvc.format.gain import GAIN_OCTAVE, OCTAVE_DB
 from mptvc.format.slices import FRONT_BYTES, MAX_SLICE_GAIN
 
+#: Bytes of a slice that no gain changes: in front of its packet, the check value, half a word to fill it.
+_SLICE_BYTES = FRONT_BYTES + 6
+#: The same of a predicted frame: the motion of the whole picture, and a little for its choices.
+_FRAME_BYTES = 11
 #: Octaves of size in an octave of gain to start from, and the bounds of what is learned.
 _SLOPE, _SLOPES = 1.2, (0.6, 2.0)
 #: A slice may take so many times its share of what is left before it is coded again, more coarsely.
@@ -22,6 +27,26 @@ _AIM = 0.98
 _NEWEST = 0.5
 #: Most by which gains of slices that follow each other differ, downwards and upwards.
 _STEPS = (8, 3)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What slices have to say.
+
+    Attributes:
+        change: How much their frames differ from those before.
+        frames: Frames that are predicted.
+        slices: Number of the slices.
+    """
+
+    change: float
+    frames: int
+    slices: int
+
+    @property
+    def fixed(self) -> int:
+        """Bytes that are taken at any gain."""
+        return _SLICE_BYTES * self.slices + _FRAME_BYTES * self.frames
 
 
 class SliceRate:
@@ -67,7 +92,7 @@ class SliceRate:
         return allowed
 
     def note(
-        self, level: int, gain: int, sizes: Sequence[int], changes: Sequence[float], *, opens: bool
+        self, level: int, gain: int, sizes: Sequence[int], works: Sequence[Work], *, opens: bool
     ) -> None:
         """Learn from slices that were coded.
 
@@ -75,28 +100,38 @@ class SliceRate:
             level: The level.
             gain: Their gain.
             sizes: Bytes of each.
-            changes: How much the frames of each differ from those before.
+            works: What each says.
             opens: Whether the first is an opening key.
         """
-        self._sizes[level].note(gain, [max(1, size - FRONT_BYTES) for size in sizes], changes, opens=opens)
+        changing = [max(1, size - work.fixed) for size, work in zip(sizes, works, strict=True)]
+        self._sizes[level].note(gain, changing, [work.change for work in works], opens=opens)
 
-    def gain(self, level: int, change: float, *, opens: bool) -> int:
-        """The gain at which the frames that are left take about what a level may take.
+    def gain(self, level: int, left: Work, *, opens: bool) -> int:
+        """The gain at which what is left takes about what a level may take.
 
         Args:
             level: The level.
-            change: How much they differ from those before.
+            left: All slices that are left.
             opens: Whether the first of them is an opening key.
         """
         if not self.is_planned:
             return self._quality
-        return self._sizes[level].gain(_AIM * self.left(level), change, opens=opens)
+        return self._sizes[level].gain(_AIM * (self.left(level) - left.fixed), left.change, opens=opens)
 
-    def most(self, level: int, share: float) -> float:
-        """Bytes that slices may take whose share of what is left is so much, 0 to 1."""
+    def most(self, level: int, works: Sequence[Work], left: Work, *, opens: bool) -> float:
+        """Bytes that the next slices may take, so that something is left for what comes after them.
+
+        Args:
+            level: The level.
+            works: The next slices.
+            left: These and all that come after them.
+            opens: Whether the first is an opening key.
+        """
         if not self.is_planned:
             return float("inf")
-        return self.left(level) * min(1.0, _TOLERANCE * share)
+        fixed, change = sum(work.fixed for work in works), sum(work.change for work in works)
+        share = 1.0 if opens or change == left.change else min(1.0, _TOLERANCE * change / left.change)
+        return fixed + share * (self.left(level) - left.fixed)
 
 
 class _Sizes:

@@ -63,11 +63,12 @@ def load_codec(
         dtype: ``auto``, ``float32`` or ``bfloat16``; auto takes bfloat16 where it is fast.
         tile: Largest (height, width) of a tile's core in source pixels; None chooses.
         tile_batch: Tiles that the networks see at once.
-        clip_frames: Frames of the longest clip that weights with prediction make; None for their own.
+        clip_frames: Frames of the longest clip, for weights with prediction; None for their own.
 
     Raises:
         WeightsError: The weights are missing, damaged or not of this format.
-        ValueError: The device or dtype does not exist, or ``clip_frames`` is out of range.
+        ValueError: The device or dtype does not exist, or ``clip_frames`` is out of range or not for these
+            weights.
 
     Example:
         >>> import mptvc
@@ -100,6 +101,8 @@ class _CoderOptions:
             return LoopCoder(
                 model, entropy_id=entropy_id, weights_id=weights_id, clip_frames=self.clip_frames
             )
+        if self.clip_frames is not None:
+            raise ValueError('clip_frames= is for weights with prediction: weights="codec"')
         return PatchCoder(
             model,
             entropy_id=entropy_id,

@@ -1,0 +1,89 @@
+"""Bits of files with prediction: what tables say is what packets take, and what motion and stillness save."""
+
+from collections import Counter
+from io import BytesIO
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from test_loop import texture
+
+import mptvc
+import mptvc.codec.slices
+from mptvc.codec.codec import Codec
+from mptvc.codec.decoder import Decompressor
+from mptvc.codec.loop_coder import LoopCoder
+from mptvc.format.packet import PacketReader, Tables
+from mptvc.format.slices import FRONT_BYTES
+
+#: Bytes of a packet that are no symbols: its check value, and on the mean half a word to fill it.
+PACKET_BYTES = 6
+NO_MEANS = np.empty(0, np.int8)
+
+
+def moved(count: int, dy: float, dx: float, side: int = 256) -> np.ndarray:
+    """A texture that moves by fractions of pixels a frame, uint8 ``[T, H, W, 3]``."""
+    reach = side + 2 * 64
+    whole, at = texture(reach, reach, seed=1)[None].float(), torch.arange(side) + 64.5
+    frames = []
+    for index in range(count):
+        y, x = (2 * (at + index * d) / reach - 1 for d in (dy, dx))
+        places = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)[None]
+        frames.append(F.grid_sample(whole, places, mode="bicubic", align_corners=False)[0])
+    pictures = torch.stack(frames).clamp(0, 255).round().to(torch.uint8)
+    found: np.ndarray = pictures.permute(0, 2, 3, 1).numpy()
+    return found
+
+
+class Counted(PacketReader):
+    """Adds up what the tables say that symbols take, for each table."""
+
+    bits: ClassVar[Counter[Tables]] = Counter()
+
+    def __call__(
+        self,
+        rows: np.ndarray,
+        symbols: np.ndarray | None = None,
+        means: np.ndarray = NO_MEANS,
+        tables: Tables | None = None,
+    ) -> np.ndarray:
+        found = super().__call__(rows, symbols, means, tables)
+        assert tables is not None
+        counts = tables._counts[rows, found + tables.reach]
+        self.bits[tables] += float(-np.log2(counts / 2**24).sum())
+        return found
+
+
+def test_bits_of_tables_are_the_bytes_of_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = mptvc.load("codec", device="cpu")
+    assert isinstance(codec.coder, LoopCoder)
+    noise = np.random.default_rng(1).normal(0, 2, (9, 192, 192, 3))
+    data = codec.compress((moved(9, 0.4, -0.7, 192) + noise).clip(0, 255).astype(np.uint8))
+    header, reader = mptvc.probe(data).header, Decompressor(codec.coder, BytesIO(data), len(data))
+    monkeypatch.setattr(mptvc.codec.slices, "PacketReader", Counted)
+    Counted.bits.clear()
+    pieces = list(reader.pieces(0))
+    for level, tables in enumerate(codec.coder.tables):
+        kinds = (tables.level.opening.entropy_model, tables.level.key.entropy_model)
+        of_tokens = sum(Counted.bits[t] for kind in kinds for t in tables._of[kind])
+        stated = sum(float(p.bits(level, i).sum()) for p in pieces for i in range(p.num_frames))
+        assert stated == pytest.approx(of_tokens, rel=1e-4)
+        of_side = sum(Counted.bits[t] for t in [tables.digits, *tables._of[tables.level.side]])
+        taken = header.index.section(level, 0).length - len(pieces) * (FRONT_BYTES + PACKET_BYTES)
+        assert (of_tokens + of_side) / 8 == pytest.approx(taken, rel=0.01, abs=2 * len(pieces))
+
+
+def ratio(codec: Codec, frames: np.ndarray) -> float:
+    """Bytes of a video over those of its first frame alone."""
+    return len(codec.compress(frames)) / len(codec.compress(frames[:1]))
+
+
+def test_what_stands_still_takes_little_more_than_its_first_frame() -> None:
+    codec = mptvc.load("codec", device="cpu")
+    assert ratio(codec, moved(1, 0.0, 0.0).repeat(97, 0)) < 1.5
+
+
+def test_what_moves_takes_far_less_than_as_many_pictures() -> None:
+    assert ratio(mptvc.load("codec", device="cpu"), moved(33, 0.3, 0.45, 128)) < 33 / 3
