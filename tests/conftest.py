@@ -19,7 +19,8 @@ import mptvc
 from mptvc.cli.main import main
 from mptvc.codec.codec import Codec
 from mptvc.codec.patches import PatchCoder
-from mptvc.codec.weights import CONFIG_FILE, TENSORS_FILE, read_weights
+from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE
+from mptvc.codec.weights import read_weights
 from mptvc.files.transcode import encode_file
 from mptvc.format.header import Header
 from mptvc.model.config import LevelConfig, ModelConfig

@@ -24,7 +24,7 @@ from small_models import stirred
 import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.codec.encoder import Compressor
-from mptvc.codec.weights import write_weights
+from mptvc.codec.stored import write_weights
 from mptvc.files.transcode import encode_file, symbol_digests
 from mptvc.format.bitstream import VERSION, read_header
 from mptvc.format.header import Colour, Header, VideoInfo

@@ -12,7 +12,7 @@ from range_server import RangeServer
 from torch.utils.data import DataLoader
 
 import mptvc
-from mptvc.codec.weights import write_weights
+from mptvc.codec.stored import write_weights
 from mptvc.files import dataset
 from mptvc.model.model import Model
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from hub_server import HubServer, Repository, Request, single_commit
 
-from mptvc.codec.weights import CONFIG_FILE, TENSORS_FILE, write_weights
+from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE, write_weights
 from mptvc.model.model import Model
 
 OLD, NEW = "a" * 40, "b" * 40

@@ -7,7 +7,7 @@ import pytest
 from command_line import FAILED, Cli, names
 
 import mptvc
-from mptvc.codec.weights import write_weights
+from mptvc.codec.stored import write_weights
 from mptvc.errors import VideoError
 from mptvc.evaluate.sample import sample_frames, write_sample
 from mptvc.model.loop_model import LoopModel

@@ -13,7 +13,8 @@ import torch
 from patterns import write_video
 
 import mptvc
-from mptvc.codec.weights import build_model, read_weights, write_weights
+from mptvc.codec.stored import build_model, write_weights
+from mptvc.codec.weights import read_weights
 from mptvc.errors import VideoError, WeightsError
 from mptvc.evaluate.metrics import QualityMeter
 from mptvc.files.folders import find_videos

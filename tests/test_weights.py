@@ -15,15 +15,8 @@ from torch import Tensor
 
 import mptvc
 from mptvc.codec.codec import Codec
-from mptvc.codec.weights import (
-    CONFIG_FILE,
-    TENSORS_FILE,
-    build_model,
-    is_entropy,
-    read_weights,
-    resolve_device,
-    write_weights,
-)
+from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE, build_model, is_entropy, write_weights
+from mptvc.codec.weights import read_weights, resolve_device
 from mptvc.errors import WeightsError
 from mptvc.model.config import LevelConfig, ModelConfig
 from mptvc.model.integer_network import PRECISION

@@ -65,7 +65,8 @@ def train(
     """
     import torch
 
-    from mptvc.codec.weights import build_model, read_weights, resolve_device, resolve_dtype
+    from mptvc.codec.stored import build_model
+    from mptvc.codec.weights import read_weights, resolve_device, resolve_dtype
     from mptvc.model.loop_model import LoopModel
     from mptvc.train.run import train as run_training
 
@@ -127,7 +128,7 @@ def _refuse_foreign(out: Path) -> None:
     Raises:
         MptError: The folder holds weights or a text, but no settings of a run.
     """
-    from mptvc.codec.weights import TENSORS_FILE
+    from mptvc.codec.stored import TENSORS_FILE
     from mptvc.train.run import SETTINGS_FILE
 
     there = [name for name in (TENSORS_FILE, _CARD) if (out / name).exists()]
@@ -228,7 +229,7 @@ def _export(
     init: str | None,
 ) -> None:
     """Write the weights and their card."""
-    from mptvc.codec.weights import write_weights
+    from mptvc.codec.stored import write_weights
     from mptvc.train.card import model_card
 
     write_weights(result.model, out)

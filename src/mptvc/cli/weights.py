@@ -40,7 +40,8 @@ def check(weights: _Named = None) -> None:
 
     Example: [bold]mptvc weights check folder[/]
     """
-    from mptvc.codec.weights import build_model, read_weights
+    from mptvc.codec.stored import build_model
+    from mptvc.codec.weights import read_weights
     from mptvc.model.loop_model import LoopModel
 
     model = build_model(*read_weights(weights))
@@ -58,7 +59,8 @@ def download(name: Annotated[str, typer.Argument(metavar="hf://OWNER/NAME[@REVIS
 
     Example: [bold]mptvc weights download hf://owner/name[/]
     """
-    from mptvc.codec.weights import build_model, digest, read_weights
+    from mptvc.codec.stored import build_model, digest
+    from mptvc.codec.weights import read_weights
 
     config, tensors = read_weights(name)
     build_model(config, tensors)
@@ -77,7 +79,7 @@ def fit(
 
     Example: [bold]mptvc weights fit videos --out mine[/]
     """
-    from mptvc.codec.weights import CONFIG_FILE, write_weights
+    from mptvc.codec.stored import CONFIG_FILE, write_weights
     from mptvc.model.loop_model import LoopModel
     from mptvc.train.loop_fit import default_loop_config, fit_tables
 
@@ -93,7 +95,8 @@ def fit(
 
 def _summary(weights: str | None) -> dict[str, Any]:
     """Identity, sizes and configuration as plain data."""
-    from mptvc.codec.weights import build_model, digest, is_entropy, read_weights
+    from mptvc.codec.stored import build_model, digest, is_entropy
+    from mptvc.codec.weights import read_weights
 
     config, tensors = read_weights(weights)
     build_model(config, tensors)
