@@ -250,9 +250,8 @@ def compared(frames: np.ndarray, reference: np.ndarray) -> list[tuple[int, float
     return [(int(a.max()), float((a > 0).mean())) for a in apart]
 
 
-def main() -> None:
+def main(program: object) -> None:
     """Answer one call a line until the input ends."""
-    program = Program()
     for line in sys.stdin:
         name, arguments = json.loads(line)
         print(json.dumps(getattr(program, name)(**arguments)), flush=True)
@@ -270,12 +269,12 @@ class Worker:
     process: subprocess.Popen[str]
 
     @classmethod
-    def start(cls, name: str, aten: str, variables: Mapping[str, str]) -> Self:
+    def start(cls, name: str, aten: str, variables: Mapping[str, str], program: str = __file__) -> Self:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("MKL_", "ONEDNN_", "ATEN_"))}
         # Waiting threads must sleep: those that spin take 40 times as long on a busy machine.
         env = clean | {"ATEN_CPU_CAPABILITY": aten, "OMP_WAIT_POLICY": "PASSIVE"} | variables
         process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True
+            [sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True
         )
         return cls(name, aten, process)
 
@@ -309,14 +308,16 @@ def ask_all(workers: list[Worker], name: str, arguments: list[dict[str, Any]]) -
     return [worker.answer() for worker in workers]
 
 
-def started(stack: ExitStack, settings: Mapping[str, tuple[str, Mapping[str, str]]]) -> list[Worker]:
+def started(
+    stack: ExitStack, settings: Mapping[str, tuple[str, Mapping[str, str]]], program: str = __file__
+) -> list[Worker]:
     """A process for each setting that this machine has."""
     native = torch.backends.cpu.get_cpu_capability().lower()
     if native not in ORDER:
         pytest.skip(f"torch knows no smaller instruction sets than {native} here")
     possible = ORDER[: ORDER.index(native) + 1]
     return [
-        stack.enter_context(Worker.start(name, aten, variables))
+        stack.enter_context(Worker.start(name, aten, variables, program))
         for name, (aten, variables) in settings.items()
         if aten in possible
     ]
@@ -673,4 +674,4 @@ def test_pixels_of_real_video_stay_within_the_tolerance(
 
 
 if __name__ == "__main__":
-    main()
+    main(Program())

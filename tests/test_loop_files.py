@@ -1,16 +1,20 @@
 """Files of weights with prediction: every length and size, prefixes, cuts, random access, damage, forgery."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from textwrap import dedent
+from zlib import crc32
 
 import numpy as np
 import pytest
 import torch
 from patterns import moving, write_video
-from test_forged import forged, packets_of
+from test_forged import CLAIMS, LIMITED, forged, packets_of
 from torch import Tensor
 
 import mptvc
@@ -19,8 +23,9 @@ import mptvc.codec.slices
 from mptvc.codec.codec import Codec
 from mptvc.codec.keys import KeyPlan, Past
 from mptvc.errors import CorruptPacketError, WeightsError
+from mptvc.format.bitstream import make_header, write_header
 from mptvc.format.geometry import LoopShots
-from mptvc.format.header import Header
+from mptvc.format.header import Header, Index, Section
 from mptvc.format.slices import SlicePacket, joined, split
 from mptvc.model.activity import NUMBERS
 from mptvc.model.loop_model import LoopLevel
@@ -320,3 +325,19 @@ def test_who_asks_for_tokens_is_told_what_has_them(tmp_path: Path, loop_codec: C
         with pytest.raises(WeightsError, match='no plain grid of tokens: encode with weights="tokenizer"'):
             ask()
         assert not (tmp_path / "a.safetensors").exists(), name
+
+
+def test_a_small_file_with_a_large_claim_takes_bounded_memory(tmp_path: Path) -> None:
+    codec = mptvc.load("codec", device="cpu")
+    video = CLAIMS["a long strip"]
+    layout = codec.coder.layout(video, (video.num_frames,))
+    section = joined([SlicePacket(b"\x01\x02\x03\x04" * 8, 96)] * 2)
+    rest = [Section(0, 0)] * (layout.shots.num_clips - 1)
+    index = Index.of([[Section(len(section), crc32(section)), *rest]] * 3)
+    (tmp_path / "a.mpt").write_bytes(write_header(make_header(layout, index)) + 3 * section)
+    command = [sys.executable, "-c", dedent(LIMITED), tmp_path / "a.mpt"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    name, kilobytes = done.stdout.split()
+    assert name == "CorruptPacketError"
+    assert int(kilobytes) < 3 * 2**20

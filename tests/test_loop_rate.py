@@ -50,10 +50,10 @@ def flat(count: int, value: int) -> np.ndarray:
 
 Video = tuple[np.ndarray, tuple[int, ...] | None]
 VIDEOS: dict[str, Callable[[], Video]] = {
-    "noise": lambda: (noise(9), None),
-    "still": lambda: (still(25), None),
-    "flat": lambda: (flat(17, 90), None),
-    "black, then white": lambda: (np.concatenate([flat(9, 0), flat(9, 255)]), None),
+    "noise": lambda: (noise(6), None),
+    "still": lambda: (still(21), None),
+    "flat": lambda: (flat(13, 90), None),
+    "black, then white": lambda: (np.concatenate([flat(5, 0), flat(9, 255)]), None),
     "one frame": lambda: (still(1), None),
     "one frame of noise": lambda: (noise(1), None),
     "two frames": lambda: (pan(2), None),

@@ -43,7 +43,7 @@ once, in this order:
           there is more than one tile
     INDX  for each level, for each clip: length and CRC-32 of the section, 4 bytes each
     SIDE  (may be missing) length, CRC-32 and lead of the side section, 4 bytes each
-    GAIN  (may be missing; with prediction it MUST be) for each level, for each clip: the section's gain,
+    GAIN  (may be missing, and MUST be with prediction) for each level, for each clip: the section's gain,
           a signed byte, -48 to 48, not all 0; without it, all gains are 0
     time  (may be missing) for each frame the difference of its time stamp to the one before, in
           units of the time base, 4 bytes each, the first 0; without it, frame i is shown at i / frame rate
