@@ -60,6 +60,17 @@ class Piece:
         """
         raise NotImplementedError
 
+    def motion(self, level: int, frame: int) -> np.ndarray | None:
+        """Where blocks are predicted from, float32 ``[2, h, w]`` (y, x) in pixels of the level's picture.
+
+        NaN where a block is predicted from the coarser level alone; None for a frame without prediction.
+
+        Args:
+            level: The level.
+            frame: Which frame of the piece.
+        """
+        raise NotImplementedError
+
 
 #: Told of a level and of what does not fit its packets; it may raise.
 Damaged = Callable[[int, ValueError], None]

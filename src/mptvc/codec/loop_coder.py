@@ -15,6 +15,8 @@ from mptvc.format.header import Layout
 from mptvc.format.slices import SlicePacket, split
 from mptvc.model.loop_config import LoopConfig
 from mptvc.model.loop_model import LoopModel
+from mptvc.model.motion import UNITS
+from mptvc.model.prediction import Blend
 
 #: Pictures are whole: nothing of this form sees them in tiles.
 _WHOLE = TileGrid(1, 1, 0)
@@ -140,6 +142,15 @@ class _Slice(Piece):
         kind = model.opening if key.side is None else model.key
         bits: np.ndarray = kind.entropy_model.bits(key.symbols, key.context).cpu().numpy()
         return bits
+
+    def motion(self, level: int, frame: int) -> np.ndarray | None:
+        """Vectors of a key's blocks; as ``Piece.motion``."""
+        side = self._levels[level][frame].side
+        if side is None:
+            return None
+        vectors = (side.vectors / UNITS).masked_fill(side.blends == Blend.BASE, torch.nan)
+        moved: np.ndarray = vectors.cpu().numpy()
+        return moved
 
 
 def checked_clip_frames(clip_frames: int | None, config: LoopConfig) -> int:

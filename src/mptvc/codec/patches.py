@@ -333,6 +333,9 @@ class _Patches(Piece):
         result: np.ndarray = bits[0, -1].sum(-1).float().cpu().numpy()
         return result
 
+    def motion(self, level: int, frame: int) -> None:
+        """Patches are not predicted from other frames."""
+
 
 def grid_coder(coder: ClipCoder) -> PatchCoder:
     """A coder of weights without prediction, which have a plain grid of tokens.

@@ -109,6 +109,8 @@ def _clip(reader: Decompressor, clip: int, sources: dict[int, np.ndarray]) -> li
         for index in chosen:
             at, source = index - first, sources[index]
             maps = [piece.bits(level, at) for level in range(piece.num_levels)]
+            fields = [piece.motion(level, at) for level in range(piece.num_levels)]
+            moved = [] if any(field is None for field in fields) else [f for f in fields if f is not None]
             shown.append(
                 {
                     "index": index,
@@ -118,6 +120,8 @@ def _clip(reader: Decompressor, clip: int, sources: dict[int, np.ndarray]) -> li
                     "errors": [_picture(_error(source, frames[at])) for frames in decoded],
                     "bits": [_picture(_heat(m)) for m in maps],
                     "most": [float(m.max()) for m in maps],
+                    "motion": [_picture(_wheel(field)) for field in moved],
+                    "fastest": [_fastest(field) for field in moved],
                 }
             )
         first += piece.num_frames
@@ -137,6 +141,19 @@ def _heat(bits: np.ndarray) -> np.ndarray:
     share = bits / max(float(bits.max()), 1e-9) * 3
     channels = [(share - k).clip(0, 1) for k in range(3)]
     return (255 * np.stack(channels, -1)).astype(np.uint8)
+
+
+def _fastest(field: np.ndarray) -> float:
+    """How long nearly all vectors of a field ``[2, h, w]`` are at most: a few find their blocks far away."""
+    return float(np.quantile(np.nan_to_num(np.hypot(*field)), 0.98))
+
+
+def _wheel(field: np.ndarray) -> np.ndarray:
+    """Vectors ``[2, h, w]`` as colours uint8 ``[h, w, 3]``: hue is where to, brightness how far."""
+    angle = np.arctan2(*field)[..., None] - 2 * np.pi / 3 * np.arange(3)
+    share = (np.hypot(*field)[..., None] / max(_fastest(field), 1e-9)).clip(max=1)
+    colours = 255 * share * (0.5 + 0.5 * np.cos(angle))
+    return np.where(np.isnan(colours), 128, colours).astype(np.uint8)
 
 
 def _picture(pixels: np.ndarray) -> str:
