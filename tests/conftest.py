@@ -158,7 +158,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, codec: Codec) -> Path:
 def other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packaged weights with one number changed."""
     folder = tmp_path_factory.mktemp("weights")
-    config, tensors = read_weights(None)
+    config, tensors = read_weights("tokenizer")
     name = next(
         name for name, tensor in tensors.items() if tensor.dtype == torch.float16 and tensor.dim() == 2
     )

@@ -13,7 +13,7 @@ from mptvc.format.inspect import probe
 
 
 def test_chain_from_video_to_quality(cli: Cli, made: Path, tmp_path: Path) -> None:
-    coded = cli("encode", made / "in.mkv", "a.mpt", "--json", "-q")
+    coded = cli("encode", made / "in.mkv", "a.mpt", "--weights", "tokenizer", "--json", "-q")
     assert (coded.code, coded.err) == (0, "")
     sizes = json.loads(coded.out)["prefix_bytes"]
     assert (tmp_path / "a.mpt").read_bytes() == (made / "in.mpt").read_bytes()

@@ -26,17 +26,19 @@ def pipe(stream: IO[Any] | None) -> IO[Any]:
 
 
 def test_pipes_carry_files_and_video(made: Path) -> None:
-    coded = piped("encode", "-", "-", "--threads", 1, data=(made / "in.mkv").read_bytes())
+    coded = piped(
+        "encode", "-", "-", "--weights", "tokenizer", "--threads", 1, data=(made / "in.mkv").read_bytes()
+    )
     assert coded.returncode == 0
     assert coded.stdout == (made / "in.mpt").read_bytes()
     cut = piped("truncate", "-", "-", "--levels", 2, data=coded.stdout)
     assert coded.stdout.startswith(cut.stdout)
-    video = piped("decode", "-", "-", "--format", "y4m", "--threads", 1, data=cut.stdout)
-    assert video.returncode == 0
-    assert video.stdout.startswith(b"YUV4MPEG2 W64 H48 F25:1")
-    with VideoSource(BytesIO(video.stdout)) as source:
+    shown = piped("decode", "-", "-", "--format", "y4m", "--threads", 1, data=cut.stdout)
+    assert shown.returncode == 0
+    assert shown.stdout.startswith(b"YUV4MPEG2 W64 H48 F25:1")
+    with VideoSource(BytesIO(shown.stdout)) as source:
         assert len(list(source.frames())) == 11
-    assert b"error" not in coded.stderr + cut.stderr + video.stderr
+    assert b"error" not in coded.stderr + cut.stderr + shown.stderr
 
 
 def test_files_on_standard_input_are_shown_and_checked(made: Path) -> None:

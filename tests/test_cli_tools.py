@@ -44,8 +44,8 @@ def test_environment_is_json(cli: Cli) -> None:
 
 
 def test_weights_count_networks_and_entropy_model_apart(cli: Cli) -> None:
-    shown = json.loads(cli("weights", "show", "--json").out)
-    tensors = read_weights(None)[1]
+    shown = json.loads(cli("weights", "show", "tokenizer", "--json").out)
+    tensors = read_weights("tokenizer")[1]
     entropy = {name: tensor for name, tensor in tensors.items() if ".entropy_model." in name}
     parameters = {name: tensor.numel() for name, tensor in tensors.items() if "frequencies" not in name}
     of_entropy = sum(count for name, count in parameters.items() if name in entropy)
@@ -58,9 +58,10 @@ def test_weights_count_networks_and_entropy_model_apart(cli: Cli) -> None:
 
 
 def test_packaged_weights_pass_their_check(cli: Cli) -> None:
-    result = cli("weights", "check")
-    assert result.code == 0
-    assert result.out.count("exact") == 3
+    for name, count in (("tokenizer", 3), ("codec", 1)):
+        result = cli("weights", "check", name)
+        assert result.code == 0
+        assert result.out.count("exact") == count
 
 
 def test_demo_writes_its_files(cli: Cli, tmp_path: Path) -> None:

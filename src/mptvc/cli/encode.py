@@ -68,7 +68,9 @@ def encode(
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    tile: Annotated[str, typer.Option(help="auto, or the largest tile as WxH pixels.")] = "auto",
+    tile: Annotated[
+        str, typer.Option(help="auto, or the largest tile as WxH pixels, without prediction.")
+    ] = "auto",
     tile_batch: TileBatch = 1,
     threads: Threads = 0,
     quality: Annotated[

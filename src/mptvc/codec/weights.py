@@ -7,6 +7,7 @@ types that the configuration implies.
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from os.path import isdir
 from pathlib import Path
@@ -55,14 +56,15 @@ def load_codec(
             and files that the others made are decoded with these.
         device: ``cpu``, ``cuda``, ``cuda:N``, ``mps``, or ``auto`` for CUDA where there is a GPU for it.
         dtype: ``auto``, ``float32`` or ``bfloat16``; auto takes bfloat16 where it is fast.
-        tile: Largest (height, width) of a tile's core in source pixels; None chooses.
+        tile: Largest (height, width) of a tile's core in source pixels, for weights without prediction; None
+            chooses.
         tile_batch: Tiles that the networks see at once.
         clip_frames: Frames of the longest clip, for weights with prediction; None for their own.
 
     Raises:
         WeightsError: The weights are missing, damaged or not of this format.
-        ValueError: The device or dtype does not exist, or ``clip_frames`` is out of range or not for these
-            weights.
+        ValueError: The device or dtype does not exist, or ``clip_frames`` or ``tile`` is out of range or
+            not for these weights.
 
     Example:
         >>> import mptvc
@@ -73,7 +75,7 @@ def load_codec(
     target = resolve_device(device)
     options = _CoderOptions(target, resolve_dtype(dtype, target), tile, tile_batch, clip_frames)
     coder = options.coder(*read_weights(weights))
-    return Codec(coder, options.packaged if weights is None else None)
+    return Codec(coder, cache(options.packaged) if weights is None else None)
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class _CoderOptions:
         entropy_id = digest(config, {k: v for k, v in tensors.items() if is_entropy(k)})
         weights_id = digest(config, tensors)
         if isinstance(model, LoopModel):
+            if self.tile is not None:
+                raise ValueError('tile= is for weights without prediction: weights="tokenizer"')
             return LoopCoder(
                 model, entropy_id=entropy_id, weights_id=weights_id, clip_frames=self.clip_frames
             )
