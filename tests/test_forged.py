@@ -156,7 +156,7 @@ LIMITED = """
     resource.setrlimit(resource.RLIMIT_CPU, (100, 100))
     import mptvc, torch
     torch.set_num_threads(1)
-    codec = mptvc.load("tokenizer", device="cpu")
+    codec = mptvc.load(sys.argv[2], device="cpu")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         report = mptvc.probe(sys.argv[1])
@@ -181,7 +181,7 @@ def test_a_small_file_with_a_large_claim_takes_bounded_memory(
     sections = [Section(len(packet), crc32(packet)), *[Section(0, 0)] * (layout.shots.num_clips - 1)]
     data = write_header(make_header(layout, Index.of([sections] * layout.num_levels))) + packet
     (tmp_path / "a.mpt").write_bytes(data)
-    command = [sys.executable, "-c", dedent(LIMITED), tmp_path / "a.mpt"]
+    command = [sys.executable, "-c", dedent(LIMITED), tmp_path / "a.mpt", "tokenizer"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     name, kilobytes = done.stdout.split()

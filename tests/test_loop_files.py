@@ -21,7 +21,7 @@ import mptvc
 import mptvc.codec.loop
 import mptvc.codec.slices
 from mptvc.codec.codec import Codec
-from mptvc.codec.keys import KeyPlan, Past
+from mptvc.codec.keys import Past
 from mptvc.errors import CorruptPacketError, WeightsError
 from mptvc.format.bitstream import make_header, write_header
 from mptvc.format.geometry import LoopShots
@@ -31,7 +31,7 @@ from mptvc.model.activity import NUMBERS
 from mptvc.model.loop_model import LoopLevel
 from mptvc.model.motion import Reference, camera_vectors
 from mptvc.model.prediction import predict_key
-from mptvc.model.side import BLENDS, CHOICES, FARTHEST, Side, parent_vectors
+from mptvc.model.side import BLENDS, CHOICES, FARTHEST, Side, parent_coefficients, parent_vectors
 
 SIZES = [(1, 1), (1, 40), (33, 17), (64, 48)]
 #: With a cut before the sixth frame and others around it; a clip has at most five frames.
@@ -260,7 +260,7 @@ def test_pictures_of_any_gain_are_pictures(loop_codec: Codec, file: bytes, gain:
     assert len(found) == sum(SHOTS)
 
 
-def wild_plan(seed: int) -> Callable[..., KeyPlan]:
+def wild_plan(seed: int) -> Callable[..., Side]:
     """Plans of an encoder that points as far away as packets can say, and predicts in every way."""
     rng = torch.Generator().manual_seed(seed)
 
@@ -271,17 +271,20 @@ def wild_plan(seed: int) -> Callable[..., KeyPlan]:
         past: Past,
         coarser: Side | None,
         vectors: Tensor,
-        _: float,
-    ) -> KeyPlan:
+        *_: object,
+    ) -> Side:
         ends = torch.tensor([-NUMBERS // 2, NUMBERS // 2 - 1, 0])
-        coefficients = ends[torch.randint(3, (2, 3), generator=rng)]
-        grid = vectors.shape[1:]
+        _, rows, columns = vectors.shape
+        grid = rows, columns
+        coefficients = parent_coefficients(coarser, grid)
+        if coefficients is None:
+            coefficients = ends[torch.randint(3, (2, 3), generator=rng)]
         camera = camera_vectors(coefficients, *grid)
         choices = torch.randint(CHOICES, grid, generator=rng)
         own = camera + FARTHEST * (2 * torch.randint(2, (2, *grid), generator=rng) - 1)
         fields = torch.stack([camera, torch.zeros_like(camera), own, parent_vectors(coarser, camera), camera])
         found = fields.gather(0, (choices // BLENDS).expand(1, 2, *grid))[0]
-        return KeyPlan(coefficients, Side(choices, found, camera))
+        return Side(choices, found, coefficients)
 
     return planned
 
@@ -335,7 +338,7 @@ def test_a_small_file_with_a_large_claim_takes_bounded_memory(tmp_path: Path) ->
     rest = [Section(0, 0)] * (layout.shots.num_clips - 1)
     index = Index.of([[Section(len(section), crc32(section)), *rest]] * 3)
     (tmp_path / "a.mpt").write_bytes(write_header(make_header(layout, index)) + 3 * section)
-    command = [sys.executable, "-c", dedent(LIMITED), tmp_path / "a.mpt"]
+    command = [sys.executable, "-c", dedent(LIMITED), tmp_path / "a.mpt", "codec"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     name, kilobytes = done.stdout.split()
