@@ -127,7 +127,7 @@ def test_what_is_taken_at_any_gain_is_kept_for_those_that_follow() -> None:
     rate.arrive(8 * 400)
     first, rest = Work(1.0, 4, 1), Work(4.0, 16, 4)
     most = rate.most(0, [first], rest, opens=False)
-    assert first.fixed < most <= 400 - 3 * first.fixed
+    assert first.fixed(0) < most <= 400 - 3 * first.fixed(0)
     assert rate.most(0, [rest], rest, opens=False) == 400
 
 

@@ -15,8 +15,8 @@ from mptvc.format.slices import FRONT_BYTES, MAX_SLICE_GAIN
 
 #: Bytes of a slice that no gain changes: in front of its packet, the check value, half a word to fill it.
 _SLICE_BYTES = FRONT_BYTES + 6
-#: The same of a predicted frame: the motion of the whole picture, and a little for its choices.
-_FRAME_BYTES = 11
+#: The same of a predicted frame: a little for its choices, and at level 0 the motion of the whole picture.
+_FRAME_BYTES, _FIRST_FRAME_BYTES = 1, 11
 #: Octaves of size in an octave of gain to start from, and the bounds of what is learned.
 _SLOPE, _SLOPES = 1.2, (0.6, 2.0)
 #: A slice may take so many times its share of what is left before it is coded again, more coarsely.
@@ -43,10 +43,9 @@ class Work:
     frames: int
     slices: int
 
-    @property
-    def fixed(self) -> int:
-        """Bytes that are taken at any gain."""
-        return _SLICE_BYTES * self.slices + _FRAME_BYTES * self.frames
+    def fixed(self, level: int) -> int:
+        """Bytes that a level takes of them at any gain."""
+        return _SLICE_BYTES * self.slices + (_FRAME_BYTES if level else _FIRST_FRAME_BYTES) * self.frames
 
 
 class SliceRate:
@@ -103,7 +102,7 @@ class SliceRate:
             works: What each says.
             opens: Whether the first is an opening key.
         """
-        changing = [max(1, size - work.fixed) for size, work in zip(sizes, works, strict=True)]
+        changing = [max(1, size - work.fixed(level)) for size, work in zip(sizes, works, strict=True)]
         self._sizes[level].note(gain, changing, [work.change for work in works], opens=opens)
 
     def gain(self, level: int, left: Work, *, opens: bool) -> int:
@@ -116,7 +115,9 @@ class SliceRate:
         """
         if not self.is_planned:
             return self._quality
-        return self._sizes[level].gain(_AIM * (self.left(level) - left.fixed), left.change, opens=opens)
+        return self._sizes[level].gain(
+            _AIM * (self.left(level) - left.fixed(level)), left.change, opens=opens
+        )
 
     def most(self, level: int, works: Sequence[Work], left: Work, *, opens: bool) -> float:
         """Bytes that the next slices may take, so that something is left for what comes after them.
@@ -129,9 +130,9 @@ class SliceRate:
         """
         if not self.is_planned:
             return float("inf")
-        fixed, change = sum(work.fixed for work in works), sum(work.change for work in works)
+        fixed, change = sum(work.fixed(level) for work in works), sum(work.change for work in works)
         share = 1.0 if opens or change == left.change else min(1.0, _TOLERANCE * change / left.change)
-        return fixed + share * (self.left(level) - left.fixed)
+        return fixed + share * (self.left(level) - left.fixed(level))
 
 
 class _Sizes:
