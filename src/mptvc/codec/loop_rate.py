@@ -26,7 +26,7 @@ _AIM = 0.98
 #: How much the last slice's size counts in what is expected of the next.
 _NEWEST = 0.5
 #: Most by which gains of slices that follow each other differ, downwards and upwards.
-_STEPS = (8, 3)
+_STEPS = (8, 6)
 
 
 @dataclass(frozen=True)

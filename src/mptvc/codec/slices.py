@@ -23,6 +23,8 @@ from mptvc.model.pyramid import expand, reduce
 
 #: What a frame without any change counts.
 _LEAST_CHANGE = 0.25
+#: Bits grow less than differences do.
+_CHANGE_POWER = 0.7
 #: What level 0 is predicted from where nothing is known.
 _GRAY = 128
 
@@ -54,7 +56,7 @@ class Motion:
     Attributes:
         vectors: For each level where its blocks are found, int64 ``[2, h, w]``; none without a frame before.
         camera: Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``.
-        change: Mean absolute difference of luma that is left, and a little: bits go about with it.
+        change: A power of the mean absolute difference of luma that is left: bits go about with it.
     """
 
     vectors: list[Tensor]
@@ -82,7 +84,7 @@ class LumaPyramid:
         finest = found[min(found)]
         camera = fitted_camera(finest.vectors, self._shrinks[0] // min(found))
         vectors = [found[shrink].vectors for shrink in self._shrinks]
-        return Motion(vectors, camera, finest.difference + _LEAST_CHANGE)
+        return Motion(vectors, camera, (finest.difference + _LEAST_CHANGE) ** _CHANGE_POWER)
 
 
 @dataclass(frozen=True)
