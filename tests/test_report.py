@@ -20,7 +20,7 @@ from mptvc.codec.patches import PatchCoder
 from mptvc.errors import MptError
 from mptvc.evaluate.compare import Comparison, compare_file
 from mptvc.evaluate.metrics import Quality
-from mptvc.evaluate.report import _source_frames, write_report
+from mptvc.evaluate.report import _source_frames, _wheel, write_report
 from mptvc.evaluate.sample import SAMPLE_CUT, SAMPLE_SHAPE, write_sample
 from mptvc.video.frames import SourceFrame, SourceFrames
 
@@ -157,3 +157,26 @@ def test_page_of_a_file_with_sound_tells_it_apart(codec: Codec, tmp_path: Path) 
     drawn = drawn_by_browser(page)
     assert "<th>bytes without sound</th>" in drawn
     assert f"sound and subtitles: {structure['sound']} bytes" in drawn
+
+
+def test_page_draws_the_motion_of_frames_that_are_predicted(tmp_path: Path) -> None:
+    codec = mptvc.load("codec", device="cpu")
+    write_sample(tmp_path / "a.mkv")
+    source, file, out = tmp_path / "a.mkv", tmp_path / "a.mpt", BytesIO()
+    mptvc.encode_file(source, file, codec=codec)
+    comparison = Comparison("a", {str(file): compare_file(source, file, codec=codec)}, {})
+    write_report(source, file, out, codec=codec, comparison=comparison)
+    shown = content(out.getvalue().decode())["shown"]
+    opening = {0, SAMPLE_CUT}
+    assert [len(f["motion"]) for f in shown] == [0 if f["index"] in opening else 3 for f in shown]
+    assert any(f["fastest"][2] > 0.25 for f in shown if f["motion"])
+
+
+def test_hues_are_directions_and_gray_is_none() -> None:
+    field = np.zeros((2, 4, 4), np.float32)
+    field[1, :2], field[0, 2] = 3.0, -1.0
+    field[:, 3] = np.nan
+    colours = _wheel(field)
+    assert colours[0, 0].tolist() == [255, 63, 63]
+    assert colours[3].tolist() == [[128, 128, 128]] * 4
+    assert 0 < colours[2, 0].max() < 128
