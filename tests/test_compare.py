@@ -196,7 +196,7 @@ def test_command_writes_table_plot_and_deltas(sample: Path, tmp_path: Path, run:
     files.mkdir()
     for name in ("a", "b"):
         (sources / f"{name}.mkv").write_bytes(sample.read_bytes())
-        run("encode", sources / f"{name}.mkv", files / f"{name}.mpt", "-q")
+        run("encode", sources / f"{name}.mkv", files / f"{name}.mpt", "--weights", "tokenizer", "-q")
     text = run("compare", sources, files, "--against", " x264", "--ssim", "-q",
                "--csv", tmp_path / "t.csv", "--plot", tmp_path / "p.png")  # fmt: skip
     assert "mean of 2 clips" in text

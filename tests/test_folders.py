@@ -50,7 +50,8 @@ def files(folder: Path) -> list[str]:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_one_broken_file_does_not_stop_the_rest(tree: Path, tmp_path: Path, codec: Codec, jobs: int) -> None:
     out = tmp_path / "out"
-    result = run("encode", tree, "-r", "--output-dir", out, "--jobs", jobs, "--json")
+    options = ("--weights", "tokenizer", "--jobs", jobs, "--json")
+    result = run("encode", tree, "-r", "--output-dir", out, *options)
     assert result.returncode == 1
     assert files(out) == ["below/two.mpt", "one.mpt"]
     assert "2 encoded, 0 skipped, 1 failed" in result.stderr

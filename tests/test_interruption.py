@@ -29,6 +29,10 @@ def made(tmp_path_factory: pytest.TempPathFactory, codec: Codec) -> Path:
     return folder
 
 
+#: Weights that code small pictures fast.
+FAST = ("--weights", "tokenizer")
+
+
 def start(work: Path, arguments: list[str], **options: object) -> "subprocess.Popen[bytes]":
     (work / "tmp").mkdir(parents=True)
     return subprocess.Popen(
@@ -58,7 +62,7 @@ def is_whole(target: Path) -> bool:
 
 
 JOBS = {
-    "encode": (["encode", "{made}/in.mkv", "out.mpt", "-f"], "out.mpt"),
+    "encode": (["encode", "{made}/in.mkv", "out.mpt", *FAST, "-f"], "out.mpt"),
     "decode": (["decode", "{made}/in.mpt", "out.mkv", "-f"], "out.mkv"),
     "pictures": (["decode", "{made}/in.mpt", "out", "--format", "png"], "out"),
     "array": (["decode", "{made}/in.mpt", "out.npy"], "out.npy"),
@@ -165,7 +169,7 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(made: Path, tmp_path: Path,
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["encode", "{made}/in.mkv", "out"],
+        ["encode", "{made}/in.mkv", "out", *FAST],
         ["decode", "{made}/in.mpt", "out", "--format", "mkv"],
         ["truncate", "{made}/in.mpt", "out", "--levels", "3"],
         ["tokens", "{made}/in.mpt", "out.safetensors"],
@@ -184,7 +188,7 @@ def test_a_full_disk_keeps_what_was_there(made: Path, tmp_path: Path, arguments:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["encode", "{made}/in.mkv", "-"],
+        ["encode", "{made}/in.mkv", "-", *FAST],
         ["truncate", "{made}/in.mpt", "-", "--levels", "1"],
         ["decode", "{made}/in.mpt", "-", "--format", "y4m"],
     ],
@@ -226,7 +230,7 @@ def test_a_read_only_folder_is_an_error(made: Path, tmp_path: Path) -> None:
 def test_two_writers_leave_one_whole_file(made: Path, tmp_path: Path, force: bool) -> None:
     (tmp_path / "a").mkdir()
     commands = [
-        ["encode", str(made / "in.mkv"), "../out.mpt", "--scene-detect", d, *(["-f"] if force else [])]
+        ["encode", str(made / "in.mkv"), "../out.mpt", *FAST, "--scene-detect", d, *(["-f"] if force else [])]
         for d in ("off", "auto")
     ]
     with start(tmp_path / "a" / "one", commands[0]) as one, start(tmp_path / "a" / "two", commands[1]) as two:
@@ -243,7 +247,7 @@ def test_an_interrupted_folder_holds_whole_files_alone(made: Path, tmp_path: Pat
     for index in range(4):
         (tmp_path / "videos" / f"{index}.mkv").hardlink_to(made / "in.mkv")
     work = tmp_path / "work"
-    with start(work, ["encode", "../videos", "--output-dir", "coded", "--jobs", "2"]) as process:
+    with start(work, ["encode", "../videos", *FAST, "--output-dir", "coded", "--jobs", "2"]) as process:
         while not (work / "coded").exists() or not any(n.endswith(".mpt") for n in names(work / "coded")):
             time.sleep(0.05)
             assert process.poll() is None

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import FAILED, Cli, names
+from patterns import moving, write_video
 
 import mptvc
 from mptvc.codec.stored import write_weights
 from mptvc.errors import VideoError
-from mptvc.evaluate.sample import sample_frames, write_sample
+from mptvc.evaluate.sample import sample_frames
 from mptvc.model.loop_model import LoopModel
 from mptvc.train.loop_fit import default_loop_config, fit_tables
 
@@ -19,12 +20,12 @@ def sizes(folder: Path, frames: np.ndarray) -> int:
 
 
 def test_one_command_makes_weights_that_take_fewer_bytes(tmp_path: Path, cli: Cli) -> None:
-    write_sample(tmp_path / "a.mkv")
+    write_video(tmp_path / "a.mkv", sample_frames()[:9, :96, :128])
     result = cli("weights", "fit", tmp_path / "a.mkv", "--out", tmp_path / "mine", "-q")
     assert (result.code, result.out, result.err) == (0, "", "")
     assert names(tmp_path / "mine") == ["config.json", "model.safetensors"]
     write_weights(LoopModel(default_loop_config()), tmp_path / "even")
-    frames = sample_frames()[:9, :96, :128]
+    frames = sample_frames()[9:18, :96, :128]
     assert sizes(tmp_path / "mine", frames) < 0.7 * sizes(tmp_path / "even", frames)
     again = cli("weights", "fit", tmp_path / "a.mkv", "--out", tmp_path / "mine", "-q")
     assert again.code == FAILED
@@ -32,7 +33,7 @@ def test_one_command_makes_weights_that_take_fewer_bytes(tmp_path: Path, cli: Cl
 
 
 def test_a_video_that_cannot_be_read_is_named_and_the_others_count(tmp_path: Path) -> None:
-    write_sample(tmp_path / "a.mkv")
+    write_video(tmp_path / "a.mkv", moving(5))
     (tmp_path / "b.mkv").write_bytes(b"no video at all")
     model = LoopModel(default_loop_config())
     (failure,) = fit_tables(model, [tmp_path / "a.mkv", tmp_path / "b.mkv"])
