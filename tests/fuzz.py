@@ -21,7 +21,8 @@ with atheris.instrument_imports(include=["mptvc"]):
     import mptvc
     from mptvc.codec.codec import Codec
     from mptvc.codec.patches import PatchCoder
-    from mptvc.format.bitstream import Limits, header_length, read_header
+    from mptvc.format.bitstream import header_length, read_header
+    from mptvc.format.limits import Limits
     from mptvc.format.packet import PacketReader, Tables
 
 import numpy as np

@@ -21,17 +21,10 @@ from mptvc.errors import (
     UnsupportedVersionError,
 )
 from mptvc.format import bitstream
-from mptvc.format.bitstream import (
-    DEFAULT_LIMITS,
-    PREAMBLE,
-    Limits,
-    header_length,
-    make_header,
-    read_header,
-    write_header,
-)
+from mptvc.format.bitstream import PREAMBLE, header_length, make_header, read_header, write_header
 from mptvc.format.geometry import Geometry, PatchShots, TileGrid
 from mptvc.format.header import Colour, Header, Index, Layout, Section, Side, VideoInfo, availability
+from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.sections import open_side, read_section
 
 # A file of 2 levels and 2 clips, built from the text of the specification alone

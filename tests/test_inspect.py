@@ -15,9 +15,10 @@ from typing import BinaryIO
 import pytest
 
 from mptvc.errors import CorruptPacketError, FormatError, LimitExceededError, MptError, NotMptError
-from mptvc.format.bitstream import Limits, write_header
+from mptvc.format.bitstream import write_header
 from mptvc.format.header import Header, Index, Section
 from mptvc.format.inspect import FileReport, probe, truncate, verify
+from mptvc.format.limits import Limits
 from mptvc.format.source import Source, open_source
 
 

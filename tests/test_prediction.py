@@ -6,7 +6,7 @@ from moving import moved_picture, overlapped_picture
 from torch import Tensor
 
 from mptvc.model.motion import BLOCK, Reference, blocks_of, picture_of
-from mptvc.model.prediction import Blend, Source, predict_between, predict_key
+from mptvc.model.prediction import Blend, predict_key
 
 ROWS, COLUMNS = 3, 4
 
@@ -69,44 +69,3 @@ def test_a_still_scene_is_repeated() -> None:
 def test_blocks_go_into_a_picture_and_back() -> None:
     assert torch.equal(picture_of(blocks_of(BASE), ROWS), BASE)
     assert torch.equal(blocks_of(BASE)[COLUMNS + 1], BASE[:, BLOCK : 2 * BLOCK, BLOCK : 2 * BLOCK])
-
-
-# Frames between
-
-BASES = torch.stack([noise(seed) for seed in (6, 7, 8)])
-PATHS = torch.randint(-30, 31, (2, 3, 2, ROWS, COLUMNS), generator=torch.Generator().manual_seed(9))
-NONE = torch.zeros(ROWS, COLUMNS, dtype=torch.bool)
-
-
-def between(source: Source, frame: int, overlapped: bool) -> Tensor:
-    """A frame between in which all blocks have one source, by its definition."""
-    how = overlapped_picture if overlapped else moved_picture
-    before, after = how(NEAR, PATHS[0, frame]), how(FAR, PATHS[1, frame])
-    return {
-        Source.BOTH: mean(before, after),
-        Source.BEFORE: before,
-        Source.AFTER: after,
-        Source.BOTH_BASE: mean(mean(before, after), BASES[frame]),
-        Source.BASE: BASES[frame],
-    }[source].to(torch.uint8)
-
-
-@pytest.mark.parametrize("overlapped", [False, True])
-@pytest.mark.parametrize("source", list(Source))
-def test_each_source_is_what_its_name_says(source: Source, overlapped: bool) -> None:
-    sources = torch.full((ROWS, COLUMNS), int(source))
-    predicted = predict_between(NEAR, FAR, BASES, PATHS, sources, NONE | overlapped)
-    assert predicted.dtype == torch.uint8
-    for frame in range(3):
-        assert torch.equal(predicted[frame], between(source, frame, overlapped))
-
-
-def test_blocks_do_not_depend_on_the_sources_of_others() -> None:
-    index = torch.arange(ROWS * COLUMNS).view(ROWS, COLUMNS)
-    sources, overlapped = index % len(Source), index % 2 == 0
-    predicted = predict_between(NEAR, FAR, BASES, PATHS, sources, overlapped)
-    for frame in range(3):
-        mixed = blocks_of(predicted[frame])
-        for number in range(ROWS * COLUMNS):
-            whole = between(Source(number % len(Source)), frame, number % 2 == 0)
-            assert torch.equal(mixed[number], blocks_of(whole)[number])

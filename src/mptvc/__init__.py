@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from mptvc.files.transcode import encode_file as encode_file
     from mptvc.files.transcode import symbol_digests as symbol_digests
     from mptvc.files.writer import VideoWriter as VideoWriter
-    from mptvc.format.bitstream import Limits as Limits
     from mptvc.format.header import Availability as Availability
     from mptvc.format.header import Colour as Colour
     from mptvc.format.header import Header as Header
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from mptvc.format.inspect import probe as probe
     from mptvc.format.inspect import truncate as truncate
     from mptvc.format.inspect import verify as verify
+    from mptvc.format.limits import Limits as Limits
     from mptvc.video.cuts import detect_shots as detect_shots
     from mptvc.video.raw import RawVideo as RawVideo
     from mptvc.video.sink import OutputOptions as OutputOptions
@@ -89,7 +89,7 @@ _HOMES = {
     "VideoInfo": ("format.header", "VideoInfo"),
     "Colour": ("format.header", "Colour"),
     "Availability": ("format.header", "Availability"),
-    "Limits": ("format.bitstream", "Limits"),
+    "Limits": ("format.limits", "Limits"),
     "MptError": ("errors", "MptError"),
     "FormatError": ("errors", "FormatError"),
     "NotMptError": ("errors", "NotMptError"),

@@ -37,7 +37,7 @@ from mptvc.cli.options import (
 from mptvc.cli.output import number_columns, output_console, print_json, warn
 from mptvc.cli.progress import Step, progress_callback
 from mptvc.errors import MptError
-from mptvc.format.bitstream import Limits
+from mptvc.format.limits import Limits
 from mptvc.format.target import atomic_output, refuse_existing, refuse_same
 
 if TYPE_CHECKING:

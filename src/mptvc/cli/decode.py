@@ -31,9 +31,9 @@ from mptvc.cli.options import (
 )
 from mptvc.cli.output import EXIT_DAMAGED, completeness, counted, explain, print_json, say, warn
 from mptvc.cli.progress import progress_callback
-from mptvc.format.bitstream import Limits
 from mptvc.format.header import prefix_name
 from mptvc.format.inspect import FileReport, probe
+from mptvc.format.limits import Limits
 from mptvc.format.source import open_source
 from mptvc.format.target import refuse_existing, refuse_same
 

@@ -20,10 +20,10 @@ from mptvc.cli.output import (
     show_error,
 )
 from mptvc.errors import MptError
-from mptvc.format.bitstream import Limits
 from mptvc.format.gain import gain_db
 from mptvc.format.geometry import LoopShots
 from mptvc.format.inspect import FileReport
+from mptvc.format.limits import Limits
 
 
 def info(

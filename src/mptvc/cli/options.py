@@ -13,7 +13,7 @@ import typer
 
 from mptvc.cli.process import keep_freed_memory
 from mptvc.files.folders import VIDEO_SUFFIXES
-from mptvc.format.bitstream import DEFAULT_LIMITS
+from mptvc.format.limits import DEFAULT_LIMITS
 from mptvc.format.remote import is_url
 
 if TYPE_CHECKING:

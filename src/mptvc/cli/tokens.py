@@ -25,7 +25,7 @@ from mptvc.cli.options import (
 )
 from mptvc.cli.output import print_json, say
 from mptvc.cli.progress import progress_callback
-from mptvc.format.bitstream import Limits
+from mptvc.format.limits import Limits
 from mptvc.format.target import refuse_existing
 
 

@@ -18,7 +18,7 @@ from mptvc.cli.options import (
     target_named,
 )
 from mptvc.cli.output import counted, print_json, say
-from mptvc.format.bitstream import Limits
+from mptvc.format.limits import Limits
 
 #: What a unit stands for, by its lower-case letters.
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}

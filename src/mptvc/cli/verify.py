@@ -27,8 +27,8 @@ from mptvc.cli.options import (
 from mptvc.cli.output import completeness, explain, print_json, show_error
 from mptvc.cli.progress import Step, progress_callback
 from mptvc.errors import FormatError, MptError
-from mptvc.format.bitstream import Limits
 from mptvc.format.inspect import FileReport
+from mptvc.format.limits import Limits
 from mptvc.format.source import open_source
 
 if TYPE_CHECKING:

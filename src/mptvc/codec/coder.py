@@ -1,5 +1,6 @@
 """What both forms of the codec have in common: weights with what is needed to code one clip with them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class CodedSection:
     gain: int
 
 
-class Piece:
+class Piece(ABC):
     """Some of a clip's frames, decoded.
 
     Attributes:
@@ -38,6 +39,7 @@ class Piece:
     num_levels: int
     num_frames: int
 
+    @abstractmethod
     def frames(self, levels: int, *, source_size: bool = True) -> np.ndarray:
         """Frames of a prefix, uint8 ``[T, H, W, 3]``.
 
@@ -45,12 +47,12 @@ class Piece:
             levels: Levels of the prefix, at least 1, at most those that are there.
             source_size: Enlarge to the source's size; otherwise the last level's own size.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def symbols(self, level: int) -> Iterator[Tensor]:
         """All integers of a level, in the order in which they are walked through, of any shapes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def bits(self, level: int, frame: int) -> np.ndarray:
         """Bits that symbols take in every token that shows a frame, float32 ``[h, w]``.
 
@@ -58,8 +60,8 @@ class Piece:
             level: The level.
             frame: Which frame of the piece.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def motion(self, level: int, frame: int) -> np.ndarray | None:
         """Where blocks are predicted from, float32 ``[2, h, w]`` (y, x) in pixels of the level's picture.
 
@@ -69,14 +71,13 @@ class Piece:
             level: The level.
             frame: Which frame of the piece.
         """
-        raise NotImplementedError
 
 
 #: Told of a level and of what does not fit its packets; it may raise.
 Damaged = Callable[[int, ValueError], None]
 
 
-class ClipCoder:
+class ClipCoder(ABC):
     """Weights with what is needed to code one clip with them.
 
     Args:
@@ -104,22 +105,23 @@ class ClipCoder:
         """Number of levels."""
         return len(self.pyramid.levels)
 
+    @abstractmethod
     def geometry(self, width: int, height: int) -> Geometry:
         """Grids and tiles of a video of so many pixels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shots(self, lengths: tuple[int, ...]) -> Shots:
         """Slices and clips of shots of so many frames."""
-        raise NotImplementedError
 
+    @abstractmethod
     def require_shots(self, shots: Shots) -> None:
         """Check that slices and clips are such as these weights code.
 
         Raises:
             FormatError: They are not.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def pieces(
         self, sections: Sequence[bytes], layout: Layout, clip: int, damaged: Damaged
     ) -> Iterator[Piece]:
@@ -135,7 +137,6 @@ class ClipCoder:
         Raises:
             MptError: The memory is too small.
         """
-        raise NotImplementedError
 
     def layout(
         self, video: VideoInfo, lengths: tuple[int, ...], gains: Sequence[Sequence[int]] = ()

@@ -60,8 +60,7 @@ class SliceRate:
     """
 
     def __init__(self, rate: Rate, levels: int) -> None:
-        if rate.bpp and len(rate.bpp) != levels:
-            raise ValueError(f"bits per pixel are {levels} numbers, one a prefix, found {len(rate.bpp)}")
+        rate.require_levels(levels)
         self._rate = rate
         self._pixels = 0
         self._spent = [0.0] * levels  # bytes of every prefix

@@ -48,6 +48,15 @@ class Rate:
         if not all(a < b < _MAX_BPP for a, b in zip((0.0, *self.bpp), self.bpp, strict=False)):
             raise ValueError(f"bits per pixel of prefixes are numbers above zero that grow, found {self.bpp}")
 
+    def require_levels(self, levels: int) -> None:
+        """Check that a video of so many levels can be coded at this rate.
+
+        Raises:
+            ValueError: There are bits for another number of levels.
+        """
+        if self.bpp and len(self.bpp) != levels:
+            raise ValueError(f"bits per pixel are {levels} numbers, one a prefix, found {len(self.bpp)}")
+
 
 #: Quantization as in training.
 DEFAULT_RATE = Rate()
@@ -65,8 +74,7 @@ class RateControl:
     """
 
     def __init__(self, rate: Rate, levels: int) -> None:
-        if rate.bpp and len(rate.bpp) != levels:
-            raise ValueError(f"bits per pixel are {levels} numbers, one a prefix, found {len(rate.bpp)}")
+        rate.require_levels(levels)
         self._rate = rate
         self._pixels = 0
         self._spent = [0] * len(rate.bpp)  # bytes of every prefix

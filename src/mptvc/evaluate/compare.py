@@ -16,8 +16,9 @@ from mptvc.errors import MptError, VideoError
 from mptvc.evaluate.metrics import Quality, QualityMeter
 from mptvc.evaluate.peers import PEERS, chosen_peers, encode_with
 from mptvc.files.folders import VIDEO_SUFFIXES, find_videos
-from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
+from mptvc.format.bitstream import read_header
 from mptvc.format.header import prefix_name
+from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.source import open_source
 from mptvc.video.raw import RawVideo
 from mptvc.video.source import VideoSource

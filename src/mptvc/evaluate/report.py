@@ -19,8 +19,9 @@ from mptvc.codec.decoder import Decompressor
 from mptvc.errors import MptError
 from mptvc.evaluate.compare import Comparison
 from mptvc.evaluate.pictures import jpeg, png
-from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
+from mptvc.format.bitstream import read_header
 from mptvc.format.header import Header
+from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.source import open_source
 from mptvc.video.source import VideoSource
 

@@ -14,8 +14,9 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
 from mptvc.codec.patches import grid_coder, patch_shots
 from mptvc.codec.weights import load_codec
-from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
+from mptvc.format.bitstream import read_header
 from mptvc.format.header import VideoInfo
+from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.source import Source, naming, open_source
 from mptvc.model.config import PyramidConfig
 

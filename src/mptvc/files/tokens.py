@@ -25,8 +25,9 @@ from mptvc.codec.patches import patch_shots
 from mptvc.codec.weights import load_codec
 from mptvc.errors import FormatError, MptError, UnsupportedVersionError
 from mptvc.files.reader import VideoReader
-from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header, write_header
+from mptvc.format.bitstream import read_header, write_header
 from mptvc.format.header import Header
+from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.sections import open_side
 from mptvc.format.source import Source, naming, open_source
 from mptvc.format.target import atomic_output, refuse_same

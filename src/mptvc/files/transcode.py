@@ -15,9 +15,10 @@ from mptvc.codec.encoder import Compressor
 from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.weights import load_codec
 from mptvc.errors import FormatError, MptError
-from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
+from mptvc.format.bitstream import read_header
 from mptvc.format.chunks import time_bytes
 from mptvc.format.header import Header, VideoInfo, availability, prefix_name
+from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.sections import open_side
 from mptvc.format.source import Source, open_source, seekable
 from mptvc.format.target import open_target, refuse_existing, refuse_same

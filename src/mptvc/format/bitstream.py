@@ -72,7 +72,7 @@ import struct
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from fractions import Fraction
 from typing import BinaryIO, NamedTuple
 
@@ -94,6 +94,7 @@ from mptvc.format.chunks import (
 from mptvc.format.gain import MAX_GAIN
 from mptvc.format.geometry import LOOP_SLICE, Geometry, LoopShots, PatchShots, Shots
 from mptvc.format.header import Colour, Header, Index, Layout, Section, Side, VideoInfo
+from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.rules import check_header, check_shots, check_size, require
 
 MAGIC = b"\x89MPT\r\n\x1a\n"
@@ -101,35 +102,6 @@ VERSION = 2
 #: Bytes needed to learn the header's length.
 PREAMBLE = 16
 MAX_HEADER = 2**26
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a reader accepts; larger files need the caller's word.
-
-    Attributes:
-        max_pixels: Largest width times height.
-        max_frames: Largest number of frames.
-    """
-
-    max_pixels: int = 2**27
-    max_frames: int = 10_000_000
-
-    def check(self, pixels: int, frames: int) -> None:
-        """Refuse a video that is too large.
-
-        Raises:
-            LimitExceededError: It exceeds a limit.
-        """
-        if pixels > self.max_pixels:
-            raise LimitExceededError(
-                f"{pixels} pixels a frame, the limit is {self.max_pixels}: raise max_pixels="
-            )
-        if frames > self.max_frames:
-            raise LimitExceededError(f"{frames} frames, the limit is {self.max_frames}: raise max_frames=")
-
-
-DEFAULT_LIMITS = Limits()
 
 
 class _Fixed(NamedTuple):

@@ -3,6 +3,7 @@
 Pure data and arithmetic: no bytes, no files, no tensors.
 """
 
+from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class Shots:
+class Shots(ABC):
     """The frames of a video, in shots, slices and clips.
 
     Attributes:
@@ -84,27 +85,27 @@ class Shots:
         return array("Q", accumulate(self.lengths, initial=0))
 
     @property
+    @abstractmethod
     def slice_frames(self) -> int:
         """Most frames of a slice."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def num_slices(self) -> int:
         """Temporal slices of the whole video."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def num_clips(self) -> int:
         """Number of clips."""
-        raise NotImplementedError
 
+    @abstractmethod
     def frames(self, clip: int) -> range:
         """The source frames of one clip."""
-        raise NotImplementedError
 
+    @abstractmethod
     def clip_at(self, frame: int) -> int:
         """The clip that holds a source frame."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mptvc.errors import FormatError, MptError
-from mptvc.format.bitstream import DEFAULT_LIMITS, Limits, read_header
+from mptvc.format.bitstream import read_header
 from mptvc.format.header import Availability, Header, availability
+from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.sections import open_side, read_section
 from mptvc.format.source import Source, open_source
 from mptvc.format.target import open_target, refuse_same
