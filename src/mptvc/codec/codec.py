@@ -15,7 +15,8 @@ from mptvc.codec.coder import ClipCoder
 from mptvc.codec.decoder import Decompressor, checked_levels, require_weights
 from mptvc.codec.encoder import Compressor, SectionStore, checked_lengths, describe, describe_size
 from mptvc.codec.patch_encoder import PatchEncoder
-from mptvc.codec.patches import PatchCoder, grid_coder, patch_shots
+from mptvc.codec.patches import PatchCoder, grid_coder
+from mptvc.codec.plain_grid import patch_shots
 from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import Header, Layout

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mptvc.codec.coder import ClipCoder, CodedSection, Damaged, Piece, require_geometry, within_memory
+from mptvc.codec.plain_grid import NO_GRID, patch_shots
 from mptvc.codec.rate import RateControl
 from mptvc.codec.stages import stage
 from mptvc.codec.tiled_networks import TiledNetworks
@@ -23,8 +24,6 @@ from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.model import LevelStep, Model, decode_levels, fresh_slices
 from mptvc.model.pyramid import expand
 
-#: What is said where a plain grid of tokens is asked for.
-NO_GRID = 'weights with prediction have no plain grid of tokens: encode with weights="tokenizer"'
 #: Largest core of a tile that is chosen automatically, in tokens (height, width).
 CORE_TOKENS = (144, 256)
 #: Smallest core that may be asked for, in tokens.
@@ -346,14 +345,3 @@ def grid_coder(coder: ClipCoder) -> PatchCoder:
     if not isinstance(coder, PatchCoder):
         raise WeightsError(NO_GRID)
     return coder
-
-
-def patch_shots(layout: Layout) -> PatchShots:
-    """Slices and clips of a layout of patches.
-
-    Raises:
-        WeightsError: The layout is that of the other form, which has no plain grid of tokens.
-    """
-    if not isinstance(layout.shots, PatchShots):
-        raise WeightsError(NO_GRID)
-    return layout.shots

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.patches import patch_shots
+from mptvc.codec.plain_grid import patch_shots
 from mptvc.codec.weights import load_codec
 from mptvc.files.reader import VideoReader
 from mptvc.format.inspect import probe

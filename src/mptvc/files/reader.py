@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
-from mptvc.codec.patches import grid_coder, patch_shots
+from mptvc.codec.patches import grid_coder
+from mptvc.codec.plain_grid import patch_shots
 from mptvc.codec.weights import load_codec
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import VideoInfo
