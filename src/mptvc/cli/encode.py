@@ -41,6 +41,7 @@ from mptvc.files.folders import (
     work_through,
 )
 from mptvc.format.header import Header, prefix_name
+from mptvc.format.rules import MAX_CLIP
 from mptvc.format.target import refuse_existing
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def encode(
     ] = None,
     clip_frames: Annotated[
         int | None,
-        typer.Option(min=1, max=4096, help="Most frames of a clip, for weights with prediction."),
+        typer.Option(min=1, max=MAX_CLIP, help="Most frames of a clip, for weights with prediction."),
     ] = None,
     scene_detect: Annotated[str, typer.Option(help="auto, off, or a threshold to 100.")] = "auto",
     start: Start = 0.0,

@@ -12,6 +12,7 @@ from mptvc.codec.loop import LevelTables
 from mptvc.codec.slices import ClipLoop, enlarged
 from mptvc.format.geometry import Geometry, LoopShots, Shots, TileGrid
 from mptvc.format.header import Layout
+from mptvc.format.rules import MAX_CLIP
 from mptvc.format.slices import SlicePacket, split
 from mptvc.model.loop_config import LoopConfig
 from mptvc.model.loop_model import LoopModel
@@ -132,6 +133,7 @@ class _Slice(Piece):
         """All integers of a level; as ``Piece.symbols``."""
         for key in self._levels[level]:
             if key.side is not None:
+                yield key.side.coefficients
                 yield key.side.choices
                 yield key.side.vectors
             yield key.symbols
@@ -161,8 +163,8 @@ def checked_clip_frames(clip_frames: int | None, config: LoopConfig) -> int:
     """
     if clip_frames is None:
         return config.clip_frames
-    if not 1 <= clip_frames <= 4096:
-        raise ValueError(f"clip_frames is 1 to 4096, found {clip_frames}")
+    if not 1 <= clip_frames <= MAX_CLIP:
+        raise ValueError(f"clip_frames is 1 to {MAX_CLIP}, found {clip_frames}")
     return clip_frames
 
 

@@ -3,12 +3,11 @@
 import json
 from dataclasses import asdict, dataclass
 
+from mptvc.format.geometry import LOOP_SLICE
 from mptvc.model.config import ModelConfig, PyramidConfig, build_levels, check, json_object
 
 #: What the configuration of weights with a closed loop says of ``prediction``.
 LOOP = "loop"
-#: Frames of a slice.
-SLICE_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class LoopConfig(PyramidConfig):
             check(self.patch_side(index) in (4, 8, 16), "patches of 4, 8 or 16 pixels", level.detail)
         check(self.levels[-1].detail == 1, "detail 1 of the finest level", self.levels[-1].detail)
         check(1 <= self.clip_frames <= 4096, "clip_frames 1 to 4096", self.clip_frames)
-        check(len(self.chain_steps) == SLICE_FRAMES, f"{SLICE_FRAMES} chain_steps", self.chain_steps)
+        check(len(self.chain_steps) == LOOP_SLICE, f"{LOOP_SLICE} chain_steps", self.chain_steps)
         for step in (self.opening_step, *self.chain_steps):
             check(isinstance(step, int | float) and 0.1 <= step <= 10.0, "steps of 0.1 to 10", step)
 
