@@ -33,7 +33,7 @@ class RecordingLoop(ClipLoop):
     def encode(self, level: int, *args: Any) -> CodedSlice:
         coded = super().encode(level, *args)
         for key in coded.keys:
-            side = [] if key.side is None else [key.side.choices, key.side.vectors]
+            side = [] if (s := key.side) is None else [s.coefficients, s.choices, s.vectors]
             for symbols in (*side, key.symbols):
                 self.made[level].update(np.ascontiguousarray(symbols.numpy()).tobytes())
         return coded
