@@ -12,11 +12,13 @@ import numpy as np
 from mptvc.codec.coder import CodedSection, within_memory
 from mptvc.codec.loop_coder import LoopCoder, picture_tensor
 from mptvc.codec.loop_rate import SliceRate, Work
+from mptvc.codec.pictures import CodedPicture
 from mptvc.codec.rate import Rate
-from mptvc.codec.slices import ClipLoop, CodedSlice, LumaPyramid, Motion, Pyramid
+from mptvc.codec.slices import ClipLoop, CodedSlice, LumaPyramid, Motion, Pyramid, SliceMotion
 from mptvc.format.bitstream import header_share
+from mptvc.format.gain import gain_factor
 from mptvc.format.geometry import LOOP_SLICE, Geometry
-from mptvc.format.slices import FRONT_BYTES, MAX_SLICE_GAIN, SlicePacket, joined
+from mptvc.format.slices import FRONT_BYTES, MAX_SLICE_GAIN, SliceKind, SlicePacket, joined
 
 #: Bytes of frames that are held to look ahead, and about what a pixel of one takes.
 _HELD_BYTES, _HELD_PIXEL = 2**28, 4
@@ -108,6 +110,7 @@ class _ClipEncoder:
         self._slices: list[list[SlicePacket]] = [[] for _ in range(coder.num_levels)]
         self._held: deque[_Held] = deque()
         self._luma: LumaPyramid | None = None  # of the last frame
+        self._before: Pyramid | None = None
         self._opens = True
         frame_bytes = _HELD_PIXEL * self._size[0] * self._size[1]
         self._ahead = max(1 + LOOP_SLICE, _HELD_BYTES // frame_bytes) if rate.is_planned else 0
@@ -148,16 +151,27 @@ class _ClipEncoder:
         counts = [min(count, len(self._held)) for count in self._next()]
         slices = [[self._held.popleft() for _ in range(min(n, len(self._held)))] for n in counts]
         slices = [held for held in slices if held]
+        befores = [self._before, *(frames[-1].pyramid for frames in slices[:-1])]
+        motions = [
+            SliceMotion([held.pyramid for held in frames], [held.motion for held in frames], before)
+            for frames, before in zip(slices, befores, strict=True)
+        ]
+        self._before = slices[-1][-1].pyramid
         coarser: list[CodedSlice] = []
         for level in range(self._coder.num_levels):
-            coarser = self._code_level(level, slices, coarser, left)
+            coarser = self._code_level(level, slices, motions, coarser, left)
             for coded in coarser:
-                self._slices[level].append(SlicePacket(coded.packet, coded.gain))
+                self._slices[level].append(SlicePacket(coded.packet, coded.gain, coded.kind))
                 self._rate.spend(level, FRONT_BYTES + len(coded.packet))
         self._opens = False
 
     def _code_level(
-        self, level: int, slices: list[list[_Held]], coarser: list[CodedSlice], left: Work
+        self,
+        level: int,
+        slices: list[list[_Held]],
+        motions: list[SliceMotion],
+        coarser: list[CodedSlice],
+        left: Work,
     ) -> list[CodedSlice]:
         """Code one level of the next slices, again with other gains until its size is right.
 
@@ -174,14 +188,8 @@ class _ClipEncoder:
         while True:
             tries += 1
             coded = [
-                self._loop.encode(
-                    level,
-                    [held.pyramid for held in frames],
-                    [held.motion for held in frames],
-                    coarser[index].keys if coarser else [],
-                    gain,
-                )
-                for index, frames in enumerate(slices)
+                self._encode(level, motion, coarser[index].pictures if coarser else [], gain)
+                for index, motion in enumerate(motions)
             ]
             sizes = [FRONT_BYTES + len(c.packet) for c in coded]
             if not self._rate.is_planned:
@@ -193,6 +201,35 @@ class _ClipEncoder:
                 return coded
             self._loop.put_back(level, past)
             gain = wanted if fits else max(-MAX_SLICE_GAIN, min(wanted, gain - 2 * tries))
+
+    def _encode(
+        self, level: int, motion: SliceMotion, coarser: Sequence[CodedPicture], gain: int
+    ) -> CodedSlice:
+        """Code one level of a slice in the better order."""
+        kinds = list(SliceKind)
+        if len(motion.pyramids) < LOOP_SLICE:
+            kinds = [SliceKind.CHAIN]
+        if FORCE is not None:
+            kinds = [FORCE]
+        past, best, found = self._loop.past(level), float("inf"), []
+        price = 0.3 * (self._coder.config.levels[level].step / gain_factor(gain)) ** 2
+        for kind in kinds:
+            self._loop.put_back(level, past)
+            coded = self._loop.encode(level, motion, coarser, kind, gain)
+            error = sum(
+                float((p.picture.float() - q.pictures[level].float()).square().sum())
+                for p, q in zip(coded.pictures, motion.pyramids)
+            )
+            cost = error + price * 8 * len(coded.packet)
+            STAT[level].append((kind, cost))
+            found.append((cost, int(kind), coded, self._loop.past(level)))
+        _, _, coded, after = min(found, key=lambda f: f[:2])
+        self._loop.put_back(level, after)
+        return coded
+
+
+FORCE = None
+STAT = {0: [], 1: [], 2: []}
 
 
 def _work(held: Sequence[_Held], *, opens: bool) -> Work:

@@ -1,7 +1,7 @@
 """One clip in a closed loop, slice by slice: pictures of all levels to packets and back.
 
-A clip starts with an opening key. Then come slices of up to four keys, each predicted from those before it. A
-level's packet of a slice needs the packets before it in the same level, and the coarser levels' of the same
+A clip starts with an opening key. Then come slices of up to four pictures, predicted from those before and, in
+one kind of slice, from both sides. A level's packet of a slice needs the packets before it in the same level, and the coarser levels' of the same
 slice; so any number of levels decodes by itself, and what a level lacks harms only itself and finer ones.
 """
 
@@ -11,15 +11,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mptvc.codec.key_search import fitted_camera, planned
-from mptvc.codec.keys import CodedKey, Past
-from mptvc.codec.loop import LevelLoop, LevelTables
+from mptvc.codec.loop import Coder, LevelLoop, LevelTables
 from mptvc.codec.motion_search import Luma, search
+from mptvc.codec.pictures import CodedPicture, Past
+from mptvc.codec.plan import fitted_camera, planned
 from mptvc.codec.stages import stage
 from mptvc.format.gain import gain_factor
 from mptvc.format.packet import PacketReader, PacketWriter
+from mptvc.format.slices import BEFORE, SliceKind, Turn, turns
 from mptvc.model.loop_config import LoopConfig
+from mptvc.model.motion import BLOCK, UNITS
 from mptvc.model.pyramid import expand, reduce
+from mptvc.model.side import Side
 
 #: What a frame without any change counts.
 _LEAST_CHANGE = 0.25
@@ -76,15 +79,70 @@ class LumaPyramid:
         self._luma = {s: Luma(p) for s, p in zip(pyramid.shrinks, pyramid.pictures, strict=True)}
 
     @stage("motion search")
-    def motion_from(self, before: "LumaPyramid | None") -> Motion:
-        """The motion from an earlier frame; without one, none, and nothing that changed."""
+    def motion_from(self, before: "LumaPyramid | None", likely: Sequence[Tensor] = ()) -> Motion:
+        """The motion from another frame; without one, none, and nothing that changed.
+
+        Args:
+            before: The other frame.
+            likely: For each level vectors to try first.
+        """
         if before is None:
             return Motion([], torch.zeros(2, 3, dtype=torch.int64), 0.0)
-        found = {shrink: search(before._luma[shrink], luma) for shrink, luma in self._luma.items()}
+        starts = dict(zip(self._shrinks, likely, strict=False))
+        found = {s: search(before._luma[s], luma, starts.get(s)) for s, luma in self._luma.items()}
         finest = found[min(found)]
         camera = fitted_camera(finest.vectors, self._shrinks[0] // min(found))
         vectors = [found[shrink].vectors for shrink in self._shrinks]
         return Motion(vectors, camera, (finest.difference + _LEAST_CHANGE) ** _CHANGE_POWER)
+
+
+class SliceMotion:
+    """Motion between the frames of a slice, searched where it is asked for.
+
+    Args:
+        pyramids: Of the frames.
+        motions: Of each frame from the one before.
+        before: The frame before the slice, None where there is none.
+    """
+
+    def __init__(
+        self, pyramids: Sequence[Pyramid], motions: Sequence[Motion], before: Pyramid | None
+    ) -> None:
+        self.pyramids = pyramids
+        self._frames = dict(enumerate(pyramids))
+        if before is not None:
+            self._frames[BEFORE] = before
+        self._found = {(i, i - 1): motion for i, motion in enumerate(motions)}
+        self._luma: dict[int, LumaPyramid] = {}
+
+    def __call__(self, frame: int, reference: int) -> Motion:
+        """The motion of a frame from another one."""
+        if (frame, reference) not in self._found:
+            likely = self._composed(frame, reference) if reference < frame else []
+            self._found[frame, reference] = self._luma_of(frame).motion_from(self._luma_of(reference), likely)
+        return self._found[frame, reference]
+
+    def _composed(self, frame: int, reference: int) -> list[Tensor]:
+        """For each level the vectors from frame to frame, one after the other."""
+        steps = [self._found[i, i - 1].vectors for i in range(frame, reference, -1)]
+        return [_followed(level) for level in zip(*steps, strict=True)]
+
+    def _luma_of(self, frame: int) -> LumaPyramid:
+        if frame not in self._luma:
+            self._luma[frame] = LumaPyramid(self._frames[frame])
+        return self._luma[frame]
+
+
+def _followed(fields: Sequence[Tensor]) -> Tensor:
+    """Vectors ``[2, h, w]`` through several pictures: those of each block found on the way are added."""
+    total = fields[0]
+    _, rows, columns = total.shape
+    y = torch.arange(rows, device=total.device)[:, None] * BLOCK * UNITS
+    x = torch.arange(columns, device=total.device) * BLOCK * UNITS
+    for field in fields[1:]:
+        row, column = ((at + v + BLOCK * UNITS // 2) // (BLOCK * UNITS) for at, v in zip((y, x), total, strict=True))
+        total = total + field[:, row.clamp(0, rows - 1), column.clamp(0, columns - 1)]
+    return total
 
 
 @dataclass(frozen=True)
@@ -93,13 +151,15 @@ class CodedSlice:
 
     Attributes:
         packet: What holds it.
-        keys: Its pictures.
+        pictures: Its pictures, in the order in which they are shown.
         gain: How much finer than in training it is quantized.
+        kind: In what order they are coded.
     """
 
     packet: bytes
-    keys: list[CodedKey]
+    pictures: list[CodedPicture]
     gain: int
+    kind: SliceKind
 
 
 class ClipLoop:
@@ -124,70 +184,101 @@ class ClipLoop:
         self._levels[level].past = past
 
     def encode(
-        self,
-        level: int,
-        pyramids: Sequence[Pyramid],
-        motions: Sequence[Motion],
-        coarser: Sequence[CodedKey],
-        gain: int,
+        self, level: int, motion: SliceMotion, coarser: Sequence[CodedPicture], kind: SliceKind, gain: int
     ) -> CodedSlice:
         """Code one level of the next slice.
 
         Args:
             level: The level.
-            pyramids: Of each frame.
-            motions: Of each frame, from the one before; not looked at for an opening key.
-            coarser: The coarser level's keys; none at level 0.
+            motion: The frames, and how they move.
+            coarser: The coarser level's pictures; none at level 0.
+            kind: In what order to code them.
             gain: How much finer than in training to quantize.
         """
-        loop = self._levels[level]
-        writer = PacketWriter(loop.tables.digits)
-        keys: list[CodedKey] = []
-        for index, pyramid in enumerate(pyramids):
-            picture, base = pyramid.pictures[level], self._base(level, coarser, index)
-            step = self._step(level, index, gain)
-            parent = coarser[index] if coarser else None
-            if loop.past is None:
-                keys.append(loop.opening(writer, base, step, parent, picture))
-                continue
-            side = None if parent is None else parent.side
-            vectors, camera = motions[index].vectors[level], motions[index].camera
-            plan = planned(loop.tables.level, picture, base, loop.past, side, vectors, camera, step)
-            keys.append(loop.key(writer, base, step, parent, plan, picture))
-        return CodedSlice(_finished(writer), keys, gain)
+        writer = PacketWriter(self._levels[level].tables.digits)
+        pictures = self._code(level, writer, len(motion.pyramids), coarser, kind, gain, motion)
+        return CodedSlice(_finished(writer), pictures, gain, kind)
 
     def decode(
-        self, level: int, packet: bytes, count: int, coarser: Sequence[CodedKey], gain: int
-    ) -> list[CodedKey]:
+        self,
+        level: int,
+        packet: bytes,
+        count: int,
+        coarser: Sequence[CodedPicture],
+        kind: SliceKind,
+        gain: int,
+    ) -> list[CodedPicture]:
         """Decode one level of the next slice.
 
         Args:
             level: The level.
             packet: What ``encode`` made.
             count: Frames of the slice.
-            coarser: The coarser level's keys; none at level 0.
+            coarser: The coarser level's pictures; none at level 0.
+            kind: In what order they are coded.
             gain: How much finer than in training it is quantized.
 
         Raises:
             ValueError: The packet does not fit; the level cannot go on in this clip.
         """
-        loop = self._levels[level]
-        reader = PacketReader(loop.tables.digits, packet)
-        keys: list[CodedKey] = []
-        for index in range(count):
-            base, step = self._base(level, coarser, index), self._step(level, index, gain)
-            parent = coarser[index] if coarser else None
-            opens = loop.past is None
-            keys.append((loop.opening if opens else loop.key)(reader, base, step, parent))
+        reader = PacketReader(self._levels[level].tables.digits, packet)
+        pictures = self._code(level, reader, count, coarser, kind, gain)
         reader.finish()
-        return keys
+        return pictures
 
-    def _step(self, level: int, index: int, gain: int) -> float:
-        config = self._config
-        share = config.opening_step if self._levels[level].past is None else config.chain_steps[index]
-        return config.levels[level].step * share / gain_factor(gain)
+    def _code(
+        self,
+        level: int,
+        coder: Coder,
+        count: int,
+        coarser: Sequence[CodedPicture],
+        kind: SliceKind,
+        gain: int,
+        motion: SliceMotion | None = None,
+    ) -> list[CodedPicture]:
+        """Walk through one level of a slice: to encode it, or without ``motion`` to decode it."""
+        loop = self._levels[level]
+        finest, config = self._config.levels[level].step / gain_factor(gain), self._config
+        if loop.past is None:
+            base, step = self._base(level, coarser, 0), finest * config.opening_step
+            picture = None if motion is None else motion.pyramids[0].pictures[level]
+            return [loop.opening(coder, base, step, coarser[0] if coarser else None, picture)]
+        loop.start()
+        found: dict[int, CodedPicture] = {}
+        for turn in turns(kind, count):
+            base, parent = self._base(level, coarser, turn.index), coarser[turn.index] if coarser else None
+            share = (
+                config.chain_steps[turn.index]
+                if kind == SliceKind.CHAIN
+                else config.between_steps[turn.depth]
+            )
+            step, plan, picture = finest * share, None, None
+            if motion is not None:
+                plan = self._plan(level, turn, motion, base, parent, step)
+                picture = motion.pyramids[turn.index].pictures[level]
+            found[turn.index] = loop.picture(coder, turn, base, step, parent, plan, picture)
+        loop.finish(kind, count)
+        return [found[index] for index in range(count)]
 
-    def _base(self, level: int, coarser: Sequence[CodedKey], index: int) -> Tensor:
+    def _plan(
+        self,
+        level: int,
+        turn: Turn,
+        motion: SliceMotion,
+        base: Tensor,
+        parent: CodedPicture | None,
+        step: float,
+    ) -> Side:
+        """How to predict a picture."""
+        loop, near = self._levels[level], motion(turn.index, turn.near)
+        vectors = [near.vectors[level]]
+        if turn.whole is not None:
+            vectors.append(-motion(turn.index, turn.far).vectors[level])
+        references, known = loop.references(turn), loop.known(turn, parent)
+        picture = motion.pyramids[turn.index].pictures[level]
+        return planned(loop.tables.level, picture, base, references, known, vectors, near.camera, step)
+
+    def _base(self, level: int, coarser: Sequence[CodedPicture], index: int) -> Tensor:
         if not coarser:
             height, width = (side // self._config.shrink(level) for side in self._size)
             device = self._levels[level].tables.device
