@@ -11,7 +11,7 @@ from torch import Tensor
 from mptvc.codec.pictures import CodedPicture, Past
 from mptvc.codec.stages import stage
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
-from mptvc.format.slices import BEFORE, LONG_BEFORE, SliceKind, Turn
+from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn, keys_of
 from mptvc.model.activity import (
     ActivityModel,
     Context,
@@ -44,14 +44,10 @@ class LevelTables:
         self.level = level
         self.device = level.key.dct.device
         self.digits = Tables(even_frequencies().numpy())
-        self._of: dict[ActivityModel | SideModel, list[Tables]] = {
-            model: [Tables(table.cpu().numpy()) for table in model.tables()]
-            for model in (
-                *(kind.entropy_model for kind in (level.opening, level.key, level.between)),
-                level.key.side,
-                level.between.side,
-            )
-        }
+        kinds = level.opening, level.key, level.between
+        models: list[ActivityModel | SideModel] = [kind.entropy_model for kind in kinds]
+        models += [level.key.side, level.between.side]
+        self._of = {model: [Tables(table.cpu().numpy()) for table in model.tables()] for model in models}
 
     def exchange(self, model: ActivityModel | SideModel, coder: Coder) -> Exchange:
         """What lets a coder walk through one of the level's entropy models."""
@@ -114,30 +110,31 @@ class LevelLoop:
         self._slice.clear()
         self._last = {False: self.past.key, True: self.past.between}
 
-    def finish(self, kind: SliceKind, count: int) -> None:
+    def finish(self, kind: int, count: int) -> None:
         """End a slice of so many pictures, and keep what the next one needs."""
         if self.past is None:
             raise ValueError("an opening key comes first")
-        near, far, apart = self._slice[count - 1][0], self.past.near, count
-        if kind == SliceKind.CHAIN and count > 1:
-            far, apart = self._slice[count - 2][0], 1
+        before, last = [BEFORE, *keys_of(kind, count)][-2:]
+        far = self.past.near if before == BEFORE else self._slice[before][0]
+        near = self._slice[last][0]
         self._slice.clear()
-        self.past = Past(near, far, apart, self._last[False], self._last[True])
+        self.past = Past(near, far, last - before, self._last[False], self._last[True])
 
     def references(self, turn: Turn) -> References:
         """What a picture is predicted from."""
         if self.past is None:
             raise ValueError("an opening key comes first")
-        before = {BEFORE: self.past.near, LONG_BEFORE: self.past.far}
-        near, far = (
-            before[index] if index in before else self._slice[index][0] for index in (turn.near, turn.far)
+        past, decoded = self.past, self._slice
+        near = past.near if turn.near == BEFORE else decoded[turn.near][0]
+        far = (
+            past.far if turn.far == LONG_BEFORE else past.near if turn.far == BEFORE else decoded[turn.far][0]
         )
         at_far = BEFORE - self.past.apart if turn.far == LONG_BEFORE else turn.far
         return References(near, far, (turn.index - turn.near, turn.index - at_far))
 
     def known(self, turn: Turn, coarser: CodedPicture | None) -> Known:
         """What is known of how a picture is predicted."""
-        last = self._last[turn.whole is not None]
+        last = self._last[turn.is_between]
         return Known(None if last is None else last.side, self._parent(turn, coarser))
 
     def _parent(self, turn: Turn, coarser: CodedPicture | None) -> Side | None:
@@ -174,13 +171,12 @@ class LevelLoop:
         Raises:
             ValueError: The packet does not fit, or there is no picture before.
         """
-        is_between = turn.whole is not None
-        kind, references = self.tables.level.predicted(is_between), self.references(turn)
+        kind, references = self.tables.level.predicted(turn.is_between), self.references(turn)
         known = self.known(turn, coarser)
         side = self._side(coder, kind, references.near.grid, known, plan)
-        prediction, last = _predicted(references, base, side), self._last[is_between]
+        prediction, last = _predicted(references, base, side), self._last[turn.is_between]
         coded = self._residual(coder, kind, prediction, step, coarser, known, side, picture, last)
-        self._last[is_between] = coded
+        self._last[turn.is_between] = coded
         self._slice[turn.index] = Reference(coded.picture), coded
         return coded
 

@@ -8,22 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from mptvc.codec.coder import CodedSection, within_memory
 from mptvc.codec.loop_coder import LoopCoder, picture_tensor
 from mptvc.codec.loop_rate import SliceRate, Work
-from mptvc.codec.pictures import CodedPicture
+from mptvc.codec.pictures import Past
 from mptvc.codec.rate import Rate
 from mptvc.codec.slices import ClipLoop, CodedSlice, LumaPyramid, Motion, Pyramid, SliceMotion
 from mptvc.format.bitstream import header_share
-from mptvc.format.gain import gain_factor
 from mptvc.format.geometry import LOOP_SLICE, Geometry
-from mptvc.format.slices import FRONT_BYTES, MAX_SLICE_GAIN, SliceKind, SlicePacket, joined
+from mptvc.format.slices import FRONT_BYTES, MAX_SLICE_GAIN, SlicePacket, joined
 
 #: Bytes of frames that are held to look ahead, and about what a pixel of one takes.
 _HELD_BYTES, _HELD_PIXEL = 2**28, 4
 #: How often a clip's start is coded to find its gains, if it fits then.
 _TRIES = 4
+#: Squared steps of error that a bit is worth where slices choose their keys: about the slope of the curves of
+#: training clips at level 0.
+_KIND_PRICE = 0.5
 #: Gains apart at which another try is not worth it.
 _NEAR_GAIN = 2
 
@@ -188,7 +192,7 @@ class _ClipEncoder:
         while True:
             tries += 1
             coded = [
-                self._encode(level, motion, coarser[index].pictures if coarser else [], gain)
+                self._encode(level, motion, coarser[index] if coarser else None, gain)
                 for index, motion in enumerate(motions)
             ]
             sizes = [FRONT_BYTES + len(c.packet) for c in coded]
@@ -202,34 +206,31 @@ class _ClipEncoder:
             self._loop.put_back(level, past)
             gain = wanted if fits else max(-MAX_SLICE_GAIN, min(wanted, gain - 2 * tries))
 
-    def _encode(
-        self, level: int, motion: SliceMotion, coarser: Sequence[CodedPicture], gain: int
-    ) -> CodedSlice:
-        """Code one level of a slice in the better order."""
-        kinds = list(SliceKind)
-        if len(motion.pyramids) < LOOP_SLICE:
-            kinds = [SliceKind.CHAIN]
-        if FORCE is not None:
-            kinds = [FORCE]
-        past, best, found = self._loop.past(level), float("inf"), []
-        price = 0.3 * (self._coder.config.levels[level].step / gain_factor(gain)) ** 2
-        for kind in kinds:
+    def _encode(self, level: int, motion: SliceMotion, coarser: CodedSlice | None, gain: int) -> CodedSlice:
+        """Code one level of a slice: level 0 with the best keys, the others with the same."""
+        if coarser is not None:
+            return self._loop.encode(level, motion, coarser.pictures, coarser.kind, gain)
+        tried: list[tuple[float, CodedSlice, Past | None]] = []
+        past, price = self._loop.past(level), _KIND_PRICE * self._loop.step(level, gain) ** 2
+        for kind in TRY[: (len(motion.pyramids) - 1).bit_length() + 1]:
             self._loop.put_back(level, past)
-            coded = self._loop.encode(level, motion, coarser, kind, gain)
-            error = sum(
-                float((p.picture.float() - q.pictures[level].float()).square().sum())
-                for p, q in zip(coded.pictures, motion.pyramids)
-            )
-            cost = error + price * 8 * len(coded.packet)
-            STAT[level].append((kind, cost))
-            found.append((cost, int(kind), coded, self._loop.past(level)))
-        _, _, coded, after = min(found, key=lambda f: f[:2])
-        self._loop.put_back(level, after)
+            coded = self._loop.encode(level, motion, [], kind, gain)
+            pairs = zip(coded.pictures, motion.pyramids, strict=True)
+            error = sum(squared_error(mine.picture, frame.pictures[level]) for mine, frame in pairs)
+            tried.append((error + 8 * price * len(coded.packet), coded, self._loop.past(level)))
+        _, coded, past = min(tried, key=lambda one: one[0])
+        self._loop.put_back(level, past)
+        KS.append(coded.kind)
         return coded
 
 
-FORCE = None
-STAT = {0: [], 1: [], 2: []}
+KS: list[int] = []
+TRY = [0, 1, 2]
+
+
+def squared_error(a: Tensor, b: Tensor) -> float:
+    """Sum of squared differences of two pictures uint8."""
+    return float((a.to(torch.int16) - b).float().square_().sum())
 
 
 def _work(held: Sequence[_Held], *, opens: bool) -> Work:

@@ -56,7 +56,7 @@ class Found:
 
 
 def search(reference: Luma, target: Luma, likely: Tensor | None = None) -> Found:
-    """Where a reference shows the blocks of a target; ``likely`` vectors int64 ``[2, h, w]`` are tried too."""
+    """Where a reference shows a target's blocks; ``likely`` vectors int64 ``[2, h, w]`` are tried too."""
     vectors, difference = _everywhere(reference.halvings[_SMALLEST], target.halvings[_SMALLEST]), 0.0
     for halvings, steps in _ROUNDS:
         looking = _Blocks(reference.references[halvings], target.halvings[halvings], _side(halvings))

@@ -1,8 +1,9 @@
 """One clip in a closed loop, slice by slice: pictures of all levels to packets and back.
 
-A clip starts with an opening key. Then come slices of up to four pictures, predicted from those before and, in
-one kind of slice, from both sides. A level's packet of a slice needs the packets before it in the same level, and the coarser levels' of the same
-slice; so any number of levels decodes by itself, and what a level lacks harms only itself and finer ones.
+A clip starts with an opening key. Then come slices of up to four pictures, predicted from those before and,
+where they lie between keys, from both sides. A level's packet of a slice needs the packets before it in the
+same level, and the coarser levels' of the same slice; so any number of levels decodes by itself, and what a
+level lacks harms only itself and finer ones.
 """
 
 from collections.abc import Sequence
@@ -12,13 +13,13 @@ import torch
 from torch import Tensor
 
 from mptvc.codec.loop import Coder, LevelLoop, LevelTables
-from mptvc.codec.motion_search import Luma, search
+from mptvc.codec.motion_search import Found, Luma, search
 from mptvc.codec.pictures import CodedPicture, Past
 from mptvc.codec.plan import fitted_camera, planned
 from mptvc.codec.stages import stage
 from mptvc.format.gain import gain_factor
 from mptvc.format.packet import PacketReader, PacketWriter
-from mptvc.format.slices import BEFORE, SliceKind, Turn, turns
+from mptvc.format.slices import BEFORE, Turn, turns
 from mptvc.model.loop_config import LoopConfig
 from mptvc.model.motion import BLOCK, UNITS
 from mptvc.model.pyramid import expand, reduce
@@ -78,54 +79,64 @@ class LumaPyramid:
         self._shrinks = pyramid.shrinks
         self._luma = {s: Luma(p) for s, p in zip(pyramid.shrinks, pyramid.pictures, strict=True)}
 
-    @stage("motion search")
-    def motion_from(self, before: "LumaPyramid | None", likely: Sequence[Tensor] = ()) -> Motion:
-        """The motion from another frame; without one, none, and nothing that changed.
-
-        Args:
-            before: The other frame.
-            likely: For each level vectors to try first.
-        """
+    def motion_from(self, before: "LumaPyramid | None") -> Motion:
+        """The motion from the frame before; without one, none, and nothing that changed."""
         if before is None:
             return Motion([], torch.zeros(2, 3, dtype=torch.int64), 0.0)
-        starts = dict(zip(self._shrinks, likely, strict=False))
-        found = {s: search(before._luma[s], luma, starts.get(s)) for s, luma in self._luma.items()}
+        found = {shrink: before._search(self, shrink) for shrink in self._luma}
         finest = found[min(found)]
         camera = fitted_camera(finest.vectors, self._shrinks[0] // min(found))
         vectors = [found[shrink].vectors for shrink in self._shrinks]
         return Motion(vectors, camera, (finest.difference + _LEAST_CHANGE) ** _CHANGE_POWER)
 
+    def vectors_from(self, other: "LumaPyramid", level: int, likely: Tensor | None) -> Tensor:
+        """Where another frame shows a level's blocks, int64 ``[2, h, w]``; ``likely`` ones are tried too."""
+        return other._search(self, self._shrinks[level], likely).vectors
+
+    @stage("motion search")
+    def _search(self, target: "LumaPyramid", shrink: int, likely: Tensor | None = None) -> Found:
+        return search(self._luma[shrink], target._luma[shrink], likely)
+
 
 class SliceMotion:
-    """Motion between the frames of a slice, searched where it is asked for.
+    """The frames of a slice and the motion between them, which is searched where it is asked for.
 
     Args:
         pyramids: Of the frames.
         motions: Of each frame from the one before.
         before: The frame before the slice, None where there is none.
+
+    Attributes:
+        pyramids: The same.
     """
 
     def __init__(
         self, pyramids: Sequence[Pyramid], motions: Sequence[Motion], before: Pyramid | None
     ) -> None:
-        self.pyramids = pyramids
+        self.pyramids, self._motions = pyramids, motions
         self._frames = dict(enumerate(pyramids))
         if before is not None:
             self._frames[BEFORE] = before
-        self._found = {(i, i - 1): motion for i, motion in enumerate(motions)}
         self._luma: dict[int, LumaPyramid] = {}
+        self._found: dict[tuple[int, int, int], Tensor] = {}
 
-    def __call__(self, frame: int, reference: int) -> Motion:
-        """The motion of a frame from another one."""
-        if (frame, reference) not in self._found:
-            likely = self._composed(frame, reference) if reference < frame else []
-            self._found[frame, reference] = self._luma_of(frame).motion_from(self._luma_of(reference), likely)
-        return self._found[frame, reference]
+    def vectors(self, level: int, frame: int, reference: int) -> Tensor:
+        """Where a frame before or after another one shows its blocks, int64 ``[2, h, w]``."""
+        if frame == reference + 1:
+            return self._motions[frame].vectors[level]
+        place = level, frame, reference
+        if place not in self._found:
+            steps = [self._motions[i].vectors[level] for i in range(frame, reference, -1)]
+            likely = _followed(steps) if steps else None
+            looking = self._luma_of(frame)
+            self._found[place] = looking.vectors_from(self._luma_of(reference), level, likely)
+        return self._found[place]
 
-    def _composed(self, frame: int, reference: int) -> list[Tensor]:
-        """For each level the vectors from frame to frame, one after the other."""
-        steps = [self._found[i, i - 1].vectors for i in range(frame, reference, -1)]
-        return [_followed(level) for level in zip(*steps, strict=True)]
+    def camera(self, frame: int, reference: int) -> Tensor:
+        """Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``."""
+        if frame == reference + 1:
+            return self._motions[frame].camera
+        return fitted_camera(self.vectors(0, frame, reference))
 
     def _luma_of(self, frame: int) -> LumaPyramid:
         if frame not in self._luma:
@@ -140,7 +151,9 @@ def _followed(fields: Sequence[Tensor]) -> Tensor:
     y = torch.arange(rows, device=total.device)[:, None] * BLOCK * UNITS
     x = torch.arange(columns, device=total.device) * BLOCK * UNITS
     for field in fields[1:]:
-        row, column = ((at + v + BLOCK * UNITS // 2) // (BLOCK * UNITS) for at, v in zip((y, x), total, strict=True))
+        row, column = (
+            (at + v + BLOCK * UNITS // 2) // (BLOCK * UNITS) for at, v in zip((y, x), total, strict=True)
+        )
         total = total + field[:, row.clamp(0, rows - 1), column.clamp(0, columns - 1)]
     return total
 
@@ -153,13 +166,13 @@ class CodedSlice:
         packet: What holds it.
         pictures: Its pictures, in the order in which they are shown.
         gain: How much finer than in training it is quantized.
-        kind: In what order they are coded.
+        kind: Which of them are keys.
     """
 
     packet: bytes
     pictures: list[CodedPicture]
     gain: int
-    kind: SliceKind
+    kind: int
 
 
 class ClipLoop:
@@ -183,8 +196,12 @@ class ClipLoop:
         """Undo what was coded since ``past`` was there."""
         self._levels[level].past = past
 
+    def step(self, level: int, gain: int) -> float:
+        """Quantization step of a level with some gain."""
+        return self._config.levels[level].step / gain_factor(gain)
+
     def encode(
-        self, level: int, motion: SliceMotion, coarser: Sequence[CodedPicture], kind: SliceKind, gain: int
+        self, level: int, motion: SliceMotion, coarser: Sequence[CodedPicture], kind: int, gain: int
     ) -> CodedSlice:
         """Code one level of the next slice.
 
@@ -192,7 +209,7 @@ class ClipLoop:
             level: The level.
             motion: The frames, and how they move.
             coarser: The coarser level's pictures; none at level 0.
-            kind: In what order to code them.
+            kind: Which of them are keys.
             gain: How much finer than in training to quantize.
         """
         writer = PacketWriter(self._levels[level].tables.digits)
@@ -205,7 +222,7 @@ class ClipLoop:
         packet: bytes,
         count: int,
         coarser: Sequence[CodedPicture],
-        kind: SliceKind,
+        kind: int,
         gain: int,
     ) -> list[CodedPicture]:
         """Decode one level of the next slice.
@@ -215,7 +232,7 @@ class ClipLoop:
             packet: What ``encode`` made.
             count: Frames of the slice.
             coarser: The coarser level's pictures; none at level 0.
-            kind: In what order they are coded.
+            kind: Which of them are keys.
             gain: How much finer than in training it is quantized.
 
         Raises:
@@ -232,31 +249,27 @@ class ClipLoop:
         coder: Coder,
         count: int,
         coarser: Sequence[CodedPicture],
-        kind: SliceKind,
+        kind: int,
         gain: int,
         motion: SliceMotion | None = None,
     ) -> list[CodedPicture]:
         """Walk through one level of a slice: to encode it, or without ``motion`` to decode it."""
         loop = self._levels[level]
-        finest, config = self._config.levels[level].step / gain_factor(gain), self._config
+        step, config = self.step(level, gain), self._config
         if loop.past is None:
-            base, step = self._base(level, coarser, 0), finest * config.opening_step
+            base = self._base(level, coarser, 0)
             picture = None if motion is None else motion.pyramids[0].pictures[level]
+            step *= config.opening_step
             return [loop.opening(coder, base, step, coarser[0] if coarser else None, picture)]
         loop.start()
         found: dict[int, CodedPicture] = {}
         for turn in turns(kind, count):
             base, parent = self._base(level, coarser, turn.index), coarser[turn.index] if coarser else None
-            share = (
-                config.chain_steps[turn.index]
-                if kind == SliceKind.CHAIN
-                else config.between_steps[turn.depth]
-            )
-            step, plan, picture = finest * share, None, None
+            plan, picture, mine = None, None, step * config.step_share(kind, turn)
             if motion is not None:
-                plan = self._plan(level, turn, motion, base, parent, step)
+                plan = self._plan(level, turn, motion, base, parent, mine)
                 picture = motion.pyramids[turn.index].pictures[level]
-            found[turn.index] = loop.picture(coder, turn, base, step, parent, plan, picture)
+            found[turn.index] = loop.picture(coder, turn, base, mine, parent, plan, picture)
         loop.finish(kind, count)
         return [found[index] for index in range(count)]
 
@@ -270,13 +283,20 @@ class ClipLoop:
         step: float,
     ) -> Side:
         """How to predict a picture."""
-        loop, near = self._levels[level], motion(turn.index, turn.near)
-        vectors = [near.vectors[level]]
-        if turn.whole is not None:
-            vectors.append(-motion(turn.index, turn.far).vectors[level])
-        references, known = loop.references(turn), loop.known(turn, parent)
-        picture = motion.pyramids[turn.index].pictures[level]
-        return planned(loop.tables.level, picture, base, references, known, vectors, near.camera, step)
+        loop = self._levels[level]
+        vectors = [motion.vectors(level, turn.index, turn.near)]
+        if turn.is_between:
+            vectors.append(-motion.vectors(level, turn.index, turn.far))
+        return planned(
+            loop.tables.level,
+            motion.pyramids[turn.index].pictures[level],
+            base,
+            loop.references(turn),
+            loop.known(turn, parent),
+            vectors,
+            motion.camera(turn.index, turn.near),
+            step,
+        )
 
     def _base(self, level: int, coarser: Sequence[CodedPicture], index: int) -> Tensor:
         if not coarser:

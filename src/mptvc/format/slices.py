@@ -1,17 +1,16 @@
 """A section with prediction: a packet for each slice of a clip.
 
-In front of each packet stand, little-endian, the slice's kind (1 byte, 0 or 1), the gain of its level (a signed
-byte, -96 to 96) and the packet's length in bytes (4 bytes). Nothing follows the last packet.
+In front of each packet stand, little-endian, the slice's kind (1 byte, 0 to 2), the gain of its level (a
+signed byte, -96 to 96) and the packet's length in bytes (4 bytes). Nothing follows the last packet.
 
-Frames of a slice of kind 0, a **chain**, are coded in the order in which they are shown: each is a key, that is
-predicted from keys before it. In kind 1, the last frame comes first and is a key; then the one in the middle
-between it and the key before the slice, predicted from both, and so on, by halves.
+Of a slice of kind k every 2^k-th frame is a **key**, and so is the last one. A key is predicted from the keys
+before it. It is followed in the packet by the frames between the last key and itself: first the one in the
+middle, which is predicted from both, and so on by halves.
 """
 
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 _FRONT = struct.Struct("<BbI")
 #: Bytes that a slice takes beside its packet.
@@ -20,11 +19,10 @@ FRONT_BYTES = _FRONT.size
 MAX_SLICE_GAIN = 96
 
 
-class SliceKind(IntEnum):
-    """In what order the frames of a slice are coded."""
-
-    CHAIN = 0  #: as they are shown
-    HALVES = 1  #: the last one, then what lies between decoded ones, by halves
+#: Kinds of slices.
+KINDS = 3
+#: The kind whose frames are all keys.
+CHAIN = 0
 
 
 @dataclass(frozen=True)
@@ -38,39 +36,52 @@ class Turn:
         index: The frame.
         near: A frame before it that it is predicted from.
         far: Another one.
-        depth: How often the slice was halved to get there, 0 for a key.
-        whole: Where it lies between others, a frame that was coded before it and what that is predicted from:
-            it has gone a part of that way.
+        height: Of a frame between others, how often what it halves is halved again.
+        whole: Of a frame between others, one that was coded before it and what that is predicted from: it has
+            gone a part of that way. None for a key.
     """
 
     index: int
     near: int
     far: int
-    depth: int = 0
+    height: int = 0
     whole: tuple[int, int] | None = None
+
+    @property
+    def is_between(self) -> bool:
+        """Whether the frame lies between those that it is predicted from."""
+        return self.whole is not None
 
 
 BEFORE, LONG_BEFORE = -1, -2
 
 
-def turns(kind: SliceKind, count: int) -> list[Turn]:
+def keys_of(kind: int, count: int) -> list[int]:
+    """The keys of a slice of so many frames: every 2^kind-th one, and the last."""
+    span = 1 << kind
+    return [min(at + span, count) - 1 for at in range(0, count, span)]
+
+
+def turns(kind: int, count: int) -> list[Turn]:
     """The frames of a slice of so many in coding order."""
-    if kind == SliceKind.CHAIN:
-        return [Turn(i, i - 1, i - 2) for i in range(count)]
-    key = Turn(count - 1, BEFORE, LONG_BEFORE)
-    return [key, *_between(BEFORE, key.index, 1, (key.index, BEFORE))]
+    found, before, near, far = [], BEFORE, BEFORE, LONG_BEFORE
+    for key in keys_of(kind, count):
+        found += [Turn(key, near, far), *_between(before, key, (key, before))]
+        before, near, far = key, key, near
+    return found
 
 
-def _between(first: int, last: int, depth: int, whole: tuple[int, int]) -> list[Turn]:
+def _between(first: int, last: int, whole: tuple[int, int]) -> list[Turn]:
     """The frames between two that are coded."""
-    middle = (first + last) // 2
+    middle, height = (first + last) // 2, (last - first - 1).bit_length() - 1
     if middle == first:
         return []
-    halves = (
-        _between(first, middle, depth + 1, (middle, first)),
-        _between(middle, last, depth + 1, (middle, first)),
-    )
-    return [Turn(middle, first, last, depth, whole), *halves[0], *halves[1]]
+    part = middle, first
+    return [
+        Turn(middle, first, last, height, whole),
+        *_between(first, middle, part),
+        *_between(middle, last, part),
+    ]
 
 
 @dataclass(frozen=True)
@@ -80,12 +91,12 @@ class SlicePacket:
     Attributes:
         packet: Its packet.
         gain: How much finer than in training it is quantized, in 24ths of an octave.
-        kind: In what order its frames are coded.
+        kind: Which frames are keys.
     """
 
     packet: bytes
     gain: int
-    kind: SliceKind
+    kind: int
 
 
 def joined(slices: Sequence[SlicePacket]) -> bytes:
@@ -106,9 +117,9 @@ def split(section: bytes, count: int) -> list[SlicePacket]:
         kind, gain, length = _FRONT.unpack_from(section, at)
         start = at + _FRONT.size
         at = start + length
-        if kind not in tuple(SliceKind) or abs(gain) > MAX_SLICE_GAIN or at > len(section):
+        if kind >= KINDS or abs(gain) > MAX_SLICE_GAIN or at > len(section):
             raise ValueError("a slice is malformed")
-        found.append(SlicePacket(section[start:at], gain, SliceKind(kind)))
+        found.append(SlicePacket(section[start:at], gain, kind))
     if at < len(section):
         raise ValueError("bytes are left over after the last slice")
     return found

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from mptvc.format.geometry import LOOP_SLICE
+from mptvc.format.slices import CHAIN, KINDS, Turn
 from mptvc.model.config import ModelConfig, PyramidConfig, build_levels, check, json_object
 
 #: What the configuration of weights with a closed loop says of ``prediction``.
@@ -33,8 +34,9 @@ class LoopConfig(PyramidConfig):
         clip_frames: Frames of the longest clip that is made unless a caller says otherwise.
         opening_step: Step of opening keys, on which all builds, over that of their level.
         chain_steps: Steps of the keys of a chain, over that of their level.
-        between_steps: Steps of the pictures of the other kind of slice, over that of their level: of the key,
-            of the picture in the middle, and of those between these.
+        key_step: Step of keys with pictures between them, over that of their level.
+        between_steps: Steps of pictures between keys, over that of their level: of those that nothing else
+            is predicted from, and of each halving above.
     """
 
     levels: tuple[LoopLevelConfig, ...]
@@ -42,7 +44,8 @@ class LoopConfig(PyramidConfig):
     clip_frames: int = 97
     opening_step: float = 0.5
     chain_steps: tuple[float, ...] = (1.3, 1.3, 1.3, 1.0)
-    between_steps: tuple[float, ...] = (1.0, 1.6, 2.0)
+    key_step: float = 1.0
+    between_steps: tuple[float, ...] = (2.0, 1.6)
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -58,10 +61,16 @@ class LoopConfig(PyramidConfig):
             check(self.patch_side(index) in (4, 8, 16), "patches of 4, 8 or 16 pixels", level.detail)
         check(self.levels[-1].detail == 1, "detail 1 of the finest level", self.levels[-1].detail)
         check(1 <= self.clip_frames <= 4096, "clip_frames 1 to 4096", self.clip_frames)
-        check(len(self.chain_steps) == LOOP_SLICE, f"{LOOP_SLICE} chain_steps", self.chain_steps)
-        check(len(self.between_steps) == 3, "3 between_steps", self.between_steps)
-        for step in (self.opening_step, *self.chain_steps, *self.between_steps):
+        check(1 <= len(self.chain_steps) <= LOOP_SLICE, f"1 to {LOOP_SLICE} chain_steps", self.chain_steps)
+        check(len(self.between_steps) == KINDS - 1, f"{KINDS - 1} between_steps", self.between_steps)
+        for step in (self.opening_step, self.key_step, *self.chain_steps, *self.between_steps):
             check(isinstance(step, int | float) and 0.1 <= step <= 10.0, "steps of 0.1 to 10", step)
+
+    def step_share(self, kind: int, turn: Turn) -> float:
+        """The step of a picture that is predicted over that of its level, in a slice of some kind."""
+        if turn.is_between:
+            return self.between_steps[turn.height]
+        return self.chain_steps[turn.index % len(self.chain_steps)] if kind == CHAIN else self.key_step
 
     def to_json(self) -> str:
         """Return the configuration as JSON text."""

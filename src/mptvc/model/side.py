@@ -290,7 +290,7 @@ def _factor(parent: Side, grid: tuple[int, ...]) -> int:
 
 
 def parent_vectors(parent: Side | None, camera: Tensor) -> Tensor:
-    """Vectors of a parent's blocks, for the blocks of its picture, int64 ``[2, h, w]``; without one the camera's.
+    """Vectors of a parent's blocks for a picture's, int64 ``[2, h, w]``; without a parent the camera's.
 
     Where a block is predicted from no vector, the parent's camera gives one.
     """

@@ -14,7 +14,6 @@ from mptvc.codec.pictures import CodedPicture
 from mptvc.codec.slices import ClipLoop, LumaPyramid, Pyramid, SliceMotion
 from mptvc.errors import VideoError
 from mptvc.format.geometry import LoopShots
-from mptvc.format.slices import SliceKind
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
 from mptvc.model.motion import BLOCK
@@ -56,7 +55,7 @@ class LoopCounter:
         luma = [None, *map(LumaPyramid, pyramids)]
         motions = [later.motion_from(earlier) for earlier, later in pairwise(luma) if later]
         slices = LoopShots((len(frames),), len(frames)).slices(0)
-        for gain, kind in product(_GAINS, SliceKind):
+        for gain, kind in product(_GAINS, (0, 2)):
             loop = ClipLoop([LevelTables(level) for level in self._levels], config, size)
             for place in slices:
                 at = slice(place.start, place.stop)
@@ -77,9 +76,12 @@ class LoopCounter:
 
     def fit(self) -> None:
         """Give the model tables that code what was counted in few bits, as far as counts can be trusted."""
-        for opening, predicted, side in zip(self._opening, self._predicted, self._side, strict=True):
-            for counter in (opening, *predicted, *side):
+        for opening in self._opening:
+            opening.fit()
+        for level, sides in zip(self._predicted, self._side, strict=True):
+            for counter, side in zip(level, sides, strict=True):
                 counter.fit()
+                side.fit()
 
 
 def default_loop_config() -> LoopConfig:
