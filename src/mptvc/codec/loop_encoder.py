@@ -19,7 +19,7 @@ from mptvc.codec.rate import Rate
 from mptvc.codec.slices import ClipLoop, CodedSlice, LumaPyramid, Motion, Pyramid, SliceMotion
 from mptvc.format.bitstream import header_share
 from mptvc.format.geometry import LOOP_SLICE, Geometry
-from mptvc.format.slices import FRONT_BYTES, MAX_SLICE_GAIN, SlicePacket, joined
+from mptvc.format.slices import FRONT_BYTES, MAX_SLICE_GAIN, SlicePacket, joined, kinds_of
 
 #: Bytes of frames that are held to look ahead, and about what a pixel of one takes.
 _HELD_BYTES, _HELD_PIXEL = 2**28, 4
@@ -182,6 +182,7 @@ class _ClipEncoder:
         Args:
             level: The level.
             slices: The frames of each slice.
+            motions: The same with how they move.
             coarser: The coarser level of these slices; nothing at level 0.
             left: What all frames that are held say, these included.
         """
@@ -207,28 +208,27 @@ class _ClipEncoder:
             gain = wanted if fits else max(-MAX_SLICE_GAIN, min(wanted, gain - 2 * tries))
 
     def _encode(self, level: int, motion: SliceMotion, coarser: CodedSlice | None, gain: int) -> CodedSlice:
-        """Code one level of a slice: level 0 with the best keys, the others with the same."""
+        """Code one level of a slice: level 0 with the best keys, the others with the same.
+
+        Of 17 training shots, error and bits together are this way 0.2, 0.9 and 0.9 % above those with the best
+        kind at each level; with chains alone 22, 10 and 11 %.
+        """
         if coarser is not None:
             return self._loop.encode(level, motion, coarser.pictures, coarser.kind, gain)
         tried: list[tuple[float, CodedSlice, Past | None]] = []
         past, price = self._loop.past(level), _KIND_PRICE * self._loop.step(level, gain) ** 2
-        for kind in TRY[: (len(motion.pyramids) - 1).bit_length() + 1]:
+        for kind in kinds_of(len(motion.pyramids)):
             self._loop.put_back(level, past)
             coded = self._loop.encode(level, motion, [], kind, gain)
             pairs = zip(coded.pictures, motion.pyramids, strict=True)
-            error = sum(squared_error(mine.picture, frame.pictures[level]) for mine, frame in pairs)
+            error = sum(_squared_error(mine.picture, frame.pictures[level]) for mine, frame in pairs)
             tried.append((error + 8 * price * len(coded.packet), coded, self._loop.past(level)))
         _, coded, past = min(tried, key=lambda one: one[0])
         self._loop.put_back(level, past)
-        KS.append(coded.kind)
         return coded
 
 
-KS: list[int] = []
-TRY = [0, 1, 2]
-
-
-def squared_error(a: Tensor, b: Tensor) -> float:
+def _squared_error(a: Tensor, b: Tensor) -> float:
     """Sum of squared differences of two pictures uint8."""
     return float((a.to(torch.int16) - b).float().square_().sum())
 

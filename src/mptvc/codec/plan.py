@@ -1,4 +1,7 @@
-"""How the encoder predicts a picture: the choice of every block by rate and distortion, in luma."""
+"""How the encoder predicts a picture: the choice of every block by rate and distortion.
+
+At level 0 in colour, elsewhere in luma.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -127,15 +130,18 @@ class _Planner:
         bits: Tensor,
         step: float,
     ) -> None:
-        self._references = references.luma
-        self._is_between = references.are_around
-        self._dct, self._patch, self._has_base = level.key.dct, level.key.patch, level.index > 0
+        kind = level.predicted(references.are_around)
+        self._dct, self._patch, self._has_base = kind.dct, kind.patch, level.index > 0
+        self._is_between, self._step = references.are_around, step
         self._bits = (
             bits + bits.new_tensor(_USUAL_BITS[self._is_between])
         ) / 2  # of each choice, [N, CHOICES]
-        self._step = step / 3**0.5  # of the mean of three colours
-        self._wanted = blocks_of(luma_of(picture).to(torch.int16))
-        self._below = blocks_of(luma_of(base).to(torch.int16))
+        self._colours = kind.colours
+        if self._has_base:  # finer levels mend what they say of colours, and cost most of the time
+            picture, base, references = luma_of(picture), luma_of(base), references.luma
+            self._colours = kind.colours[:1].sum(1, keepdim=True)
+        self._references = references
+        self._wanted, self._below = (blocks_of(x.to(torch.int16)) for x in (picture, base))
         self._plain = Blend.BOTH if self._is_between else Blend.NEAR
 
     def choose(self, camera: Tensor, parent: Tensor, own: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -207,11 +213,12 @@ class _Planner:
         yield Blend.BASE, places, below
 
     def _costs(self, blocks: Tensor, places: Tensor | None = None) -> Tensor:
-        """About what is left of blocks ``[N, 1, BLOCK, BLOCK]``, or of some, costs once it is coded."""
+        """About what is left of blocks ``[N, C, BLOCK, BLOCK]``, or of some, costs once it is coded."""
         wanted = self._wanted if places is None else self._wanted[places]
         side, patch = BLOCK // self._patch, self._patch
-        cells = (wanted - blocks).view(-1, side, patch, side, patch).transpose(2, 3)
-        latents = frequencies(cells.reshape(-1, patch, patch).float(), self._dct)
+        apart = self._colours @ (wanted - blocks).flatten(2).float()
+        cells = apart.reshape(-1, side, patch, side, patch).transpose(2, 3)
+        latents = frequencies(cells.reshape(-1, patch, patch), self._dct)
         squares = latents.mul_(1 / self._step).square_()
         coded = squares.clamp(min=1).log2_().mul_(_DOUBLING_COST).add_(_LATENT_COST)
-        return torch.minimum(squares, coded).view(len(wanted), BLOCK**2).sum(1)
+        return torch.minimum(squares, coded).view(len(wanted), len(self._colours) * BLOCK**2).sum(1)

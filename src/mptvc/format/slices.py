@@ -56,6 +56,11 @@ class Turn:
 BEFORE, LONG_BEFORE = -1, -2
 
 
+def kinds_of(count: int) -> range:
+    """Kinds of slices of so many frames that have different keys."""
+    return range(min(KINDS, 1 + (count - 1).bit_length()))
+
+
 def keys_of(kind: int, count: int) -> list[int]:
     """The keys of a slice of so many frames: every 2^kind-th one, and the last."""
     span = 1 << kind

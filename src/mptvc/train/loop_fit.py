@@ -14,6 +14,7 @@ from mptvc.codec.pictures import CodedPicture
 from mptvc.codec.slices import ClipLoop, LumaPyramid, Pyramid, SliceMotion
 from mptvc.errors import VideoError
 from mptvc.format.geometry import LoopShots
+from mptvc.format.slices import CHAIN, KINDS
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
 from mptvc.model.motion import BLOCK
@@ -55,7 +56,7 @@ class LoopCounter:
         luma = [None, *map(LumaPyramid, pyramids)]
         motions = [later.motion_from(earlier) for earlier, later in pairwise(luma) if later]
         slices = LoopShots((len(frames),), len(frames)).slices(0)
-        for gain, kind in product(_GAINS, (0, 2)):
+        for gain, kind in product(_GAINS, (CHAIN, KINDS - 1)):
             loop = ClipLoop([LevelTables(level) for level in self._levels], config, size)
             for place in slices:
                 at = slice(place.start, place.stop)
