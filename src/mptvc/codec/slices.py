@@ -19,7 +19,7 @@ from mptvc.codec.plan import fitted_camera, planned
 from mptvc.codec.stages import stage
 from mptvc.format.gain import gain_factor
 from mptvc.format.packet import PacketReader, PacketWriter
-from mptvc.format.slices import BEFORE, Turn, turns
+from mptvc.format.slices import BEFORE, CHAIN, Turn, turns
 from mptvc.model.loop_config import LoopConfig
 from mptvc.model.motion import BLOCK, UNITS
 from mptvc.model.pyramid import expand, reduce
@@ -265,7 +265,7 @@ class ClipLoop:
         found: dict[int, CodedPicture] = {}
         for turn in turns(kind, count):
             base, parent = self._base(level, coarser, turn.index), coarser[turn.index] if coarser else None
-            plan, picture, mine = None, None, step * config.step_share(kind, turn)
+            plan, picture, mine = None, None, step * _step_share(config, kind, turn)
             if motion is not None:
                 plan = self._plan(level, turn, motion, base, parent, mine)
                 picture = motion.pyramids[turn.index].pictures[level]
@@ -305,6 +305,13 @@ class ClipLoop:
             return torch.full((3, height, width), _GRAY, dtype=torch.uint8, device=device)
         ratio = self._config.shrink(level - 1) // self._config.shrink(level)
         return enlarged(coarser[index].picture, ratio)
+
+
+def _step_share(config: LoopConfig, kind: int, turn: Turn) -> float:
+    """Step of a picture that is predicted, in a slice of some kind, over that of its level."""
+    if turn.is_between:
+        return config.between_steps[turn.height]
+    return config.chain_steps[turn.index] if kind == CHAIN else config.key_step
 
 
 @stage("pyramid")

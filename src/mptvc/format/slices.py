@@ -12,6 +12,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mptvc.format.geometry import LOOP_SLICE
+
 _FRONT = struct.Struct("<BbI")
 #: Bytes that a slice takes beside its packet.
 FRONT_BYTES = _FRONT.size
@@ -20,7 +22,7 @@ MAX_SLICE_GAIN = 96
 
 
 #: Kinds of slices.
-KINDS = 3
+KINDS = LOOP_SLICE.bit_length()
 #: The kind whose frames are all keys.
 CHAIN = 0
 

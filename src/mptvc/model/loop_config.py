@@ -4,7 +4,6 @@ import json
 from dataclasses import asdict, dataclass
 
 from mptvc.format.geometry import LOOP_SLICE
-from mptvc.format.slices import CHAIN, KINDS, Turn
 from mptvc.model.config import ModelConfig, PyramidConfig, build_levels, check, json_object
 
 #: What the configuration of weights with a closed loop says of ``prediction``.
@@ -61,16 +60,11 @@ class LoopConfig(PyramidConfig):
             check(self.patch_side(index) in (4, 8, 16), "patches of 4, 8 or 16 pixels", level.detail)
         check(self.levels[-1].detail == 1, "detail 1 of the finest level", self.levels[-1].detail)
         check(1 <= self.clip_frames <= 4096, "clip_frames 1 to 4096", self.clip_frames)
-        check(1 <= len(self.chain_steps) <= LOOP_SLICE, f"1 to {LOOP_SLICE} chain_steps", self.chain_steps)
-        check(len(self.between_steps) == KINDS - 1, f"{KINDS - 1} between_steps", self.between_steps)
+        check(len(self.chain_steps) == LOOP_SLICE, f"{LOOP_SLICE} chain_steps", self.chain_steps)
+        halvings = LOOP_SLICE.bit_length() - 1
+        check(len(self.between_steps) == halvings, f"{halvings} between_steps", self.between_steps)
         for step in (self.opening_step, self.key_step, *self.chain_steps, *self.between_steps):
             check(isinstance(step, int | float) and 0.1 <= step <= 10.0, "steps of 0.1 to 10", step)
-
-    def step_share(self, kind: int, turn: Turn) -> float:
-        """The step of a picture that is predicted over that of its level, in a slice of some kind."""
-        if turn.is_between:
-            return self.between_steps[turn.height]
-        return self.chain_steps[turn.index % len(self.chain_steps)] if kind == CHAIN else self.key_step
 
     def to_json(self) -> str:
         """Return the configuration as JSON text."""
