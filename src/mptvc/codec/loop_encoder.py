@@ -210,7 +210,7 @@ class _ClipEncoder:
     def _encode(self, level: int, motion: SliceMotion, coarser: CodedSlice | None, gain: int) -> CodedSlice:
         """Code one level of a slice: level 0 with the best keys, the others with the same.
 
-        Of 17 training shots, error and bits together are this way 0.2, 0.9 and 0.9 % above those with the best
+        Of 17 training shots, error and bits are together 0.2, 0.9 and 0.9 % above those with the best
         kind at each level; with chains alone 22, 10 and 11 %.
         """
         if coarser is not None:
