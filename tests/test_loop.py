@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mptvc.codec.key_search import fitted_camera, planned
-from mptvc.codec.keys import CodedKey
 from mptvc.codec.loop import LevelLoop, LevelTables
 from mptvc.codec.motion_search import Luma, search
+from mptvc.codec.pictures import CodedPicture
+from mptvc.codec.plan import fitted_camera, planned
 from mptvc.format.packet import PacketReader, PacketWriter
+from mptvc.format.slices import CHAIN, KINDS, turns
 from mptvc.model.activity import LARGEST, Context
 from mptvc.model.loop_model import Kind, LoopLevel
 from mptvc.model.motion import BLOCK, Reference, camera_vectors
@@ -53,39 +54,48 @@ def bases(pictures: list[Tensor], level: int) -> list[Tensor]:
     return [F.avg_pool2d(p.float(), 9, 1, 4, count_include_pad=False).to(torch.uint8) for p in pictures]
 
 
-Coarser = Sequence[CodedKey | None]
-Coded = tuple[list[bytes], list[CodedKey]]
+Coarser = Sequence[CodedPicture | None]
 
 
-def encoded(level: LoopLevel, pictures: list[Tensor], below: list[Tensor], coarser: Coarser) -> Coded:
-    loop, packets, keys = LevelLoop(LevelTables(level)), [], []
-    for index, (picture, base) in enumerate(zip(pictures, below, strict=True)):
-        writer = PacketWriter(loop.tables.digits)
-        if loop.past is None:
-            keys.append(loop.opening(writer, base, STEP, coarser[index], picture))
-        else:
-            vectors = search(Luma(pictures[index - 1]), Luma(picture)).vectors
-            parent = coarser[index]
-            side = None if parent is None else parent.side
-            plan = planned(level, picture, base, loop.past, side, vectors, fitted_camera(vectors), STEP)
-            keys.append(loop.key(writer, base, STEP, parent, plan, picture))
-        packets.append(writer.finish())
-    return packets, keys
+def encoded(
+    level: LoopLevel, pictures: list[Tensor], below: list[Tensor], coarser: Coarser, kind: int = CHAIN
+) -> tuple[list[bytes], list[CodedPicture]]:
+    """Packets of an opening key and a slice of what follows it, and the pictures."""
+    loop = LevelLoop(LevelTables(level))
+    writers = [PacketWriter(loop.tables.digits) for _ in range(2)]
+    made = [loop.opening(writers[0], below[0], STEP, coarser[0], pictures[0])]
+    loop.start()
+    found: dict[int, CodedPicture] = {}
+    for turn in turns(kind, len(pictures) - 1):
+        at, target = turn.index + 1, pictures[turn.index + 1]
+        sides = (turn.near, turn.far) if turn.is_between else (turn.near,)
+        near, *far = (search(Luma(pictures[1 + side]), Luma(target)).vectors for side in sides)
+        known, fields = loop.known(turn, coarser[at]), [near, *(-v for v in far)]
+        references, camera = loop.references(turn), fitted_camera(near)
+        plan = planned(level, target, below[at], references, known, fields, camera, STEP)
+        found[turn.index] = loop.picture(writers[1], turn, below[at], STEP, coarser[at], plan, target)
+    loop.finish(kind, len(pictures) - 1)
+    return [w.finish() for w in writers], [*made, *(found[i] for i in range(len(pictures) - 1))]
 
 
-def decode(level: LoopLevel, packets: list[bytes], below: list[Tensor], coarser: Coarser) -> list[Tensor]:
-    loop, found = LevelLoop(LevelTables(level)), []
-    for packet, base, parent in zip(packets, below, coarser, strict=True):
-        reader = PacketReader(loop.tables.digits, packet)
-        opens = loop.past is None
-        key = (loop.opening if opens else loop.key)(reader, base, STEP, parent)
-        reader.finish()
-        found.append(key.picture)
-    return found
+def decode(
+    level: LoopLevel, packets: list[bytes], below: list[Tensor], coarser: Coarser, kind: int = CHAIN
+) -> list[Tensor]:
+    loop = LevelLoop(LevelTables(level))
+    readers = [PacketReader(loop.tables.digits, packet) for packet in packets]
+    first = loop.opening(readers[0], below[0], STEP, coarser[0]).picture
+    readers[0].finish()
+    loop.start()
+    found = {}
+    for turn in turns(kind, len(below) - 1):
+        at = turn.index + 1
+        found[turn.index] = loop.picture(readers[1], turn, below[at], STEP, coarser[at]).picture
+    readers[1].finish()
+    return [first, *(found[i] for i in range(len(below) - 1))]
 
 
-def pictures_of(keys: list[CodedKey]) -> list[Tensor]:
-    return [key.picture for key in keys]
+def pictures_of(coded: list[CodedPicture]) -> list[Tensor]:
+    return [one.picture for one in coded]
 
 
 def error(a: list[Tensor], b: list[Tensor]) -> float:
@@ -95,15 +105,15 @@ def error(a: list[Tensor], b: list[Tensor]) -> float:
 
 
 @pytest.mark.parametrize(("index", "patch"), [(0, 16), (1, 16), (2, 8)])
-@pytest.mark.parametrize("step", [3.0, STEP])
+@pytest.mark.parametrize(("step", "kind"), [(3.0, 0), *((STEP, kind) for kind in range(KINDS))])
 def test_a_decoder_has_the_encoders_pictures(
-    index: int, patch: int, step: float, monkeypatch: pytest.MonkeyPatch
+    index: int, patch: int, step: float, kind: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("test_loop.STEP", step)
     level, pictures = LoopLevel(index, patch), pan(5, 0.75, -1.5)
     below, nothing = bases(pictures, index), [None] * len(pictures)
-    packets, keys = encoded(level, pictures, below, nothing)
-    for ours, theirs in zip(decode(level, packets, below, nothing), pictures_of(keys), strict=True):
+    packets, keys = encoded(level, pictures, below, nothing, kind)
+    for ours, theirs in zip(decode(level, packets, below, nothing, kind), pictures_of(keys), strict=True):
         assert torch.equal(ours, theirs)
     assert error(pictures_of(keys), pictures) < 3 * step**2 / 12
 
@@ -134,9 +144,10 @@ def test_choices_of_the_coarser_level_are_a_context_that_both_have() -> None:
 
 
 def test_a_pan_costs_its_motion_and_little_more() -> None:
-    level, pictures = LoopLevel(0, 16), pan(6, 1.0, -2.0)
-    packets, _ = encoded(level, pictures, bases(pictures, 0), [None] * 6)
-    assert max(map(len, packets[2:])) < len(packets[0]) / 2
+    level, pictures = LoopLevel(0, 16), pan(5, 1.0, -2.0)
+    for kind in range(KINDS):
+        first, rest = encoded(level, pictures, bases(pictures, 0), [None] * 5, kind)[0]
+        assert len(rest) < 2 * len(first)
 
 
 def test_a_still_scene_is_repeated() -> None:
@@ -148,11 +159,10 @@ def test_a_still_scene_is_repeated() -> None:
 
 
 def test_a_key_needs_an_opening_key() -> None:
-    level, pictures = LoopLevel(0, 16), pan(2, 0.0, 0.0)
-    packets, _ = encoded(level, pictures, bases(pictures, 0), [None] * 2)
-    loop = LevelLoop(LevelTables(level))
-    with pytest.raises(ValueError, match="an opening key comes first"):
-        loop.key(PacketReader(loop.tables.digits, packets[1]), gray(pictures[0]), STEP, None)
+    loop = LevelLoop(LevelTables(LoopLevel(0, 16)))
+    for ask in (loop.start, lambda: loop.references(turns(CHAIN, 1)[0]), lambda: loop.finish(CHAIN, 1)):
+        with pytest.raises(ValueError, match="an opening key comes first"):
+            ask()
 
 
 @pytest.mark.parametrize("spoil", [lambda p: p + b"word", lambda p: bytes(4) + p[4:]])

@@ -66,11 +66,13 @@ def test_bits_of_tables_are_the_bytes_of_packets(monkeypatch: pytest.MonkeyPatch
     Counted.bits.clear()
     pieces = list(reader.pieces(0))
     for level, tables in enumerate(codec.coder.tables):
-        kinds = (tables.level.opening.entropy_model, tables.level.key.entropy_model)
+        opening, key, between = tables.level.opening, tables.level.key, tables.level.between
+        kinds = [kind.entropy_model for kind in (opening, key, between)]
         of_tokens = sum(Counted.bits[t] for kind in kinds for t in tables._of[kind])
         stated = sum(float(p.bits(level, i).sum()) for p in pieces for i in range(p.num_frames))
         assert stated == pytest.approx(of_tokens, rel=1e-4)
-        of_side = sum(Counted.bits[t] for t in [tables.digits, *tables._of[tables.level.side]])
+        side_tables = [tables.digits, *tables._of[key.side], *tables._of[between.side]]
+        of_side = sum(Counted.bits[t] for t in side_tables)
         taken = header.index.section(level, 0).length - len(pieces) * (FRONT_BYTES + PACKET_BYTES)
         assert (of_tokens + of_side) / 8 == pytest.approx(taken, rel=0.01, abs=2 * len(pieces))
 

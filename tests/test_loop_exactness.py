@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from test_exactness import DTYPES, SETTINGS, Worker, ask_all, main, started
 from test_loop_bits import moved
 
 import mptvc
-import mptvc.codec.loop_coder
+import mptvc.codec.loop_encoder
 from mptvc.codec.decoder import Decompressor
-from mptvc.codec.slices import ClipLoop, CodedSlice
+from mptvc.codec.loop_encoder import _ClipEncoder
+from mptvc.codec.slices import CodedSlice
 
 SHOTS = [7, 1, 6]
 #: How threads and types of the networks change from process to process.
@@ -25,16 +27,16 @@ THREADS = (1, 2)
 TOLERANCE_DB = 0.1
 
 
-class RecordingLoop(ClipLoop):
+class Recording(_ClipEncoder):
     """Remembers the symbols that encoders have chosen, of every level."""
 
     made: tuple[Any, ...] = ()
 
-    def encode(self, level: int, *args: Any) -> CodedSlice:
-        coded = super().encode(level, *args)
-        for key in coded.keys:
-            side = [] if (s := key.side) is None else [s.coefficients, s.choices, s.vectors]
-            for symbols in (*side, key.symbols):
+    def _code_level(self, level: int, *args: Any) -> list[CodedSlice]:
+        coded = super()._code_level(level, *args)
+        for picture in chain.from_iterable(one.pictures for one in coded):
+            side = [] if (s := picture.side) is None else [s.coefficients, s.choices, s.vectors]
+            for symbols in (*side, picture.symbols):
                 self.made[level].update(np.ascontiguousarray(symbols.numpy()).tobytes())
         return coded
 
@@ -51,11 +53,11 @@ class Program:
     def encode(self, frames: str, target: str, shots: list[int], threads: int, dtype: str) -> list[str]:
         """Encode an array to a file; digests of the encoder's own symbols."""
         torch.set_num_threads(threads)
-        mptvc.codec.loop_coder.ClipLoop = RecordingLoop  # type: ignore[misc]
-        RecordingLoop.made = tuple(hashlib.sha256() for _ in range(3))
+        mptvc.codec.loop_encoder._ClipEncoder = Recording  # type: ignore[misc]
+        Recording.made = tuple(hashlib.sha256() for _ in range(3))
         codec = mptvc.load("codec", device="cpu", dtype=dtype, clip_frames=6)
         Path(target).write_bytes(codec.compress(np.load(frames), shots=shots))
-        return [digest.hexdigest() for digest in RecordingLoop.made]
+        return [digest.hexdigest() for digest in Recording.made]
 
     def read(self, source: str, threads: int, dtype: str) -> list[str]:
         """Digests of a file's symbols."""

@@ -21,17 +21,16 @@ import mptvc
 import mptvc.codec.loop
 import mptvc.codec.slices
 from mptvc.codec.codec import Codec
-from mptvc.codec.keys import Past
 from mptvc.errors import CorruptPacketError, WeightsError
 from mptvc.format.bitstream import make_header, write_header
 from mptvc.format.geometry import LoopShots
 from mptvc.format.header import Header, Index, Section
-from mptvc.format.slices import SlicePacket, joined, split
+from mptvc.format.slices import CHAIN, KINDS, SlicePacket, joined, split
 from mptvc.model.activity import NUMBERS
 from mptvc.model.loop_model import LoopLevel
-from mptvc.model.motion import Reference, camera_vectors
-from mptvc.model.prediction import predict_key
-from mptvc.model.side import BLENDS, CHOICES, FARTHEST, Side, parent_coefficients, parent_vectors
+from mptvc.model.motion import camera_vectors
+from mptvc.model.prediction import References, predicted
+from mptvc.model.side import BLENDS, CHOICES, FARTHEST, Known, Side, parent_coefficients, parent_vectors
 
 SIZES = [(1, 1), (1, 40), (33, 17), (64, 48)]
 #: With a cut before the sixth frame and others around it; a clip has at most five frames.
@@ -186,7 +185,7 @@ def test_what_does_not_fit_falls_back_to_what_does(
     header, sections = packets_of(file)
     slices = slices_of(header, sections)
     clip = slices[level][2]
-    clip[slice_] = SlicePacket(bytes(range(1, 9)), clip[slice_].gain)
+    clip[slice_] = replace(clip[slice_], packet=bytes(range(1, 9)))
     sections[level][2] = joined(clip)
     data, target = forged(header, sections), tmp_path / "out.npy"
     with pytest.raises(CorruptPacketError, match=f"level {level}, clip 2"):
@@ -243,7 +242,9 @@ def test_random_packets_are_refused_or_shown(loop_codec: Codec) -> None:
         for level, clip in zip(rng.integers(3, size=2), rng.integers(2, size=2), strict=True):
             place = slices[level][clip]
             words = rng.integers(0, 256, 4 * int(rng.integers(0, 50)), dtype=np.uint8).tobytes()
-            place[int(rng.integers(len(place)))] = SlicePacket(words, int(rng.integers(-96, 97)))
+            place[int(rng.integers(len(place)))] = SlicePacket(
+                words, int(rng.integers(-96, 97)), int(rng.integers(KINDS))
+            )
         changed = [[joined(clip) for clip in level] for level in slices]
         found = outcome(loop_codec, forged(header, changed))
         assert found is None or found.shape == frames.shape
@@ -268,29 +269,30 @@ def wild_plan(seed: int) -> Callable[..., Side]:
         level: LoopLevel,
         picture: Tensor,
         base: Tensor,
-        past: Past,
-        coarser: Side | None,
-        vectors: Tensor,
+        references: References,
+        known: Known,
         *_: object,
     ) -> Side:
         ends = torch.tensor([-NUMBERS // 2, NUMBERS // 2 - 1, 0])
-        _, rows, columns = vectors.shape
-        grid = rows, columns
-        coefficients = parent_coefficients(coarser, grid)
+        grid = references.near.grid
+        coefficients = parent_coefficients(known.parent, grid)
         if coefficients is None:
             coefficients = ends[torch.randint(3, (2, 3), generator=rng)]
         camera = camera_vectors(coefficients, *grid)
         choices = torch.randint(CHOICES, grid, generator=rng)
         own = camera + FARTHEST * (2 * torch.randint(2, (2, *grid), generator=rng) - 1)
-        fields = torch.stack([camera, torch.zeros_like(camera), own, parent_vectors(coarser, camera), camera])
+        still, parent = torch.zeros_like(camera), parent_vectors(known.parent, camera)
+        fields = torch.stack([camera, still, own, parent, camera])
         found = fields.gather(0, (choices // BLENDS).expand(1, 2, *grid))[0]
         return Side(choices, found, coefficients)
 
     return planned
 
 
-def lenient(near: Reference, far: Reference | None, *others: Tensor) -> Tensor:
-    return predict_key(near, near if far is None else far, *others)
+def lenient(references: References, *others: Tensor) -> Tensor:
+    if references.far is None:
+        references = replace(references, far=references.near)
+    return predicted(references, *others)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -300,7 +302,7 @@ def test_vectors_that_point_far_outside_are_followed(
     """The second frame has one picture before it: there a prediction from two is refused."""
     frames = moving(5, 40, 56)
     monkeypatch.setattr(mptvc.codec.slices, "planned", wild_plan(seed))
-    monkeypatch.setattr(mptvc.codec.loop, "predict_key", lenient)
+    monkeypatch.setattr(mptvc.codec.loop, "predicted", lenient)
     data = loop_codec.compress(frames)
     expected = loop_codec.decompress(data).frames
     assert expected.shape == frames.shape
@@ -334,7 +336,7 @@ def test_a_small_file_with_a_large_claim_takes_bounded_memory(tmp_path: Path) ->
     codec = mptvc.load("codec", device="cpu")
     video = CLAIMS["a long strip"]
     layout = codec.coder.layout(video, (video.num_frames,))
-    section = joined([SlicePacket(b"\x01\x02\x03\x04" * 8, 96)] * 2)
+    section = joined([SlicePacket(b"\x01\x02\x03\x04" * 8, 96, CHAIN)] * 2)
     rest = [Section(0, 0)] * (layout.shots.num_clips - 1)
     index = Index.of([[Section(len(section), crc32(section)), *rest]] * 3)
     (tmp_path / "a.mpt").write_bytes(write_header(make_header(layout, index)) + 3 * section)

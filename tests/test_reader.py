@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +19,7 @@ from mptvc.errors import CorruptPacketError
 from mptvc.format.bitstream import make_header, write_header
 from mptvc.format.header import Index, Section
 from mptvc.format.remote import RemoteFile
-from mptvc.format.slices import SlicePacket, joined, split
+from mptvc.format.slices import joined, split
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +251,7 @@ def test_frames_before_damage_inside_a_clip_stay_right() -> None:
     spans = [(header.offset(level, 0), header.index.section(level, 0).length) for level in range(3)]
     sections = [data[start : start + length] for start, length in spans]
     first, second, third = split(sections[0], 3)
-    sections[0] = joined([first, SlicePacket(bytes(4), second.gain), third])
+    sections[0] = joined([first, replace(second, packet=bytes(4)), third])
     index = Index.of([[Section(len(section), crc32(section))] for section in sections])
     forged = write_header(make_header(header, index)) + b"".join(sections)
     with mptvc.VideoReader(forged, codec=codec) as reader:

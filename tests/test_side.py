@@ -10,7 +10,7 @@ from torch import Tensor
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.motion import camera_vectors
 from mptvc.model.prediction import Blend
-from mptvc.model.side import BASE_CHOICE, BLENDS, CHOICES, Side, SideModel, Vector
+from mptvc.model.side import BASE_CHOICE, BLENDS, CHOICES, Known, Side, SideModel, Vector, part_of
 from mptvc.train.loop_tables import SideCounter
 
 ROWS, COLUMNS = 6, 9
@@ -40,17 +40,17 @@ def sides(count: int, seed: int, camera: Tensor = CAMERA) -> list[Side]:
     return found
 
 
-def written(model: SideModel, side: Side, past: Side | None, coarser: Side | None) -> bytes:
+def written(model: SideModel, side: Side, past: Side | None, parent: Side | None) -> bytes:
     tables = [Tables(table.numpy()) for table in model.tables()]
     writer = PacketWriter(tables[0])
-    model.code(lambda r, s, k: writer(r, s, tables=tables[k]), (ROWS, COLUMNS), past, coarser, side)
+    model.code(lambda r, s, k: writer(r, s, tables=tables[k]), (ROWS, COLUMNS), Known(past, parent), side)
     return writer.finish()
 
 
-def read(model: SideModel, packet: bytes, past: Side | None, coarser: Side | None) -> Side:
+def read(model: SideModel, packet: bytes, past: Side | None, parent: Side | None) -> Side:
     tables = [Tables(table.numpy()) for table in model.tables()]
     reader = PacketReader(tables[0], packet)
-    side = model.code(lambda r, s, k: reader(r, s, tables=tables[k]), (ROWS, COLUMNS), past, coarser)
+    side = model.code(lambda r, s, k: reader(r, s, tables=tables[k]), (ROWS, COLUMNS), Known(past, parent))
     reader.finish()
     return side
 
@@ -66,7 +66,7 @@ def fitted() -> SideModel:
     counter = SideCounter(model)
     past: Side | None = None
     for side in sides(40, seed=1):
-        counter.add(side, past, past)
+        counter.add(side, Known(past, past))
         past = side
     counter.fit()
     return model
@@ -109,7 +109,7 @@ def test_contexts_hold_nothing_that_a_decoder_lacks(fitted: SideModel, half: int
     past, side = sides(2, seed=4)
     parity = (torch.arange(ROWS)[:, None] + torch.arange(COLUMNS)) % 2
     later = torch.where(parity >= half, BASE_CHOICE, side.choices)
-    rows = [fitted.choice_rows(c, past, past, half)[parity == half] for c in (side.choices, later)]
+    rows = [fitted.choice_rows(c, Known(past, past), half)[parity == half] for c in (side.choices, later)]
     assert torch.equal(*rows)
     changed = torch.where(parity >= half, side.vectors + 99, side.vectors)
     before, after = (
@@ -152,3 +152,11 @@ def test_vectors_at_the_ends_of_their_range_come_back(fitted: SideModel) -> None
     ]
     for past, side in pairwise([None, *sides_]):
         assert_equal(read(fitted, written(fitted, side, past, None), past, None), side)
+
+
+def test_a_part_of_the_way_is_a_part_of_every_vector() -> None:
+    (side,) = sides(1, seed=7)
+    half = part_of(side, 1, 2)
+    assert torch.equal(half.vectors, torch.floor((side.vectors + 1) / 2).long())
+    assert torch.equal(half.coefficients, torch.floor((MOTION + 1) / 2).long())
+    assert torch.equal(half.choices, side.choices)

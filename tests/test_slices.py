@@ -5,20 +5,38 @@ import struct
 import pytest
 
 from mptvc.format.geometry import LoopShots
-from mptvc.format.slices import FRONT_BYTES, MAX_SLICE_GAIN, SlicePacket, joined, split
+from mptvc.format.slices import (
+    BEFORE,
+    CHAIN,
+    FRONT_BYTES,
+    KINDS,
+    LONG_BEFORE,
+    MAX_SLICE_GAIN,
+    SlicePacket,
+    Turn,
+    joined,
+    keys_of,
+    kinds_of,
+    split,
+    turns,
+)
 
-SLICES = [SlicePacket(b"first packet", 0), SlicePacket(b"", -MAX_SLICE_GAIN), SlicePacket(b"3", 5)]
+SLICES = [
+    SlicePacket(b"first packet", 0, 0),
+    SlicePacket(b"", -MAX_SLICE_GAIN, 1),
+    SlicePacket(b"3", 5, 2),
+]
 
 
 def test_slices_stand_in_the_file_as_specified() -> None:
     section = joined(SLICES)
-    fronts = [b"\x00" + struct.pack("<bI", s.gain, len(s.packet)) for s in SLICES]
+    fronts = [struct.pack("<BbI", s.kind, s.gain, len(s.packet)) for s in SLICES]
     assert section == b"".join(front + s.packet for front, s in zip(fronts, SLICES, strict=True))
     assert all(len(front) == FRONT_BYTES for front in fronts)
     assert split(section, len(SLICES)) == SLICES
 
 
-@pytest.mark.parametrize("kind", [1, 2, 255])
+@pytest.mark.parametrize("kind", [3, 4, 255])
 def test_an_unknown_kind_is_refused(kind: int) -> None:
     with pytest.raises(ValueError, match="malformed"):
         split(bytes([kind]) + joined(SLICES)[1:], len(SLICES))
@@ -71,3 +89,39 @@ def test_every_frame_is_in_one_slice_of_one_clip(lengths: tuple[int, ...], clip_
         assert all(1 <= size <= 4 for size in sizes[1:])
         frame, slices = frames.stop, slices + len(sizes)
     assert (frame, slices) == (sum(lengths), shots.num_slices)
+
+
+def test_turns_are_as_specified() -> None:
+    assert turns(CHAIN, 3) == [Turn(0, BEFORE, LONG_BEFORE), Turn(1, 0, BEFORE), Turn(2, 1, 0)]
+    assert turns(2, 4) == [
+        Turn(3, BEFORE, LONG_BEFORE),
+        Turn(1, BEFORE, 3, 1, (3, BEFORE)),
+        Turn(0, BEFORE, 1, 0, (1, BEFORE)),
+        Turn(2, 1, 3, 0, (1, BEFORE)),
+    ]
+    assert turns(1, 4) == [
+        Turn(1, BEFORE, LONG_BEFORE),
+        Turn(0, BEFORE, 1, 0, (1, BEFORE)),
+        Turn(3, 1, BEFORE),
+        Turn(2, 1, 3, 0, (3, 1)),
+    ]
+
+
+@pytest.mark.parametrize("kind", range(KINDS))
+@pytest.mark.parametrize("count", range(1, 10))
+def test_every_frame_has_one_turn_after_those_it_needs(kind: int, count: int) -> None:
+    known = {BEFORE, LONG_BEFORE}
+    for turn in turns(kind, count):
+        assert {turn.near, turn.far} <= known
+        assert turn.near < turn.index
+        assert turn.is_between == (turn.index not in keys_of(kind, count)) == (turn.far > turn.index)
+        assert turn.whole is None or set(turn.whole) <= known
+        known.add(turn.index)
+    assert known == set(range(LONG_BEFORE, count))
+
+
+def test_slices_are_of_kinds_that_differ() -> None:
+    for count in range(1, 10):
+        different = {tuple(turns(kind, count)) for kind in range(KINDS)}
+        assert different == {tuple(turns(kind, count)) for kind in kinds_of(count)}
+        assert len(different) == len(kinds_of(count))

@@ -1,16 +1,17 @@
-"""One level of a clip in a closed loop: keys predicted from what a decoder has of the keys before.
+"""One level of a clip in a closed loop: pictures predicted from what a decoder has of others.
 
 Knows pictures and packets; knows no file. An encoder decodes what it codes by the same steps as a decoder, so
-each picture has one walk for both. Kept are two pictures, the last choices and the last activities, whatever
-the clip's length.
+each picture has one walk for both. Kept are the last two keys, choices and activities of the last picture of
+each kind, and the pictures of the slice that is coded, whatever the clip's length.
 """
 
 import torch
 from torch import Tensor
 
-from mptvc.codec.keys import CodedKey, Past
+from mptvc.codec.pictures import CodedPicture, Past
 from mptvc.codec.stages import stage
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
+from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn, keys_of
 from mptvc.model.activity import (
     ActivityModel,
     Context,
@@ -18,10 +19,10 @@ from mptvc.model.activity import (
     even_frequencies,
     token_classes,
 )
-from mptvc.model.loop_model import Kind, LoopLevel
-from mptvc.model.motion import BLOCK, Reference
-from mptvc.model.prediction import Blend, predict_key
-from mptvc.model.side import Side, SideModel
+from mptvc.model.loop_model import Kind, LoopLevel, PredictedKind
+from mptvc.model.motion import Reference
+from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, predicted
+from mptvc.model.side import Known, Side, SideModel, part_of
 from mptvc.model.smoothing import smoothed
 
 Coder = PacketWriter | PacketReader
@@ -43,10 +44,10 @@ class LevelTables:
         self.level = level
         self.device = level.key.dct.device
         self.digits = Tables(even_frequencies().numpy())
-        self._of: dict[ActivityModel | SideModel, list[Tables]] = {
-            model: [Tables(table.cpu().numpy()) for table in model.tables()]
-            for model in (level.opening.entropy_model, level.key.entropy_model, level.side)
-        }
+        kinds = level.opening, level.key, level.between
+        models: list[ActivityModel | SideModel] = [kind.entropy_model for kind in kinds]
+        models += [level.key.side, level.between.side]
+        self._of = {model: [Tables(table.cpu().numpy()) for table in model.tables()] for model in models}
 
     def exchange(self, model: ActivityModel | SideModel, coder: Coder) -> Exchange:
         """What lets a coder walk through one of the level's entropy models."""
@@ -55,19 +56,22 @@ class LevelTables:
 
 
 class LevelLoop:
-    """Codes the keys of one level of a clip, in order; one object encodes or decodes one clip.
+    """Codes the pictures of one level of a clip, in coding order; one object encodes or decodes one clip.
 
     Args:
         tables: Of the level.
 
     Attributes:
         tables: The same.
-        past: What is kept, None before the opening key; an encoder that tries something puts it back.
+        past: What is kept of the slices before, None before the opening key; an encoder that tries something
+            puts it back.
     """
 
     def __init__(self, tables: LevelTables) -> None:
         self.tables = tables
         self.past: Past | None = None
+        self._last: dict[bool, CodedPicture | None] = {}
+        self._slice: dict[int, tuple[Reference, CodedPicture]] = {}
 
     @torch.no_grad()
     def opening(
@@ -75,9 +79,9 @@ class LevelLoop:
         coder: Coder,
         base: Tensor,
         step: float,
-        coarser: CodedKey | None,
+        coarser: CodedPicture | None,
         picture: Tensor | None = None,
-    ) -> CodedKey:
+    ) -> CodedPicture:
         """Code the first picture, from its base alone.
 
         Args:
@@ -90,22 +94,74 @@ class LevelLoop:
         Raises:
             ValueError: The packet does not fit.
         """
-        return self._residual(coder, self.tables.level.opening, base, step, coarser, None, picture)
+        kind = self.tables.level.opening
+        coded = self._residual(coder, kind, base, step, coarser, Known(None, None), None, picture)
+        self.past = Past(Reference(coded.picture))
+        return coded
+
+    def start(self) -> None:
+        """Begin a slice.
+
+        Raises:
+            ValueError: There is no opening key.
+        """
+        if self.past is None:
+            raise ValueError("an opening key comes first")
+        self._slice.clear()
+        self._last = {False: self.past.key, True: self.past.between}
+
+    def finish(self, kind: int, count: int) -> None:
+        """End a slice of so many pictures, and keep what the next one needs."""
+        if self.past is None:
+            raise ValueError("an opening key comes first")
+        before, last = [BEFORE, *keys_of(kind, count)][-2:]
+        far = self.past.near if before == BEFORE else self._slice[before][0]
+        near = self._slice[last][0]
+        self._slice.clear()
+        self.past = Past(near, far, last - before, self._last[False], self._last[True])
+
+    def references(self, turn: Turn) -> References:
+        """What a picture is predicted from."""
+        if self.past is None:
+            raise ValueError("an opening key comes first")
+        past, decoded = self.past, self._slice
+        near = past.near if turn.near == BEFORE else decoded[turn.near][0]
+        far = (
+            past.far if turn.far == LONG_BEFORE else past.near if turn.far == BEFORE else decoded[turn.far][0]
+        )
+        at_far = BEFORE - self.past.apart if turn.far == LONG_BEFORE else turn.far
+        return References(near, far, (turn.index - turn.near, turn.index - at_far))
+
+    def known(self, turn: Turn, coarser: CodedPicture | None) -> Known:
+        """What is known of how a picture is predicted."""
+        last = self._last[turn.is_between]
+        return Known(None if last is None else last.side, self._parent(turn, coarser))
+
+    def _parent(self, turn: Turn, coarser: CodedPicture | None) -> Side | None:
+        if coarser is not None:
+            return coarser.side
+        if turn.whole is None:
+            return None
+        index, near = turn.whole
+        side = self._slice[index][1].side
+        return None if side is None else part_of(side, turn.index - turn.near, index - near)
 
     @torch.no_grad()
-    def key(
+    def picture(
         self,
         coder: Coder,
+        turn: Turn,
         base: Tensor,
         step: float,
-        coarser: CodedKey | None,
+        coarser: CodedPicture | None,
         plan: Side | None = None,
         picture: Tensor | None = None,
-    ) -> CodedKey:
+    ) -> CodedPicture:
         """Code a picture that is predicted.
 
         Args:
             coder: The packet.
+            turn: Which picture of the slice.
             base: What the coarser level says.
             step: Quantization step.
             coarser: The same picture at the coarser level, None at level 0.
@@ -115,43 +171,46 @@ class LevelLoop:
         Raises:
             ValueError: The packet does not fit, or there is no picture before.
         """
-        if self.past is None:
-            raise ValueError("an opening key comes first")
-        near, far = self.past.near, self.past.far
-        side = self._side(coder, near, None if coarser is None else coarser.side, plan)
-        predicted = _predicted(near, far, base, side)
-        return self._residual(coder, self.tables.level.key, predicted, step, coarser, side, picture)
+        kind, references = self.tables.level.predicted(turn.is_between), self.references(turn)
+        known = self.known(turn, coarser)
+        side = self._side(coder, kind, references.near.grid, known, plan)
+        prediction, last = _predicted(references, base, side), self._last[turn.is_between]
+        coded = self._residual(coder, kind, prediction, step, coarser, known, side, picture, last)
+        self._last[turn.is_between] = coded
+        self._slice[turn.index] = Reference(coded.picture), coded
+        return coded
 
     @stage("entropy")
-    def _side(self, coder: Coder, near: Reference, coarser: Side | None, plan: Side | None) -> Side:
-        model, before = self.tables.level.side, None if self.past is None else self.past.key.side
-        grid = near.height // BLOCK, near.width // BLOCK
-        return model.code(self.tables.exchange(model, coder), grid, before, coarser, plan)
+    def _side(
+        self, coder: Coder, kind: PredictedKind, grid: tuple[int, int], known: Known, plan: Side | None
+    ) -> Side:
+        return kind.side.code(self.tables.exchange(kind.side, coder), grid, known, plan)
 
     def _residual(
         self,
         coder: Coder,
         kind: Kind,
-        predicted: Tensor,
+        prediction: Tensor,
         step: float,
-        coarser: CodedKey | None,
+        coarser: CodedPicture | None,
+        known: Known,
         side: Side | None,
         picture: Tensor | None,
-    ) -> CodedKey:
-        """Code what prediction leaves, and keep what the next picture needs."""
-        grid = kind.grid(*predicted.shape[1:])
-        given = None if picture is None else _analysed(kind, picture, predicted, step)
-        past, groups = self.past, kind.entropy_model.num_groups
-        before = predicted.new_zeros(*grid, groups, dtype=torch.int64)
-        if past is not None and past.key.side is not None:  # an opening key has far more
-            before = past.key.activities
+        last: CodedPicture | None = None,
+    ) -> CodedPicture:
+        """Code what prediction leaves, under what was left of the last picture of its kind."""
+        grid = kind.grid(*prediction.shape[1:])
+        given = None if picture is None else _analysed(kind, picture, prediction, step)
+        if last is None:
+            before = prediction.new_zeros(*grid, kind.entropy_model.num_groups, dtype=torch.int64)
+        else:
+            before = last.activities
         kinds = torch.zeros_like(before[..., 0]) if side is None else _prediction_kinds(side, grid)
         context = Context(before, token_classes(None if coarser is None else coarser.activities, kinds))
         symbols, activities = self._symbols(coder, kind, context, given)
-        decoded = _synthesised(kind, symbols, predicted, step)
-        key = CodedKey(decoded, side, symbols, activities, context)
-        self.past = Past(Reference(key.picture), None if past is None else past.near, key)
-        return key
+        decoded = _synthesised(kind, symbols, prediction, step)
+        is_between = kind is self.tables.level.between
+        return CodedPicture(decoded, side, symbols, activities, context, known, is_between)
 
     @stage("entropy")
     def _symbols(
@@ -163,25 +222,26 @@ class LevelLoop:
 
 def _prediction_kinds(side: Side, grid: tuple[int, int]) -> Tensor:
     """How tokens are predicted, as `token_classes` takes it, int64 ``[h, w]``."""
-    kinds = (side.blends - Blend.NEAR_BASE + 1).clamp_(min=0)
+    blends = side.blends
+    kinds = any_of(blends, HALF_BASE) + 2 * (blends == Blend.BASE)
     factor = grid[0] // kinds.shape[0]
     return kinds.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
 
 
 @stage("prediction")
-def _predicted(near: Reference, far: Reference | None, base: Tensor, side: Side) -> Tensor:
-    return predict_key(near, far, base, side.vectors, side.blends)
+def _predicted(references: References, base: Tensor, side: Side) -> Tensor:
+    return predicted(references, base, side.vectors, side.blends)
 
 
 @stage("analysis")
-def _analysed(kind: Kind, picture: Tensor, predicted: Tensor, step: float) -> Tensor:
-    return kind.quantized(kind.latents(picture.to(torch.int16) - predicted).mul_(1 / step))
+def _analysed(kind: Kind, picture: Tensor, prediction: Tensor, step: float) -> Tensor:
+    return kind.quantized(kind.latents(picture.to(torch.int16) - prediction).mul_(1 / step))
 
 
 @stage("synthesis")
-def _synthesised(kind: Kind, symbols: Tensor, predicted: Tensor, step: float) -> Tensor:
+def _synthesised(kind: Kind, symbols: Tensor, prediction: Tensor, step: float) -> Tensor:
     """The decoded picture uint8 ``[3, H, W]``: the predicted one, where no token has symbols."""
-    decoded, tokens = predicted.clone(), symbols.any(-1)
+    decoded, tokens = prediction.clone(), symbols.any(-1)
     (rows, columns), patch = tokens.shape, kind.patch
     cells = decoded.view(3, rows, patch, columns, patch).permute(1, 3, 0, 2, 4)
     left = kind.pixels(symbols[tokens].float().mul_(step))

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mptvc.codec.coder import ClipCoder, Damaged, Piece, require_geometry, within_memory
-from mptvc.codec.keys import CodedKey
 from mptvc.codec.loop import LevelTables
+from mptvc.codec.pictures import CodedPicture
 from mptvc.codec.slices import ClipLoop, enlarged
 from mptvc.format.geometry import Geometry, LoopShots, Shots, TileGrid
 from mptvc.format.header import Layout
@@ -95,13 +95,13 @@ class LoopCoder(ClipCoder):
     @within_memory()
     def _slice(
         self, loop: ClipLoop, packets: Sequence[SlicePacket], count: int, damaged: Damaged
-    ) -> list[list[CodedKey]]:
+    ) -> list[list[CodedPicture]]:
         """Keys of every level of a slice that can be decoded."""
-        found: list[list[CodedKey]] = []
+        found: list[list[CodedPicture]] = []
         for level, coded in enumerate(packets):
             coarser = found[-1] if found else []
             try:
-                found.append(loop.decode(level, coded.packet, count, coarser, coded.gain))
+                found.append(loop.decode(level, coded.packet, count, coarser, coded.kind, coded.gain))
             except ValueError as error:
                 damaged(level, error)
                 break
@@ -111,7 +111,7 @@ class LoopCoder(ClipCoder):
 class _Slice(Piece):
     """A decoded slice."""
 
-    def __init__(self, coder: LoopCoder, geometry: Geometry, levels: list[list[CodedKey]]) -> None:
+    def __init__(self, coder: LoopCoder, geometry: Geometry, levels: list[list[CodedPicture]]) -> None:
         self._coder, self._geometry, self._levels = coder, geometry, levels
         self.num_levels, self.num_frames = len(levels), len(levels[0])
 
@@ -141,7 +141,7 @@ class _Slice(Piece):
     def bits(self, level: int, frame: int) -> np.ndarray:
         """Bits of a key's tokens, choices and vectors left out; as ``Piece.bits``."""
         key, model = self._levels[level][frame], self._coder.model.level(level)
-        kind = model.opening if key.side is None else model.key
+        kind = model.opening if key.side is None else model.predicted(key.is_between)
         bits: np.ndarray = kind.entropy_model.bits(key.symbols, key.context).cpu().numpy()
         return bits
 

@@ -20,7 +20,7 @@ _FRAME_BYTES, _FIRST_FRAME_BYTES = 1, 11
 #: Octaves of size in an octave of gain to start from, and the bounds of what is learned.
 _SLOPE, _SLOPES = 1.2, (0.6, 2.0)
 #: A slice may take so many times its share of what is left before it is coded again, more coarsely.
-_TOLERANCE = 2.0
+_TOLERANCE = 1.5
 #: Share of what was planned that is asked for, as slices differ.
 _AIM = 0.98
 #: How much the last slice's size counts in what is expected of the next.

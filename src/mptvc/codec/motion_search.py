@@ -55,12 +55,15 @@ class Found:
     difference: float
 
 
-def search(reference: Luma, target: Luma) -> Found:
-    """Where a reference shows the blocks of a target."""
+def search(reference: Luma, target: Luma, likely: Tensor | None = None) -> Found:
+    """Where a reference shows a target's blocks; ``likely`` vectors int64 ``[2, h, w]`` are tried too."""
     vectors, difference = _everywhere(reference.halvings[_SMALLEST], target.halvings[_SMALLEST]), 0.0
     for halvings, steps in _ROUNDS:
         looking = _Blocks(reference.references[halvings], target.halvings[halvings], _side(halvings))
-        vectors = looking.of_neighbours(_spread(2 * vectors, looking.grid))
+        start = [_spread(2 * vectors, looking.grid)]
+        if likely is not None and not halvings:
+            start.append((likely + UNITS // 2) // UNITS * UNITS)
+        vectors = looking.of_neighbours(start)
         for step in steps:
             vectors, difference = looking.improved(vectors, step)
     return Found(vectors, difference)
@@ -108,13 +111,14 @@ class _Blocks:
         whole = _extended(target[0], 0, rows * side, columns * side)
         self._target = whole.view(rows, side, columns, side).transpose(1, 2).reshape(-1, side, side)
 
-    def of_neighbours(self, vectors: Tensor) -> Tensor:
-        """The best for every block of its own vector, its four neighbours', or none; of whole pixels.
+    def of_neighbours(self, starts: list[Tensor]) -> Tensor:
+        """The best for every block of its own vectors, its four neighbours', or none; of whole pixels.
 
         At an edge of the picture a neighbour is taken from the opposite one: any vector may be tried.
         """
-        rolled = [torch.roll(vectors, by, axis) for by, axis in ((1, 1), (-1, 1), (1, 2), (-1, 2))]
-        tried = torch.stack([vectors, *rolled, torch.zeros_like(vectors)])
+        vectors, sides = starts[0], ((1, 1), (-1, 1), (1, 2), (-1, 2))
+        rolled = [torch.roll(start, by, axis) for start in starts for by, axis in sides]
+        tried = torch.stack([*starts, *rolled, torch.zeros_like(vectors)])
         return self._best(vectors, tried, [self._half_pixels(*tried[i]) for i in range(len(tried))])[0]
 
     def improved(self, vectors: Tensor, step: int) -> tuple[Tensor, float]:

@@ -1,8 +1,9 @@
 """One clip in a closed loop, slice by slice: pictures of all levels to packets and back.
 
-A clip starts with an opening key. Then come slices of up to four keys, each predicted from those before it. A
-level's packet of a slice needs the packets before it in the same level, and the coarser levels' of the same
-slice; so any number of levels decodes by itself, and what a level lacks harms only itself and finer ones.
+A clip starts with an opening key. Then come slices of up to four pictures, predicted from those before and,
+where they lie between keys, from both sides. A level's packet of a slice needs the packets before it in the
+same level, and the coarser levels' of the same slice; so any number of levels decodes by itself, and what a
+level lacks harms only itself and finer ones.
 """
 
 from collections.abc import Sequence
@@ -11,15 +12,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mptvc.codec.key_search import fitted_camera, planned
-from mptvc.codec.keys import CodedKey, Past
-from mptvc.codec.loop import LevelLoop, LevelTables
-from mptvc.codec.motion_search import Luma, search
+from mptvc.codec.loop import Coder, LevelLoop, LevelTables
+from mptvc.codec.motion_search import Found, Luma, search
+from mptvc.codec.pictures import CodedPicture, Past
+from mptvc.codec.plan import fitted_camera, planned
 from mptvc.codec.stages import stage
 from mptvc.format.gain import gain_factor
 from mptvc.format.packet import PacketReader, PacketWriter
+from mptvc.format.slices import BEFORE, CHAIN, Turn, turns
 from mptvc.model.loop_config import LoopConfig
+from mptvc.model.motion import BLOCK, UNITS
 from mptvc.model.pyramid import expand, reduce
+from mptvc.model.side import Side
 
 #: What a frame without any change counts.
 _LEAST_CHANGE = 0.25
@@ -75,16 +79,83 @@ class LumaPyramid:
         self._shrinks = pyramid.shrinks
         self._luma = {s: Luma(p) for s, p in zip(pyramid.shrinks, pyramid.pictures, strict=True)}
 
-    @stage("motion search")
     def motion_from(self, before: "LumaPyramid | None") -> Motion:
-        """The motion from an earlier frame; without one, none, and nothing that changed."""
+        """The motion from the frame before; without one, none, and nothing that changed."""
         if before is None:
             return Motion([], torch.zeros(2, 3, dtype=torch.int64), 0.0)
-        found = {shrink: search(before._luma[shrink], luma) for shrink, luma in self._luma.items()}
+        found = {shrink: before._search(self, shrink) for shrink in self._luma}
         finest = found[min(found)]
         camera = fitted_camera(finest.vectors, self._shrinks[0] // min(found))
         vectors = [found[shrink].vectors for shrink in self._shrinks]
         return Motion(vectors, camera, (finest.difference + _LEAST_CHANGE) ** _CHANGE_POWER)
+
+    def vectors_from(self, other: "LumaPyramid", level: int, likely: Tensor | None) -> Tensor:
+        """Where another frame shows a level's blocks, int64 ``[2, h, w]``; ``likely`` ones are tried too."""
+        return other._search(self, self._shrinks[level], likely).vectors
+
+    @stage("motion search")
+    def _search(self, target: "LumaPyramid", shrink: int, likely: Tensor | None = None) -> Found:
+        return search(self._luma[shrink], target._luma[shrink], likely)
+
+
+class SliceMotion:
+    """The frames of a slice and the motion between them, which is searched where it is asked for.
+
+    Args:
+        pyramids: Of the frames.
+        motions: Of each frame from the one before.
+        before: The frame before the slice, None where there is none.
+
+    Attributes:
+        pyramids: The same.
+    """
+
+    def __init__(
+        self, pyramids: Sequence[Pyramid], motions: Sequence[Motion], before: Pyramid | None
+    ) -> None:
+        self.pyramids, self._motions = pyramids, motions
+        self._frames = dict(enumerate(pyramids))
+        if before is not None:
+            self._frames[BEFORE] = before
+        self._luma: dict[int, LumaPyramid] = {}
+        self._found: dict[tuple[int, int, int], Tensor] = {}
+
+    def vectors(self, level: int, frame: int, reference: int) -> Tensor:
+        """Where a frame before or after another one shows its blocks, int64 ``[2, h, w]``."""
+        if frame == reference + 1:
+            return self._motions[frame].vectors[level]
+        place = level, frame, reference
+        if place not in self._found:
+            steps = [self._motions[i].vectors[level] for i in range(frame, reference, -1)]
+            likely = _followed(steps) if steps else None
+            looking = self._luma_of(frame)
+            self._found[place] = looking.vectors_from(self._luma_of(reference), level, likely)
+        return self._found[place]
+
+    def camera(self, frame: int, reference: int) -> Tensor:
+        """Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``."""
+        if frame == reference + 1:
+            return self._motions[frame].camera
+        return fitted_camera(self.vectors(0, frame, reference))
+
+    def _luma_of(self, frame: int) -> LumaPyramid:
+        if frame not in self._luma:
+            self._luma[frame] = LumaPyramid(self._frames[frame])
+        return self._luma[frame]
+
+
+def _followed(fields: Sequence[Tensor]) -> Tensor:
+    """Vectors ``[2, h, w]`` through several pictures: those of each block found on the way are added."""
+    total = fields[0]
+    _, rows, columns = total.shape
+    y = torch.arange(rows, device=total.device)[:, None] * BLOCK * UNITS
+    x = torch.arange(columns, device=total.device) * BLOCK * UNITS
+    for field in fields[1:]:
+        row, column = (
+            (at + v + BLOCK * UNITS // 2) // (BLOCK * UNITS) for at, v in zip((y, x), total, strict=True)
+        )
+        total = total + field[:, row.clamp(0, rows - 1), column.clamp(0, columns - 1)]
+    return total
 
 
 @dataclass(frozen=True)
@@ -93,13 +164,15 @@ class CodedSlice:
 
     Attributes:
         packet: What holds it.
-        keys: Its pictures.
+        pictures: Its pictures, in the order in which they are shown.
         gain: How much finer than in training it is quantized.
+        kind: Which of them are keys.
     """
 
     packet: bytes
-    keys: list[CodedKey]
+    pictures: list[CodedPicture]
     gain: int
+    kind: int
 
 
 class ClipLoop:
@@ -123,77 +196,122 @@ class ClipLoop:
         """Undo what was coded since ``past`` was there."""
         self._levels[level].past = past
 
+    def step(self, level: int, gain: int) -> float:
+        """Quantization step of a level with some gain."""
+        return self._config.levels[level].step / gain_factor(gain)
+
     def encode(
-        self,
-        level: int,
-        pyramids: Sequence[Pyramid],
-        motions: Sequence[Motion],
-        coarser: Sequence[CodedKey],
-        gain: int,
+        self, level: int, motion: SliceMotion, coarser: Sequence[CodedPicture], kind: int, gain: int
     ) -> CodedSlice:
         """Code one level of the next slice.
 
         Args:
             level: The level.
-            pyramids: Of each frame.
-            motions: Of each frame, from the one before; not looked at for an opening key.
-            coarser: The coarser level's keys; none at level 0.
+            motion: The frames, and how they move.
+            coarser: The coarser level's pictures; none at level 0.
+            kind: Which of them are keys.
             gain: How much finer than in training to quantize.
         """
-        loop = self._levels[level]
-        writer = PacketWriter(loop.tables.digits)
-        keys: list[CodedKey] = []
-        for index, pyramid in enumerate(pyramids):
-            picture, base = pyramid.pictures[level], self._base(level, coarser, index)
-            step = self._step(level, index, gain)
-            parent = coarser[index] if coarser else None
-            if loop.past is None:
-                keys.append(loop.opening(writer, base, step, parent, picture))
-                continue
-            side = None if parent is None else parent.side
-            vectors, camera = motions[index].vectors[level], motions[index].camera
-            plan = planned(loop.tables.level, picture, base, loop.past, side, vectors, camera, step)
-            keys.append(loop.key(writer, base, step, parent, plan, picture))
-        return CodedSlice(_finished(writer), keys, gain)
+        writer = PacketWriter(self._levels[level].tables.digits)
+        pictures = self._code(level, writer, len(motion.pyramids), coarser, kind, gain, motion)
+        return CodedSlice(_finished(writer), pictures, gain, kind)
 
     def decode(
-        self, level: int, packet: bytes, count: int, coarser: Sequence[CodedKey], gain: int
-    ) -> list[CodedKey]:
+        self,
+        level: int,
+        packet: bytes,
+        count: int,
+        coarser: Sequence[CodedPicture],
+        kind: int,
+        gain: int,
+    ) -> list[CodedPicture]:
         """Decode one level of the next slice.
 
         Args:
             level: The level.
             packet: What ``encode`` made.
             count: Frames of the slice.
-            coarser: The coarser level's keys; none at level 0.
+            coarser: The coarser level's pictures; none at level 0.
+            kind: Which of them are keys.
             gain: How much finer than in training it is quantized.
 
         Raises:
             ValueError: The packet does not fit; the level cannot go on in this clip.
         """
-        loop = self._levels[level]
-        reader = PacketReader(loop.tables.digits, packet)
-        keys: list[CodedKey] = []
-        for index in range(count):
-            base, step = self._base(level, coarser, index), self._step(level, index, gain)
-            parent = coarser[index] if coarser else None
-            opens = loop.past is None
-            keys.append((loop.opening if opens else loop.key)(reader, base, step, parent))
+        reader = PacketReader(self._levels[level].tables.digits, packet)
+        pictures = self._code(level, reader, count, coarser, kind, gain)
         reader.finish()
-        return keys
+        return pictures
 
-    def _step(self, level: int, index: int, gain: int) -> float:
-        config = self._config
-        share = config.opening_step if self._levels[level].past is None else config.chain_steps[index]
-        return config.levels[level].step * share / gain_factor(gain)
+    def _code(
+        self,
+        level: int,
+        coder: Coder,
+        count: int,
+        coarser: Sequence[CodedPicture],
+        kind: int,
+        gain: int,
+        motion: SliceMotion | None = None,
+    ) -> list[CodedPicture]:
+        """Walk through one level of a slice: to encode it, or without ``motion`` to decode it."""
+        loop = self._levels[level]
+        step, config = self.step(level, gain), self._config
+        if loop.past is None:
+            base = self._base(level, coarser, 0)
+            picture = None if motion is None else motion.pyramids[0].pictures[level]
+            step *= config.opening_step
+            return [loop.opening(coder, base, step, coarser[0] if coarser else None, picture)]
+        loop.start()
+        found: dict[int, CodedPicture] = {}
+        for turn in turns(kind, count):
+            base, parent = self._base(level, coarser, turn.index), coarser[turn.index] if coarser else None
+            plan, picture, mine = None, None, step * _step_share(config, kind, turn)
+            if motion is not None:
+                plan = self._plan(level, turn, motion, base, parent, mine)
+                picture = motion.pyramids[turn.index].pictures[level]
+            found[turn.index] = loop.picture(coder, turn, base, mine, parent, plan, picture)
+        loop.finish(kind, count)
+        return [found[index] for index in range(count)]
 
-    def _base(self, level: int, coarser: Sequence[CodedKey], index: int) -> Tensor:
+    def _plan(
+        self,
+        level: int,
+        turn: Turn,
+        motion: SliceMotion,
+        base: Tensor,
+        parent: CodedPicture | None,
+        step: float,
+    ) -> Side:
+        """How to predict a picture."""
+        loop = self._levels[level]
+        vectors = [motion.vectors(level, turn.index, turn.near)]
+        if turn.is_between:
+            vectors.append(-motion.vectors(level, turn.index, turn.far))
+        return planned(
+            loop.tables.level,
+            motion.pyramids[turn.index].pictures[level],
+            base,
+            loop.references(turn),
+            loop.known(turn, parent),
+            vectors,
+            motion.camera(turn.index, turn.near),
+            step,
+        )
+
+    def _base(self, level: int, coarser: Sequence[CodedPicture], index: int) -> Tensor:
         if not coarser:
             height, width = (side // self._config.shrink(level) for side in self._size)
             device = self._levels[level].tables.device
             return torch.full((3, height, width), _GRAY, dtype=torch.uint8, device=device)
         ratio = self._config.shrink(level - 1) // self._config.shrink(level)
         return enlarged(coarser[index].picture, ratio)
+
+
+def _step_share(config: LoopConfig, kind: int, turn: Turn) -> float:
+    """Step of a picture that is predicted, in a slice of some kind, over that of its level."""
+    if turn.is_between:
+        return config.between_steps[turn.height]
+    return config.chain_steps[turn.index] if kind == CHAIN else config.key_step
 
 
 @stage("pyramid")

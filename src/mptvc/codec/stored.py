@@ -72,15 +72,16 @@ def _build_loop_model(config: LoopConfig, tensors: dict[str, Tensor]) -> LoopMod
     model.load_state_dict(tensors)
     for k in range(len(config.levels)):
         level = model.level(k)
-        for kind in (level.opening, level.key):
+        for kind in (level.opening, level.key, level.between):
             tables = kind.entropy_model
             _check_frequencies(k, tables.activity_frequencies)
             _check_frequencies(k, tables.symbol_frequencies)
             _check_rows(k, tables.row_of, tables.activity_frequencies)
             _check_rows(k, tables.scale_of, tables.symbol_frequencies)
-        _check_frequencies(k, level.side.choice_frequencies)
-        _check_frequencies(k, level.side.vector_frequencies)
-        _check_rows(k, level.side.scale_of, level.side.vector_frequencies)
+        for side in (level.key.side, level.between.side):
+            _check_frequencies(k, side.choice_frequencies)
+            _check_frequencies(k, side.vector_frequencies)
+            _check_rows(k, side.scale_of, side.vector_frequencies)
     return model
 
 

@@ -33,6 +33,9 @@ class LoopConfig(PyramidConfig):
         clip_frames: Frames of the longest clip that is made unless a caller says otherwise.
         opening_step: Step of opening keys, on which all builds, over that of their level.
         chain_steps: Steps of the keys of a chain, over that of their level.
+        key_step: Step of keys with pictures between them, over that of their level.
+        between_steps: Steps of pictures between keys, over that of their level: of those that nothing else
+            is predicted from, and of each halving above.
     """
 
     levels: tuple[LoopLevelConfig, ...]
@@ -40,6 +43,8 @@ class LoopConfig(PyramidConfig):
     clip_frames: int = 97
     opening_step: float = 0.5
     chain_steps: tuple[float, ...] = (1.3, 1.3, 1.3, 1.0)
+    key_step: float = 1.0
+    between_steps: tuple[float, ...] = (2.0, 1.6)
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -56,7 +61,9 @@ class LoopConfig(PyramidConfig):
         check(self.levels[-1].detail == 1, "detail 1 of the finest level", self.levels[-1].detail)
         check(1 <= self.clip_frames <= 4096, "clip_frames 1 to 4096", self.clip_frames)
         check(len(self.chain_steps) == LOOP_SLICE, f"{LOOP_SLICE} chain_steps", self.chain_steps)
-        for step in (self.opening_step, *self.chain_steps):
+        halvings = LOOP_SLICE.bit_length() - 1
+        check(len(self.between_steps) == halvings, f"{halvings} between_steps", self.between_steps)
+        for step in (self.opening_step, self.key_step, *self.chain_steps, *self.between_steps):
             check(isinstance(step, int | float) and 0.1 <= step <= 10.0, "steps of 0.1 to 10", step)
 
     def to_json(self) -> str:

@@ -107,19 +107,35 @@ def frequencies(cells: Tensor, dct: Tensor) -> Tensor:
     return (cells @ dct.T).transpose(1, 2) @ dct.T
 
 
+class PredictedKind(Kind):
+    """The same of pictures that are predicted, with a model of how."""
+
+    def __init__(self, patch: int) -> None:
+        super().__init__(patch)
+        self.side = SideModel()
+
+
 class LoopLevel(nn.Module):
     """One level of the closed loop.
 
     Args:
         index: The level, 0 the coarsest, which has no base.
         patch: Pixels along a token's side.
+
+    Attributes:
+        opening: What an opening key is coded with.
+        key: What a key is that is predicted from keys before it.
+        between: What a picture is that lies between decoded ones.
     """
 
     def __init__(self, index: int, patch: int) -> None:
         super().__init__()
         self.index = index
-        self.opening, self.key = Kind(patch), Kind(patch)
-        self.side = SideModel()
+        self.opening, self.key, self.between = Kind(patch), PredictedKind(patch), PredictedKind(patch)
+
+    def predicted(self, is_between: bool) -> PredictedKind:
+        """What a picture is coded with that is predicted."""
+        return self.between if is_between else self.key
 
 
 class LoopModel(nn.Module):

@@ -35,6 +35,11 @@ class Reference:
         self.picture = picture
         _, self.height, self.width = picture.shape
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Blocks along y and x."""
+        return self.height // BLOCK, self.width // BLOCK
+
     @cached_property
     def _planes(self) -> Tensor:
         """Samples at whole pixels, half a pixel right, half below, and both, uint8 ``[4, C, H', W']``."""

@@ -1,10 +1,12 @@
 """Prediction of pictures from decoded ones, block by block, in exact integers.
 
-A key is predicted from the key before it (``near``), the picture before that (``far``), and the coarser
-level's decoded picture of the same frame (``base``). Every block has a vector and a blend, which says what is
-mixed.
+A picture is predicted from one before it (``near``), another decoded one, further back or to come (``far``),
+and the coarser level's decoded picture of the same frame (``base``). Every block has a vector and a blend,
+which says what is mixed. The vector leads to ``near``; in ``far`` the block lies on the straight line through
+both.
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
@@ -17,48 +19,122 @@ class Blend(IntEnum):
     """What the prediction of a block is made of."""
 
     NEAR = 0  #: the block that its vector finds in ``near``
-    BOTH = 1  #: the mean of that and of what twice the vector finds in ``far``: less noise
-    OVERLAPPED = 2  #: what its own and its neighbours' vectors find, under a window: no edges
+    BOTH = 1  #: the mean of that and of what is found in ``far``: less noise
+    OVERLAPPED = 2  #: what its own and its neighbours' vectors find in ``near``, under a window: no edges
     NEAR_BASE = 3  #: the mean of NEAR and the base
-    BASE = 4  #: the base alone
+    FAR = 4  #: what is found in ``far``
+    BOTH_OVERLAPPED = 5  #: the mean of what is found in both, each under a window
+    BOTH_BASE = 6  #: the mean of BOTH and the base
+    BASE = 7  #: the base alone
 
 
-def predict_key(
-    near: Reference, far: Reference | None, base: Tensor, vectors: Tensor, blends: Tensor
-) -> Tensor:
-    """The prediction of a key.
+#: Blends with a window, with the picture ``far``, and with the base beside others.
+SMOOTH = (Blend.OVERLAPPED, Blend.BOTH_OVERLAPPED)
+FROM_FAR = (Blend.BOTH, Blend.FAR, Blend.BOTH_OVERLAPPED, Blend.BOTH_BASE)
+HALF_BASE = (Blend.NEAR_BASE, Blend.BOTH_BASE)
+
+
+@dataclass(frozen=True)
+class References:
+    """What a picture is predicted from.
+
+    Attributes:
+        near: A decoded picture before it.
+        far: Another one; None where there is none.
+        apart: Frames from the picture back to ``near`` and to ``far``, negative to one that is shown later.
+    """
+
+    near: Reference
+    far: Reference | None
+    apart: tuple[int, int]
+
+    @property
+    def are_around(self) -> bool:
+        """Whether the picture lies between them."""
+        return self.far is not None and self.apart[1] < 0
+
+    @property
+    def luma(self) -> "References":
+        """The same in luma alone."""
+        return References(self.near.luma, None if self.far is None else self.far.luma, self.apart)
+
+    def moved(self, vectors: Tensor, places: Tensor, *, both: bool) -> Tensor:
+        """Blocks that vectors find in ``near`` or, as their mean, in both."""
+        found = self.near.moved_blocks(vectors, places)
+        return mean_of(found, self.beyond(vectors, places)) if both else found
+
+    def overlapped(self, vectors: Tensor, places: Tensor, *, both: bool) -> Tensor:
+        """The same under a window."""
+        found = self.near.overlapped_blocks(vectors, places)
+        if not both:
+            return found
+        return mean_of(found, self._far.overlapped_blocks(self.further(vectors), places))
+
+    def beyond(self, vectors: Tensor, places: Tensor) -> Tensor:
+        """Blocks that vectors find in ``far``."""
+        return self._far.moved_blocks(self.further(vectors), places)
+
+    def further(self, vectors: Tensor) -> Tensor:
+        """Vectors to ``far`` on the same straight lines."""
+        near, far = self.apart
+        return scaled(vectors, far, near)
+
+    @property
+    def _far(self) -> Reference:
+        if self.far is None:
+            raise ValueError("a block is predicted from two pictures, and there is one")
+        return self.far
+
+
+def predicted(references: References, base: Tensor, vectors: Tensor, blends: Tensor) -> Tensor:
+    """The prediction of a picture.
 
     Args:
-        near: The key that it follows.
-        far: The picture before that; None where there is none, then no block may be BOTH.
+        references: Decoded pictures.
         base: What the coarser level says, uint8 ``[3, H, W]``.
-        vectors: Vector of each block in quarter pixels, int64 ``[2, h, w]``.
+        vectors: Vector of each block to ``near`` in quarter pixels, int64 ``[2, h, w]``.
         blends: Blend of each block, int64 ``[h, w]``.
 
     Returns:
         uint8 ``[3, H, W]``.
 
     Raises:
-        ValueError: A block is BOTH, and there is no picture ``far``.
+        ValueError: A block needs the picture ``far``, and there is none.
     """
-    flat = blends.flatten()
-    moved = near.moved_blocks(vectors)
-    smooth = _places((flat == Blend.OVERLAPPED) & differs_nearby(vectors).flatten())
-    moved[smooth] = near.overlapped_blocks(vectors, smooth)
-    if len(both := _places(flat == Blend.BOTH)):
-        if far is None:
-            raise ValueError("a block is predicted from two pictures, and there is one")
-        moved[both] = mean_of(moved[both], far.moved_blocks(2 * vectors, both))
+    flat, differs = blends.flatten(), differs_nearby(vectors).flatten()
     below = blocks_of(base.to(torch.int16))
-    mean, alone = _places(flat == Blend.NEAR_BASE), _places(flat == Blend.BASE)
-    moved[mean] = mean_of(moved[mean], below[mean])
-    moved[alone] = below[alone]
-    return picture_of(moved.to(torch.uint8), blends.shape[0])
+    found = below.clone()
+    smooth, far = any_of(flat, SMOOTH) & differs, any_of(flat, FROM_FAR)
+    moved = (flat != Blend.BASE) & (flat != Blend.FAR)
+    for both in (False, True):
+        mine = moved & (far if both else ~far)
+        for find, places in (
+            (references.moved, _places(mine & ~smooth)),
+            (references.overlapped, _places(mine & smooth)),
+        ):
+            if len(places):
+                found[places] = find(vectors, places, both=both)
+    if len(alone := _places(flat == Blend.FAR)):
+        found[alone] = references.beyond(vectors, alone)
+    half = _places(any_of(flat, HALF_BASE))
+    found[half] = mean_of(found[half], below[half])
+    return picture_of(found.to(torch.uint8), blends.shape[0])
+
+
+def scaled(vectors: Tensor, numerator: int, denominator: int) -> Tensor:
+    """Vectors times a fraction of positive denominator, rounded, halves up."""
+    total = 2 * vectors * numerator + denominator
+    return torch.div(total, 2 * denominator, rounding_mode="floor")
 
 
 def mean_of(a: Tensor, b: Tensor) -> Tensor:
     """Means of integers, halves up; ``a`` and ``b`` are left alone."""
     return (a + b).add_(1).bitwise_right_shift_(1)
+
+
+def any_of(blends: Tensor, wanted: tuple[Blend, ...]) -> Tensor:
+    """Where blends are among these, bool."""
+    return torch.stack([blends == blend for blend in wanted]).any(0)
 
 
 def _places(wanted: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
-"""The entropy model of a key's side symbols: how every block is predicted, and the vectors of its own.
+"""The entropy model of a picture's side symbols: how every block is predicted, and the vectors of its own.
 
-First comes the motion of the whole picture, at level 0 alone. A block's **choice** says which vector it has
-and which blend (see `prediction`). Choices are coded under those of the picture before and, for the second
-half of a checkerboard, of the four neighbours, or of the coarser level for the first. Then come the vectors
-of blocks that have one of their own, as differences from what the neighbours', the coarser level or the
-picture before make likely. Integers and tables alone, as in `activity`.
+A picture may have a **parent** that says much of it already: the same picture at the coarser level or, at
+level 0, the picture that it lies between. First comes the motion of the whole picture, where there is no
+parent. A block's **choice** says which vector it has and which blend (see `prediction`). Choices are coded
+under those of the picture of the same kind before and, for the second half of a checkerboard, of the four
+neighbours, or of the parent for the first. Then come the vectors of blocks that have one of their own, as
+differences from what the neighbours', the parent or the picture before make likely. Integers and tables
+alone, as in `activity`.
 """
 
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ from mptvc.model.integer_network import (
     logistic_frequencies,
 )
 from mptvc.model.motion import camera_vectors
-from mptvc.model.prediction import Blend
+from mptvc.model.prediction import Blend, scaled
 
 
 class Vector(IntEnum):
@@ -43,7 +45,7 @@ class Vector(IntEnum):
     CAMERA = 0  #: that of the whole picture's motion at its place
     STILL = 1  #: none
     OWN = 2  #: one of its own, which is coded
-    PARENT = 3  #: that of the coarser level's block at its place
+    PARENT = 3  #: that of the parent's block at its place
 
 
 #: Choices with a vector: ``vector * BLENDS + blend``; the last one is the base alone.
@@ -53,7 +55,7 @@ CHOICES = BASE_CHOICE + 1
 #: Farthest that a vector of its own may be from the camera's, in quarter pixels along each axis.
 FARTHEST = REACH
 #: Kinds of choices that contexts tell apart, and "nothing is known".
-KINDS, _UNKNOWN = 10, 9
+KINDS, _UNKNOWN = 11, 10
 #: Degrees of doubt about vectors that contexts tell apart.
 _SIZES = 8
 
@@ -96,8 +98,21 @@ class Side:
         return torch.where(self.choices == BASE_CHOICE, int(Blend.BASE), self.choices % BLENDS)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of a picture before its side symbols are.
+
+    Attributes:
+        before: Those of the picture of its kind before; None without one.
+        parent: Those of its parent, with as many blocks, or half as many on each side; None without one.
+    """
+
+    before: Side | None
+    parent: Side | None
+
+
 class SideModel(nn.Module):
-    """The entropy model of the side symbols of one level's keys.
+    """The entropy model of the side symbols of one kind of picture at one level.
 
     Attributes:
         choice_frequencies: int32 ``[2 KINDS^2, CHOICES]``, each row summing to 2^24.
@@ -129,8 +144,7 @@ class SideModel(nn.Module):
         self,
         exchange: Exchange,
         grid: tuple[int, int],
-        past: Side | None,
-        coarser: Side | None,
+        known: Known,
         side: Side | None = None,
     ) -> Side:
         """Walk through one picture's side symbols in coding order: to encode them, or to decode them.
@@ -138,8 +152,7 @@ class SideModel(nn.Module):
         Args:
             exchange: Records or returns what is coded.
             grid: Blocks along y and x.
-            past: The picture before; None where it has no side symbols.
-            coarser: The same picture at the coarser level, with as many blocks, or half as many on each side.
+            known: What is known of the picture.
             side: What to encode; nothing to decode.
 
         Raises:
@@ -147,53 +160,52 @@ class SideModel(nn.Module):
         """
         if side is not None and bool(((side.vectors - side.camera).abs() > FARTHEST)[:, side.own].any()):
             raise ValueError(f"a vector is more than {FARTHEST} quarter pixels from the camera's")
-        coefficients = parent_coefficients(coarser, grid)
+        coefficients = parent_coefficients(known.parent, grid)
         if coefficients is None:
             given = None if side is None else side.coefficients.flatten() + NUMBERS // 2
             read = exchanged_numbers(exchange, 6, given, Table.DIGITS).to(self.kinds.device)
             coefficients = read.view(2, 3) - NUMBERS // 2
         camera = camera_vectors(coefficients, *grid)
-        choices = self._code_choices(exchange, grid, past, coarser, side)
+        choices = self._code_choices(exchange, grid, known, side)
         vectors = torch.where(choices // BLENDS == Vector.STILL, 0, camera)
-        parent = parent_vectors(coarser, camera)
-        vectors = torch.where(choices // BLENDS == Vector.PARENT, parent, vectors)
+        line = parent_vectors(known.parent, camera)
+        vectors = torch.where(choices // BLENDS == Vector.PARENT, line, vectors)
         found = Side(choices, vectors, coefficients)
         for half in range(2):
-            likely, sizes, mine = self.vector_sizes(found, parent, past, half)
+            likely, sizes, mine = self.vector_sizes(found, line, known.before, half)
             rows = self.scale_of[half][sizes[mine]]
             given = None if side is None else wrapped(side.vectors - likely)[:, mine].flatten()
             read = exchanged(exchange, rows.repeat(2), given, Table.VECTORS).view(2, -1)
             vectors[:, mine] = camera[:, mine] + wrapped((likely - camera)[:, mine] + read)
         return found
 
-    def choice_bits(self, past: Side | None, coarser: Side | None, grid: tuple[int, int]) -> Tensor:
+    def choice_bits(self, known: Known, grid: tuple[int, int]) -> Tensor:
         """About what each choice takes, float32 ``[h, w, CHOICES]``: as if no neighbour were known."""
-        rows = self.choice_rows(
-            torch.zeros(grid, dtype=torch.int64, device=self.kinds.device), past, coarser, 0
-        )
+        nothing = torch.zeros(grid, dtype=torch.int64, device=self.kinds.device)
+        rows = self.choice_rows(nothing, known, 0)
         return -torch.log2(self.choice_frequencies[rows] / 2**PRECISION)
 
     def _code_choices(
         self,
         exchange: Exchange,
         grid: tuple[int, int],
-        past: Side | None,
-        coarser: Side | None,
+        known: Known,
         side: Side | None,
     ) -> Tensor:
         choices = torch.zeros(grid, dtype=torch.int64, device=self.kinds.device)
         for half, mine in enumerate(checkerboard(choices)):
-            rows = self.choice_rows(choices, past, coarser, half)[mine]
+            rows = self.choice_rows(choices, known, half)[mine]
             given = None if side is None else side.choices[mine] - CHOICES // 2
             choices[mine] = exchanged(exchange, rows, given, Table.CHOICES) + CHOICES // 2
         return choices
 
-    def choice_rows(self, choices: Tensor, past: Side | None, coarser: Side | None, half: int) -> Tensor:
+    def choice_rows(self, choices: Tensor, known: Known, half: int) -> Tensor:
         """Rows ``[h, w]`` of choices; of the second half they depend on those of the first."""
         unknown = torch.full_like(choices, _UNKNOWN)
-        before = unknown if past is None else self.kinds[past.choices]
+        before = unknown if known.before is None else self.kinds[known.before.choices]
         if half == 0:
-            beside = unknown if coarser is None else self.kinds[_spread(coarser.choices, choices.shape)]
+            parent = known.parent
+            beside = unknown if parent is None else self.kinds[_spread(parent.choices, choices.shape)]
         else:
             beside = self._commonest_beside(self.kinds[choices])
         return (half * KINDS + beside) * KINDS + before
@@ -204,14 +216,14 @@ class SideModel(nn.Module):
         return torch.stack(counts).argmax(0)
 
     def vector_sizes(
-        self, found: Side, parent: Tensor, past: Side | None, half: int
+        self, found: Side, line: Tensor, past: Side | None, half: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What own vectors of one half of the checkerboard are likely to be, and how sure that is.
 
         Args:
             found: Choices of all blocks, and vectors of the first half where the second is asked for.
-            parent: What ``parent_vectors`` says.
-            past: The picture before.
+            line: What ``parent_vectors`` says.
+            past: The picture of its kind before.
             half: Which half.
 
         Returns:
@@ -220,10 +232,10 @@ class SideModel(nn.Module):
         """
         halves, camera = checkerboard(found.choices), found.camera
         if half == 0:
-            known = (parent != camera).any(0)
-            likely = parent
+            known = (line != camera).any(0)
+            likely = line
             if past is not None:
-                likely = torch.where(known, parent, torch.where(past.own, past.vectors, camera))
+                likely = torch.where(known, line, torch.where(past.own, past.vectors, camera))
                 known = known | past.own
             doubt = torch.where(known, 1 + (likely - camera).abs().sum(0), 0)
         else:
@@ -252,31 +264,40 @@ def _spread_of_neighbours(values: Tensor, mean: Tensor) -> Tensor:
 
 
 def _kind(choice: int) -> int:
-    """What contexts tell apart: the vector, and whether its neighbours' are blended in; or the base."""
+    """What contexts tell apart: the vector, and whether its neighbours' are blended in; or what has none."""
+    blend = choice % BLENDS
     if choice == BASE_CHOICE:
         return 2 * len(Vector)
-    return 2 * (choice // BLENDS) + (choice % BLENDS == Blend.OVERLAPPED)
+    if blend == Blend.FAR:
+        return 2 * len(Vector) + 1
+    return 2 * (choice // BLENDS) + (blend in (Blend.OVERLAPPED, Blend.BOTH_OVERLAPPED))
 
 
-def parent_coefficients(coarser: Side | None, grid: tuple[int, int]) -> Tensor | None:
-    """Coefficients of the whole picture's motion as the coarser level has them, for a grid of blocks."""
-    return None if coarser is None else _factor(coarser, grid) * coarser.coefficients
+def part_of(side: Side, numerator: int, denominator: int) -> Side:
+    """Side symbols of a picture that has gone only so much of another one's way."""
+    vectors, coefficients = (scaled(x, numerator, denominator) for x in (side.vectors, side.coefficients))
+    return Side(side.choices, vectors, coefficients)
 
 
-def _factor(coarser: Side, grid: tuple[int, ...]) -> int:
-    """How many times larger a finer level's pictures are."""
-    return 1 if tuple(coarser.choices.shape) == tuple(grid) else 2
+def parent_coefficients(parent: Side | None, grid: tuple[int, int]) -> Tensor | None:
+    """Coefficients of the whole picture's motion as the parent has them, for a grid of blocks."""
+    return None if parent is None else _factor(parent, grid) * parent.coefficients
 
 
-def parent_vectors(coarser: Side | None, camera: Tensor) -> Tensor:
-    """Vectors of a coarser level's blocks for a finer level's, int64 ``[2, h, w]``; its camera's without one.
+def _factor(parent: Side, grid: tuple[int, ...]) -> int:
+    """How many times larger pictures are than their parents."""
+    return 1 if tuple(parent.choices.shape) == tuple(grid) else 2
 
-    Where a block is predicted from no vector, the coarser level's camera gives one.
+
+def parent_vectors(parent: Side | None, camera: Tensor) -> Tensor:
+    """Vectors of a parent's blocks for a picture's, int64 ``[2, h, w]``; without a parent the camera's.
+
+    Where a block is predicted from no vector, the parent's camera gives one.
     """
-    if coarser is None:
+    if parent is None:
         return camera
     grid = camera.shape[1:]
-    return _factor(coarser, grid) * torch.stack([_spread(vectors, grid) for vectors in coarser.vectors])
+    return _factor(parent, grid) * torch.stack([_spread(vectors, grid) for vectors in parent.vectors])
 
 
 def wrapped(apart: Tensor) -> Tensor:
@@ -285,6 +306,6 @@ def wrapped(apart: Tensor) -> Tensor:
 
 
 def _spread(coarse: Tensor, grid: torch.Size) -> Tensor:
-    """A coarser level's blocks for a grid of as many or twice as many along each side."""
+    """A parent's blocks for a grid of as many or twice as many along each side."""
     factor = 1 if coarse.shape == grid else 2
     return coarse.repeat_interleave(factor, 0).repeat_interleave(factor, 1)[: grid[0], : grid[1]]

@@ -1,19 +1,20 @@
 """The tables of a closed loop, fitted to what it codes of training shots."""
 
 from collections.abc import Callable, Sequence
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mptvc.codec.keys import CodedKey
 from mptvc.codec.loop import LevelTables
 from mptvc.codec.loop_coder import picture_tensor
-from mptvc.codec.slices import ClipLoop, LumaPyramid, Pyramid
+from mptvc.codec.pictures import CodedPicture
+from mptvc.codec.slices import ClipLoop, LumaPyramid, Pyramid, SliceMotion
 from mptvc.errors import VideoError
 from mptvc.format.geometry import LoopShots
+from mptvc.format.slices import CHAIN, KINDS
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
 from mptvc.model.motion import BLOCK
@@ -36,8 +37,14 @@ class LoopCounter:
     def __init__(self, model: LoopModel) -> None:
         self._model, self._levels = model, [model.level(k) for k in range(len(model.config.levels))]
         self._opening = [ActivityCounter(level.opening.entropy_model) for level in self._levels]
-        self._key = [ActivityCounter(level.key.entropy_model) for level in self._levels]
-        self._side = [SideCounter(level.side) for level in self._levels]
+        self._predicted = [
+            [ActivityCounter(level.predicted(is_between).entropy_model) for is_between in (False, True)]
+            for level in self._levels
+        ]
+        self._side = [
+            [SideCounter(level.predicted(is_between).side) for is_between in (False, True)]
+            for level in self._levels
+        ]
 
     def add(self, frames: np.ndarray) -> None:
         """Code the frames of a shot, uint8 ``[T, H, W, 3]``, as a clip at several gains, and count."""
@@ -49,31 +56,33 @@ class LoopCounter:
         luma = [None, *map(LumaPyramid, pyramids)]
         motions = [later.motion_from(earlier) for earlier, later in pairwise(luma) if later]
         slices = LoopShots((len(frames),), len(frames)).slices(0)
-        for gain in _GAINS:
+        for gain, kind in product(_GAINS, (CHAIN, KINDS - 1)):
             loop = ClipLoop([LevelTables(level) for level in self._levels], config, size)
-            before: list[CodedKey | None] = [None] * len(self._levels)
             for place in slices:
                 at = slice(place.start, place.stop)
-                coarser: list[CodedKey] = []
+                before = pyramids[place.start - 1] if place.start else None
+                motion = SliceMotion(pyramids[at], motions[at], before)
+                coarser: list[CodedPicture] = []
                 for level in range(len(self._levels)):
-                    keys = loop.encode(level, pyramids[at], motions[at], coarser, gain).keys
-                    for index, key in enumerate(keys):
-                        self._count(level, key, before[level], coarser[index] if coarser else None)
-                        before[level] = key
-                    coarser = keys
+                    coarser = loop.encode(level, motion, coarser, kind, gain).pictures
+                    for picture in coarser:
+                        self._count(level, picture)
 
-    def _count(self, level: int, key: CodedKey, before: CodedKey | None, coarser: CodedKey | None) -> None:
-        counter = self._opening if key.side is None else self._key
-        counter[level].add(key.symbols, key.context)
-        if key.side is not None:
-            past = None if before is None else before.side
-            self._side[level].add(key.side, past, None if coarser is None else coarser.side)
+    def _count(self, level: int, coded: CodedPicture) -> None:
+        if coded.side is None:
+            self._opening[level].add(coded.symbols, coded.context)
+        else:
+            self._predicted[level][coded.is_between].add(coded.symbols, coded.context)
+            self._side[level][coded.is_between].add(coded.side, coded.known)
 
     def fit(self) -> None:
         """Give the model tables that code what was counted in few bits, as far as counts can be trusted."""
-        for level in zip(self._opening, self._key, self._side, strict=True):
-            for counter in level:
+        for opening in self._opening:
+            opening.fit()
+        for level, sides in zip(self._predicted, self._side, strict=True):
+            for counter, side in zip(level, sides, strict=True):
                 counter.fit()
+                side.fit()
 
 
 def default_loop_config() -> LoopConfig:

@@ -14,7 +14,7 @@ from mptvc.model.activity import (
     all_contexts,
 )
 from mptvc.model.integer_network import ALPHABET, REACH, integer_frequencies
-from mptvc.model.side import KINDS, Side, SideModel, Table, parent_vectors, wrapped
+from mptvc.model.side import KINDS, Known, Side, SideModel, Table, parent_vectors, wrapped
 
 #: Weight of the row of all contexts with the same second part, in activities, beside the counts of a context.
 _PRIOR_ACTIVITIES = 3.0
@@ -90,7 +90,7 @@ class SideCounter:
         self._choices = np.zeros(tuple(model.choice_frequencies.shape))
         self._vectors = np.zeros((*model.scale_of.shape, ALPHABET))
 
-    def add(self, side: Side, past: Side | None, coarser: Side | None) -> None:
+    def add(self, side: Side, known: Known) -> None:
         """Count one picture; arguments as of ``SideModel.code``."""
 
         def count(rows: np.ndarray, integers: np.ndarray | None, table: int) -> np.ndarray:
@@ -101,10 +101,10 @@ class SideCounter:
             return integers
 
         rows, columns = side.choices.shape
-        self._model.code(count, (rows, columns), past, coarser, side)
-        parent = parent_vectors(coarser, side.camera)
+        self._model.code(count, (rows, columns), known, side)
+        parent = parent_vectors(known.parent, side.camera)
         for half in range(2):
-            likely, sizes, mine = self._model.vector_sizes(side, parent, past, half)
+            likely, sizes, mine = self._model.vector_sizes(side, parent, known.before, half)
             for apart in wrapped(side.vectors - likely)[:, mine]:
                 np.add.at(self._vectors[half], (sizes[mine].numpy(), apart.numpy() + REACH), 1)
 

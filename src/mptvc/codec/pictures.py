@@ -6,11 +6,11 @@ from torch import Tensor
 
 from mptvc.model.activity import Context
 from mptvc.model.motion import Reference
-from mptvc.model.side import Side
+from mptvc.model.side import Known, Side
 
 
 @dataclass(frozen=True)
-class CodedKey:
+class CodedPicture:
     """One picture of one level.
 
     Attributes:
@@ -19,6 +19,8 @@ class CodedKey:
         symbols: What prediction left, int16 ``[h, w, C]``.
         activities: Of the symbols, int64 ``[h, w, groups]``.
         context: What was known of it before its symbols were.
+        known: What was known of it before its side symbols were.
+        is_between: Whether it lies between pictures that were coded before it.
     """
 
     picture: Tensor
@@ -26,18 +28,24 @@ class CodedKey:
     symbols: Tensor
     activities: Tensor
     context: Context
+    known: Known
+    is_between: bool = False
 
 
 @dataclass(frozen=True)
 class Past:
-    """What is kept of the pictures before.
+    """What is kept of the pictures before a slice.
 
     Attributes:
-        near: The decoded picture before.
-        far: The one before that, None where there is none.
-        key: The former with its choices and activities.
+        near: The last key.
+        far: The key before that, None where there is none.
+        apart: Frames from ``far`` to ``near``.
+        key: The last key that is predicted, None without one.
+        between: The last picture that lay between others, None without one.
     """
 
     near: Reference
-    far: Reference | None
-    key: CodedKey
+    far: Reference | None = None
+    apart: int = 0
+    key: CodedPicture | None = None
+    between: CodedPicture | None = None

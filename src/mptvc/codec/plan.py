@@ -1,17 +1,28 @@
-"""How the encoder predicts a key: the choice of every block by rate and distortion, in luma."""
+"""How the encoder predicts a picture: the choice of every block by rate and distortion.
 
-from collections.abc import Iterator
+At level 0 in colour, elsewhere in luma.
+"""
+
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from mptvc.codec.keys import Past
 from mptvc.codec.stages import stage
 from mptvc.model.activity import NUMBERS
 from mptvc.model.loop_model import LoopLevel, frequencies
 from mptvc.model.motion import BLOCK, UNITS, blocks_of, camera_vectors, differs_nearby, luma_of
-from mptvc.model.prediction import Blend, mean_of
-from mptvc.model.side import BASE_CHOICE, BLENDS, FARTHEST, Side, Vector, parent_coefficients, parent_vectors
+from mptvc.model.prediction import Blend, References, mean_of
+from mptvc.model.side import (
+    BASE_CHOICE,
+    BLENDS,
+    FARTHEST,
+    Known,
+    Side,
+    Vector,
+    parent_coefficients,
+    parent_vectors,
+)
 
 #: Squared steps of error that a bit is worth.
 _BIT_PRICE = 0.15
@@ -20,11 +31,24 @@ _LATENT_COST, _DOUBLING_COST = 0.96, 0.15
 #: What vectors and blends usually take, in bits. Costs lie halfway between this and what the tables say:
 #: choices by these alone repeat what was chosen before, for 0.1 to 0.3 dB less at 0.02 bits per pixel.
 _VECTOR_BITS = {Vector.CAMERA: 1.0, Vector.STILL: 2.0, Vector.OWN: 2.0, Vector.PARENT: 1.0}
-_BLEND_BITS = {Blend.NEAR: 0.0, Blend.BOTH: 2.0, Blend.OVERLAPPED: 1.0, Blend.NEAR_BASE: 3.0}
+_BLEND_BITS = {
+    False: {Blend.NEAR: 0.0, Blend.BOTH: 2.0, Blend.OVERLAPPED: 1.0, Blend.NEAR_BASE: 3.0},
+    True: {
+        Blend.BOTH: 0.0,
+        Blend.NEAR: 2.0,
+        Blend.FAR: 2.0,
+        Blend.BOTH_OVERLAPPED: 1.0,
+        Blend.BOTH_BASE: 3.0,
+    },
+}
 _BASE_BITS = 2.0
 #: About what the tables take for a vector of its own, and for each doubling of what is unlikely in it.
 _OWN_BITS, _FAR_BITS = 3.0, 1.6
-_USUAL_BITS = [v + b for v in _VECTOR_BITS.values() for b in _BLEND_BITS.values()] + [_BASE_BITS]
+_USUAL_BITS = {
+    is_between: [_VECTOR_BITS[v] + bits.get(Blend(b), 0.0) for v in Vector for b in range(BLENDS)]
+    + [_BASE_BITS]
+    for is_between, bits in _BLEND_BITS.items()
+}
 #: Pixels off a fit at which a block's vector counts half.
 _LOOSE_PIXELS = 0.5
 _FITS = 8
@@ -61,34 +85,33 @@ def planned(
     level: LoopLevel,
     picture: Tensor,
     base: Tensor,
-    past: Past,
-    coarser: Side | None,
-    vectors: Tensor,
+    references: References,
+    known: Known,
+    vectors: Sequence[Tensor],
     camera: Tensor,
     step: float,
 ) -> Side:
-    """Choose how to predict each block of a key.
+    """Choose how to predict each block of a picture.
 
     Args:
         level: The level.
         picture: The picture, uint8 ``[3, H, W]``.
         base: What the coarser level says.
-        past: The pictures before.
-        coarser: How the coarser level predicts the same picture; None where it does not.
-        vectors: Where blocks are found in the picture before, in quarter pixels, int64 ``[2, h, w]``.
-        camera: Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``.
+        references: Decoded pictures.
+        known: What is known of its side symbols.
+        vectors: Where blocks may be found in the picture before, in quarter pixels, int64 ``[2, h, w]`` each.
+        camera: Coefficients of the whole picture's motion, int64 ``[2, 3]``, which is used where there is no
+            parent.
         step: Quantization step.
     """
-    _, *blocks = vectors.shape
-    grid = blocks[0], blocks[1]
-    coefficients = parent_coefficients(coarser, grid)
+    grid = references.near.grid
+    coefficients = parent_coefficients(known.parent, grid)
     coefficients = camera if coefficients is None else coefficients
     moved = camera_vectors(coefficients, *grid)
-    bits = level.side.choice_bits(past.key.side, coarser, grid).flatten(0, 1)
-    bits = (bits + bits.new_tensor(_USUAL_BITS)) / 2
-    planner = _Planner(level, picture, base, past, bits, step)
-    own = moved + (vectors - moved).clamp(-FARTHEST, FARTHEST)
-    choices, chosen = planner.choose(moved, parent_vectors(coarser, moved), own)
+    bits = level.predicted(references.are_around).side.choice_bits(known, grid).flatten(0, 1)
+    planner = _Planner(level, picture, base, references, bits, step)
+    own = [moved + (field - moved).clamp(-FARTHEST, FARTHEST) for field in vectors]
+    choices, chosen = planner.choose(moved, parent_vectors(known.parent, moved), own)
     return Side(choices, chosen, coefficients)
 
 
@@ -99,19 +122,33 @@ class _Planner:
     """
 
     def __init__(
-        self, level: LoopLevel, picture: Tensor, base: Tensor, past: Past, bits: Tensor, step: float
+        self,
+        level: LoopLevel,
+        picture: Tensor,
+        base: Tensor,
+        references: References,
+        bits: Tensor,
+        step: float,
     ) -> None:
-        self._near, self._far = past.near.luma, None if past.far is None else past.far.luma
-        self._dct, self._patch, self._has_base = level.key.dct, level.key.patch, level.index > 0
-        self._bits = bits  # of each choice, [N, CHOICES]
-        self._step = step / 3**0.5  # of the mean of three colours
-        self._wanted = blocks_of(luma_of(picture).to(torch.int16))
-        self._below = blocks_of(luma_of(base).to(torch.int16))
+        kind = level.predicted(references.are_around)
+        self._dct, self._patch, self._has_base = kind.dct, kind.patch, level.index > 0
+        self._is_between, self._step = references.are_around, step
+        self._bits = (
+            bits + bits.new_tensor(_USUAL_BITS[self._is_between])
+        ) / 2  # of each choice, [N, CHOICES]
+        self._colours = kind.colours
+        if self._has_base:  # finer levels mend what they say of colours, and cost most of the time
+            picture, base, references = luma_of(picture), luma_of(base), references.luma
+            self._colours = kind.colours[:1].sum(1, keepdim=True)
+        self._references = references
+        self._wanted, self._below = (blocks_of(x.to(torch.int16)) for x in (picture, base))
+        self._plain = Blend.BOTH if self._is_between else Blend.NEAR
 
-    def choose(self, camera: Tensor, parent: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    def choose(self, camera: Tensor, parent: Tensor, own: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Choose each block's vector, then how it is blended with what else is there: choices, vectors."""
         vector, chosen, moved, best = self._with_vectors(camera, parent, own)
-        choice, extra = vector * BLENDS, self._own_bits(own, parent) * (vector == Vector.OWN)
+        choice = vector * BLENDS + self._plain
+        extra = self._own_bits(chosen, parent) * (vector == Vector.OWN)
         for blend, places, blocks in self._blended(chosen, moved, torch.nonzero(best > _GOOD).flatten()):
             mixed = BASE_CHOICE if blend == Blend.BASE else vector[places] * BLENDS + blend
             bits = self._bits[places, mixed] + (0 if blend == Blend.BASE else extra[places])
@@ -123,28 +160,33 @@ class _Planner:
         return choice, torch.where(choice == BASE_CHOICE, camera, chosen)
 
     def _with_vectors(
-        self, camera: Tensor, parent: Tensor, own: Tensor
+        self, camera: Tensor, parent: Tensor, own: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Number of each block's vector ``[N]``, the vectors ``[2, h, w]``, what they find, and its cost."""
         number = torch.zeros(camera[0].numel(), dtype=torch.int64, device=camera.device)
-        chosen, moved = camera.flatten(1).clone(), self._near.moved_blocks(camera)
-        best = self._costs(moved) + _BIT_PRICE * self._bits[:, Vector.CAMERA * BLENDS]
-        fields = {Vector.STILL: torch.zeros_like(camera), Vector.PARENT: parent, Vector.OWN: own}
+        everywhere = torch.arange(len(number), device=camera.device)
+        chosen, moved = camera.flatten(1).clone(), self._found(camera, everywhere)
+        best = self._costs(moved) + _BIT_PRICE * self._bits[:, Vector.CAMERA * BLENDS + self._plain]
+        fields = [(Vector.STILL, torch.zeros_like(camera)), (Vector.PARENT, parent)]
+        fields += [(Vector.OWN, field) for field in own]
         tried_before = [camera]
-        for vector, field in fields.items():
+        for vector, field in fields:
             differs = torch.stack([(field != other).any(0) for other in tried_before]).all(0)
             places = torch.nonzero(differs.flatten()).flatten()
             tried_before.append(field)
-            bits = self._bits[places, vector * BLENDS]
+            bits = self._bits[places, vector * BLENDS + self._plain]
             if vector == Vector.OWN:
-                bits = bits + self._own_bits(own, parent)[places]
-            found = self._near.moved_blocks(field, places)
+                bits = bits + self._own_bits(field, parent)[places]
+            found = self._found(field, places)
             tried = self._costs(found, places) + _BIT_PRICE * bits
             better = tried < best[places]
             places = places[better]
             number[places], best[places], moved[places] = int(vector), tried[better], found[better]
             chosen[:, places] = field.flatten(1)[:, places]
         return number, chosen.view_as(camera), moved, best
+
+    def _found(self, vectors: Tensor, places: Tensor) -> Tensor:
+        return self._references.moved(vectors, places, both=self._is_between)
 
     @staticmethod
     def _own_bits(own: Tensor, likely: Tensor) -> Tensor:
@@ -156,22 +198,27 @@ class _Planner:
         self, vectors: Tensor, moved: Tensor, places: Tensor
     ) -> Iterator[tuple[Blend, Tensor, Tensor]]:
         """What is worth a try in some places: the blend, where, and the blocks there."""
+        references, both = self._references, self._is_between
         differing = places[differs_nearby(vectors).flatten()[places]]
-        yield Blend.OVERLAPPED, differing, self._near.overlapped_blocks(vectors, differing)
-        near = moved[places]
-        if self._far is not None:
-            yield Blend.BOTH, places, mean_of(near, self._far.moved_blocks(2 * vectors, places))
-        below = self._below[places]
+        smooth = Blend.BOTH_OVERLAPPED if both else Blend.OVERLAPPED
+        yield smooth, differing, references.overlapped(vectors, differing, both=both)
+        plain, below = moved[places], self._below[places]
+        if both:
+            yield Blend.NEAR, places, references.near.moved_blocks(vectors, places)
+            yield Blend.FAR, places, references.beyond(vectors, places)
+        elif references.far is not None:
+            yield Blend.BOTH, places, mean_of(plain, references.beyond(vectors, places))
         if self._has_base:
-            yield Blend.NEAR_BASE, places, mean_of(near, below)
+            yield Blend.BOTH_BASE if both else Blend.NEAR_BASE, places, mean_of(plain, below)
         yield Blend.BASE, places, below
 
     def _costs(self, blocks: Tensor, places: Tensor | None = None) -> Tensor:
-        """About what is left of blocks ``[N, 1, BLOCK, BLOCK]``, or of some, costs once it is coded."""
+        """About what is left of blocks ``[N, C, BLOCK, BLOCK]``, or of some, costs once it is coded."""
         wanted = self._wanted if places is None else self._wanted[places]
         side, patch = BLOCK // self._patch, self._patch
-        cells = (wanted - blocks).view(-1, side, patch, side, patch).transpose(2, 3)
-        latents = frequencies(cells.reshape(-1, patch, patch).float(), self._dct)
+        apart = self._colours @ (wanted - blocks).flatten(2).float()
+        cells = apart.reshape(-1, side, patch, side, patch).transpose(2, 3)
+        latents = frequencies(cells.reshape(-1, patch, patch), self._dct)
         squares = latents.mul_(1 / self._step).square_()
         coded = squares.clamp(min=1).log2_().mul_(_DOUBLING_COST).add_(_LATENT_COST)
-        return torch.minimum(squares, coded).view(len(wanted), BLOCK**2).sum(1)
+        return torch.minimum(squares, coded).view(len(wanted), len(self._colours) * BLOCK**2).sum(1)
