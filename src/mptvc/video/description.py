@@ -30,6 +30,7 @@ class SourceInfo:
         colour: Colour description.
         expected_frames: An estimate of the number of frames, from what the container says of it or of
             its length.
+        promised_frames: The number of frames that the container states exactly; 0 if it does not.
     """
 
     name: str
@@ -40,6 +41,7 @@ class SourceInfo:
     pixel_aspect: Fraction
     colour: Colour
     expected_frames: int
+    promised_frames: int
 
 
 class Warnings:
@@ -83,7 +85,19 @@ def describe(name: str, container: av.container.InputContainer, stream: av.Video
         pixel_aspect=Fraction(aspect) if aspect else Fraction(1),
         colour=stream_colour(context),
         expected_frames=stream.frames or max(1, round(length_s * rate)),
+        promised_frames=_promised_frames(container, stream),
     )
+
+
+def _promised_frames(container: av.container.InputContainer, stream: av.VideoStream) -> int:
+    """How many frames a container states.
+
+    The index of MP4 leaves out what its edit list does, that of AVI leaves out empty packets, while headers
+    count both; an AVI that is cut has no index, but an entry for its first frame.
+    """
+    entries = len(stream.index_entries)
+    is_indexed = entries > 1 and {"mov", "avi"} & set(container.format.name.split(","))
+    return min(stream.frames, entries) if is_indexed else stream.frames
 
 
 def check_stream(name: str, stream: av.VideoStream, force_8bit: bool, warnings: Warnings) -> None:

@@ -4,26 +4,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
 
 import av
 import numpy as np
-from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from mptvc.errors import VideoError
 from mptvc.format.header import MAX_RATIO, VideoInfo
 from mptvc.video.colour import to_rgb
 from mptvc.video.cuts import SHOT_THRESHOLD, checked_threshold, pair_with_cuts
+from mptvc.video.decoding import Decoding
 from mptvc.video.deinterlace import deinterlaced
-from mptvc.video.description import SourceInfo, Warnings, check_depth, promised_s
-from mptvc.video.ffmpeg import reason
+from mptvc.video.description import SourceInfo, Warnings, check_depth
+from mptvc.video.packets import AnyPacket
 from mptvc.video.sound import SideData, SideRecorder
 
 #: Seconds by which rounded time stamps are off; Matroska's are whole milliseconds.
 _ROUNDING_S = 6e-4
-#: Seconds that may be missing at the end of a stream before that is worth a word.
-_MISSING_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ class SourceFrames(Iterator[SourceFrame]):
     def __init__(
         self,
         stream: av.VideoStream,
-        packets: "Iterator[Packet[Any]]",
+        packets: Iterator[AnyPacket],
         info: SourceInfo,
         reading: Reading,
         recorder: SideRecorder | None,
@@ -160,6 +157,7 @@ class SourceFrames(Iterator[SourceFrame]):
         start, duration = self._reading.start, self._reading.duration
         corrupt = 0
         first_time: float | None = None
+        begun = not start  # from then on times may go back, as they do in files that were joined
         for index, frame in enumerate(self._whole()):
             self._check(frame, index)
             at = frame.time if frame.time is not None else index / float(self._info.frame_rate)
@@ -169,10 +167,11 @@ class SourceFrames(Iterator[SourceFrame]):
                 if self._recorder is not None:
                     self._recorder.drain(self._packets)
                 break
-            if elapsed < start - _ROUNDING_S:
+            if not begun and elapsed < start - _ROUNDING_S:
                 if self._recorder is not None:
                     self._recorder.skip(_seconds(frame))
                 continue
+            begun = True
             corrupt += bool(frame.is_corrupt)
             yield frame
         if corrupt:
@@ -189,38 +188,15 @@ class SourceFrames(Iterator[SourceFrame]):
 
     def _whole(self) -> Iterator[VideoFrame]:
         """Decoded frames, without interlacing if that is wanted."""
-        decoded = self._decoded()
-        return deinterlaced(decoded, self._stream) if self._reading.deinterlace else decoded
+        decoding = Decoding(self._stream, self._packets, self._info, self._hand_on)
+        decoded = decoding.frames()
+        yield from deinterlaced(decoded, self._stream) if self._reading.deinterlace else decoded
+        for loss in decoding.losses(whole=True):
+            self._warnings.add(loss)
 
-    def _decoded(self) -> Iterator[VideoFrame]:
-        decoded, end = 0, 0.0
-        try:
-            for frame in self._frames_of_packets():
-                decoded += 1
-                end = max(end, self._end_of(frame))
-                yield frame
-        except (av.FFmpegError, OSError, IndexError) as error:
-            if decoded == 0:
-                raise VideoError(f"{self._info.name}: cannot be decoded: {reason(error)}") from error
-            self._warnings.add(f"decoding stopped after {decoded} frames: {reason(error)}")
-            return
-        promised = promised_s(self._stream)
-        if self._stream.frames > decoded:
-            self._warnings.add(f"the source promises {self._stream.frames} frames, {decoded} were decoded")
-        elif decoded and promised > end + _MISSING_S:
-            self._warnings.add(f"the source promises {promised:.2f} s, it ends at {end:.2f} s")
-
-    def _frames_of_packets(self) -> Iterator[VideoFrame]:
-        """Decode the video's packets and hand the others on."""
-        for packet in self._packets:
-            if packet.stream.index == self._stream.index:
-                yield from packet.decode()
-            elif self._recorder is not None:
-                self._recorder.add(packet)
-
-    def _end_of(self, frame: VideoFrame) -> float:
-        shown = float((frame.duration or 0) * self._info.time_base)
-        return (frame.time or 0.0) + max(shown, 1 / float(self._info.frame_rate))
+    def _hand_on(self, packet: AnyPacket) -> None:
+        if self._recorder is not None:
+            self._recorder.add(packet)
 
     def _finished_side(self) -> SideData | None:
         if self._recorder is None:

@@ -10,11 +10,13 @@ from mptvc.video.cuts import SHOT_THRESHOLD
 from mptvc.video.description import SourceInfo, Warnings, check_stream, describe
 from mptvc.video.ffmpeg import local, refusals
 from mptvc.video.frames import Reading, SourceFrames
+from mptvc.video.joins import without_jumps
 from mptvc.video.raw import RawVideo
 from mptvc.video.sound import SideRecorder
 
-#: A picture's name is that of one file, not a pattern for the names of many.
-_ONE_FILE = {"pattern_type": "none"}
+#: A picture's name is that of one file, not a pattern for the names of many; streams that start late are
+#: found in the first ten minutes or 64 MB.
+_OPTIONS = {"pattern_type": "none", "probesize": "64000000", "analyzeduration": "600000000"}
 
 
 class VideoSource:
@@ -69,7 +71,7 @@ class VideoSource:
             self.close()
             raise
         others = () if self._recorder is None else self._recorder.streams
-        self._packets = self._container.demux(self._stream, *others)
+        self._packets = without_jumps(self._container, self._container.demux(self._stream, *others))
 
     def frames(self) -> SourceFrames:
         """The frames in the order in which they are shown, which come once."""
@@ -98,12 +100,10 @@ def _opened(source: str | Path | RawVideo | BinaryIO, name: str) -> av.container
         if isinstance(source, RawVideo):
             return av.open(local(source.path), "r", "rawvideo", options=source.options)
         opened = local(source) if isinstance(source, str | Path) else source
-        return av.open(opened, "r", options=_ONE_FILE, metadata_errors="replace")
+        return av.open(opened, "r", options=_OPTIONS, metadata_errors="replace")
 
 
 def _video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
     if not container.streams.video:
         raise VideoError(f"{name}: no video stream")
-    stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
-    return stream
+    return container.streams.video[0]
