@@ -97,6 +97,9 @@ def encode(
         bool, typer.Option("--deinterlace", help="Make whole frames of interlaced ones.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse what would be a warning.")] = False,
+    stream: Annotated[
+        int | None, typer.Option(min=0, help="Number of the video stream, where there are several.")
+    ] = None,
     force: Force = False,
     progress: ShowProgress = ProgressMode.AUTO,
     as_json: AsJson = False,
@@ -130,6 +133,7 @@ def encode(
             deinterlace=deinterlace,
             sound=audio == Audio.COPY,
             strict=strict,
+            stream=stream,
             force=force,
         )
 

@@ -77,6 +77,7 @@ def encode_file(
     deinterlace: bool = False,
     sound: bool = True,
     strict: bool = False,
+    stream: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> EncodeReport:
@@ -94,13 +95,15 @@ def encode_file(
         deinterlace: Turn interlaced frames into whole ones.
         sound: Copy sound and subtitles into the file.
         strict: Refuse what otherwise is a warning.
+        stream: Number of the video stream in the source; None takes the default one, or the largest, and no
+            cover picture.
         force: Replace an existing target.
         progress: Called after each frame, and at the end with the true number of frames.
 
     Raises:
         VideoError: The source cannot be read.
         MptError: The target exists or cannot be written.
-        ValueError: Source and target are the same file.
+        ValueError: Source and target are the same file, or ``stream`` is no video stream.
 
     Example:
         >>> import mptvc
@@ -126,6 +129,7 @@ def encode_file(
                 deinterlace=deinterlace,
                 sound=sound,
                 strict=strict,
+                stream=stream,
             )
         )
         with Compressor((codec or load_codec()).coder, rate) as compressor:

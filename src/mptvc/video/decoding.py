@@ -11,6 +11,7 @@ from mptvc.errors import VideoError
 from mptvc.video.description import SourceInfo, promised_s
 from mptvc.video.ffmpeg import REFUSALS, reason
 from mptvc.video.packets import AnyPacket, time_of
+from mptvc.video.streams import decoder_of
 
 #: Seconds that may be missing at the end of a stream before that is worth a word.
 _MISSING_S = 0.5
@@ -48,7 +49,8 @@ class Decoding:
         self._stopped = ""
         self._decoded, self._end, self._last = 0, 0.0, 0.0  # the last: time of the latest packet
         self._clock = _Clock(info, by_decoding=stream.container.format.name == "avi")
-        stream.thread_count = 1
+        self._decoder = decoder_of(stream)
+        self._decoder.thread_count = 1
 
     def frames(self) -> Iterator[VideoFrame]:
         """The frames, all with a time stamp where the first has one."""
@@ -66,7 +68,7 @@ class Decoding:
         """What is missing, known after the last frame; ``whole`` where the stream was read from its start."""
         if self._faults:
             count, first = len(self._faults), self._faults[0]
-            yield f"packets that cannot be decoded, so that frames are missing: {count}, the first for: {first}"
+            yield f"packets that cannot be decoded, so that frames are missing: {count} ({first})"
         if self._stopped:
             yield f"the source cannot be read after {self._end:.2f} s: {self._stopped}"
         promised, expected = max(promised_s(self._stream), self._last), self._info.promised_frames
@@ -99,7 +101,7 @@ class Decoding:
 
     def _frames_of(self, packet: AnyPacket) -> list[VideoFrame]:
         try:
-            return self._stream.codec_context.decode(packet)
+            return self._decoder.decode(packet)
         except av.EOFError:
             return []
         except REFUSALS as error:
@@ -115,7 +117,7 @@ class _Clock:
     """Gives frames their time stamps where the container does not.
 
     A frame without one is shown when the one before ends. Where the first has none, none keeps its own: they
-    would not fit those before. AVI says when packets are decoded, in whole frames, which are shown at this pace.
+    would not fit those before. AVI says when packets are decoded, in whole frames; frames come at that pace.
     """
 
     def __init__(self, info: SourceInfo, *, by_decoding: bool) -> None:

@@ -128,13 +128,17 @@ class SourceFrames(Iterator[SourceFrame]):
 
     def _read(self) -> Iterator[SourceFrame]:
         times: list[int | None] = []
-        rotation = 0
+        rotation, warned = 0, False
         for frame, is_cut in pair_with_cuts(self._chosen(), self._stream, self._reading.shot_threshold):
             if not times:
                 self._begin(frame)
                 rotation = frame.rotation % 360
             times.append(frame.pts)
-            yield SourceFrame(to_rgb(frame, self._info.colour), is_cut=is_cut or len(times) == 1)
+            pixels, is_transparent = to_rgb(frame, self._info.colour)
+            if is_transparent and not warned:
+                self._warnings.add("transparent pixels are composited on black")
+                warned = True
+            yield SourceFrame(pixels, is_cut=is_cut or len(times) == 1)
         if not times:
             late = f" after {self._reading.start} s" if self._reading.start else ""
             raise VideoError(f"{self._info.name}: no frame could be decoded{late}")

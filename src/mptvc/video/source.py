@@ -13,6 +13,7 @@ from mptvc.video.frames import Reading, SourceFrames
 from mptvc.video.joins import without_jumps
 from mptvc.video.raw import RawVideo
 from mptvc.video.sound import SideRecorder
+from mptvc.video.streams import chosen_stream
 
 #: A picture's name is that of one file, not a pattern for the names of many; streams that start late are
 #: found in the first ten minutes or 64 MB.
@@ -20,7 +21,7 @@ _OPTIONS = {"pattern_type": "none", "probesize": "64000000", "analyzeduration": 
 
 
 class VideoSource:
-    """A video file's first video stream, opened; use it in a ``with`` block.
+    """A video file's video stream, opened; use it in a ``with`` block.
 
     Args:
         source: Path, raw video or binary file.
@@ -31,13 +32,14 @@ class VideoSource:
         deinterlace: Turn interlaced frames into whole ones, one for one.
         sound: Keep the packets of sound and subtitles.
         strict: Refuse what otherwise is a warning.
+        stream: Number of the video stream in the file; None takes the one that is the film.
 
     Attributes:
         info: What the file says of its video; what is true of it, the frames tell.
 
     Raises:
         VideoError: The file cannot be read, has no video, or needs an option that is not set.
-        ValueError: A threshold, start or duration out of range.
+        ValueError: A threshold, start or duration out of range, or the number of no video stream.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class VideoSource:
         deinterlace: bool = False,
         sound: bool = False,
         strict: bool = False,
+        stream: int | None = None,
     ) -> None:
         name = str(source) if isinstance(source, str | Path | RawVideo) else "standard input"
         self._reading = Reading(shot_threshold, start, duration, force_8bit, deinterlace)
@@ -58,7 +61,7 @@ class VideoSource:
         self._container = _opened(source, name)
         self._recorder: SideRecorder | None = None
         try:
-            self._stream = _video_stream(self._container, name)
+            self._stream = chosen_stream(name, self._container, stream, self._warnings)
             check_stream(name, self._stream, force_8bit, self._warnings)
             self.info: SourceInfo = describe(name, self._container, self._stream)
             if sound:
@@ -101,9 +104,3 @@ def _opened(source: str | Path | RawVideo | BinaryIO, name: str) -> av.container
             return av.open(local(source.path), "r", "rawvideo", options=source.options)
         opened = local(source) if isinstance(source, str | Path) else source
         return av.open(opened, "r", options=_OPTIONS, metadata_errors="replace")
-
-
-def _video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
-    if not container.streams.video:
-        raise VideoError(f"{name}: no video stream")
-    return container.streams.video[0]
