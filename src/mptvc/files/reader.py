@@ -20,6 +20,7 @@ from mptvc.format.header import VideoInfo
 from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.source import Source, naming, open_source
 from mptvc.model.config import PyramidConfig
+from mptvc.video.orientation import upright, upright_info
 
 
 class _ClipFrames:
@@ -58,6 +59,7 @@ class VideoReader:
         levels: Levels to decode; by default all that are complete.
         codec: Codec with the file's weights; by default one with the packaged weights.
         limits: What to accept.
+        stored: Give pictures as they are stored; otherwise they are turned as the file says.
 
     Attributes:
         header: The file's header.
@@ -86,6 +88,7 @@ class VideoReader:
         levels: int | None = None,
         codec: Codec | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        stored: bool = False,
     ) -> None:
         self._source, self._lock, self._codec = source, RLock(), codec or load_codec()
         self._kept: _ClipFrames | None = None
@@ -97,6 +100,7 @@ class VideoReader:
             self._stack = stack.pop_all()
         self.header, self.levels = header, self._decompressor.levels
         self.num_slices = header.shots.num_slices
+        self._rotation = 0 if stored else header.video.rotation
 
     @property
     def video(self) -> VideoInfo:
@@ -110,8 +114,9 @@ class VideoReader:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of all frames, (T, H, W, 3)."""
-        return self.video.num_frames, self.video.height, self.video.width, 3
+        """Shape of all frames as they are given, (T, H, W, 3)."""
+        shown = upright_info(self.video) if self._rotation else self.video
+        return shown.num_frames, shown.height, shown.width, 3
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -151,7 +156,7 @@ class VideoReader:
             places.setdefault(index, []).append(place)
         for index in sorted(places):
             with self._lock, naming(self._source):
-                out[places[index]] = self._frame(index)
+                out[places[index]] = upright(self._frame(index), self._rotation)
         return out
 
     def _frame(self, index: int) -> np.ndarray:

@@ -265,7 +265,7 @@ def decode_file(
     damage += reader.damage.values()
     complete = min(reader.levels, there.levels) == header.num_levels and not damage
     warnings = () if side is None else tuple(side.warnings)
-    return DecodeReport(info, reader.levels, complete, tuple(damage), warnings)
+    return DecodeReport(sink.info, reader.levels, complete, tuple(damage), warnings)
 
 
 def _side_player(

@@ -16,6 +16,7 @@ from mptvc.video.cuts import SHOT_THRESHOLD, checked_threshold, pair_with_cuts
 from mptvc.video.decoding import Decoding
 from mptvc.video.deinterlace import deinterlaced
 from mptvc.video.description import SourceInfo, Warnings, check_depth
+from mptvc.video.orientation import orientation, upright, upright_info
 from mptvc.video.packets import AnyPacket
 from mptvc.video.sound import SideData, SideRecorder
 
@@ -33,6 +34,7 @@ class Reading:
         duration: Seconds to read; None reads to the end.
         force_8bit: Accept video of more than 8 bits and round it.
         deinterlace: Turn interlaced frames into whole ones, one for one.
+        upright: Give pictures as they are to be shown, not as they are stored.
 
     Raises:
         ValueError: A threshold, start or duration out of range.
@@ -43,6 +45,7 @@ class Reading:
     duration: float | None = None
     force_8bit: bool = False
     deinterlace: bool = False
+    upright: bool = False
 
     def __post_init__(self) -> None:
         checked_threshold(self.shot_threshold)
@@ -128,22 +131,28 @@ class SourceFrames(Iterator[SourceFrame]):
 
     def _read(self) -> Iterator[SourceFrame]:
         times: list[int | None] = []
-        rotation, warned = 0, False
+        rotation, mirrored, warned = 0, False, False
         for frame, is_cut in pair_with_cuts(self._chosen(), self._stream, self._reading.shot_threshold):
             if not times:
                 self._begin(frame)
-                rotation = frame.rotation % 360
+                rotation, mirrored = orientation(frame)
             times.append(frame.pts)
             pixels, is_transparent = to_rgb(frame, self._info.colour)
             if is_transparent and not warned:
                 self._warnings.add("transparent pixels are composited on black")
                 warned = True
+            if mirrored:
+                pixels = np.ascontiguousarray(pixels[:, ::-1])
+            if self._reading.upright:
+                pixels = upright(pixels, rotation)
             yield SourceFrame(pixels, is_cut=is_cut or len(times) == 1)
         if not times:
             late = f" after {self._reading.start} s" if self._reading.start else ""
             raise VideoError(f"{self._info.name}: no frame could be decoded{late}")
         side = self._finished_side()
         video = _video(self._info, times, rotation)
+        if self._reading.upright:
+            video = upright_info(video)
         self._outcome = SourceOutcome(video, side, tuple(self._warnings.found))
 
     def _begin(self, frame: VideoFrame) -> None:
@@ -220,7 +229,7 @@ def _video(info: SourceInfo, times: list[int | None], rotation: int) -> VideoInf
         frame_rate=info.frame_rate,
         time_base=info.time_base,
         pixel_aspect=info.pixel_aspect,
-        rotation=0 if rotation % 90 else rotation,
+        rotation=rotation,
         colour=info.colour,
     )
     return video.with_times(info.time_base, _time_steps(times, info))

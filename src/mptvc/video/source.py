@@ -33,6 +33,7 @@ class VideoSource:
         sound: Keep the packets of sound and subtitles.
         strict: Refuse what otherwise is a warning.
         stream: Number of the video stream in the file; None takes the one that is the film.
+        upright: Give pictures as they are to be shown; otherwise as they are stored, but never mirrored.
 
     Attributes:
         info: What the file says of its video; what is true of it, the frames tell.
@@ -54,9 +55,10 @@ class VideoSource:
         sound: bool = False,
         strict: bool = False,
         stream: int | None = None,
+        upright: bool = False,
     ) -> None:
         name = str(source) if isinstance(source, str | Path | RawVideo) else "standard input"
-        self._reading = Reading(shot_threshold, start, duration, force_8bit, deinterlace)
+        self._reading = Reading(shot_threshold, start, duration, force_8bit, deinterlace, upright)
         self._warnings = Warnings(name, strict)
         self._container = _opened(source, name)
         self._recorder: SideRecorder | None = None
