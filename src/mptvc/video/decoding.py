@@ -77,6 +77,17 @@ class Decoding:
         elif self._decoded and promised > self._end + _MISSING_S:
             yield f"the source promises {promised:.2f} s, it ends at {self._end:.2f} s"
 
+    def last_step(self) -> int:
+        """How long the last frame is shown in ticks, where its packet says something else; 0 for unknown.
+
+        MP4 says how far apart packets are decoded; where none is missing, its track ends with the last frame.
+        """
+        stream = self._stream
+        is_whole = self._info.promised_frames == self._decoded and not (self._hidden or self._faults)
+        if not is_whole or stream.duration is None or "mp4" not in stream.container.format.name:
+            return 0
+        return max(0, (stream.start_time or 0) + stream.duration - self._clock.newest)
+
     def _video_packets(self) -> Iterator[AnyPacket]:
         """The stream's packets, and at the end one that makes the decoder give what it holds back.
 
@@ -127,6 +138,7 @@ class _Clock:
         self._runs: bool | None = None
         self._first: int | None = None  # when the first packet is decoded
         self._delay = 0
+        self.newest = 0  # the last time that was given
 
     def see(self, packet: AnyPacket) -> None:
         """Take note of a packet before its frames come."""
@@ -150,3 +162,4 @@ class _Clock:
             shown = frame.duration * self._time_base if frame.duration else self._period
             self._next = at * self._time_base + shown
         frame.pts, frame.time_base = at, self._time_base
+        self.newest = max(self.newest, at or 0)

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 
 import av
 import numpy as np
 from av.video.frame import VideoFrame
 
 from mptvc.errors import VideoError
-from mptvc.format.header import MAX_RATIO, VideoInfo
+from mptvc.format.header import VideoInfo
 from mptvc.video.colour import to_rgb
 from mptvc.video.cuts import SHOT_THRESHOLD, checked_threshold, pair_with_cuts
 from mptvc.video.decoding import Decoding
@@ -19,6 +18,7 @@ from mptvc.video.description import SourceInfo, Warnings, check_depth
 from mptvc.video.orientation import orientation, upright, upright_info
 from mptvc.video.packets import AnyPacket
 from mptvc.video.sound import SideData, SideRecorder
+from mptvc.video.timing import timed
 
 #: Seconds by which rounded time stamps are off; Matroska's are whole milliseconds.
 _ROUNDING_S = 6e-4
@@ -112,6 +112,7 @@ class SourceFrames(Iterator[SourceFrame]):
         self._stream, self._packets, self._info, self._reading = stream, packets, info, reading
         self._recorder, self._warnings = recorder, warnings
         self._outcome: SourceOutcome | None = None
+        self._last = 0  # how long the newest frame is shown
         self._frames = self._read()
 
     def __next__(self) -> SourceFrame:
@@ -150,7 +151,7 @@ class SourceFrames(Iterator[SourceFrame]):
             late = f" after {self._reading.start} s" if self._reading.start else ""
             raise VideoError(f"{self._info.name}: no frame could be decoded{late}")
         side = self._finished_side()
-        video = _video(self._info, times, rotation)
+        video = _video(self._info, times, self._last, rotation)
         if self._reading.upright:
             video = upright_info(video)
         self._outcome = SourceOutcome(video, side, tuple(self._warnings.found))
@@ -170,6 +171,7 @@ class SourceFrames(Iterator[SourceFrame]):
         start, duration = self._reading.start, self._reading.duration
         corrupt = 0
         first_time: float | None = None
+        newest = 0.0
         begun = not start  # from then on times may go back, as they do in files that were joined
         for index, frame in enumerate(self._whole()):
             self._check(frame, index)
@@ -177,6 +179,7 @@ class SourceFrames(Iterator[SourceFrame]):
             first_time = at if first_time is None else first_time
             elapsed = at - first_time
             if duration is not None and elapsed >= start + duration - _ROUNDING_S:
+                self._last = self._ticks_between(newest, min(at, first_time + start + duration))
                 if self._recorder is not None:
                     self._recorder.drain(self._packets)
                 break
@@ -184,11 +187,14 @@ class SourceFrames(Iterator[SourceFrame]):
                 if self._recorder is not None:
                     self._recorder.skip(_seconds(frame))
                 continue
-            begun = True
+            begun, newest, self._last = True, at, frame.duration or 0
             corrupt += bool(frame.is_corrupt)
             yield frame
         if corrupt:
             self._warnings.add(f"{corrupt} frames are damaged in the source")
+
+    def _ticks_between(self, first: float, second: float) -> int:
+        return max(0, round(Fraction(second - first) / self._info.time_base))
 
     def _check(self, frame: VideoFrame, index: int) -> None:
         name, width, height = self._info.name, self._info.width, self._info.height
@@ -206,6 +212,7 @@ class SourceFrames(Iterator[SourceFrame]):
         yield from deinterlaced(decoded, self._stream) if self._reading.deinterlace else decoded
         for loss in decoding.losses(whole=True):
             self._warnings.add(loss)
+        self._last = decoding.last_step() or self._last
 
     def _hand_on(self, packet: AnyPacket) -> None:
         if self._recorder is not None:
@@ -220,8 +227,8 @@ class SourceFrames(Iterator[SourceFrame]):
         return side
 
 
-def _video(info: SourceInfo, times: list[int | None], rotation: int) -> VideoInfo:
-    """The video with these time stamps; containers do not state the mean of an uneven rate reliably."""
+def _video(info: SourceInfo, times: list[int | None], last: int, rotation: int) -> VideoInfo:
+    """The video with these time stamps, its last frame shown for so long."""
     video = VideoInfo(
         info.width,
         info.height,
@@ -232,22 +239,7 @@ def _video(info: SourceInfo, times: list[int | None], rotation: int) -> VideoInf
         rotation=rotation,
         colour=info.colour,
     )
-    return video.with_times(info.time_base, _time_steps(times, info))
-
-
-def _time_steps(times: list[int | None], info: SourceInfo) -> tuple[int, ...]:
-    """Differences between time stamps, or nothing if they are those of a constant rate."""
-    if any(time is None for time in times):
-        return ()
-    stamps = [time for time in times if time is not None]
-    period = 1 / (info.frame_rate * info.time_base)
-    rounding = min(Fraction(1), period / 2)
-    if all(abs(t - stamps[0] - i * period) <= rounding for i, t in enumerate(stamps)):
-        return ()
-    steps = [b - a for a, b in pairwise(stamps)]
-    if min(steps) < 0:  # AVI stores no display times: what FFmpeg guesses for reordered frames is no use
-        return ()
-    return (0, *(min(step, MAX_RATIO) for step in steps))
+    return timed(video, times, last)
 
 
 def _seconds(frame: VideoFrame) -> Fraction:

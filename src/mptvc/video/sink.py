@@ -23,6 +23,7 @@ from mptvc.format.target import move_into_place, part_path, refuse_existing, ref
 from mptvc.video.colour import carried_colour, from_rgb
 from mptvc.video.ffmpeg import refusals, require_encoder, same_scheduling
 from mptvc.video.orientation import upright, upright_info
+from mptvc.video.packets import AnyPacket
 from mptvc.video.sound import SidePlayer
 
 
@@ -177,6 +178,7 @@ class VideoSink:
         with same_scheduling():
             context.open()
         self._stream, self._pix_fmt, self._count = stream, pix_fmt, 0
+        self._lead: int | None = None  # ticks by which the first packet is decoded early
 
     @property
     def info(self) -> VideoInfo:
@@ -216,7 +218,24 @@ class VideoSink:
         if self._container is None:
             return
         with refusals(f"cannot write {self._name}"):
-            self._container.mux(self._stream.encode(frame))
+            packets = self._stream.encode(frame)
+            self._tell_the_end(packets, whole=frame is None)
+            self._container.mux(packets)
+
+    def _tell_the_end(self, packets: list[AnyPacket], *, whole: bool) -> None:
+        """Say in the packets how long the last frame is shown.
+
+        MP4 takes a track's length from the packet that is decoded last, others from the frame shown last.
+        """
+        if not self._info.last_step or self._kind not in _TAGGED:
+            return
+        end = round(self._info.times.end / self._tick)
+        for packet in packets:
+            self._lead = -(packet.dts or 0) if self._lead is None else self._lead
+            if packet.pts == (self._stamps[-1] if self._stamps else self._info.num_frames - 1):
+                packet.duration = end - packet.pts
+        if whole and packets and packets[-1].dts is not None and self._kind == "mp4":
+            packets[-1].duration = max(1, end - packets[-1].dts - (self._lead or 0))
 
     def commit(self) -> None:
         """Finish the file and move it to its place.
