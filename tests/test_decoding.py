@@ -16,6 +16,7 @@ import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.errors import VideoError
 from mptvc.video.frames import SourceOutcome
+from mptvc.video.packets import move
 from mptvc.video.source import VideoSource
 
 RATE = 25
@@ -187,3 +188,26 @@ def test_a_part_without_sound_takes_no_picture_along(tmp_path: Path, order: str)
     outcome, found = read(tmp_path / "a.ts")
     assert len(found) == 40
     assert all("is left out" in warning for warning in outcome.warnings)
+
+
+@pytest.mark.parametrize("first", [1, 12])
+def test_what_an_edit_list_leaves_out_is_not_missing(tmp_path: Path, first: int) -> None:
+    """A cut without coding starts with the key frame before it, which is not shown."""
+    whole = write(tmp_path / "a.mp4", "libx264", frames=30, max_b_frames=2)
+    wanted = read(whole)[1][first:]
+    with (
+        av.open(whole) as source,
+        av.open(tmp_path / "cut.mp4", "w", options={"avoid_negative_ts": "disabled"}) as out,
+    ):
+        stream = source.streams.video[0]
+        copy = out.add_stream_from_template(stream, opaque=True)
+        for packet in source.demux(stream):
+            if packet.size:
+                move(packet, -Fraction(first, RATE))
+                packet.stream = copy
+                out.mux(packet)
+    with av.open(tmp_path / "cut.mp4") as cut:
+        assert cut.streams.video[0].frames == 30
+    outcome, found = read(tmp_path / "cut.mp4", strict=True)
+    assert np.array_equal(found, wanted)
+    assert outcome.warnings == ()
