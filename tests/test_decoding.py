@@ -15,6 +15,7 @@ from patterns import make_source, moving
 import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.errors import VideoError
+from mptvc.video import decoding
 from mptvc.video.frames import SourceOutcome
 from mptvc.video.packets import move
 from mptvc.video.source import VideoSource
@@ -72,7 +73,7 @@ def noise(data: bytes) -> bytes:
     return np.random.default_rng(len(data)).integers(0, 256, len(data), np.uint8).tobytes()
 
 
-def read(path: Path, **options: bool) -> tuple[SourceOutcome, np.ndarray]:
+def read(path: Path, **options: object) -> tuple[SourceOutcome, np.ndarray]:
     with VideoSource(path, sound=True, **options) as source:
         frames = source.frames()
         pixels = np.stack([frame.pixels for frame in frames])
@@ -211,3 +212,22 @@ def test_what_an_edit_list_leaves_out_is_not_missing(tmp_path: Path, first: int)
     outcome, found = read(tmp_path / "cut.mp4", strict=True)
     assert np.array_equal(found, wanted)
     assert outcome.warnings == ()
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("start", [2.04, 2.5, 5.96])
+def test_what_comes_before_the_key_frame_is_not_decoded(
+    tmp_path: Path, suffix: str, start: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / f"a.{suffix}", "libx264", frames=160, gop_size=25, max_b_frames=2)
+    options = {"start": start, "duration": 0.2, "strict": True, "shot_threshold": None}
+    decoded = []
+    stamp = decoding._Clock.stamp
+    monkeypatch.setattr(decoding._Clock, "stamp", lambda self, frame: decoded.append(stamp(self, frame)))
+    outcome, found = read(path, **options)
+    assert len(decoded) < 40
+    monkeypatch.setattr(decoding, "_FAR_S", float("inf"))
+    wanted, frames = read(path, **options)
+    assert len(decoded) > 60
+    assert np.array_equal(found, frames)
+    assert outcome.video == wanted.video

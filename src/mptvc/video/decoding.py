@@ -1,6 +1,7 @@
 """Packets to frames as FFmpeg's own program decodes them: a fault belongs to its packet, not the stream."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 
 import av
@@ -13,6 +14,11 @@ from mptvc.video.ffmpeg import REFUSALS, reason
 from mptvc.video.packets import AnyPacket, time_of
 from mptvc.video.streams import decoder_of
 
+#: Seconds to skip from which it pays to seek, and the containers with an index of key frames.
+_FAR_S = 2.0
+_SEEKING = {"mp4", "matroska"}
+#: Seconds by which rounded time stamps are off.
+_ROUNDING_S = 1e-3
 #: Seconds that may be missing at the end of a stream before that is worth a word.
 _MISSING_S = 0.5
 
@@ -42,9 +48,9 @@ class Decoding:
         hand_on: Callable[[AnyPacket], None],
     ) -> None:
         self._stream, self._packets, self._info, self._hand_on = stream, packets, info, hand_on
-        self._hidden = (
-            0  # packets that stand for no frame: empty ones, and those that an edit list leaves out
-        )
+        self._hidden = 0  # packets that stand for no frame: empty, or left out by an edit list
+        self._sought = False
+        self._waiting: list[AnyPacket] = []  # where seeking has led to
         self._faults: list[str] = []
         self._stopped = ""
         self._decoded, self._end, self._last = 0, 0.0, 0.0  # the last: time of the latest packet
@@ -52,27 +58,52 @@ class Decoding:
         self._decoder = decoder_of(stream)
         self._decoder.thread_count = 1
 
-    def frames(self) -> Iterator[VideoFrame]:
-        """The frames, all with a time stamp where the first has one."""
+    def frames(self, start: float = 0.0) -> Iterator[VideoFrame]:
+        """The frames, all with a time stamp where the first has one.
+
+        Args:
+            start: Seconds from the first frame before which no other is needed. Where the container allows
+                it, what comes before the last key frame until then is not decoded.
+        """
+        far = start > _FAR_S and not _SEEKING.isdisjoint(self._stream.container.format.name.split(","))
         for packet in self._video_packets():
             for frame in self._frames_of(packet):
                 self._clock.stamp(frame)
                 self._decoded += 1
                 self._end = max(self._end, self._end_of(frame))
                 yield frame
+                if far and frame.pts is not None:
+                    self._seek(frame.pts, start)
+                    break  # what else the packet held comes before the key frame, or again
+            far = far and not self._decoded
         if not self._decoded and (self._faults or self._stopped):
             why = self._faults[0] if self._faults else self._stopped
             raise VideoError(f"{self._info.name}: cannot be decoded: {why}")
 
-    def losses(self, *, whole: bool) -> Iterator[str]:
-        """What is missing, known after the last frame; ``whole`` where the stream was read from its start."""
+    def _seek(self, first: int, start: float) -> None:
+        """Go to the last key frame that is shown until some seconds after the first frame, given in ticks."""
+        container, ticks = self._stream.container, float(self._info.time_base)
+        if not isinstance(container, av.container.InputContainer):
+            raise TypeError("what is read is an input")
+        for target in (first + int((start - _ROUNDING_S) / ticks), first):
+            with suppress(*REFUSALS):
+                container.seek(target, stream=self._stream)
+                self._sought = True
+            self._decoder.flush_buffers()
+            packet = next((p for p in self._packets if p.stream.index == self._stream.index), None)
+            if packet is not None and packet.is_keyframe and packet.pts is not None and packet.pts <= target:
+                self._waiting.append(packet)
+                return
+
+    def losses(self) -> Iterator[str]:
+        """What is missing, known after the last frame."""
         if self._faults:
             count, first = len(self._faults), self._faults[0]
             yield f"packets that cannot be decoded, so that frames are missing: {count} ({first})"
         if self._stopped:
             yield f"the source cannot be read after {self._end:.2f} s: {self._stopped}"
         promised, expected = max(promised_s(self._stream), self._last), self._info.promised_frames
-        if whole and expected > self._decoded + self._hidden:
+        if not self._sought and expected > self._decoded + self._hidden:
             yield f"the source promises {expected} frames, {self._decoded} were decoded"
         elif self._decoded and promised > self._end + _MISSING_S:
             yield f"the source promises {promised:.2f} s, it ends at {self._end:.2f} s"
@@ -94,7 +125,7 @@ class Decoding:
         An empty packet on the way would do so too early; it stands for a frame that is shown for longer.
         """
         try:
-            for packet in self._packets:
+            for packet in iter(self._next_packet, None):
                 if packet.stream.index != self._stream.index:
                     self._hand_on(packet)
                 elif packet.size:
@@ -109,6 +140,9 @@ class Decoding:
         last: AnyPacket = Packet()
         last.time_base = self._info.time_base
         yield last
+
+    def _next_packet(self) -> "AnyPacket | None":
+        return self._waiting.pop() if self._waiting else next(self._packets, None)
 
     def _frames_of(self, packet: AnyPacket) -> list[VideoFrame]:
         try:

@@ -208,9 +208,9 @@ class SourceFrames(Iterator[SourceFrame]):
     def _whole(self) -> Iterator[VideoFrame]:
         """Decoded frames, without interlacing if that is wanted."""
         decoding = Decoding(self._stream, self._packets, self._info, self._hand_on)
-        decoded = decoding.frames()
+        decoded = decoding.frames(self._reading.start)
         yield from deinterlaced(decoded, self._stream) if self._reading.deinterlace else decoded
-        for loss in decoding.losses(whole=True):
+        for loss in decoding.losses():
             self._warnings.add(loss)
         self._last = decoding.last_step() or self._last
 
