@@ -29,15 +29,15 @@ from mptvc.cli.options import (
     source_named,
     target_named,
 )
-from mptvc.cli.output import EXIT_FAILED, explain, in_options, print_json, say, show_error, warn
+from mptvc.cli.output import EXIT_FAILED, counted, explain, in_options, print_json, say, show_error, warn
 from mptvc.cli.progress import progress_callback
 from mptvc.errors import VideoError
 from mptvc.files.folders import (
     VIDEO_SUFFIXES,
     FolderReport,
     StoppedError,
-    find_videos,
     mirrored,
+    sort_files,
     work_through,
 )
 from mptvc.format.header import Header, prefix_name
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from mptvc.files.transcode import EncodeReport
     from mptvc.video.raw import RawVideo
 
+#: Files left out of a folder that are named.
+_NAMED = 8
 #: `encode_file` with the options of the command: source, target and ``progress`` are left.
 _Encoder = Callable[..., "EncodeReport"]
 
@@ -165,7 +167,12 @@ def _outputs(source: Path, target: str | None, output_dir: Path | None, recursiv
     """The output of each video of a folder."""
     if output_dir is None or target is not None:
         raise ValueError(f"{source} is a folder: name the folder of its files with --output-dir")
-    return mirrored(find_videos([source], recursive=recursive), source, output_dir)
+    videos, others = sort_files([source], recursive=recursive)
+    if others:
+        names = ", ".join(str(path.relative_to(source)) for path in others[:_NAMED])
+        more = ", ..." if len(others) > _NAMED else ""
+        warn([f"{source}: {counted(len(others), 'file')} left out as no video: {names}{more}"])
+    return mirrored(videos, source, output_dir)
 
 
 def _output(source: str, target: str | None, output_dir: Path | None) -> str:

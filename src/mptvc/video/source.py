@@ -8,16 +8,20 @@ import av
 from mptvc.errors import VideoError
 from mptvc.video.cuts import SHOT_THRESHOLD
 from mptvc.video.description import SourceInfo, Warnings, check_stream, describe
-from mptvc.video.ffmpeg import local, refusals
+from mptvc.video.diagnosis import invalid, is_encrypted, unreadable
+from mptvc.video.ffmpeg import REFUSALS, local, reason
 from mptvc.video.frames import Reading, SourceFrames
 from mptvc.video.joins import without_jumps
 from mptvc.video.raw import RawVideo
 from mptvc.video.sound import SideRecorder
-from mptvc.video.streams import chosen_stream
+from mptvc.video.streams import PICTURES, chosen_stream
 
 #: A picture's name is that of one file, not a pattern for the names of many; streams that start late are
 #: found in the first ten minutes or 64 MB.
 _OPTIONS = {"pattern_type": "none", "probesize": "64000000", "analyzeduration": "600000000"}
+
+#: Containers of what is no film, though FFmpeg can show it.
+_STILL = ("image2", "tty")
 
 
 class VideoSource:
@@ -64,6 +68,8 @@ class VideoSource:
         self._recorder: SideRecorder | None = None
         try:
             self._stream = chosen_stream(name, self._container, stream, self._warnings)
+            if isinstance(source, str | Path) and is_encrypted(Path(source)):
+                raise VideoError(f"{name}: its pictures are encrypted")
             check_stream(name, self._stream, force_8bit, self._warnings)
             self.info: SourceInfo = describe(name, self._container, self._stream)
             if sound:
@@ -97,12 +103,31 @@ class VideoSource:
         self.close()
 
 
+def is_video(path: Path) -> bool:
+    """Whether FFmpeg finds moving pictures in a file; a picture, text or sound alone is none."""
+    try:
+        with av.open(local(path), "r", options={"pattern_type": "none"}) as container:
+            if container.format.name in _STILL or container.format.name.endswith("_pipe"):
+                return False
+            films = (s for s in container.streams.video if not s.disposition & PICTURES)
+            return any(stream.codec_context is not None for stream in films)
+    except REFUSALS:
+        return False
+
+
 def _opened(source: str | Path | RawVideo | BinaryIO, name: str) -> av.container.InputContainer:
     """A container in which texts that are no UTF-8 do not matter."""
-    if isinstance(source, str | Path | RawVideo) and not Path(name).exists():
+    path = Path(name)
+    if isinstance(source, str | Path | RawVideo) and not path.exists():
         raise VideoError(f"{name}: no such file")
-    with refusals(f"{name}: cannot be read as video"):
+    is_file = isinstance(source, str | Path) and path.is_file()
+    if is_file and (why := unreadable(path)):
+        raise VideoError(f"{name}: cannot be read as video: {why}")
+    try:
         if isinstance(source, RawVideo):
             return av.open(local(source.path), "r", "rawvideo", options=source.options)
         opened = local(source) if isinstance(source, str | Path) else source
         return av.open(opened, "r", options=_OPTIONS, metadata_errors="replace")
+    except REFUSALS as error:
+        why = (invalid(path) if is_file else "") or reason(error)
+        raise VideoError(f"{name}: cannot be read as video: {why}") from error

@@ -7,7 +7,7 @@ from mptvc.errors import VideoError
 from mptvc.video.description import Warnings
 
 #: Pictures that stand for a film or for sound: covers, and previews at several times.
-_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
+PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 #: Decoders that show which pixels are transparent, of codecs whose usual ones show what these hide.
 _SHOWING_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -30,7 +30,7 @@ def chosen_stream(
             if stream.index == wanted:
                 return stream
         raise ValueError(f"{name}: stream={wanted} is no video stream; there are {listed or 'none'}")
-    films = [stream for stream in found if not stream.disposition & _PICTURES]
+    films = [stream for stream in found if not stream.disposition & PICTURES]
     if not films:
         cover = f" but a picture; stream={found[0].index} takes it" if found else ""
         raise VideoError(f"{name}: no video stream{cover}")
