@@ -621,8 +621,14 @@ def test_change_of_size_names_the_frame(tmp_path: Path) -> None:
     second = write(tmp_path / "second.h264", moving(5, 32, 32), **raw)
     both = tmp_path / "both.h264"
     both.write_bytes(first.read_bytes() + second.read_bytes())
-    with pytest.raises(VideoError, match="frame 12 is 32x32 after 64x48; split the video there"):
+    with pytest.raises(VideoError, match=r"frame 12 is 32x32 after 64x48; .* or split the video there"):
         read(both)
+    outcome, found = read(both, on_size_change="scale")
+    assert [frame.pixels.shape for frame in found] == [(48, 64, 3)] * 17
+    assert len(outcome.warnings) == 1
+    assert "frame 12 is 32x32 after 64x48, and scaled" in outcome.warnings[0]
+    with pytest.raises(ValueError, match="on_size_change is stop or scale, found other"):
+        read(both, on_size_change="other")
 
 
 # Writing

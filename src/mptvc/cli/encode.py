@@ -102,6 +102,9 @@ def encode(
     stream: Annotated[
         int | None, typer.Option(min=0, help="Number of the video stream, where there are several.")
     ] = None,
+    on_size_change: Annotated[
+        str, typer.Option(help="stop, or scale: where the size changes on the way.")
+    ] = "stop",
     force: Force = False,
     progress: ShowProgress = ProgressMode.AUTO,
     as_json: AsJson = False,
@@ -136,6 +139,7 @@ def encode(
             sound=audio == Audio.COPY,
             strict=strict,
             stream=stream,
+            on_size_change=on_size_change,
             force=force,
         )
 

@@ -78,6 +78,7 @@ def encode_file(
     sound: bool = True,
     strict: bool = False,
     stream: int | None = None,
+    on_size_change: str = "stop",
     force: bool = False,
     progress: Progress | None = None,
 ) -> EncodeReport:
@@ -97,6 +98,7 @@ def encode_file(
         strict: Refuse what otherwise is a warning.
         stream: Number of the video stream in the source; None takes the default one, or the largest, and no
             cover picture.
+        on_size_change: ``stop`` where the size changes on the way, or ``scale`` to the first one.
         force: Replace an existing target.
         progress: Called after each frame, and at the end with the true number of frames.
 
@@ -130,6 +132,7 @@ def encode_file(
                 sound=sound,
                 strict=strict,
                 stream=stream,
+                on_size_change=on_size_change,
             )
         )
         with Compressor((codec or load_codec()).coder, rate) as compressor:

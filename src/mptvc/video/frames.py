@@ -35,9 +35,10 @@ class Reading:
         force_8bit: Accept video of more than 8 bits and round it.
         deinterlace: Turn interlaced frames into whole ones, one for one.
         upright: Give pictures as they are to be shown, not as they are stored.
+        on_size_change: ``stop`` with an error, or ``scale`` to the first size.
 
     Raises:
-        ValueError: A threshold, start or duration out of range.
+        ValueError: A threshold, start or duration out of range, or another word for the size.
     """
 
     shot_threshold: float | None = SHOT_THRESHOLD
@@ -46,9 +47,12 @@ class Reading:
     force_8bit: bool = False
     deinterlace: bool = False
     upright: bool = False
+    on_size_change: str = "stop"
 
     def __post_init__(self) -> None:
         checked_threshold(self.shot_threshold)
+        if self.on_size_change not in ("stop", "scale"):
+            raise ValueError(f"on_size_change is stop or scale, found {self.on_size_change}")
         if not self.start >= 0 or not (self.duration is None or self.duration > 0):
             raise ValueError(
                 f"start is 0 or more and duration above 0, found {self.start} and {self.duration}"
@@ -112,6 +116,7 @@ class SourceFrames(Iterator[SourceFrame]):
         self._stream, self._packets, self._info, self._reading = stream, packets, info, reading
         self._recorder, self._warnings = recorder, warnings
         self._outcome: SourceOutcome | None = None
+        self._resized = False
         self._last = 0  # how long the newest frame is shown
         self._frames = self._read()
 
@@ -173,8 +178,8 @@ class SourceFrames(Iterator[SourceFrame]):
         first_time: float | None = None
         newest = 0.0
         begun = not start  # from then on times may go back, as they do in files that were joined
-        for index, frame in enumerate(self._whole()):
-            self._check(frame, index)
+        for index, decoded in enumerate(self._whole()):
+            frame = self._checked(decoded, index)
             at = frame.time if frame.time is not None else index / float(self._info.frame_rate)
             first_time = at if first_time is None else first_time
             elapsed = at - first_time
@@ -196,14 +201,21 @@ class SourceFrames(Iterator[SourceFrame]):
     def _ticks_between(self, first: float, second: float) -> int:
         return max(0, round(Fraction(second - first) / self._info.time_base))
 
-    def _check(self, frame: VideoFrame, index: int) -> None:
+    def _checked(self, frame: VideoFrame, index: int) -> VideoFrame:
+        """The frame, in the size of the video."""
         name, width, height = self._info.name, self._info.width, self._info.height
-        if (frame.width, frame.height) != (width, height):
-            raise VideoError(
-                f"{name}: frame {index} is {frame.width}x{frame.height} after {width}x{height}; "
-                "split the video there"
-            )
         check_depth(name, frame.format, self._reading.force_8bit)
+        if (frame.width, frame.height) == (width, height):
+            return frame
+        change = f"frame {index} is {frame.width}x{frame.height} after {width}x{height}"
+        if self._reading.on_size_change == "stop":
+            raise VideoError(
+                f'{name}: {change}; on_size_change="scale" makes one size, or split the video there'
+            )
+        if not self._resized:
+            self._warnings.add(f"{change}, and scaled to it like all of another size")
+        self._resized = True
+        return frame.reformat(width=width, height=height)
 
     def _whole(self) -> Iterator[VideoFrame]:
         """Decoded frames, without interlacing if that is wanted."""

@@ -38,6 +38,7 @@ class VideoSource:
         strict: Refuse what otherwise is a warning.
         stream: Number of the video stream in the file; None takes the one that is the film.
         upright: Give pictures as they are to be shown; otherwise as they are stored, but never mirrored.
+        on_size_change: ``stop`` where the size changes on the way, or ``scale`` to the first one.
 
     Attributes:
         info: What the file says of its video; what is true of it, the frames tell.
@@ -60,9 +61,12 @@ class VideoSource:
         strict: bool = False,
         stream: int | None = None,
         upright: bool = False,
+        on_size_change: str = "stop",
     ) -> None:
         name = str(source) if isinstance(source, str | Path | RawVideo) else "standard input"
-        self._reading = Reading(shot_threshold, start, duration, force_8bit, deinterlace, upright)
+        self._reading = Reading(
+            shot_threshold, start, duration, force_8bit, deinterlace, upright, on_size_change
+        )
         self._warnings = Warnings(name, strict)
         self._container = _opened(source, name)
         self._recorder: SideRecorder | None = None
