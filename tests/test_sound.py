@@ -200,11 +200,16 @@ def test_subtitles_are_copied(tmp_path: Path, small_codec: Codec) -> None:
     assert [(float(p.pts * p.time_base), bytes(p)) for p in packets] == [(0.4, b"hello")]
 
 
-def test_packets_of_half_a_millisecond_share_a_time_and_all_come_back(tmp_path: Path, codec: Codec) -> None:
-    """Matroska counts milliseconds."""
+@pytest.mark.parametrize("text", [False, True])
+def test_packets_of_half_a_millisecond_share_a_time_and_all_come_back(
+    tmp_path: Path, codec: Codec, text: bool
+) -> None:
+    """Matroska counts milliseconds; with text beside the sound, all travels in Matroska."""
     with av.open(tmp_path / "in.mkv", "w") as out:
         video = out.add_stream("ffv1", rate=25, width=32, height=32, pix_fmt="bgr0")
         sound = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        if text:
+            out.add_mux_stream("subrip")
         for i in range(10):
             frame = VideoFrame.from_ndarray(np.full((32, 32, 3), 20 * i, np.uint8), format="rgb24")
             frame.pts = i

@@ -74,6 +74,7 @@ class SideRecorder:
         self._copies: dict[int, Stream] = {}
         self._last: dict[int, int] = {}  # the newest time of each copy, in its ticks
         self._lead = 0
+        self._name = ""  # of the container
 
     def skip(self, until: Fraction) -> None:
         """Drop what ends before a time of the source, as the video starts later."""
@@ -148,7 +149,7 @@ class SideRecorder:
     def _follows(self, packet: AnyPacket, copy: Stream) -> bool:
         """Whether a packet comes after the one before it; one of an equal time is moved by a tick.
 
-        Containers with a coarse clock give short packets equal times, which no container takes.
+        Containers with a coarse clock give short packets equal times, which of ours Matroska takes alone.
         """
         at = packet.dts if packet.dts is not None else packet.pts
         if at is None or packet.time_base is None or copy.time_base is None:
@@ -157,10 +158,11 @@ class SideRecorder:
         last = self._last.get(copy.index, ticks - 1)
         if (last - ticks) * copy.time_base > _SAME_S:
             return False
-        self._last[copy.index] = max(ticks, last + 1)
-        if ticks <= last:
+        least = last + (self._name != "matroska")
+        self._last[copy.index] = max(ticks, least)
+        if ticks < least:
             packet.time_base = copy.time_base
-            packet.dts = packet.pts = last + 1
+            packet.dts = packet.pts = least
         return True
 
     def _open(self) -> None:
@@ -171,7 +173,7 @@ class SideRecorder:
             if why:
                 self.warnings.append(f"{label(stream)} is left out: {why}")
         self._file = TemporaryFile()  # noqa: SIM115 - closed by close
-        self._out = av.open(self._file, "w", format=name)
+        self._out, self._name = av.open(self._file, "w", format=name), name
         held = [stream for stream, why in refused[name].items() if not why]
         self._copies = copy_streams(self._out, held, self.warnings)
         if self._copies:
