@@ -17,7 +17,7 @@ COLOURS = np.stack(np.meshgrid(*[np.arange(0, 256, 17)] * 3), -1).reshape(64, 64
 def test_colours_come_back(matrix: int, range_: int, bias: float) -> None:
     """FFmpeg is itself biased where full range becomes limited or the reverse."""
     colour = Colour(matrix=matrix, range=range_)
-    back = to_rgb(from_rgb(COLOURS, "yuv444p", colour), colour)
+    back, _ = to_rgb(from_rgb(COLOURS, "yuv444p", colour), colour)
     error = back.astype(int) - COLOURS
     assert np.abs(error).max() <= 3
     assert np.abs(error.mean((0, 1))).max() < bias
@@ -25,7 +25,7 @@ def test_colours_come_back(matrix: int, range_: int, bias: float) -> None:
 
 def test_smooth_pictures_survive_subsampling() -> None:
     colour, (picture,) = Colour(matrix=1, range=LIMITED), moving(1, 96, 128)
-    error = to_rgb(from_rgb(picture, "yuv420p", colour), colour).astype(int) - picture
+    error = to_rgb(from_rgb(picture, "yuv420p", colour), colour)[0].astype(int) - picture
     assert np.abs(error[4:-4, 4:-4]).max() <= 5
     assert np.abs(error.mean((0, 1))).max() < 0.3
 
@@ -34,7 +34,7 @@ def test_smooth_pictures_survive_subsampling() -> None:
 def test_formats_of_rgb_are_not_converted(pix_fmt: str) -> None:
     colour = Colour(matrix=1, range=LIMITED)
     assert np.array_equal(
-        to_rgb(from_rgb(COLOURS, pix_fmt, colour), carried_colour(colour, pix_fmt)), COLOURS
+        to_rgb(from_rgb(COLOURS, pix_fmt, colour), carried_colour(colour, pix_fmt))[0], COLOURS
     )
 
 
@@ -60,5 +60,5 @@ def test_transparent_pixels_show_black() -> None:
     pixels[0, :, 3] = (0, 51)
     frame = VideoFrame.from_ndarray(pixels, format="rgba")
     assert has_alpha(frame.format)
-    assert to_rgb(frame, Colour())[0].tolist() == [[0, 0, 0], [40, 20, 10]]
-    assert to_rgb(frame, Colour())[1].tolist() == [[200, 100, 50]] * 2
+    assert to_rgb(frame, Colour())[0][0].tolist() == [[0, 0, 0], [40, 20, 10]]
+    assert to_rgb(frame, Colour())[0][1].tolist() == [[200, 100, 50]] * 2

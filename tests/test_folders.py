@@ -1,18 +1,23 @@
 """Folders of videos: a tree like the source's, and one bad file does not stop the rest."""
 
 import json
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path, PosixPath
 from threading import Event
 
+import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
+from command_line import Cli
+from patterns import moving
 
 import mptvc
 from mptvc.codec.codec import Codec
-from mptvc.files.folders import find_videos, mirrored, work_through
+from mptvc.files.folders import find_videos, mirrored, sort_files, work_through
 from mptvc.format.header import VideoInfo
 from mptvc.video.sink import OutputOptions, VideoSink
 
@@ -102,6 +107,46 @@ def test_videos_are_found_by_their_endings(tree: Path) -> None:
     found = find_videos([tree], recursive=False)
     assert [path.name for path in found] == ["LOUD.MP4", "broken.mp4", "one.mkv"]
     assert len(find_videos([tree])) == 4
+
+
+def test_every_video_that_ffmpeg_reads_is_found_and_the_rest_is_named(tmp_path: Path, cli: Cli) -> None:
+    folder = tmp_path / "in"
+    (folder / ".hidden").mkdir(parents=True)
+    for suffix, codec in (
+        ("mts", "mpeg2video"),
+        ("vob", "mpeg2video"),
+        ("flv", "flv"),
+        ("wmv", "wmv2"),
+        ("gif", "gif"),
+    ):
+        with av.open(folder / f"{suffix}.{suffix}", "w", format={"mts": "mpegts"}.get(suffix)) as out:
+            pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+            stream = out.add_stream(codec, rate=25, width=32, height=32, pix_fmt=pix_fmt)
+            for pixels in moving(40 if suffix == "mts" else 4, 32, 32):
+                frame = VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=pix_fmt)
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
+    shutil.copy(folder / "flv.flv", folder / "no ending")
+    shutil.copy(folder / "flv.flv", folder / "._x.mp4")
+    shutil.copy(folder / "flv.flv", folder / ".hidden" / "x.mp4")
+    with av.open(folder / "picture.png", "w") as out:
+        stream = out.add_stream("png", width=32, height=32, pix_fmt="rgb24")
+        out.mux(stream.encode(VideoFrame.from_ndarray(moving(1, 32, 32)[0], format="rgb24")))
+    (folder / "notes.txt").write_text("no video")
+    videos, others = sort_files([folder])
+    assert [path.name for path in videos] == [
+        "flv.flv",
+        "gif.gif",
+        "mts.mts",
+        "no ending",
+        "vob.vob",
+        "wmv.wmv",
+    ]
+    assert [path.name for path in others] == ["notes.txt", "picture.png"]
+    result = cli("encode", folder, "--output-dir", tmp_path / "out", "--weights", "tokenizer")
+    assert result.code == 0
+    assert "2 files left out as no video: notes.txt, picture.png" in result.err
+    assert "6 encoded" in result.err
 
 
 def test_a_video_of_several_names_is_found_once(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,18 @@
 """Random access: what comes is what a full decode gives, and no more is read than it needs."""
 
+import copy
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 import pytest
+import torch
 from patterns import moving
 from range_server import RangeServer
 
@@ -260,3 +263,30 @@ def test_frames_before_damage_inside_a_clip_stay_right() -> None:
             with pytest.raises(CorruptPacketError, match="level 0, clip 0"):
                 reader[wanted]
         assert np.array_equal(reader[0], opening)
+
+
+@pytest.mark.parametrize("indexes", [[1, 5, -1, 5], np.array([1, 5, 74, 5]), torch.tensor([1, 5, 74, 5])])
+def test_frames_by_several_numbers(data: bytes, small_codec: Codec, indexes: Any) -> None:
+    with mptvc.VideoReader(data, codec=small_codec) as reader:
+        everything = reader[:]
+        assert np.array_equal(reader[indexes], everything[[1, 5, 74, 5]])
+        assert np.array_equal(reader[torch.tensor(5)], everything[5])
+        assert np.array_equal(reader[np.int64(5)], everything[5])
+        assert reader[[]].shape == (0, *everything.shape[1:])
+        times = [0.0, 0.2, 0.4]
+        wanted = reader.frames_at(times)
+        assert np.array_equal(reader.frames_at(torch.tensor(times)), wanted)
+        assert np.array_equal(reader.frames_at(np.array(times, np.float32)), wanted)
+        with pytest.raises(IndexError, match="frame 75 of 75"):
+            reader[[0, 75]]
+        for wrong in (1.5, "1", None, [0.5], [True]):
+            with pytest.raises(TypeError, match="a frame has a whole number"):
+                reader[wrong]
+
+
+def test_a_reader_says_why_it_is_not_pickled(data: bytes, small_codec: Codec) -> None:
+    with (
+        mptvc.VideoReader(data, codec=small_codec) as reader,
+        pytest.raises(TypeError, match="open the file in the other one"),
+    ):
+        copy.copy(reader)

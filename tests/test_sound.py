@@ -200,11 +200,16 @@ def test_subtitles_are_copied(tmp_path: Path, small_codec: Codec) -> None:
     assert [(float(p.pts * p.time_base), bytes(p)) for p in packets] == [(0.4, b"hello")]
 
 
-def test_packets_of_half_a_millisecond_share_a_time_and_all_come_back(tmp_path: Path, codec: Codec) -> None:
-    """Matroska counts milliseconds."""
+@pytest.mark.parametrize("text", [False, True])
+def test_packets_of_half_a_millisecond_share_a_time_and_all_come_back(
+    tmp_path: Path, codec: Codec, text: bool
+) -> None:
+    """Matroska counts milliseconds; with text beside the sound, all travels in Matroska."""
     with av.open(tmp_path / "in.mkv", "w") as out:
         video = out.add_stream("ffv1", rate=25, width=32, height=32, pix_fmt="bgr0")
         sound = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        if text:
+            out.add_mux_stream("subrip")
         for i in range(10):
             frame = VideoFrame.from_ndarray(np.full((32, 32, 3), 20 * i, np.uint8), format="rgb24")
             frame.pts = i
@@ -224,10 +229,13 @@ def test_packets_of_half_a_millisecond_share_a_time_and_all_come_back(tmp_path: 
 
 
 def test_sound_that_goes_back_in_time_takes_no_picture_along(tmp_path: Path, codec: Codec) -> None:
-    """Two transport streams, one after the other in one file."""
-    part = make_source(tmp_path / "part.ts", ("mp2",), frames=20).read_bytes()
-    (tmp_path / "in.ts").write_bytes(part + part)
-    report = mptvc.encode_file(tmp_path / "in.ts", tmp_path / "a.mpt", codec=codec)
+    """Matroska's clock does not jump; here what follows the first part is that part again."""
+    part = make_source(tmp_path / "part.mkv", ("mp2",), frames=20).read_bytes()
+    segment, cluster = part.index(b"\x18\x53\x80\x67") + 4, part.index(b"\x1f\x43\xb6\x75")
+    unknown = b"\x01" + bytes([255] * 7)  # the segment's length
+    endless = part[:segment] + unknown + part[segment + 8 :]
+    (tmp_path / "in.mkv").write_bytes(endless + part[cluster:])
+    report = mptvc.encode_file(tmp_path / "in.mkv", tmp_path / "a.mpt", codec=codec)
     assert report.header.video.num_frames == 40
     (warning,) = report.warnings
     assert "goes back in time" in warning

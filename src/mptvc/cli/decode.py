@@ -68,6 +68,9 @@ def decode(
     ] = None,
     crf: Annotated[int, typer.Option(help="Quality of the codec; lower is better.")] = 12,
     pix_fmt: Annotated[str | None, typer.Option(help="FFmpeg pixel format.")] = None,
+    stored: Annotated[
+        bool, typer.Option("--stored", help="Leave pictures of y4m, png and npy unturned.")
+    ] = False,
     start: Start = 0.0,
     duration: Duration = None,
     weights: Weights = None,
@@ -89,7 +92,7 @@ def decode(
     from mptvc.files.transcode import decode_file
     from mptvc.video.sink import OutputOptions
 
-    output, limits = OutputOptions(format, codec_name, crf, pix_fmt), Limits(max_pixels, max_frames)
+    output, limits = OutputOptions(format, codec_name, crf, pix_fmt, stored), Limits(max_pixels, max_frames)
     _check_target(source, target, output, force)
     with open_source(source_named(source)) as (file, _):
         found = probe(file, limits=limits)

@@ -29,15 +29,15 @@ from mptvc.cli.options import (
     source_named,
     target_named,
 )
-from mptvc.cli.output import EXIT_FAILED, explain, in_options, print_json, say, show_error, warn
+from mptvc.cli.output import EXIT_FAILED, counted, explain, in_options, print_json, say, show_error, warn
 from mptvc.cli.progress import progress_callback
 from mptvc.errors import VideoError
 from mptvc.files.folders import (
     VIDEO_SUFFIXES,
     FolderReport,
     StoppedError,
-    find_videos,
     mirrored,
+    sort_files,
     work_through,
 )
 from mptvc.format.header import Header, prefix_name
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from mptvc.files.transcode import EncodeReport
     from mptvc.video.raw import RawVideo
 
+#: Files left out of a folder that are named.
+_NAMED = 8
 #: `encode_file` with the options of the command: source, target and ``progress`` are left.
 _Encoder = Callable[..., "EncodeReport"]
 
@@ -97,6 +99,12 @@ def encode(
         bool, typer.Option("--deinterlace", help="Make whole frames of interlaced ones.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse what would be a warning.")] = False,
+    stream: Annotated[
+        int | None, typer.Option(min=0, help="Number of the video stream, where there are several.")
+    ] = None,
+    on_size_change: Annotated[
+        str, typer.Option(help="stop, or scale: where the size changes on the way.")
+    ] = "stop",
     force: Force = False,
     progress: ShowProgress = ProgressMode.AUTO,
     as_json: AsJson = False,
@@ -130,6 +138,8 @@ def encode(
             deinterlace=deinterlace,
             sound=audio == Audio.COPY,
             strict=strict,
+            stream=stream,
+            on_size_change=on_size_change,
             force=force,
         )
 
@@ -161,7 +171,12 @@ def _outputs(source: Path, target: str | None, output_dir: Path | None, recursiv
     """The output of each video of a folder."""
     if output_dir is None or target is not None:
         raise ValueError(f"{source} is a folder: name the folder of its files with --output-dir")
-    return mirrored(find_videos([source], recursive=recursive), source, output_dir)
+    videos, others = sort_files([source], recursive=recursive)
+    if others:
+        names = ", ".join(str(path.relative_to(source)) for path in others[:_NAMED])
+        more = ", ..." if len(others) > _NAMED else ""
+        warn([f"{source}: {counted(len(others), 'file')} left out as no video: {names}{more}"])
+    return mirrored(videos, source, output_dir)
 
 
 def _output(source: str, target: str | None, output_dir: Path | None) -> str:

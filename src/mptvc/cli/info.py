@@ -22,6 +22,7 @@ from mptvc.cli.output import (
 from mptvc.errors import MptError
 from mptvc.format.gain import gain_db
 from mptvc.format.geometry import LoopShots
+from mptvc.format.header import VideoInfo
 from mptvc.format.inspect import FileReport
 from mptvc.format.limits import Limits
 
@@ -113,7 +114,8 @@ def _print(out: Console, name: str, report: FileReport) -> None:
     out.print(
         f"[bold]{escape(name)}[/]  {video.width}x{video.height}, {video.num_frames} frames at "
         f"{timing}{float(video.frame_rate):g} fps, {report.duration_s:.2f} s, "
-        f"{counted(len(header.shots.lengths), 'shot')}, {counted(header.shots.num_clips, 'clip')}",
+        f"{counted(len(header.shots.lengths), 'shot')}, {counted(header.shots.num_clips, 'clip')}"
+        f"{_display(video)}",
         soft_wrap=True,
     )
     sound = f" ({report.header.side_bytes} of them sound)" if report.header.side_bytes else ""
@@ -122,6 +124,13 @@ def _print(out: Console, name: str, report: FileReport) -> None:
         f"weights {header.weights_id.hex()[:16]}, {report.size_bytes} bytes{sound}, {state}", soft_wrap=True
     )
     out.print(_level_table(report))
+
+
+def _display(video: VideoInfo) -> str:
+    """How a player changes the picture, where it does."""
+    turned = f", turned by {video.rotation} degrees" if video.rotation else ""
+    width, height = video.pixel_aspect.as_integer_ratio()
+    return turned + (f", pixels of {width}:{height}" if width != height else "")
 
 
 def _level_table(report: FileReport) -> Table:

@@ -68,7 +68,9 @@ def source_named(name: str) -> str | BinaryIO:
 
 
 def target_named(name: str) -> str | BinaryIO:
-    """What a command writes: standard output for ``-``."""
+    """What a command writes: standard output for ``-``, unless that is a terminal."""
+    if name == "-" and sys.stdout.isatty():
+        raise ValueError("standard output is a terminal: name a file, or pipe the output into a program")
     return sys.stdout.buffer if name == "-" else name
 
 

@@ -21,7 +21,7 @@ _PIPE_WIDTH = 200
 EXIT_FAILED, EXIT_USAGE, EXIT_DAMAGED, EXIT_WEIGHTS, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 #: An argument as the library's messages name it: ``max_pixels=``, ``force=True``, ``device="cpu"``.
-_ARGUMENT = re.compile(r'(?<![^\s(])(\w+)=(?:True|False|"(\w+)")?(?=[,;:)]?(?:\s|$))')
+_ARGUMENT = re.compile(r'(?<![^\s(])(\w+)=(?:True|False|"(\w+)"|(\d+))?(?=[,;:)]?(?:\s|$))')
 #: Arguments whose option has another name.
 _OPTIONS = {
     "sound=False": "--audio none",
@@ -35,8 +35,8 @@ def in_options(text: str) -> str:
     """A message of the library, which names arguments, with the options that stand for them."""
 
     def option(argument: re.Match[str]) -> str:
-        name, value = argument.groups()
-        named = f"--{name.replace('_', '-')} {value or ''}".rstrip()
+        name, text, number = argument.groups()
+        named = f"--{name.replace('_', '-')} {text or number or ''}".rstrip()
         return _OPTIONS.get(argument[0], named)
 
     return _ARGUMENT.sub(option, text)

@@ -75,7 +75,7 @@ def compare_file(
         header = read_header(opened, limits)
         reader = Decompressor(codec.coder_of(header), opened, size, header=header)
         video = header.video
-        _check_size(reference, source, file, (video.width, video.height))
+        _check_size(reference, (source.info.height, source.info.width), file, (video.height, video.width))
         meters = [QualityMeter(ssim) for _ in range(reader.levels)]
         frames, done = (frame.pixels for frame in source.frames()), 0
         for clip in range(header.shots.num_clips):
@@ -110,12 +110,12 @@ def compare_video(
     """
     meter = QualityMeter(ssim)
     with (
-        VideoSource(reference, shot_threshold=None, force_8bit=True) as source,
-        VideoSource(file, shot_threshold=None, force_8bit=True) as other,
+        VideoSource(reference, shot_threshold=None, force_8bit=True, upright=True) as source,
+        VideoSource(file, shot_threshold=None, force_8bit=True, upright=True) as other,
     ):
-        _check_size(reference, source, file, (other.info.width, other.info.height))
         try:
             for done, (a, b) in enumerate(zip(source.frames(), other.frames(), strict=True), start=1):
+                _check_size(reference, a.pixels.shape, file, b.pixels.shape)
                 meter.add(a.pixels[None], b.pixels[None])
                 if progress is not None:
                     progress(done, max(done, source.info.expected_frames))
@@ -263,11 +263,10 @@ def _versions(source: Path, by_stem: dict[str, list[Path]]) -> list[Path]:
     return [path for path in sorted(named) if not path.samefile(source)]
 
 
-def _check_size(reference: object, source: VideoSource, file: object, size: tuple[int, int]) -> None:
-    if (source.info.width, source.info.height) != size:
-        raise VideoError(
-            f"{reference} is {source.info.width}x{source.info.height}, {file} is {size[0]}x{size[1]}"
-        )
+def _check_size(reference: object, mine: tuple[int, ...], file: object, other: tuple[int, ...]) -> None:
+    """Refuse pictures ``[H, W, ...]`` of two sizes."""
+    if mine[:2] != other[:2]:
+        raise VideoError(f"{reference} is {mine[1]}x{mine[0]}, {file} is {other[1]}x{other[0]}")
 
 
 def _frames(reference: str | Path | RawVideo) -> Iterator[np.ndarray]:

@@ -146,7 +146,7 @@ def decode_packets(peer: Peer, packets: list[bytes], header: bytes) -> Iterator[
         context.extradata = header
     for data in [*packets, None]:
         for frame in context.decode(None if data is None else av.Packet(data)):
-            yield to_rgb(frame, _COLOUR)
+            yield to_rgb(frame, _COLOUR)[0]
 
 
 def _context(name: str, mode: Literal["r", "w"]) -> av.VideoCodecContext:

@@ -39,6 +39,7 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
         tokens: Give tokens instead of frames, counted in slices of four coded frames.
         weights: Weights as for `mptvc.load`.
         device: Device as for `mptvc.load`.
+        stored: Give frames as they are stored; otherwise they are turned as their file says.
 
     Raises:
         FormatError: A file is damaged.
@@ -66,12 +67,14 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
         tokens: bool = False,
         weights: str | Path | None = None,
         device: str = "cpu",
+        stored: bool = False,
     ) -> None:
         stride = frames if stride is None else stride
         if frames < 1 or stride < 1:
             raise ValueError(f"frames and stride are 1 or more, found {frames} and {stride}")
         self.paths = [str(path) for path in paths]
         self._levels, self._tokens, self._weights, self._device = levels, tokens, weights, device
+        self._stored = stored
         self._windows: list[tuple[int, int]] = []
         self._length = frames
         for index, path in enumerate(self.paths):
@@ -102,7 +105,7 @@ class VideoDataset(Dataset[Tensor | tuple[Tensor, ...]]):
             MptError: The file cannot be opened or read.
         """
         number, start = self._windows[index]
-        file = _File(self.paths[number], self._levels, self._weights, self._device)
+        file = _File(self.paths[number], self._levels, self._weights, self._device, self._stored)
         stop = start + self._length
         with _readers.lend(file) as reader:
             if self._tokens:
@@ -118,6 +121,7 @@ class _File:
     levels: int | None
     weights: str | Path | None
     device: str
+    stored: bool
 
     def version(self) -> tuple[int, ...]:
         """What changes when the file is replaced; nothing of an address, whose reader notices that itself."""
@@ -153,7 +157,7 @@ class _Readers:
         if reader is None:
             with self._lock:  # threads that come together would each load the weights
                 codec = _codec(file.weights, file.device)
-            reader = VideoReader(file.path, levels=file.levels, codec=codec)
+            reader = VideoReader(file.path, levels=file.levels, codec=codec, stored=file.stored)
         try:
             yield reader
         finally:

@@ -9,6 +9,7 @@ from threading import Event
 
 from mptvc.errors import MptError, VideoError
 
+#: Endings of files that are meant as videos, whatever is in them.
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".m4v", ".mpg", ".ts", ".yuv")
 
 
@@ -34,23 +35,46 @@ class StoppedError(MptError):
 
 
 def find_videos(sources: Iterable[Path], *, recursive: bool = True) -> list[Path]:
+    """Video files among paths and, for folders, inside them, as `sort_files` finds them."""
+    return sort_files(sources, recursive=recursive)[0]
+
+
+def sort_files(sources: Iterable[Path], *, recursive: bool = True) -> tuple[list[Path], list[Path]]:
     """Video files among paths and, for folders, inside them; one that has several names by the first.
+
+    In a folder a file is a video by its ending, or where FFmpeg finds moving pictures in it. Hidden files and
+    folders are left out.
+
+    Returns:
+        The videos, and the other files of the folders.
 
     Raises:
         VideoError: None is found, or a path does not exist.
     """
+    from mptvc.video.source import is_video  # the endings above serve commands that need no PyAV
+
     found: dict[Path, Path] = {}  # by what a name leads to: folders overlap and links lead elsewhere
+    others: list[Path] = []
     for source in sources:
         if not source.exists():
             raise VideoError(f"{source}: no such file or folder")
         pattern = "**/*" if recursive else "*"
         inside = sorted(source.glob(pattern)) if source.is_dir() else [source]
         for path in inside:
-            if path.is_file() and (path == source or path.suffix.lower() in VIDEO_SUFFIXES):
+            if not path.is_file() or _is_hidden(path, source):
+                continue
+            if path == source or path.suffix.lower() in VIDEO_SUFFIXES or is_video(path):
                 found.setdefault(path.resolve(), path)
+            else:
+                others.append(path)
     if not found:
         raise VideoError("no video files found")
-    return [*found.values()]
+    return [*found.values()], others
+
+
+def _is_hidden(path: Path, source: Path) -> bool:
+    """Whether a file that was found below a source is hidden, or in a hidden folder."""
+    return path != source and any(part.startswith(".") for part in path.relative_to(source).parts)
 
 
 def mirrored(videos: list[Path], source: Path, target: Path) -> dict[Path, Path]:

@@ -1,10 +1,11 @@
 """Random access: frames and tokens of a file by number, decoding only the clips that are needed."""
 
+import operator
 from collections.abc import Iterable
 from contextlib import ExitStack
 from fractions import Fraction
 from threading import RLock
-from typing import Self, overload
+from typing import NoReturn, Self, SupportsIndex, overload
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from mptvc.format.header import VideoInfo
 from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.source import Source, naming, open_source
 from mptvc.model.config import PyramidConfig
+from mptvc.video.orientation import upright, upright_info
 
 
 class _ClipFrames:
@@ -58,6 +60,7 @@ class VideoReader:
         levels: Levels to decode; by default all that are complete.
         codec: Codec with the file's weights; by default one with the packaged weights.
         limits: What to accept.
+        stored: Give pictures as they are stored; otherwise they are turned as the file says.
 
     Attributes:
         header: The file's header.
@@ -86,6 +89,7 @@ class VideoReader:
         levels: int | None = None,
         codec: Codec | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        stored: bool = False,
     ) -> None:
         self._source, self._lock, self._codec = source, RLock(), codec or load_codec()
         self._kept: _ClipFrames | None = None
@@ -97,6 +101,7 @@ class VideoReader:
             self._stack = stack.pop_all()
         self.header, self.levels = header, self._decompressor.levels
         self.num_slices = header.shots.num_slices
+        self._rotation = 0 if stored else header.video.rotation
 
     @property
     def video(self) -> VideoInfo:
@@ -110,39 +115,57 @@ class VideoReader:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of all frames, (T, H, W, 3)."""
-        return self.video.num_frames, self.video.height, self.video.width, 3
+        """Shape of all frames as they are given, (T, H, W, 3)."""
+        shown = upright_info(self.video) if self._rotation else self.video
+        return shown.num_frames, shown.height, shown.width, 3
 
     def __len__(self) -> int:
         """Number of frames."""
         return self.video.num_frames
 
     @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
+    def __getitem__(self, index: SupportsIndex) -> np.ndarray: ...
     @overload
-    def __getitem__(self, index: slice) -> np.ndarray: ...
-    def __getitem__(self, index: int | slice) -> np.ndarray:
+    def __getitem__(self, index: slice | Iterable[SupportsIndex]) -> np.ndarray: ...
+    def __getitem__(self, index: SupportsIndex | slice | Iterable[SupportsIndex]) -> np.ndarray:
         """Return one frame uint8 ``[H, W, 3]``, or several ``[T, H, W, 3]``; -1 is the last.
+
+        Args:
+            index: A number, a slice, or numbers as a list, an array or a tensor.
 
         Raises:
             IndexError: There is no such frame.
             FormatError: The file is damaged there.
+            TypeError: The index is none of these.
         """
         if isinstance(index, slice):
             return self._picked(range(*index.indices(len(self))))
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"frame {index} of {len(self)}")
-        frame: np.ndarray = self._picked([index % len(self)])[0]
+        if isinstance(index, Iterable) and getattr(index, "ndim", 1) != 0:
+            return self._picked([self._number(one) for one in index])
+        frame: np.ndarray = self._picked([self._number(index)])[0]
         return frame
+
+    def _number(self, index: object) -> int:
+        """The number of a frame, counted from the first."""
+        if isinstance(index, bool) or not isinstance(index, SupportsIndex):
+            raise TypeError(f"a frame has a whole number, found {index!r}")
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"frame {number} of {len(self)}")
+        return number % len(self)
 
     def frames_at(self, times: Iterable[float | Fraction]) -> np.ndarray:
         """The frames that are shown at times in seconds from the first frame, uint8 ``[T, H, W, 3]``.
+
+        Times may be numbers, or an array or a tensor of them.
 
         Raises:
             IndexError: A time is before the first frame or not before the end of the last.
             FormatError: The file is damaged there.
         """
-        return self._picked([self.video.times.at(time) for time in times])
+        return self._picked(
+            [self.video.times.at(t if isinstance(t, int | float | Fraction) else float(t)) for t in times]
+        )
 
     def _picked(self, indexes: range | list[int]) -> np.ndarray:
         out = np.empty((len(indexes), *self.shape[1:]), dtype=np.uint8)
@@ -151,7 +174,7 @@ class VideoReader:
             places.setdefault(index, []).append(place)
         for index in sorted(places):
             with self._lock, naming(self._source):
-                out[places[index]] = self._frame(index)
+                out[places[index]] = upright(self._frame(index), self._rotation)
         return out
 
     def _frame(self, index: int) -> np.ndarray:
@@ -208,6 +231,12 @@ class VideoReader:
         with self._lock:
             self._stack.close()
             self._kept = None
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled."""
+        raise TypeError(
+            "a VideoReader stays in its process: open the file in the other one, or use VideoDataset"
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -77,6 +77,8 @@ def encode_file(
     deinterlace: bool = False,
     sound: bool = True,
     strict: bool = False,
+    stream: int | None = None,
+    on_size_change: str = "stop",
     force: bool = False,
     progress: Progress | None = None,
 ) -> EncodeReport:
@@ -94,13 +96,16 @@ def encode_file(
         deinterlace: Turn interlaced frames into whole ones.
         sound: Copy sound and subtitles into the file.
         strict: Refuse what otherwise is a warning.
+        stream: Number of the video stream in the source; None takes the default one, or the largest, and no
+            cover picture.
+        on_size_change: ``stop`` where the size changes on the way, or ``scale`` to the first one.
         force: Replace an existing target.
         progress: Called after each frame, and at the end with the true number of frames.
 
     Raises:
         VideoError: The source cannot be read.
         MptError: The target exists or cannot be written.
-        ValueError: Source and target are the same file.
+        ValueError: Source and target are the same file, or ``stream`` is no video stream.
 
     Example:
         >>> import mptvc
@@ -126,6 +131,8 @@ def encode_file(
                 deinterlace=deinterlace,
                 sound=sound,
                 strict=strict,
+                stream=stream,
+                on_size_change=on_size_change,
             )
         )
         with Compressor((codec or load_codec()).coder, rate) as compressor:
@@ -261,7 +268,7 @@ def decode_file(
     damage += reader.damage.values()
     complete = min(reader.levels, there.levels) == header.num_levels and not damage
     warnings = () if side is None else tuple(side.warnings)
-    return DecodeReport(info, reader.levels, complete, tuple(damage), warnings)
+    return DecodeReport(sink.info, reader.levels, complete, tuple(damage), warnings)
 
 
 def _side_player(

@@ -47,6 +47,8 @@ once, in this order:
           a signed byte, -48 to 48, not all 0; without it, all gains are 0
     time  (may be missing) for each frame the difference of its time stamp to the one before, in
           units of the time base, 4 bytes each, the first 0; without it, frame i is shown at i / frame rate
+    last  (may be missing) how long the last frame is shown, in units of the time base, 4 bytes, above 0;
+          without it, for as long as a frame is on average: 1 / frame rate
 
 **Geometry.** Without prediction each shot is padded to a multiple of the patch's frames by repeating its
 last frame; the padded shots, one after the other, are the coded frames, which are cut into clips. The last
@@ -82,6 +84,7 @@ from mptvc.format.chunks import (
     CHUNKS,
     GAIN,
     INDX,
+    LAST,
     SHOT,
     SIDE,
     TILE,
@@ -286,13 +289,14 @@ def _header(fixed: _Fixed, chunks: Mapping[Chunk, "array[int]"]) -> Header:
     require(len(chunks[TILE]) == 3 * fixed.num_levels, "the tile grids", _FIXED.size)
     shots = _shots(fixed, tuple(chunks[SHOT]))
     check_shots(shots, fixed.num_frames)
-    side, gains = chunks.get(SIDE, ()), chunks.get(GAIN, ())
+    side, gains, last = chunks.get(SIDE, ()), chunks.get(GAIN, ()), chunks.get(LAST, (0,))
+    require(len(last) == 1 and (last[0] > 0 or LAST not in chunks), "the last frame", _FIXED.size)
     require(len(side) in (0, 3), "the side section", _FIXED.size)
     require(all(gain in _GAINS for gain in gains), "a gain", _FIXED.size)
     require(len(gains) in (0, fixed.num_levels * shots.num_clips), "the gains", _FIXED.size)
     rows = (gains[k * shots.num_clips : (k + 1) * shots.num_clips] for k in range(fixed.num_levels))
     return Header(
-        video=_video(fixed, chunks.get(TIME, ())),
+        video=_video(fixed, chunks.get(TIME, ()), last[0]),
         geometry=Geometry(fixed.width, fixed.height, fixed.patch_size, tile_grids(chunks[TILE])),
         shots=shots,
         entropy_id=fixed.entropy_id,
@@ -311,7 +315,7 @@ def _shots(fixed: _Fixed, lengths: tuple[int, ...]) -> Shots:
     return LoopShots(lengths, fixed.clip_frames)
 
 
-def _video(fixed: _Fixed, time_steps: Sequence[int]) -> VideoInfo:
+def _video(fixed: _Fixed, time_steps: Sequence[int], last_step: int) -> VideoInfo:
     return VideoInfo(
         width=fixed.width,
         height=fixed.height,
@@ -322,4 +326,5 @@ def _video(fixed: _Fixed, time_steps: Sequence[int]) -> VideoInfo:
         pixel_aspect=Fraction(fixed.aspect_n, fixed.aspect_d),
         rotation=fixed.rotation,
         colour=Colour(fixed.primaries, fixed.transfer, fixed.matrix, fixed.range),
+        last_step=last_step,
     )

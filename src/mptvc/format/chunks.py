@@ -80,14 +80,19 @@ def _gains(header: Header) -> Integers:
     return [gain for level in header.gains for gain in level]
 
 
+def _last(header: Header) -> Integers:
+    return (header.video.last_step,) if header.video.last_step else ()
+
+
 SHOT = Chunk(b"SHOT", "I", lambda header: header.shots.lengths)
 TILE = Chunk(b"TILE", "H", _tiles)
 INDX = Chunk(b"INDX", "I", lambda header: header.index.entries)
 SIDE = Chunk(b"SIDE", "I", _side, is_needed=False)
 GAIN = Chunk(b"GAIN", "b", _gains, is_needed=False)
 TIME = Chunk(b"time", "I", lambda header: header.video.time_steps, is_needed=False)
+LAST = Chunk(b"last", "I", _last, is_needed=False)
 #: All of them in the order in which they come.
-CHUNKS = (SHOT, TILE, INDX, SIDE, GAIN, TIME)
+CHUNKS = (SHOT, TILE, INDX, SIDE, GAIN, TIME, LAST)
 
 
 def clip_bytes(num_levels: int, num_shots: int) -> int:
@@ -101,8 +106,9 @@ def common_bytes(num_levels: int) -> int:
 
 
 def time_bytes(video: VideoInfo) -> int:
-    """Bytes of the chunk of time stamps; 0 at a constant frame rate."""
-    return CHUNK.size + TIME.size(len(video.time_steps)) if video.time_steps else 0
+    """Bytes of the chunks of time stamps; 0 at a constant frame rate."""
+    counts = ((TIME, len(video.time_steps)), (LAST, bool(video.last_step)))
+    return sum(CHUNK.size + chunk.size(count) for chunk, count in counts if count)
 
 
 def tile_grids(numbers: Integers) -> tuple[TileGrid, ...]:

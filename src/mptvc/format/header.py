@@ -47,12 +47,13 @@ class VideoInfo:
         height: Pixels.
         num_frames: Number of frames.
         frame_rate: Mean frames a second.
-        time_base: Unit of ``time_steps`` in seconds.
+        time_base: Unit of ``time_steps`` and ``last_step`` in seconds.
         time_steps: For each frame the difference of its time stamp to the frame before, the first
             being 0; empty at a constant frame rate. Any integers; kept as an array.
         pixel_aspect: Width of a pixel over its height.
         rotation: Degrees counter-clockwise by which a player turns the picture.
         colour: Colour description.
+        last_step: How long the last frame is shown; 0 for as long as a frame is on average.
     """
 
     width: int
@@ -64,6 +65,7 @@ class VideoInfo:
     pixel_aspect: Fraction = Fraction(1)
     rotation: int = 0
     colour: Colour = Colour()
+    last_step: int = 0
 
     def __post_init__(self) -> None:
         """Keep time steps compactly: of a long video they are millions."""
@@ -72,19 +74,19 @@ class VideoInfo:
     @cached_property
     def times(self) -> Timeline:
         """When its frames are shown."""
-        return Timeline(self.num_frames, self.frame_rate, self.time_base, self.time_steps)
+        return Timeline(self.num_frames, self.frame_rate, self.time_base, self.time_steps, self.last_step)
 
     @property
     def num_pixels(self) -> int:
         """Pixels of all frames."""
         return self.width * self.height * self.num_frames
 
-    def with_times(self, time_base: Fraction, steps: Sequence[int]) -> "VideoInfo":
+    def with_times(self, time_base: Fraction, steps: Sequence[int], last: int = 0) -> "VideoInfo":
         """This video with these differences of time stamps, and the mean rate that they give."""
-        rate = self.frame_rate
-        if sum(steps):
-            rate = header_ratio((len(steps) - 1) / (sum(steps) * time_base)) or rate
-        return replace(self, frame_rate=rate, time_base=time_base, time_steps=steps)
+        rate, total = self.frame_rate, sum(steps) + last
+        if steps and total:
+            rate = header_ratio((len(steps) - (not last)) / (total * time_base)) or rate
+        return replace(self, frame_rate=rate, time_base=time_base, time_steps=steps, last_step=last)
 
     def excerpt(self, first: int, last: int, width: int, height: int) -> "VideoInfo":
         """Its frames from ``first`` to before ``last``, at another size."""
@@ -95,6 +97,7 @@ class VideoInfo:
             height=height,
             num_frames=last - first,
             time_steps=(0, *steps[1:]) if steps else (),
+            last_step=self.last_step if last == self.num_frames else sum(self.time_steps[last : last + 1]),
         )
 
 

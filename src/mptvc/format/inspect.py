@@ -36,8 +36,8 @@ class FileReport:
 
     @property
     def duration_s(self) -> float:
-        """Length of the video in seconds, by its frame rate."""
-        return float(self.header.video.num_frames / self.header.video.frame_rate)
+        """Length of the video in seconds, to the end of its last frame."""
+        return float(self.header.video.times.end)
 
     def level_bytes(self, level: int) -> int:
         """Bytes of one level's sections."""

@@ -52,6 +52,7 @@ def _check_video(video: VideoInfo) -> None:
         require(ratio > 0 and max(ratio.as_integer_ratio()) < 2**32, f"a ratio of {ratio}", 32)
     require(video.rotation in (0, 90, 180, 270), f"rotation {video.rotation}", 56)
     require(video.colour.range <= 2, f"colour range {video.colour.range}", 61)
+    require(0 <= video.last_step < 2**32, f"a last frame of {video.last_step} ticks", _CHUNKS_AT)
     if steps := video.time_steps:
         require(len(steps) == video.num_frames and steps[0] == 0, "the time stamps", _CHUNKS_AT)
 

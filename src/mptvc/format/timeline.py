@@ -23,12 +23,14 @@ class Timeline:
         time_base: Unit of ``steps`` in seconds.
         steps: For each frame the difference of its time stamp to the frame before, the first being 0; empty
             at a constant frame rate.
+        last: Units of ``time_base`` that the last frame is shown; 0 for as long as frames are on average.
     """
 
     num_frames: int
     frame_rate: Fraction
     time_base: Fraction
     steps: Sequence[int]
+    last: int = 0
 
     @cached_property
     def ticks(self) -> "array[int]":
@@ -46,7 +48,8 @@ class Timeline:
     @property
     def end(self) -> Fraction:
         """When the last frame ends."""
-        return self[self.num_frames - 1] + 1 / self.frame_rate
+        shown = self.last * self.time_base if self.last else 1 / self.frame_rate
+        return self[self.num_frames - 1] + shown
 
     def at(self, time: float | Fraction) -> int:
         """The frame that is shown at a time.

@@ -20,6 +20,7 @@ MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 LIMITED, FULL = 1, 2
 _UNSPECIFIED = 2
 _BT601, _BT709 = 5, 1
+_OPAQUE = 255
 #: Lines up to which video without a matrix is taken for BT.601.
 _MOST_BT601_LINES = 576
 _ACCURATE = int(
@@ -49,11 +50,11 @@ def carried_colour(colour: Colour, pix_fmt: str) -> Colour:
 
 
 def has_alpha(pixel_format: VideoFormat) -> bool:
-    """Whether pixels of a format may be transparent."""
-    return any(component.is_alpha for component in pixel_format.components)
+    """Whether pixels of a format may be transparent: by themselves, or by a palette."""
+    return pixel_format.has_palette or any(component.is_alpha for component in pixel_format.components)
 
 
-def to_rgb(frame: VideoFrame, colour: Colour) -> np.ndarray:
+def to_rgb(frame: VideoFrame, colour: Colour) -> tuple[np.ndarray, bool]:
     """Pixels of a decoded frame, on black where they are transparent.
 
     Args:
@@ -61,7 +62,7 @@ def to_rgb(frame: VideoFrame, colour: Colour) -> np.ndarray:
         colour: How its stream describes it.
 
     Returns:
-        uint8 RGB ``[H, W, 3]``, full range.
+        uint8 RGB ``[H, W, 3]``, full range; and whether any pixel is transparent.
     """
     alpha = has_alpha(frame.format)
     rgb = frame.reformat(
@@ -73,9 +74,11 @@ def to_rgb(frame: VideoFrame, colour: Colour) -> np.ndarray:
     ).to_ndarray()
     pixels = rgb.astype(np.uint8, copy=False)
     if not alpha:
-        return pixels
-    opaque = pixels[..., :3].astype(np.uint16) * pixels[..., 3:] + 127
-    return (opaque // 255).astype(np.uint8)
+        return pixels, False
+    if pixels[..., 3].min() == _OPAQUE:
+        return np.ascontiguousarray(pixels[..., :3]), False
+    shown = pixels[..., :3].astype(np.uint16) * pixels[..., 3:] + _OPAQUE // 2
+    return (shown // _OPAQUE).astype(np.uint8), True
 
 
 def from_rgb(pixels: np.ndarray, pix_fmt: str, colour: Colour) -> VideoFrame:

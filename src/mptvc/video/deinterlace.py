@@ -49,5 +49,6 @@ def _pulled(graph: av.filter.Graph, stream: av.VideoStream) -> VideoFrame:
         raise TypeError("a video filter gives video frames")
     if frame.pts is not None and frame.time_base and stream.time_base:  # the filter counts in half ticks
         frame.pts = round(frame.pts * frame.time_base / stream.time_base)
+        frame.duration = round(frame.duration * frame.time_base / stream.time_base)
         frame.time_base = stream.time_base
     return frame

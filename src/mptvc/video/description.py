@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+from av.format import Flags
 from av.video.format import VideoFormat
 
 from mptvc.errors import VideoError
 from mptvc.format.header import Colour
-from mptvc.video.colour import MATRICES, has_alpha, stream_colour
+from mptvc.video.colour import MATRICES, stream_colour
 
 _USUAL_RATE = Fraction(25)
 #: Of the numerator and denominator of a frame rate.
@@ -30,6 +31,7 @@ class SourceInfo:
         colour: Colour description.
         expected_frames: An estimate of the number of frames, from what the container says of it or of
             its length.
+        promised_frames: The number of frames that the container states exactly; 0 if it does not.
     """
 
     name: str
@@ -40,6 +42,7 @@ class SourceInfo:
     pixel_aspect: Fraction
     colour: Colour
     expected_frames: int
+    promised_frames: int
 
 
 class Warnings:
@@ -71,7 +74,7 @@ class Warnings:
 def describe(name: str, container: av.container.InputContainer, stream: av.VideoStream) -> SourceInfo:
     """Describe a video stream."""
     context = stream.codec_context
-    rate = stream.average_rate or stream.guessed_rate or _USUAL_RATE
+    rate = _rate(container, stream)
     length_s = Fraction(container.duration or 0, av.time_base)
     aspect = stream.sample_aspect_ratio
     return SourceInfo(
@@ -83,7 +86,26 @@ def describe(name: str, container: av.container.InputContainer, stream: av.Video
         pixel_aspect=Fraction(aspect) if aspect else Fraction(1),
         colour=stream_colour(context),
         expected_frames=stream.frames or max(1, round(length_s * rate)),
+        promised_frames=_promised_frames(container, stream),
     )
+
+
+def _rate(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction:
+    """Frames a second; a raw stream says it inside, and FFmpeg puts 25 where a container would say it."""
+    is_raw = Flags(container.format.flags) & Flags.no_timestamps
+    first, second = stream.average_rate, stream.guessed_rate
+    return (second or first if is_raw else first or second) or _USUAL_RATE
+
+
+def _promised_frames(container: av.container.InputContainer, stream: av.VideoStream) -> int:
+    """How many frames a container states.
+
+    The index of MP4 leaves out what its edit list does, that of AVI leaves out empty packets, while headers
+    count both; an AVI that is cut has no index, but an entry for its first frame.
+    """
+    entries = len(stream.index_entries)
+    is_indexed = entries > 1 and {"mov", "avi"} & set(container.format.name.split(","))
+    return min(stream.frames, entries) if is_indexed else stream.frames
 
 
 def check_stream(name: str, stream: av.VideoStream, force_8bit: bool, warnings: Warnings) -> None:
@@ -98,8 +120,6 @@ def check_stream(name: str, stream: av.VideoStream, force_8bit: bool, warnings: 
     if pixel_format is None:
         raise VideoError(f"{name}: no decodable video stream")
     check_depth(name, pixel_format, force_8bit)
-    if has_alpha(pixel_format):
-        warnings.add("the alpha channel is composited on black")
     matrix = int(context.colorspace)
     if not pixel_format.is_rgb and matrix not in (0, 2, *MATRICES):
         warnings.add(f"the colour matrix {matrix} is unknown, the usual one is taken")

@@ -3,27 +3,25 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
-from typing import Any
 
 import av
 import numpy as np
-from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from mptvc.errors import VideoError
-from mptvc.format.header import MAX_RATIO, VideoInfo
+from mptvc.format.header import VideoInfo
 from mptvc.video.colour import to_rgb
 from mptvc.video.cuts import SHOT_THRESHOLD, checked_threshold, pair_with_cuts
+from mptvc.video.decoding import Decoding
 from mptvc.video.deinterlace import deinterlaced
-from mptvc.video.description import SourceInfo, Warnings, check_depth, promised_s
-from mptvc.video.ffmpeg import reason
+from mptvc.video.description import SourceInfo, Warnings, check_depth
+from mptvc.video.orientation import orientation, upright, upright_info
+from mptvc.video.packets import AnyPacket
 from mptvc.video.sound import SideData, SideRecorder
+from mptvc.video.timing import timed
 
 #: Seconds by which rounded time stamps are off; Matroska's are whole milliseconds.
 _ROUNDING_S = 6e-4
-#: Seconds that may be missing at the end of a stream before that is worth a word.
-_MISSING_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,11 @@ class Reading:
         duration: Seconds to read; None reads to the end.
         force_8bit: Accept video of more than 8 bits and round it.
         deinterlace: Turn interlaced frames into whole ones, one for one.
+        upright: Give pictures as they are to be shown, not as they are stored.
+        on_size_change: ``stop`` with an error, or ``scale`` to the first size.
 
     Raises:
-        ValueError: A threshold, start or duration out of range.
+        ValueError: A threshold, start or duration out of range, or another word for the size.
     """
 
     shot_threshold: float | None = SHOT_THRESHOLD
@@ -46,9 +46,13 @@ class Reading:
     duration: float | None = None
     force_8bit: bool = False
     deinterlace: bool = False
+    upright: bool = False
+    on_size_change: str = "stop"
 
     def __post_init__(self) -> None:
         checked_threshold(self.shot_threshold)
+        if self.on_size_change not in ("stop", "scale"):
+            raise ValueError(f"on_size_change is stop or scale, found {self.on_size_change}")
         if not self.start >= 0 or not (self.duration is None or self.duration > 0):
             raise ValueError(
                 f"start is 0 or more and duration above 0, found {self.start} and {self.duration}"
@@ -103,7 +107,7 @@ class SourceFrames(Iterator[SourceFrame]):
     def __init__(
         self,
         stream: av.VideoStream,
-        packets: "Iterator[Packet[Any]]",
+        packets: Iterator[AnyPacket],
         info: SourceInfo,
         reading: Reading,
         recorder: SideRecorder | None,
@@ -112,6 +116,8 @@ class SourceFrames(Iterator[SourceFrame]):
         self._stream, self._packets, self._info, self._reading = stream, packets, info, reading
         self._recorder, self._warnings = recorder, warnings
         self._outcome: SourceOutcome | None = None
+        self._resized = False
+        self._last = 0  # how long the newest frame is shown
         self._frames = self._read()
 
     def __next__(self) -> SourceFrame:
@@ -131,18 +137,28 @@ class SourceFrames(Iterator[SourceFrame]):
 
     def _read(self) -> Iterator[SourceFrame]:
         times: list[int | None] = []
-        rotation = 0
+        rotation, mirrored, warned = 0, False, False
         for frame, is_cut in pair_with_cuts(self._chosen(), self._stream, self._reading.shot_threshold):
             if not times:
                 self._begin(frame)
-                rotation = frame.rotation % 360
+                rotation, mirrored = orientation(frame)
             times.append(frame.pts)
-            yield SourceFrame(to_rgb(frame, self._info.colour), is_cut=is_cut or len(times) == 1)
+            pixels, is_transparent = to_rgb(frame, self._info.colour)
+            if is_transparent and not warned:
+                self._warnings.add("transparent pixels are composited on black")
+                warned = True
+            if mirrored:
+                pixels = np.ascontiguousarray(pixels[:, ::-1])
+            if self._reading.upright:
+                pixels = upright(pixels, rotation)
+            yield SourceFrame(pixels, is_cut=is_cut or len(times) == 1)
         if not times:
             late = f" after {self._reading.start} s" if self._reading.start else ""
             raise VideoError(f"{self._info.name}: no frame could be decoded{late}")
         side = self._finished_side()
-        video = _video(self._info, times, rotation)
+        video = _video(self._info, times, self._last, rotation)
+        if self._reading.upright:
+            video = upright_info(video)
         self._outcome = SourceOutcome(video, side, tuple(self._warnings.found))
 
     def _begin(self, frame: VideoFrame) -> None:
@@ -160,67 +176,59 @@ class SourceFrames(Iterator[SourceFrame]):
         start, duration = self._reading.start, self._reading.duration
         corrupt = 0
         first_time: float | None = None
-        for index, frame in enumerate(self._whole()):
-            self._check(frame, index)
+        newest = 0.0
+        begun = not start  # from then on times may go back, as they do in files that were joined
+        for index, decoded in enumerate(self._whole()):
+            frame = self._checked(decoded, index)
             at = frame.time if frame.time is not None else index / float(self._info.frame_rate)
             first_time = at if first_time is None else first_time
             elapsed = at - first_time
             if duration is not None and elapsed >= start + duration - _ROUNDING_S:
+                self._last = self._ticks_between(newest, min(at, first_time + start + duration))
                 if self._recorder is not None:
                     self._recorder.drain(self._packets)
                 break
-            if elapsed < start - _ROUNDING_S:
+            if not begun and elapsed < start - _ROUNDING_S:
                 if self._recorder is not None:
                     self._recorder.skip(_seconds(frame))
                 continue
+            begun, newest, self._last = True, at, frame.duration or 0
             corrupt += bool(frame.is_corrupt)
             yield frame
         if corrupt:
             self._warnings.add(f"{corrupt} frames are damaged in the source")
 
-    def _check(self, frame: VideoFrame, index: int) -> None:
+    def _ticks_between(self, first: float, second: float) -> int:
+        return max(0, round(Fraction(second - first) / self._info.time_base))
+
+    def _checked(self, frame: VideoFrame, index: int) -> VideoFrame:
+        """The frame, in the size of the video."""
         name, width, height = self._info.name, self._info.width, self._info.height
-        if (frame.width, frame.height) != (width, height):
-            raise VideoError(
-                f"{name}: frame {index} is {frame.width}x{frame.height} after {width}x{height}; "
-                "split the video there"
-            )
         check_depth(name, frame.format, self._reading.force_8bit)
+        if (frame.width, frame.height) == (width, height):
+            return frame
+        change = f"frame {index} is {frame.width}x{frame.height} after {width}x{height}"
+        if self._reading.on_size_change == "stop":
+            raise VideoError(
+                f'{name}: {change}; on_size_change="scale" makes one size, or split the video there'
+            )
+        if not self._resized:
+            self._warnings.add(f"{change}, and scaled to it like all of another size")
+        self._resized = True
+        return frame.reformat(width=width, height=height)
 
     def _whole(self) -> Iterator[VideoFrame]:
         """Decoded frames, without interlacing if that is wanted."""
-        decoded = self._decoded()
-        return deinterlaced(decoded, self._stream) if self._reading.deinterlace else decoded
+        decoding = Decoding(self._stream, self._packets, self._info, self._hand_on)
+        decoded = decoding.frames(self._reading.start)
+        yield from deinterlaced(decoded, self._stream) if self._reading.deinterlace else decoded
+        for loss in decoding.losses():
+            self._warnings.add(loss)
+        self._last = decoding.last_step() or self._last
 
-    def _decoded(self) -> Iterator[VideoFrame]:
-        decoded, end = 0, 0.0
-        try:
-            for frame in self._frames_of_packets():
-                decoded += 1
-                end = max(end, self._end_of(frame))
-                yield frame
-        except (av.FFmpegError, OSError, IndexError) as error:
-            if decoded == 0:
-                raise VideoError(f"{self._info.name}: cannot be decoded: {reason(error)}") from error
-            self._warnings.add(f"decoding stopped after {decoded} frames: {reason(error)}")
-            return
-        promised = promised_s(self._stream)
-        if self._stream.frames > decoded:
-            self._warnings.add(f"the source promises {self._stream.frames} frames, {decoded} were decoded")
-        elif decoded and promised > end + _MISSING_S:
-            self._warnings.add(f"the source promises {promised:.2f} s, it ends at {end:.2f} s")
-
-    def _frames_of_packets(self) -> Iterator[VideoFrame]:
-        """Decode the video's packets and hand the others on."""
-        for packet in self._packets:
-            if packet.stream.index == self._stream.index:
-                yield from packet.decode()
-            elif self._recorder is not None:
-                self._recorder.add(packet)
-
-    def _end_of(self, frame: VideoFrame) -> float:
-        shown = float((frame.duration or 0) * self._info.time_base)
-        return (frame.time or 0.0) + max(shown, 1 / float(self._info.frame_rate))
+    def _hand_on(self, packet: AnyPacket) -> None:
+        if self._recorder is not None:
+            self._recorder.add(packet)
 
     def _finished_side(self) -> SideData | None:
         if self._recorder is None:
@@ -231,8 +239,8 @@ class SourceFrames(Iterator[SourceFrame]):
         return side
 
 
-def _video(info: SourceInfo, times: list[int | None], rotation: int) -> VideoInfo:
-    """The video with these time stamps; containers do not state the mean of an uneven rate reliably."""
+def _video(info: SourceInfo, times: list[int | None], last: int, rotation: int) -> VideoInfo:
+    """The video with these time stamps, its last frame shown for so long."""
     video = VideoInfo(
         info.width,
         info.height,
@@ -240,25 +248,10 @@ def _video(info: SourceInfo, times: list[int | None], rotation: int) -> VideoInf
         frame_rate=info.frame_rate,
         time_base=info.time_base,
         pixel_aspect=info.pixel_aspect,
-        rotation=0 if rotation % 90 else rotation,
+        rotation=rotation,
         colour=info.colour,
     )
-    return video.with_times(info.time_base, _time_steps(times, info))
-
-
-def _time_steps(times: list[int | None], info: SourceInfo) -> tuple[int, ...]:
-    """Differences between time stamps, or nothing if they are those of a constant rate."""
-    if any(time is None for time in times):
-        return ()
-    stamps = [time for time in times if time is not None]
-    period = 1 / (info.frame_rate * info.time_base)
-    rounding = min(Fraction(1), period / 2)
-    if all(abs(t - stamps[0] - i * period) <= rounding for i, t in enumerate(stamps)):
-        return ()
-    steps = [b - a for a, b in pairwise(stamps)]
-    if min(steps) < 0:  # AVI stores no display times: what FFmpeg guesses for reordered frames is no use
-        return ()
-    return (0, *(min(step, MAX_RATIO) for step in steps))
+    return timed(video, times, last)
 
 
 def _seconds(frame: VideoFrame) -> Fraction:

@@ -29,19 +29,23 @@ def first_packets(container: av.container.InputContainer) -> dict[int, AnyPacket
     return first
 
 
-def holds(container: str, stream: Stream, packet: "AnyPacket | None" = None) -> bool:
-    """Whether a container takes a stream; some find out only when they are finished with a packet."""
+def refusal(container: str, stream: Stream, packet: "AnyPacket | None" = None) -> str:
+    """Why a container does not take a stream, empty where it does; some find out only with a packet."""
     warnings: list[str] = []
     out = av.open(BytesIO(), "w", format=container.split(",")[0])
     try:
+        if isinstance(stream, av.AudioStream) and not stream.codec_context.sample_rate:
+            return "nothing is known of its samples"
         copies = copy_streams(out, [stream], warnings)
+        if copies:
+            out.start_encoding()
         if copies and packet is not None:
             packet.stream = copies[stream.index]
             out.mux(packet)
         out.close()
-    except REFUSALS:
-        return False
-    return not warnings
+    except REFUSALS as error:
+        return reason(error)
+    return "".join(warnings)
 
 
 def label(stream: Stream) -> str:

@@ -1,8 +1,9 @@
 """Video files written through PyAV: H.264, FFV1, Y4M, PNG folders; and arrays.
 
 Output goes to a temporary file or folder beside the target and is renamed when it is complete. MP4 and
-MKV keep uneven time stamps, rotation and colour tags; the pixel aspect is kept by H.264 and its like,
-which store it themselves. Y4M keeps the colour range alone, so it is written with the usual matrix.
+MKV keep uneven time stamps, rotation and colour tags; other pictures are turned as they are to be shown. The
+pixel aspect is kept by H.264 and its like, which store it themselves. Y4M keeps the colour range alone, so it
+is written with the usual matrix.
 """
 
 import os
@@ -21,6 +22,8 @@ from mptvc.format.header import Colour, VideoInfo
 from mptvc.format.target import move_into_place, part_path, refuse_existing, refuse_other_files, remove
 from mptvc.video.colour import carried_colour, from_rgb
 from mptvc.video.ffmpeg import refusals, require_encoder, same_scheduling
+from mptvc.video.orientation import upright, upright_info
+from mptvc.video.packets import AnyPacket
 from mptvc.video.sound import SidePlayer
 
 
@@ -33,12 +36,14 @@ class OutputOptions:
         codec: Video codec of FFmpeg for mp4 and mkv, such as ``libx264`` or ``ffv1``; None chooses.
         crf: Quality of the codec, lower is better.
         pix_fmt: Pixel format of FFmpeg; None chooses.
+        stored: Leave pictures as they are stored where the format cannot say how to turn them.
     """
 
     format: str | None = None
     codec: str | None = None
     crf: int = 12
     pix_fmt: str | None = None
+    stored: bool = False
 
 
 #: Codecs that take a quality in ``crf``.
@@ -106,6 +111,9 @@ class VideoSink:
         self._target, self._info, self._force = target, info, force
         self._name = str(target) if isinstance(target, Path) else "standard output"
         self._kind = output_format(str(target) if isinstance(target, Path) else "-", options)
+        self._given, self._rotation = info, 0
+        if self._kind not in _TAGGED and not options.stored:
+            self._info, self._rotation = upright_info(info), info.rotation
         self._stamps = _stamps(info) if self._kind in _TAGGED else []
         self._side = side if self._kind in _TAGGED else None
         if side is not None and self._side is None:
@@ -170,16 +178,24 @@ class VideoSink:
         with same_scheduling():
             context.open()
         self._stream, self._pix_fmt, self._count = stream, pix_fmt, 0
+        self._lead: int | None = None  # ticks by which the first packet is decoded early
+
+    @property
+    def info(self) -> VideoInfo:
+        """The video as it is written."""
+        return self._info
 
     def write(self, frames: np.ndarray) -> None:
-        """Append frames uint8 ``[T, H, W, 3]``.
+        """Append frames uint8 ``[T, H, W, 3]``, as they are stored.
 
         Raises:
             ValueError: They have another size than the sink.
             VideoError: The codec or the disk refuses them.
         """
-        if frames.shape[1:] != (self._info.height, self._info.width, 3):
+        if frames.shape[1:] != (self._given.height, self._given.width, 3):
             raise ValueError(f"frames of {frames.shape[1:]} in a video of another size")
+        if self._rotation:
+            frames = upright(frames, self._rotation)
         if self._array is not None:
             self._array[self._count : self._count + len(frames)] = frames
             self._count += len(frames)
@@ -202,7 +218,24 @@ class VideoSink:
         if self._container is None:
             return
         with refusals(f"cannot write {self._name}"):
-            self._container.mux(self._stream.encode(frame))
+            packets = self._stream.encode(frame)
+            self._tell_the_end(packets, whole=frame is None)
+            self._container.mux(packets)
+
+    def _tell_the_end(self, packets: list[AnyPacket], *, whole: bool) -> None:
+        """Say in the packets how long the last frame is shown.
+
+        MP4 takes a track's length from the packet that is decoded last, others from the frame shown last.
+        """
+        if not self._info.last_step or self._kind not in _TAGGED:
+            return
+        end = round(self._info.times.end / self._tick)
+        for packet in packets:
+            self._lead = -(packet.dts or 0) if self._lead is None else self._lead
+            if packet.pts == (self._stamps[-1] if self._stamps else self._info.num_frames - 1):
+                packet.duration = end - packet.pts
+        if whole and packets and packets[-1].dts is not None and self._kind == "mp4":
+            packets[-1].duration = max(1, end - packets[-1].dts - (self._lead or 0))
 
     def commit(self) -> None:
         """Finish the file and move it to its place.

@@ -16,15 +16,15 @@ import av
 from av.stream import Stream
 
 from mptvc.format.sections import FileView
-from mptvc.video.ffmpeg import refusals
+from mptvc.video.ffmpeg import REFUSALS, reason, refusals
 from mptvc.video.packets import (
     AnyPacket,
     copy_streams,
     end_of,
     first_packets,
-    holds,
     label,
     move,
+    refusal,
     stamp,
     time_of,
 )
@@ -33,7 +33,7 @@ _CONTAINERS = ("nut", "matroska")
 #: Later packets may start earlier than those that were read first, by less than this.
 _SPARE_S = 10
 #: Packets that are earlier than the one before by no more stand for the same time.
-_SAME_S = Fraction(1, 100)
+_SAME_S = Fraction(1, 10)
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class SideRecorder:
         self._copies: dict[int, Stream] = {}
         self._last: dict[int, int] = {}  # the newest time of each copy, in its ticks
         self._lead = 0
+        self._name = ""  # of the container
 
     def skip(self, until: Fraction) -> None:
         """Drop what ends before a time of the source, as the video starts later."""
@@ -133,16 +134,22 @@ class SideRecorder:
         packet.stream = copy
         move(packet, shift)
         if not self._follows(packet, copy):
-            if (warning := f"{name} goes back in time: what does is left out") not in self.warnings:
-                self.warnings.append(warning)
+            self._warn(f"{name} goes back in time: what does is left out")
             return
-        with refusals(f"{name} cannot be copied"):
+        try:
             self._out.mux(packet)
+        except REFUSALS as error:
+            self._warn(f"{name} is not whole: {reason(error)}")
+
+    def _warn(self, warning: str) -> None:
+        """Take a warning, once."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def _follows(self, packet: AnyPacket, copy: Stream) -> bool:
         """Whether a packet comes after the one before it; one of an equal time is moved by a tick.
 
-        Containers with a coarse clock give short packets equal times, which no container takes.
+        Containers with a coarse clock give short packets equal times, which of ours Matroska takes alone.
         """
         at = packet.dts if packet.dts is not None else packet.pts
         if at is None or packet.time_base is None or copy.time_base is None:
@@ -151,17 +158,24 @@ class SideRecorder:
         last = self._last.get(copy.index, ticks - 1)
         if (last - ticks) * copy.time_base > _SAME_S:
             return False
-        self._last[copy.index] = max(ticks, last + 1)
-        if ticks <= last:
+        least = last + (self._name != "matroska")
+        self._last[copy.index] = max(ticks, least)
+        if ticks < least:
             packet.time_base = copy.time_base
-            packet.dts = packet.pts = last + 1
+            packet.dts = packet.pts = least
         return True
 
     def _open(self) -> None:
-        names = [name for name in _CONTAINERS if all(holds(name, stream) for stream in self.streams)]
+        """Make the container that takes most of the streams; those that it does not are left out."""
+        refused = {name: {s: refusal(name, s) for s in self.streams} for name in _CONTAINERS}
+        name = min(_CONTAINERS, key=lambda name: sum(map(bool, refused[name].values())))
+        for stream, why in refused[name].items():
+            if why:
+                self.warnings.append(f"{label(stream)} is left out: {why}")
         self._file = TemporaryFile()  # noqa: SIM115 - closed by close
-        self._out = av.open(self._file, "w", format=(names or _CONTAINERS)[0])
-        self._copies = copy_streams(self._out, self.streams, self.warnings)
+        self._out, self._name = av.open(self._file, "w", format=name), name
+        held = [stream for stream, why in refused[name].items() if not why]
+        self._copies = copy_streams(self._out, held, self.warnings)
         if self._copies:
             self._out.start_encoding()  # from here on the streams' own clocks are known
 
@@ -217,7 +231,7 @@ class SidePlayer:
             held = [
                 self._container.streams[index]
                 for index, packet in sorted(first.items())
-                if holds(out.format.name, packet.stream, packet)
+                if not refusal(out.format.name, packet.stream, packet)
             ]
         lost = [s for s in self._container.streams if s not in held]
         self.warnings += [f"{label(stream)} is left out: {out.format.name} cannot hold it" for stream in lost]

@@ -8,17 +8,24 @@ import av
 from mptvc.errors import VideoError
 from mptvc.video.cuts import SHOT_THRESHOLD
 from mptvc.video.description import SourceInfo, Warnings, check_stream, describe
-from mptvc.video.ffmpeg import local, refusals
+from mptvc.video.diagnosis import invalid, is_encrypted, unreadable
+from mptvc.video.ffmpeg import REFUSALS, local, reason
 from mptvc.video.frames import Reading, SourceFrames
+from mptvc.video.joins import without_jumps
 from mptvc.video.raw import RawVideo
 from mptvc.video.sound import SideRecorder
+from mptvc.video.streams import PICTURES, chosen_stream
 
-#: A picture's name is that of one file, not a pattern for the names of many.
-_ONE_FILE = {"pattern_type": "none"}
+#: A picture's name is that of one file, not a pattern for the names of many; streams that start late are
+#: found in the first ten minutes or 64 MB.
+_OPTIONS = {"pattern_type": "none", "probesize": "64000000", "analyzeduration": "600000000"}
+
+#: Containers of what is no film, though FFmpeg can show it.
+_STILL = ("image2", "tty")
 
 
 class VideoSource:
-    """A video file's first video stream, opened; use it in a ``with`` block.
+    """A video file's video stream, opened; use it in a ``with`` block.
 
     Args:
         source: Path, raw video or binary file.
@@ -29,13 +36,16 @@ class VideoSource:
         deinterlace: Turn interlaced frames into whole ones, one for one.
         sound: Keep the packets of sound and subtitles.
         strict: Refuse what otherwise is a warning.
+        stream: Number of the video stream in the file; None takes the one that is the film.
+        upright: Give pictures as they are to be shown; otherwise as they are stored, but never mirrored.
+        on_size_change: ``stop`` where the size changes on the way, or ``scale`` to the first one.
 
     Attributes:
         info: What the file says of its video; what is true of it, the frames tell.
 
     Raises:
         VideoError: The file cannot be read, has no video, or needs an option that is not set.
-        ValueError: A threshold, start or duration out of range.
+        ValueError: A threshold, start or duration out of range, or the number of no video stream.
     """
 
     def __init__(
@@ -49,14 +59,21 @@ class VideoSource:
         deinterlace: bool = False,
         sound: bool = False,
         strict: bool = False,
+        stream: int | None = None,
+        upright: bool = False,
+        on_size_change: str = "stop",
     ) -> None:
         name = str(source) if isinstance(source, str | Path | RawVideo) else "standard input"
-        self._reading = Reading(shot_threshold, start, duration, force_8bit, deinterlace)
+        self._reading = Reading(
+            shot_threshold, start, duration, force_8bit, deinterlace, upright, on_size_change
+        )
         self._warnings = Warnings(name, strict)
         self._container = _opened(source, name)
         self._recorder: SideRecorder | None = None
         try:
-            self._stream = _video_stream(self._container, name)
+            self._stream = chosen_stream(name, self._container, stream, self._warnings)
+            if isinstance(source, str | Path) and is_encrypted(Path(source)):
+                raise VideoError(f"{name}: its pictures are encrypted")
             check_stream(name, self._stream, force_8bit, self._warnings)
             self.info: SourceInfo = describe(name, self._container, self._stream)
             if sound:
@@ -69,7 +86,7 @@ class VideoSource:
             self.close()
             raise
         others = () if self._recorder is None else self._recorder.streams
-        self._packets = self._container.demux(self._stream, *others)
+        self._packets = without_jumps(self._container, self._container.demux(self._stream, *others))
 
     def frames(self) -> SourceFrames:
         """The frames in the order in which they are shown, which come once."""
@@ -90,20 +107,31 @@ class VideoSource:
         self.close()
 
 
+def is_video(path: Path) -> bool:
+    """Whether FFmpeg finds moving pictures in a file; a picture, text or sound alone is none."""
+    try:
+        with av.open(local(path), "r", options={"pattern_type": "none"}) as container:
+            if container.format.name in _STILL or container.format.name.endswith("_pipe"):
+                return False
+            films = (s for s in container.streams.video if not s.disposition & PICTURES)
+            return any(stream.codec_context is not None for stream in films)
+    except REFUSALS:
+        return False
+
+
 def _opened(source: str | Path | RawVideo | BinaryIO, name: str) -> av.container.InputContainer:
     """A container in which texts that are no UTF-8 do not matter."""
-    if isinstance(source, str | Path | RawVideo) and not Path(name).exists():
+    path = Path(name)
+    if isinstance(source, str | Path | RawVideo) and not path.exists():
         raise VideoError(f"{name}: no such file")
-    with refusals(f"{name}: cannot be read as video"):
+    is_file = isinstance(source, str | Path) and path.is_file()
+    if is_file and (why := unreadable(path)):
+        raise VideoError(f"{name}: cannot be read as video: {why}")
+    try:
         if isinstance(source, RawVideo):
             return av.open(local(source.path), "r", "rawvideo", options=source.options)
         opened = local(source) if isinstance(source, str | Path) else source
-        return av.open(opened, "r", options=_ONE_FILE, metadata_errors="replace")
-
-
-def _video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
-    if not container.streams.video:
-        raise VideoError(f"{name}: no video stream")
-    stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
-    return stream
+        return av.open(opened, "r", options=_OPTIONS, metadata_errors="replace")
+    except REFUSALS as error:
+        why = (invalid(path) if is_file else "") or reason(error)
+        raise VideoError(f"{name}: cannot be read as video: {why}") from error

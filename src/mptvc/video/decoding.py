@@ -1,0 +1,199 @@
+"""Packets to frames as FFmpeg's own program decodes them: a fault belongs to its packet, not the stream."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+
+import av
+from av.packet import Packet
+from av.video.frame import VideoFrame
+
+from mptvc.errors import VideoError
+from mptvc.video.description import SourceInfo, promised_s
+from mptvc.video.ffmpeg import REFUSALS, reason
+from mptvc.video.packets import AnyPacket, time_of
+from mptvc.video.streams import decoder_of
+
+#: Seconds to skip from which it pays to seek, and the containers with an index of key frames.
+_FAR_S = 2.0
+_SEEKING = {"mp4", "matroska"}
+#: Seconds by which rounded time stamps are off.
+_ROUNDING_S = 1e-3
+#: Seconds that may be missing at the end of a stream before that is worth a word.
+_MISSING_S = 0.5
+
+
+class Decoding:
+    """Decodes the packets of a stream, and counts what does not become a frame.
+
+    A decoder has one thread here: with several it reports a fault with another packet than the one at fault,
+    PyAV then leaves frames inside, and some decoders do without frames that they show otherwise. Next to
+    coding, decoding takes no time.
+
+    Args:
+        stream: The stream.
+        packets: Its packets, and others.
+        info: Describes the stream.
+        hand_on: Takes the other packets.
+
+    Raises:
+        VideoError: While frames are read: not one can be decoded.
+    """
+
+    def __init__(
+        self,
+        stream: av.VideoStream,
+        packets: Iterator[AnyPacket],
+        info: SourceInfo,
+        hand_on: Callable[[AnyPacket], None],
+    ) -> None:
+        self._stream, self._packets, self._info, self._hand_on = stream, packets, info, hand_on
+        self._hidden = 0  # packets that stand for no frame: empty, or left out by an edit list
+        self._sought = False
+        self._waiting: list[AnyPacket] = []  # where seeking has led to
+        self._faults: list[str] = []
+        self._stopped = ""
+        self._decoded, self._end, self._last = 0, 0.0, 0.0  # the last: time of the latest packet
+        self._clock = _Clock(info, by_decoding=stream.container.format.name == "avi")
+        self._decoder = decoder_of(stream)
+        self._decoder.thread_count = 1
+
+    def frames(self, start: float = 0.0) -> Iterator[VideoFrame]:
+        """The frames, all with a time stamp where the first has one.
+
+        Args:
+            start: Seconds from the first frame before which no other is needed. Where the container allows
+                it, what comes before the last key frame until then is not decoded.
+        """
+        far = start > _FAR_S and not _SEEKING.isdisjoint(self._stream.container.format.name.split(","))
+        for packet in self._video_packets():
+            for frame in self._frames_of(packet):
+                self._clock.stamp(frame)
+                self._decoded += 1
+                self._end = max(self._end, self._end_of(frame))
+                yield frame
+                if far and frame.pts is not None:
+                    self._seek(frame.pts, start)
+                    break  # what else the packet held comes before the key frame, or again
+            far = far and not self._decoded
+        if not self._decoded and (self._faults or self._stopped):
+            why = self._faults[0] if self._faults else self._stopped
+            raise VideoError(f"{self._info.name}: cannot be decoded: {why}")
+
+    def _seek(self, first: int, start: float) -> None:
+        """Go to the last key frame that is shown until some seconds after the first frame, given in ticks."""
+        container, ticks = self._stream.container, float(self._info.time_base)
+        if not isinstance(container, av.container.InputContainer):
+            raise TypeError("what is read is an input")
+        for target in (first + int((start - _ROUNDING_S) / ticks), first):
+            with suppress(*REFUSALS):
+                container.seek(target, stream=self._stream)
+                self._sought = True
+            self._decoder.flush_buffers()
+            packet = next((p for p in self._packets if p.stream.index == self._stream.index), None)
+            if packet is not None and packet.is_keyframe and packet.pts is not None and packet.pts <= target:
+                self._waiting.append(packet)
+                return
+
+    def losses(self) -> Iterator[str]:
+        """What is missing, known after the last frame."""
+        if self._faults:
+            count, first = len(self._faults), self._faults[0]
+            yield f"packets that cannot be decoded, so that frames are missing: {count} ({first})"
+        if self._stopped:
+            yield f"the source cannot be read after {self._end:.2f} s: {self._stopped}"
+        promised, expected = max(promised_s(self._stream), self._last), self._info.promised_frames
+        if not self._sought and expected > self._decoded + self._hidden:
+            yield f"the source promises {expected} frames, {self._decoded} were decoded"
+        elif self._decoded and promised > self._end + _MISSING_S:
+            yield f"the source promises {promised:.2f} s, it ends at {self._end:.2f} s"
+
+    def last_step(self) -> int:
+        """How long the last frame is shown in ticks, where its packet says something else; 0 for unknown.
+
+        MP4 says how far apart packets are decoded; where none is missing, its track ends with the last frame.
+        """
+        stream = self._stream
+        is_whole = self._info.promised_frames == self._decoded and not (self._hidden or self._faults)
+        if not is_whole or stream.duration is None or "mp4" not in stream.container.format.name:
+            return 0
+        return max(0, (stream.start_time or 0) + stream.duration - self._clock.newest)
+
+    def _video_packets(self) -> Iterator[AnyPacket]:
+        """The stream's packets, and at the end one that makes the decoder give what it holds back.
+
+        An empty packet on the way would do so too early; it stands for a frame that is shown for longer.
+        """
+        try:
+            for packet in iter(self._next_packet, None):
+                if packet.stream.index != self._stream.index:
+                    self._hand_on(packet)
+                elif packet.size:
+                    self._hidden += packet.is_discard
+                    self._clock.see(packet)
+                    self._last = max(self._last, float(time_of(packet)))
+                    yield packet
+                else:
+                    self._hidden += packet.pts is not None or packet.dts is not None
+        except REFUSALS as error:
+            self._stopped = reason(error)
+        last: AnyPacket = Packet()
+        last.time_base = self._info.time_base
+        yield last
+
+    def _next_packet(self) -> "AnyPacket | None":
+        return self._waiting.pop() if self._waiting else next(self._packets, None)
+
+    def _frames_of(self, packet: AnyPacket) -> list[VideoFrame]:
+        try:
+            return self._decoder.decode(packet)
+        except av.EOFError:
+            return []
+        except REFUSALS as error:
+            self._faults.append(reason(error))
+            return []
+
+    def _end_of(self, frame: VideoFrame) -> float:
+        shown = float((frame.duration or 0) * self._info.time_base)
+        return (frame.time or 0.0) + max(shown, 1 / float(self._info.frame_rate))
+
+
+class _Clock:
+    """Gives frames their time stamps where the container does not.
+
+    A frame without one is shown when the one before ends. Where the first has none, none keeps its own: they
+    would not fit those before. AVI says when packets are decoded, in whole frames; frames come at that pace.
+    """
+
+    def __init__(self, info: SourceInfo, *, by_decoding: bool) -> None:
+        self._time_base, self._period = info.time_base, 1 / info.frame_rate
+        self._by_decoding = by_decoding
+        self._next: Fraction | None = None
+        self._runs: bool | None = None
+        self._first: int | None = None  # when the first packet is decoded
+        self._delay = 0
+        self.newest = 0  # the last time that was given
+
+    def see(self, packet: AnyPacket) -> None:
+        """Take note of a packet before its frames come."""
+        if self._first is None:
+            self._first = packet.dts
+
+    def stamp(self, frame: VideoFrame) -> None:
+        """Give the next frame its time."""
+        at = frame.dts if self._by_decoding else frame.pts
+        if self._runs is None:
+            self._runs = at is not None
+            if self._by_decoding and at is not None and self._first is not None:
+                self._delay = at - self._first
+        if not self._runs:
+            at = None
+        elif at is None and self._next is not None:
+            at = round(self._next / self._time_base)
+            self._next += self._period
+        elif at is not None:
+            at -= self._delay
+            shown = frame.duration * self._time_base if frame.duration else self._period
+            self._next = at * self._time_base + shown
+        frame.pts, frame.time_base = at, self._time_base
+        self.newest = max(self.newest, at or 0)
