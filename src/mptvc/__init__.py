@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mptvc.codec.codec import Tokens as Tokens
     from mptvc.codec.rate import Rate as Rate
     from mptvc.codec.weights import load_codec as load  # noqa: F401 - public under the shorter name
+    from mptvc.corpus.tokenizer import Tokenizer as Tokenizer
+    from mptvc.corpus.tokenizer import TokenizerOptions as TokenizerOptions
     from mptvc.errors import CorruptPacketError as CorruptPacketError
     from mptvc.errors import FormatError as FormatError
     from mptvc.errors import LimitExceededError as LimitExceededError
@@ -77,6 +79,8 @@ _HOMES = {
     "VideoDataset": ("files.dataset", "VideoDataset"),
     "export_tokens": ("files.tokens", "export_tokens"),
     "import_tokens": ("files.tokens", "import_tokens"),
+    "Tokenizer": ("corpus.tokenizer", "Tokenizer"),
+    "TokenizerOptions": ("corpus.tokenizer", "TokenizerOptions"),
     "detect_shots": ("video.cuts", "detect_shots"),
     "Rate": ("codec.rate", "Rate"),
     "RawVideo": ("video.raw", "RawVideo"),

@@ -9,6 +9,7 @@ are zero), so that a training job needs this file alone.
 """
 
 import json
+import struct
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +32,9 @@ from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.sections import open_side
 from mptvc.format.source import Source, naming, open_source
 from mptvc.format.target import atomic_output, refuse_same
+
+#: Bytes of a safetensors file's head, in front of it.
+_LENGTH = struct.Struct("<Q")
 
 
 def export_tokens(
@@ -67,6 +71,21 @@ def export_tokens(
         (9, 16)
     """
     refuse_same(source, target)
+    data, header = token_bytes(source, levels=levels, codec=codec, limits=limits, progress=progress)
+    with atomic_output(Path(target), force=force) as out:
+        out.write(data)
+    return header
+
+
+def token_bytes(
+    source: Source,
+    *,
+    levels: int | None = None,
+    codec: Codec | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[bytes, Header]:
+    """What ``export_tokens`` writes, the same bytes every time; arguments and errors as there."""
     with (
         open_source(source) as (file, _),
         VideoReader(file, levels=levels, codec=codec, limits=limits) as reader,
@@ -78,9 +97,7 @@ def export_tokens(
         values = [list(level.values) for level in reader.config.levels[: reader.levels]]
         gains = [list(level) for level in reader.header.gains[: reader.levels]]
         metadata = {"format": "mptvc tokens 1", "values": json.dumps(values), "gains": json.dumps(gains)}
-        with atomic_output(Path(target), force=force) as out:
-            out.write(save_tensors(tensors, metadata))
-    return reader.header
+        return _in_order(save_tensors(tensors, metadata)), reader.header
 
 
 def import_tokens(
@@ -144,6 +161,15 @@ def _all_tokens(reader: VideoReader, progress: Callable[[int, int], None] | None
         if progress is not None:
             progress(clip + 1, shots.num_clips)
     return [torch.cat(level) for level in zip(*clips, strict=True)]
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its metadata in the order of their names; the library takes any."""
+    start = _LENGTH.size + _LENGTH.unpack_from(data)[0]
+    head = json.loads(data[_LENGTH.size : start])
+    head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
+    text = json.dumps(head, separators=(",", ":")).encode()
+    return data[: _LENGTH.size] + text.ljust(start - _LENGTH.size) + data[start:]
 
 
 def _read_tensors(path: Path) -> Mapping[str, np.ndarray]:

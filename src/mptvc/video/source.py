@@ -50,7 +50,7 @@ class VideoSource:
         sound: bool = False,
         strict: bool = False,
     ) -> None:
-        name = str(source) if isinstance(source, str | Path | RawVideo) else "standard input"
+        name = _name(source)
         self._reading = Reading(shot_threshold, start, duration, force_8bit, deinterlace)
         self._warnings = Warnings(name, strict)
         self._container = _opened(source, name)
@@ -88,6 +88,13 @@ class VideoSource:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _name(source: str | Path | RawVideo | BinaryIO) -> str:
+    """What messages call a source: a file object behind an address says which."""
+    if isinstance(source, str | Path | RawVideo):
+        return str(source)
+    return str(getattr(source, "url", "standard input"))
 
 
 def _opened(source: str | Path | RawVideo | BinaryIO, name: str) -> av.container.InputContainer:
