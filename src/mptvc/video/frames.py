@@ -22,6 +22,9 @@ from mptvc.video.sound import SideData, SideRecorder
 
 #: Seconds by which rounded time stamps are off; Matroska's are whole milliseconds.
 _ROUNDING_S = 6e-4
+#: Containers whose index says where key frames are; seconds from which to use it, and to land before the goal.
+_INDEXED = ("mov", "matroska")
+_FAR_S, _EARLY_S = 5.0, 1.0
 #: Seconds that may be missing at the end of a stream before that is worth a word.
 _MISSING_S = 0.5
 
@@ -112,6 +115,7 @@ class SourceFrames(Iterator[SourceFrame]):
         self._stream, self._packets, self._info, self._reading = stream, packets, info, reading
         self._recorder, self._warnings = recorder, warnings
         self._outcome: SourceOutcome | None = None
+        self._has_sought = False
         self._frames = self._read()
 
     def __next__(self) -> SourceFrame:
@@ -195,7 +199,7 @@ class SourceFrames(Iterator[SourceFrame]):
     def _decoded(self) -> Iterator[VideoFrame]:
         decoded, end = 0, 0.0
         try:
-            for frame in self._frames_of_packets():
+            for frame in self._shown():
                 decoded += 1
                 end = max(end, self._end_of(frame))
                 yield frame
@@ -205,10 +209,43 @@ class SourceFrames(Iterator[SourceFrame]):
             self._warnings.add(f"decoding stopped after {decoded} frames: {reason(error)}")
             return
         promised = promised_s(self._stream)
-        if self._stream.frames > decoded:
+        if self._stream.frames > decoded and not self._has_sought:
             self._warnings.add(f"the source promises {self._stream.frames} frames, {decoded} were decoded")
         elif decoded and promised > end + _MISSING_S:
             self._warnings.add(f"the source promises {promised:.2f} s, it ends at {end:.2f} s")
+
+    def _shown(self) -> Iterator[VideoFrame]:
+        """Decoded frames: the first, from which times count, and those from about the start on."""
+        frames = self._frames_of_packets()
+        far = self._reading.start >= _FAR_S and self._recorder is None and not self._reading.deinterlace
+        if far and self._stream.container.format.name.split(",")[0] in _INDEXED:
+            first = next(frames, None)
+            if first is not None:
+                yield first
+                frames = self._sought(first)
+        yield from frames
+
+    def _sought(self, first: VideoFrame) -> Iterator[VideoFrame]:
+        """Frames from the start on, by the container's index; all of them where that leads too far."""
+        if first.time is None or first.pts is None:
+            yield from self._frames_of_packets()
+            return
+        self._has_sought = True
+        goal = first.time + self._reading.start
+        self._stream.container.seek(int((goal - _EARLY_S) / self._info.time_base), stream=self._stream)
+        frames = self._frames_of_packets()
+        is_near = False  # whether the last frame was before the goal, so that none is left out
+        for frame in frames:
+            if frame.time is not None and frame.time < goal - _ROUNDING_S:
+                is_near = True
+                continue
+            if is_near and frame.time is not None and not frame.is_corrupt:
+                yield frame
+                yield from frames
+            else:
+                self._stream.container.seek(first.pts, stream=self._stream)
+                yield from self._frames_of_packets()
+            return
 
     def _frames_of_packets(self) -> Iterator[VideoFrame]:
         """Decode the video's packets and hand the others on."""
