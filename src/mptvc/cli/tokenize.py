@@ -18,7 +18,7 @@ from mptvc.cli.options import (
     parse_rate,
     parse_threshold,
 )
-from mptvc.cli.output import EXIT_FAILED, console, counted, number_columns, print_json, say
+from mptvc.cli.output import EXIT_FAILED, console, counted, number_columns, print_json, say, warn
 from mptvc.cli.process import keep_freed_memory
 from mptvc.cli.progress import progress_callback
 from mptvc.format.rules import MAX_CLIP
@@ -191,12 +191,9 @@ def _show(out: str, summary: "Summary", as_json: bool, quiet: bool) -> None:
     if as_json:
         print_json({"output": out, **asdict(summary)})
     elif not quiet:
-        table = Table(
-            "", *number_columns("videos", "hours", "MiB", "bits per pixel", "videos/s", "hours/hour")
-        )
         speed = max(summary.seconds, 1e-9)
+        table = Table(*number_columns("videos", "hours", "MiB", "bits per pixel", "videos/s", "hours/hour"))
         table.add_row(
-            "done",
             str(summary.videos),
             f"{summary.hours:.3f}",
             f"{summary.size_bytes / 2**20:.2f}",
@@ -204,9 +201,8 @@ def _show(out: str, summary: "Summary", as_json: bool, quiet: bool) -> None:
             f"{summary.done_now / speed:.2f}",
             f"{3600 * summary.hours_now / speed:.3f}",
         )
-        for kind, count in summary.failures.items():
-            table.add_row(f"failed: {kind}", str(count))
         console.print(table)
+        warn(f"{counted(count, 'video')}: {kind}" for kind, count in summary.failures.items())
     say(
         quiet,
         f"{out}: {counted(summary.videos, 'video')} done, {summary.done_now} now, {summary.failed} failed",

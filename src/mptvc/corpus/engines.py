@@ -49,7 +49,7 @@ def run_local(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
                 process = running[link]  # type: ignore[index]
                 try:
                     yield from process.results()
-                except EOFError:
+                except (EOFError, ConnectionError):
                     del running[process.link]
                     waiting.extendleft(process.left())
                     process = _Process(job, threads)
@@ -84,7 +84,7 @@ class _Process:
         """What it has sent: the rows of its task, or nothing where it has only started.
 
         Raises:
-            EOFError: It has died.
+            EOFError, ConnectionError: It has died.
             Exception: What it raised.
         """
         found = self.link.recv()

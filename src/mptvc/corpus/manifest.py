@@ -29,6 +29,7 @@ RESULT_COLUMNS = (
     "height",
     "frames",
     "frame_rate",
+    "slices",
     "levels",
     "content",
     "size_bytes",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,14 @@ class RunOptions:
         Raises:
             ValueError: The limit is neither a number nor a share.
         """
-        text = self.max_errors or "100%"
+        if self.max_errors is None:
+            return inf
+        text = self.max_errors
         try:
             number = float(text.removesuffix("%"))
         except ValueError:
             number = -1.0
-        if not 0 <= number < float("inf"):
+        if not 0 <= number < inf:
             raise ValueError(f"max_errors= is a number or a share such as 1%, found {self.max_errors}")
         return number * units / 100 if text.endswith("%") else number
 
@@ -270,13 +273,15 @@ class _Run:
             else:
                 rows[task.name] = found
         self._total += sum(len(task.units) for task in tasks)
-        self._count([row for found in rows.values() for row in found])
+        parts = {task.name for task in tasks if task.is_part}  # the film that they join to is what fails
+        for name, found in rows.items():
+            self._count(found, is_part=name in parts)
         if not todo:
             return rows
         for name, found in ENGINES[self._options.engine](self._job, todo, self._options.jobs):
             rows[name] = found
-            self._new += found
-            self._count(found)
+            self._new += [] if name in parts else found
+            self._count(found, is_part=name in parts)
         return rows
 
     def _found(self, task: Task) -> list[dict[str, Any]] | None:
@@ -288,14 +293,14 @@ class _Run:
             return None
         return rows
 
-    def _count(self, rows: list[dict[str, Any]]) -> None:
+    def _count(self, rows: list[dict[str, Any]], *, is_part: bool) -> None:
         """Take rows that are there.
 
         Raises:
             MptError: Too many have failed.
         """
         self._finished += len(rows)
-        bad = [row["error"] for row in rows if row.get("error")]
+        bad = [row["error"] for row in rows if row.get("error") and not is_part]
         self._failed += len(bad)
         if self._failed > self._limit:
             raise MptError(

@@ -26,6 +26,7 @@ _COLUMNS = {
     "height": "int64",
     "frames": "int64",
     "frame_rate": "double",
+    "slices": "int64",
     "levels": "int64",
     "content": "string",
     "size_bytes": "int64",

@@ -24,6 +24,7 @@ from mptvc.corpus.units import Unit
 from mptvc.errors import MptError, WeightsError
 from mptvc.files.tokens import token_bytes
 from mptvc.files.transcode import encode_file
+from mptvc.format.geometry import PatchShots
 from mptvc.format.header import Header
 from mptvc.video.cuts import SHOT_THRESHOLD
 
@@ -79,9 +80,9 @@ class Tokenizer:
     a batch of columns, it returns columns, as ``map_batches`` wants it. Further columns travel along.
 
     A row comes back with ``key``, ``source``, ``start_s``, ``end_s``, ``width``, ``height``, ``frames``,
-    ``frame_rate``, ``levels``, ``content``, ``size_bytes`` and ``sha256`` of ``data``, ``weights_id``,
-    ``version``, ``warnings``, ``error``, ``error_kind`` and ``data``. Where the video is bad, ``error`` says
-    why, and what is not known is None.
+    ``frame_rate``, ``slices`` (of its grids of tokens, in time), ``levels``, ``content``, ``size_bytes`` and
+    ``sha256`` of ``data``, ``weights_id``, ``version``, ``warnings``, ``error``, ``error_kind`` and ``data``.
+    Where the video is bad, ``error`` says why, and what is not known is None.
 
     Args:
         options: How to code.
@@ -185,6 +186,7 @@ class Tokenizer:
             height=video.height,
             frames=video.num_frames,
             frame_rate=float(video.frame_rate),
+            slices=header.shots.num_slices if isinstance(header.shots, PatchShots) else None,
             levels=self.levels,
             size_bytes=size_bytes,
             sha256=digest,
@@ -195,7 +197,9 @@ class Tokenizer:
         return self._result(unit, error=message, error_kind=kind)
 
     def _result(self, unit: Unit, **known: Any) -> dict[str, Any]:
-        numbers = dict.fromkeys(("width", "height", "frames", "frame_rate", "levels", "size_bytes", "sha256"))
+        numbers = dict.fromkeys(
+            ("width", "height", "frames", "frame_rate", "slices", "levels", "size_bytes", "sha256")
+        )
         return {
             **unit.extra,
             "key": unit.key,

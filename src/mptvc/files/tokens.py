@@ -140,8 +140,7 @@ def import_tokens(
     with naming(source):
         tensors = _read_tensors(Path(source))
         header = _read_header(tensors, limits)
-        levels = (_tensor(tensors, f"level.{k}") for k in range(header.num_levels))
-        tokens = Tokens(tuple(torch.from_numpy(level.copy()) for level in levels), header)
+        tokens = Tokens(_levels(tensors, header.num_levels), header)
         side, lead_s = None, 0
         if header.side is not None and "side" in tensors:
             side, lead_s = BytesIO(_tensor(tensors, "side").tobytes()), header.side.lead_s
@@ -150,6 +149,28 @@ def import_tokens(
                 return codec.pack_into(tokens, out, side, lead_s, progress=progress)
             except ValueError as error:  # a file is no argument: what is wrong with one is damage
                 raise FormatError(str(error)) from error
+
+
+def read_tokens(data: bytes, levels: int | None = None) -> tuple[Tensor, ...]:
+    """The tokens of each level in the bytes of such a file, uint8 ``[T, H, W, C]``.
+
+    Args:
+        data: The bytes.
+        levels: Levels to take; by default all that are there.
+
+    Raises:
+        FormatError: They are no such file.
+        ValueError: There are fewer levels.
+    """
+    tensors = _parsed(data)
+    there = sum(name.startswith("level.") for name in tensors)
+    if levels is not None and not 1 <= levels <= there:
+        raise ValueError(f"levels is 1 to {there}, found {levels}")
+    return _levels(tensors, levels or max(1, there))
+
+
+def _levels(tensors: Mapping[str, np.ndarray], count: int) -> tuple[Tensor, ...]:
+    return tuple(torch.from_numpy(_tensor(tensors, f"level.{k}").copy()) for k in range(count))
 
 
 def _all_tokens(reader: VideoReader, progress: Callable[[int, int], None] | None) -> list[Tensor]:
@@ -174,9 +195,14 @@ def _in_order(data: bytes) -> bytes:
 
 def _read_tensors(path: Path) -> Mapping[str, np.ndarray]:
     try:
-        tensors: dict[str, np.ndarray] = load_tensors(path.read_bytes())
+        return _parsed(path.read_bytes())
     except OSError as error:
         raise MptError(error.strerror or str(error)) from error
+
+
+def _parsed(data: bytes) -> Mapping[str, np.ndarray]:
+    try:
+        tensors: dict[str, np.ndarray] = load_tensors(data)
     except KeyError as error:
         raise FormatError(f"a tensor is of the type {error.args[0]}; those of tokens are uint8") from error
     except (SafetensorError, ValueError) as error:

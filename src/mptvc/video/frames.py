@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
@@ -22,7 +23,7 @@ from mptvc.video.sound import SideData, SideRecorder
 
 #: Seconds by which rounded time stamps are off; Matroska's are whole milliseconds.
 _ROUNDING_S = 6e-4
-#: Containers whose index says where key frames are; seconds from which to use it, and to land before the goal.
+#: Containers whose index says where key frames are; seconds from which to use it, and by which to be early.
 _INDEXED = ("mov", "matroska")
 _FAR_S, _EARLY_S = 5.0, 1.0
 #: Seconds that may be missing at the end of a stream before that is worth a word.
@@ -230,9 +231,9 @@ class SourceFrames(Iterator[SourceFrame]):
         if first.time is None or first.pts is None:
             yield from self._frames_of_packets()
             return
-        self._has_sought = True
+        self._has_sought, container = True, cast(InputContainer, self._stream.container)
         goal = first.time + self._reading.start
-        self._stream.container.seek(int((goal - _EARLY_S) / self._info.time_base), stream=self._stream)
+        container.seek(int((goal - _EARLY_S) / self._info.time_base), stream=self._stream)
         frames = self._frames_of_packets()
         is_near = False  # whether the last frame was before the goal, so that none is left out
         for frame in frames:
@@ -243,7 +244,7 @@ class SourceFrames(Iterator[SourceFrame]):
                 yield frame
                 yield from frames
             else:
-                self._stream.container.seek(first.pts, stream=self._stream)
+                container.seek(first.pts, stream=self._stream)
                 yield from self._frames_of_packets()
             return
 
