@@ -1,4 +1,4 @@
-"""A corpus to shards: what is in them, that nothing changes their bytes, that nothing is lost or done twice."""
+"""A corpus to shards: what is in them, that nothing changes their bytes, is lost or done twice."""
 
 import gc
 import json
