@@ -1,7 +1,7 @@
 """Video files in and out: every property that a file can carry, and every way it can be broken."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +17,7 @@ from mptvc.errors import MptError, VideoError
 from mptvc.format.header import Colour, VideoInfo
 from mptvc.video import cuts
 from mptvc.video.cuts import detect_shots
-from mptvc.video.frames import SourceFrame, SourceOutcome
+from mptvc.video.frames import SourceFrame, SourceFrames, SourceOutcome
 from mptvc.video.sink import OutputOptions, VideoSink, output_format
 from mptvc.video.source import VideoSource
 
@@ -945,3 +945,49 @@ def test_video_that_turns_10_bit_on_its_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "both.ts").write_bytes(b"".join(parts))
     with VideoSource(tmp_path / "both.ts") as source, pytest.raises(VideoError, match="10-bit video"):
         list(source.frames())
+
+
+def write_groups(path: Path, codec: str, frames: int = 90) -> Path:
+    """Nine seconds of ten frames each, of which every twelfth is a key frame and others look ahead."""
+    with av.open(path, "w") as out:
+        stream = out.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 32, 32, "yuv420p", 12
+        for number, pixels in enumerate(moving(frames, 32, 32)):
+            frame = VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = number
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name", ["far.mp4", "far.mkv", "far.avi"])
+def test_a_far_start_gives_the_same_frames_and_decodes_those_near_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Where the container says where key frames are; to skip an hour took as long as to read it."""
+    path = write_groups(tmp_path / name, "mpeg4" if name.endswith("avi") else "libx264")
+    decoded: list[int] = []
+    packets = SourceFrames._frames_of_packets
+
+    def counted(frames: SourceFrames) -> Iterator[VideoFrame]:
+        for frame in packets(frames):
+            decoded.append(0)
+            yield frame
+
+    def read(start: float, duration: float | None) -> list[np.ndarray]:
+        decoded.clear()
+        with VideoSource(path, shot_threshold=None, start=start, duration=duration) as source:
+            frames = source.frames()
+            found = [frame.pixels for frame in frames]
+            assert frames.outcome().warnings == ()
+            return found
+
+    monkeypatch.setattr(SourceFrames, "_frames_of_packets", counted)
+    everything = read(0.0, None)
+    assert len(everything) == len(decoded) == 90
+    for start, duration in ((5.0, 0.5), (6.05, 0.9), (7.2, None), (8.9, None)):
+        first = int(np.ceil(start * 10 - 0.01))
+        count = 90 if duration is None else round(duration * 10)
+        found = read(start, duration)
+        assert np.array_equal(found, everything[first : first + count])
+        assert (len(decoded) < first) == (not name.endswith("avi"))
