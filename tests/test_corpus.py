@@ -12,11 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from av.audio.frame import AudioFrame
+from av.video.frame import VideoFrame
 from command_line import FAILED, USAGE, Cli, is_one_error
 from patterns import moving, write_video
 from range_server import RangeServer
@@ -303,15 +306,13 @@ def test_a_film_that_is_lost_on_the_way_is_one_error_and_can_be_done_again(
 # What stops a run
 
 
-def killed(process: "subprocess.Popen[bytes]", out: Path, pattern: str) -> None:
-    """Kill a process as soon as a file appears."""
+def appeared(process: "subprocess.Popen[bytes]", out: Path, pattern: str) -> None:
+    """Wait until a process has made a file."""
     until = time.monotonic() + 60
     while not list(out.glob(pattern)):
         assert time.monotonic() < until
         assert process.poll() is None
         time.sleep(0.002)
-    process.kill()
-    process.wait()
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -332,7 +333,8 @@ def test_a_killed_run_goes_on_without_a_trace(
     ]
     command = [sys.executable, "-m", "mptvc", "tokenize", str(videos), "--out", str(out), *arguments]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        killed(process, out, f"{NOTES}/tries/*.json")
+        appeared(process, out, f"{NOTES}/tries/*.json")
+        process.kill()
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
     run = options()
     tokenize_corpus([str(videos)], str(out), run)
@@ -458,6 +460,87 @@ def test_a_full_disk_stops_the_run_and_leaves_no_half_shard(
     assert done.stderr.count("\n") == 1
     assert [path.name for path in out.iterdir() if path.name != NOTES] == ["tokenize.json"]
     assert not list(out.rglob("*.part"))
+
+
+def make_bad_videos(folder: Path) -> dict[str, str | None]:
+    """A video for each way to be bad, and the kind of its failure; None where it is coded with a warning."""
+    (folder / "empty.mkv").write_bytes(b"")
+    (folder / "text.mp4").write_text("no video at all")
+    with av.open(folder / "sound.mkv", "w") as out:
+        stream = out.add_stream("pcm_s16le", rate=8000)
+        samples = AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        samples.sample_rate = 8000
+        out.mux(stream.encode(samples))
+    for name, size in (("small.ts", 32), ("wide.ts", 64)):
+        write_encoded(folder / name, "libx264", "yuv420p", size)
+    (folder / "grows.ts").write_bytes((folder / "small.ts").read_bytes() + (folder / "wide.ts").read_bytes())
+    write_encoded(folder / "deep.mkv", "ffv1", "yuv420p10le", 32)
+    write_encoded(folder / "alpha.mkv", "ffv1", "yuva444p", 32)
+    whole = write_encoded(folder / "whole.mkv", "ffv1", "yuv420p", 32, frames=40).read_bytes()
+    (folder / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    write_video(folder / "tiny.mkv", moving(1, 1, 1))
+    refused = {
+        "empty": "cannot be read as video",
+        "text": "cannot be read as video",
+        "sound": "no video stream",
+        "grows": "frame N is NxN after NxN",
+        "deep": "N-bit video",
+    }
+    return refused | dict.fromkeys(("small", "wide", "alpha", "whole", "cut", "tiny"))
+
+
+def write_encoded(path: Path, codec: str, pix_fmt: str, size: int, frames: int = 6) -> Path:
+    with av.open(path, "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = size, 32, pix_fmt
+        for number, pixels in enumerate(moving(frames, 32, size)):
+            frame = VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=pix_fmt)
+            frame.pts = number
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def test_every_kind_of_bad_video_is_a_row(tmp_path: Path, options: Callable[..., RunOptions]) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    expected = make_bad_videos(source)
+    tokenize_corpus([str(source)], str(tmp_path / "out"), options())
+    found = {row["key"]: row for row in rows(tmp_path / "out")}
+    assert {key: row["error_kind"] for key, row in found.items()} == expected
+    assert all(source.name in row["error"] for row in found.values() if row["error"])
+    assert [key for key, row in found.items() if row["warnings"]] == ["alpha", "cut"]
+    assert found["tiny"]["frames"] == 1
+    strict = options(strict=True)
+    tokenize_corpus([str(source)], str(tmp_path / "strict"), strict)
+    bad = [row["key"] for row in rows(tmp_path / "strict") if row["error"]]
+    assert bad == sorted(key for key, kind in expected.items() if kind or key in ("alpha", "cut"))
+
+
+def test_an_interrupted_command_leaves_no_half_file_and_no_process(
+    videos: Path, weights: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["--format", "webdataset", "--weights", str(weights), "--shard-units", "2", "--jobs", "2"]
+    command = [sys.executable, "-m", "mptvc", "tokenize", str(videos), "--out", str(out), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        appeared(process, out, f"{NOTES}/tries/*.json")
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode in (130, FAILED)  # one video is broken, if it came too late
+    assert process.returncode == FAILED or error == b"error: interrupted\n"
+    assert not list(out.rglob("*.part"))
+    assert not [path for path in Path("/proc").glob("[0-9]*") if str(out).encode() in command_line(path)]
+    tokenize_corpus([str(videos)], str(out), options())
+    tokenize_corpus([str(videos)], str(tmp_path / "whole"), options())
+    assert outputs(out) == outputs(tmp_path / "whole")
+
+
+def command_line(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_too_many_errors_stop_the_run(

@@ -97,7 +97,7 @@ def tokenize(
     engine: Annotated[
         Engine, typer.Option(help="This machine, or the cluster that Ray finds.")
     ] = Engine.LOCAL,
-    jobs: Annotated[int, typer.Option(min=1, help="Workers.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Workers; on Ray with --device cuda, each has a GPU.")] = 1,
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Do the I-th of N shares alone, I from 0: for Slurm, torchrun.")
     ] = "0/1",

@@ -4,6 +4,7 @@ An engine takes tasks and yields their rows in any order. Which one it is shows 
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -157,10 +158,9 @@ def run_ray(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
     """
     ray, data = optional("ray", "ray"), optional("ray.data", "ray")
     if not ray.is_initialized():
-        ray.init(log_to_driver=False)
-    context = data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.max_errored_blocks = 0
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    data.DataContext.get_current().enable_progress_bars = False
     gpus = int(job.options.device.startswith("cuda"))
     rows = data.from_items(
         [{"task": task.to_json()} for task in tasks], override_num_blocks=min(len(tasks), _MOST_BLOCKS)

@@ -165,7 +165,7 @@ def _claim(folder: Folder, job: Job, options: RunOptions) -> None:
         "shares": options.share.count,
         "columns": job.columns,
     }
-    is_used = bool(folder.names("."))
+    is_used = bool(folder.names(""))
     before = folder.read(SETTINGS)
     if before is None:
         if is_used:

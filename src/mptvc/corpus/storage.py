@@ -156,7 +156,7 @@ class Folder:
         return cast(BinaryIO, self._files.open(self._at(name)))
 
     def names(self, below: str) -> set[str]:
-        """Names of the files in a folder inside, without those that are being written.
+        """Names of files and folders in a folder inside, or in this one for "", without hidden ones.
 
         Raises:
             MptError: The folder cannot be listed.
@@ -166,9 +166,11 @@ class Folder:
                 found = [path.name for path in self.path(below).glob("*")]
             else:
                 self._files.invalidate_cache()
-                listed = self._files.find(self._at(below), maxdepth=1)
+                listed: list[str] = []
+                with suppress(FileNotFoundError):  # a store may know no empty folders
+                    listed = self._files.ls(self._at(below).rstrip("/"), detail=False)
                 found = [PurePosixPath(path).name for path in listed]
-        return {name for name in found if not name.startswith(".")}
+        return {name for name in found if name and not name.startswith(".")}
 
     @contextmanager
     def write(self, name: str) -> Iterator[BinaryIO]:
