@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -484,7 +485,7 @@ def make_bad_videos(folder: Path) -> dict[str, str | None]:
         "text": "cannot be read as video",
         "sound": "no video stream",
         "grows": "frame N is NxN after NxN",
-        "deep": "N-bit video",
+        "deep": "10-bit video",
     }
     return refused | dict.fromkeys(("small", "wide", "alpha", "whole", "cut", "tiny"))
 
@@ -626,27 +627,30 @@ def test_videos_behind_addresses(
     good, bad = sorted(rows(tmp_path / "out"), key=lambda row: row["frames"] or 99)
     assert (good["frames"], good["error"]) == (5, None)
     assert bad["error"] == f"{server.url}/missing.mkv: 404 Not Found"
-    assert bad["error_kind"] == "N Not Found"
+    assert bad["error_kind"] == "404 Not Found"
 
 
-def test_shards_are_written_to_an_address_and_read_from_one(
-    videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
+def test_an_address_holds_what_a_folder_would(
+    videos: Path, film: Path, tmp_path: Path, options: Callable[..., RunOptions]
 ) -> None:
-    """Through a file system of fsspec: a second run finds what the first has done."""
-    for name in ("one", "two"):
-        source, out = f"file://{videos}", f"file://{tmp_path}/out"
-        summary = tokenize_corpus([source], out, options())
-        assert (summary.videos, summary.failed, summary.done_now) == (
-            VIDEOS,
-            1,
-            0 if name == "two" else VIDEOS,
-        )
-    tokenize_corpus([str(videos)], str(tmp_path / "local"), options())
-    ours, theirs = outputs(tmp_path / "out"), outputs(tmp_path / "local")
-    assert set(ours) == set(theirs)
-    assert [row["sha256"] for row in rows(tmp_path / "out")] == [
-        row["sha256"] for row in rows(tmp_path / "local")
-    ]
+    """Through a file system of fsspec; a second run finds what the first has done."""
+    memory = fsspec.filesystem("memory")
+    for path in videos.rglob("*.m*"):
+        memory.pipe(f"/videos/{path.relative_to(videos)}", path.read_bytes())
+    memory.pipe("/videos/film.mkv", film.read_bytes())
+    run = options("mpt", "mpt", unit_s=1.0, joins=True)
+    for again in (False, True):
+        summary = tokenize_corpus(["memory://videos"], "memory://out", run)
+        assert (summary.videos, summary.done_now) == (VIDEOS + 1, 0 if again else VIDEOS + 1)
+    tokenize_corpus([str(videos), str(film)], str(tmp_path / "local"), run)
+    local = {name: data for name, data in outputs(tmp_path / "local").items() if name != "rows.jsonl"}
+    assert {name: memory.cat(f"/out/{name}") for name in local} == local
+    assert memory.exists("/out/rows.jsonl")
+    assert not memory.find("/out/.mptvc/parts")
+    with pytest.raises(mptvc.MptError, match="holds other files"):
+        tokenize_corpus([str(videos)], "memory://videos", run)
+    assert tokenize_corpus(["memory://videos/v[01].mkv"], "memory://few", run).videos == 2
+    assert tokenize_corpus([str(videos / "v0.mkv")], f"file://{tmp_path}/file", run).videos == 1
 
 
 def test_an_unknown_kind_of_address_is_one_clear_error(

@@ -58,6 +58,8 @@ def reaching(address: str) -> Iterator[None]:
         yield
     except MptError:
         raise
+    except FileNotFoundError as error:
+        raise MptError(f"{address}: no such file", file=address) from error
     except Exception as error:  # every store's client has errors of its own
         text = " ".join(str(error).split()) or type(error).__name__
         raise MptError(text if address in text else f"{address}: {text}", file=address) from error
@@ -105,11 +107,11 @@ class Folder:
     """A folder whose files appear whole, by their names below it.
 
     Args:
-        root: Path, or an address that fsspec can write to.
+        root: Path, or an address that fsspec can write to, of a store that takes objects as a whole.
     """
 
     def __init__(self, root: str) -> None:
-        self.root = root
+        self.root = root = root.removeprefix("file://")
         self.is_local = not is_address(root)
         self._files: Any = None
         if not self.is_local:

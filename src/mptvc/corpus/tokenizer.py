@@ -236,7 +236,7 @@ def _kind(error: Exception, source: str) -> str:
     if not isinstance(error, MptError):
         return type(error).__name__
     message = str(error).removeprefix(f"{source}: ")
-    return re.sub(r"\d+", "N", re.split("[:;]", message)[0])
+    return re.sub(r"(?<=[ x])\d+", "N", re.split("[:;]", message)[0])
 
 
 def _number(value: Any) -> float | None:

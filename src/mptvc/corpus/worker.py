@@ -126,19 +126,21 @@ class Worker:
             message = f"{unit.source}: {_MOST_TRIES} workers died at it"
             return self._tokenizer.failed(unit, message, "workers died")
         try:
-            if is_long(unit, self._job.part_s):
-                return self._split(unit, film_name(task.name, place))
-        except Exception as error:
+            if is_long(unit, self._job.part_s) and (film := self._film(unit, film_name(task.name, place))):
+                return film
+        except Exception as error:  # the same comes again where the unit is coded
             if is_machine_fault(error):
                 raise
         return self._tokenizer.code(unit)
 
-    def _split(self, unit: Unit, film: str) -> dict[str, Any]:
-        coder = self._tokenizer.codec.coder
-        parts, head = plan_film(unit, coder, self._job.options, self._job.part_s)
+    def _film(self, unit: Unit, name: str) -> dict[str, Any] | None:
+        """The parts of a long unit, to be done as tasks of their own; None where it is one clip."""
+        parts, head = plan_film(unit, self._tokenizer.codec.coder, self._job.options, self._job.part_s)
+        if len(parts) == 1:
+            return None
         if self._job.joins:
-            self._folder.put(f"{NOTES}/films/{film}.head", head)
-        return {"key": unit.key, "film": film, "parts": [asdict(part) for part in parts]}
+            self._folder.put(f"{NOTES}/films/{name}.head", head)
+        return {"key": unit.key, "film": name, "parts": [asdict(part) for part in parts]}
 
     def _join(self, task: Task) -> dict[str, Any]:
         """The row of a film whose parts are all there, or of whose parts one has failed."""
