@@ -547,7 +547,7 @@ def command_line(process: Path) -> bytes:
 def test_too_many_errors_stop_the_run(
     videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
 ) -> None:
-    with pytest.raises(mptvc.MptError, match="1 videos failed, which is beyond max_errors=1%"):
+    with pytest.raises(mptvc.MptError, match="1 videos failed, more than the 1% of max_errors=;"):
         tokenize_corpus([str(videos)], str(tmp_path), options(max_errors="1%"))
     assert tokenize_corpus([str(videos)], str(tmp_path), options(max_errors="20%")).failed == 1
 
@@ -687,7 +687,7 @@ def test_the_command_says_what_it_did(cli: Cli, videos: Path, weights: Path, tmp
         (("--shard", "4"), "--shard is I/N"),
         (("--max-errors", "few"), "--max-errors is a number or a share"),
         (("--format", "safetensors", "--content", "mpt"), "files hold"),
-        (("--format", "parquet", "--parts", "join"), "joined in files of"),
+        (("--format", "parquet", "--parts", "join"), "joined in .mpt files"),
         (("--levels", "4"), "--levels is 1 to 3"),
         (("--bpp", "0.1"), "bits per pixel are 3 numbers"),
     ],

@@ -68,9 +68,9 @@ class RunOptions:
         if self.format not in ENDINGS or self.engine not in ENGINES:
             raise ValueError(f"format= is one of {', '.join(ENDINGS)}; engine= of {', '.join(ENGINES)}")
         if self.format in PER_KEY and ENDINGS[self.format][1:] != CONTENT_ENDINGS[self.coding.content]:
-            raise ValueError(f"content={self.coding.content} is not what {ENDINGS[self.format]} files hold")
+            raise ValueError(f'content="{self.coding.content}" is not what {ENDINGS[self.format]} files hold')
         if self.joins and self.format != "mpt":
-            raise ValueError("parts are joined in files of format=mpt alone")
+            raise ValueError("parts are joined in .mpt files alone")
         if not self.unit_s > 0 or min(self.shard_units, self.jobs) < 1:
             raise ValueError("unit_s, shard_units and jobs are above 0")
         self.error_limit(1)
@@ -304,7 +304,7 @@ class _Run:
         self._failed += len(bad)
         if self._failed > self._limit:
             raise MptError(
-                f"{self._failed} videos failed, which is beyond max_errors={self._options.max_errors}; "
+                f"{self._failed} videos failed, more than the {self._options.max_errors} of max_errors=; "
                 f"the last: {bad[-1]}"
             )
         if self._progress is not None:

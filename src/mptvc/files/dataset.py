@@ -118,7 +118,7 @@ def _length(sample: Sample, tokens: bool) -> int:
     if tokens and sample.slices is None:
         raise WeightsError(f"{sample.path}: {NO_GRID}")
     if not tokens and sample.kind != "mpt":
-        raise ValueError(f"{sample.path} holds tokens and no frames: tokens=True")
+        raise ValueError(f"{sample.path} holds tokens and no frames: ask for tokens")
     return (sample.slices or 0) if tokens else sample.frames
 
 

@@ -182,7 +182,7 @@ class ShardDecoder:
         if kind not in ("safetensors", "mpt"):
             return None
         if kind != "mpt":
-            raise FormatError("a sample of tokens holds no frames: leave out frames=True")
+            raise FormatError("a sample of tokens holds no frames: ask for tokens")
         if self._codec is None:  # on first use, in the process that uses it
             self._codec = load_codec(self._weights, device=self._device)
         with VideoReader(data, levels=self._levels, codec=self._codec) as reader:
