@@ -234,7 +234,7 @@ def test_rows_and_batches_of_any_engine(videos: Path, weights: Path) -> None:
     tokenizer = mptvc.Tokenizer(TokenizerOptions(weights=str(weights), levels=1, device="cpu"))
     rows = [{"path": str(videos / name), "label": name} for name in ("v0.mkv", "broken.mp4")]
     one, bad = (tokenizer(row)[0] for row in rows)
-    assert list(load(one["data"])) == ["header", "level.0"]
+    assert sorted(load(one["data"])) == ["header", "level.0"]
     assert (one["label"], one["frames"], one["error"]) == ("v0.mkv", 5, None)
     assert (bad["data"], bad["error_kind"]) == (None, "cannot be read as video")
     batch = {"path": np.array([r["path"] for r in rows], object), "end_s": np.array([0.1, np.nan])}

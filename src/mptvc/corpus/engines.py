@@ -27,6 +27,8 @@ Result = tuple[str, list[dict[str, Any]]]
 #: Most blocks of a data set: each takes memory of the driver.
 _MOST_BLOCKS = 10_000
 _STOP_S = 10
+#: Workers in a row that may die before they have loaded the weights.
+_MOST_STILLBORN = 3
 
 
 def run_local(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
@@ -44,6 +46,7 @@ def run_local(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
         return
     waiting, threads = deque(tasks), max(1, torch.get_num_threads() // jobs)
     running = {process.link: process for process in (_Process(job, threads) for _ in range(jobs))}
+    stillborn = 0
     try:
         while running:
             for link in wait([*running]):
@@ -53,6 +56,9 @@ def run_local(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
                 except (EOFError, ConnectionError):
                     del running[process.link]
                     waiting.extendleft(process.left())
+                    stillborn = 0 if process.has_started else stillborn + 1
+                    if stillborn > _MOST_STILLBORN:
+                        raise MptError("workers die while they start: is there enough memory?") from None
                     process = _Process(job, threads)
                     running[process.link] = process
                     continue
@@ -70,6 +76,7 @@ class _Process:
 
     Attributes:
         link: Readable when there is a result, or the process has died.
+        has_started: Whether it has loaded the weights.
     """
 
     def __init__(self, job: Job, threads: int) -> None:
@@ -79,7 +86,7 @@ class _Process:
         self._process.start()
         far.close()
         self._task: Task | None = None
-        self._has_started = False
+        self.has_started = False
 
     def results(self) -> Iterator[Result]:
         """What it has sent: the rows of its task, or nothing where it has only started.
@@ -89,7 +96,7 @@ class _Process:
             Exception: What it raised.
         """
         found = self.link.recv()
-        self._has_started = True
+        self.has_started = True
         if isinstance(found, Exception):
             raise found
         if self._task is not None:
@@ -105,14 +112,8 @@ class _Process:
             return  # it has died, which the next look shows
 
     def left(self) -> list[Task]:
-        """After its death, the task that it had.
-
-        Raises:
-            MptError: It had not even started.
-        """
+        """After its death, the task that it had."""
         self.stop()
-        if not self._has_started:
-            raise MptError(f"a worker died while it started, with exit code {self._process.exitcode}")
         return [] if self._task is None else [self._task]
 
     def stop(self) -> None:
@@ -159,7 +160,7 @@ def run_ray(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
     ray, data = optional("ray", "ray"), optional("ray.data", "ray")
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it reports its plan and settings as warnings
     data.DataContext.get_current().enable_progress_bars = False
     gpus = int(job.options.device.startswith("cuda"))
     rows = data.from_items(
