@@ -19,7 +19,7 @@ LAYERS = [
     {"format", "model"},
     {"codec", "video"},
     {"files", "train"},
-    {"evaluate"},
+    {"evaluate", "corpus"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,5 +1,6 @@
 """The README's Python runs as it stands there, and its commands and the files it points to exist."""
 
+import gc
 import re
 from pathlib import Path
 
@@ -15,12 +16,21 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_python_block_runs(block, tmp_path, monkeypatch):
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::DeprecationWarning"
+)  # of webdataset and datasets
+def test_python_block_runs(block, tmp_path, monkeypatch, cli):
     monkeypatch.chdir(tmp_path)
     write_sample(tmp_path / "sample.mkv")
     (tmp_path / "sample.mkv").rename(tmp_path / "in.mp4")
+    if "shards" in block:
+        (tmp_path / "videos").mkdir()
+        (tmp_path / "in.mp4").rename(tmp_path / "videos" / "in.mp4")
+        for command in re.findall(r"^mptvc (tokenize videos .*)$", README, re.MULTILINE):
+            cli(*command.split(), "--threads", 1)
     frames = np.random.default_rng(0).integers(0, 255, (9, 64, 96, 3), dtype=np.uint8)
     exec(block, {"frames": frames})
+    gc.collect()  # what those libraries have left open
 
 
 def test_there_are_python_blocks():

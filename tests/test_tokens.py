@@ -51,6 +51,16 @@ def test_metadata_says_how_many_values_each_channel_has(file: Path, small_codec:
     assert values == [list(level.values) for level in small_codec.model.config.levels]
 
 
+def test_tokens_are_the_same_bytes_every_time(file: Path, small_codec: Codec) -> None:
+    """The library that writes them puts the metadata in any order."""
+    out = file.with_suffix(".safetensors")
+    found = set()
+    for _ in range(8):
+        mptvc.export_tokens(file, out, codec=small_codec, force=True)
+        found.add(out.read_bytes())
+    assert len(found) == 1
+
+
 def test_tokens_of_a_prefix_are_those_of_its_levels(file: Path, small_codec: Codec) -> None:
     data, out = file.read_bytes(), file.with_suffix(".safetensors")
     mptvc.export_tokens(data[: mptvc.probe(data).header.prefix_bytes(2)], out, codec=small_codec)

@@ -507,3 +507,27 @@ def test_progress_reaches_the_total(long: Sample, codec: Codec, tmp_path: Path) 
     calls.clear()
     compare_file(long.source, long.file, codec=codec, progress=note)
     assert calls == [(32, 70), (64, 70), (70, 70)]
+
+
+def test_known_shots_are_taken_as_they_are(small_codec: Codec, tmp_path: Path) -> None:
+    frames = moving(12, 32, 32)
+    frames[7:] = 255 - frames[7:]
+    source = write_video(tmp_path / "in.mkv", frames)
+    found, given, other = BytesIO(), BytesIO(), BytesIO()
+    encode_file(source, found, codec=small_codec)
+    encode_file(source, given, codec=small_codec, shots=(7, 5))
+    encode_file(source, other, codec=small_codec, shots=(3, 9))
+    assert found.getvalue() == given.getvalue()
+    assert probe(other.getvalue()).header.shots.lengths == (3, 9)
+    with pytest.raises(ValueError, match="do not add up to 12 frames"):
+        encode_file(source, BytesIO(), codec=small_codec, shots=(7, 6))
+
+
+def test_a_clip_is_coded_alike_wherever_it_stands(codec: Codec) -> None:
+    """The number of its first shot went into the networks' arithmetic, and rounded otherwise."""
+    frames = np.random.default_rng(6).integers(0, 256, (64, 64, 64, 3), dtype=np.uint8)
+    before, after = (4,) * 8, (12, 20)
+    whole = codec.compress(frames, shots=(*before, *after))
+    part = codec.compress(frames[32:], shots=after)
+    at, alone = probe(whole).header.index, probe(part).header.index
+    assert [at.section(level, 1) for level in range(3)] == [alone.section(level, 0) for level in range(3)]

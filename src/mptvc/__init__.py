@@ -14,6 +14,7 @@ Where to start:
 - files: `encode_file`, `decode_file`, `truncate`, `probe`, `verify`;
 - frames or tokens by number, from a file or an address: `VideoReader`; from many files: `VideoDataset`;
 - frames as they come: `VideoWriter`;
+- many videos: `Tokenizer` in an engine of yours; `ShardDecoder` and `VideoDataset` read its shards;
 - tokens: `Codec.encode`, `Codec.decode`, `Codec.pack`, `export_tokens`, `import_tokens`.
 """
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from mptvc.codec.codec import Tokens as Tokens
     from mptvc.codec.rate import Rate as Rate
     from mptvc.codec.weights import load_codec as load  # noqa: F401 - public under the shorter name
+    from mptvc.corpus.tokenizer import Tokenizer as Tokenizer
+    from mptvc.corpus.tokenizer import TokenizerOptions as TokenizerOptions
     from mptvc.errors import CorruptPacketError as CorruptPacketError
     from mptvc.errors import FormatError as FormatError
     from mptvc.errors import LimitExceededError as LimitExceededError
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from mptvc.errors import WeightsError as WeightsError
     from mptvc.files.dataset import VideoDataset as VideoDataset
     from mptvc.files.reader import VideoReader as VideoReader
+    from mptvc.files.samples import ShardDecoder as ShardDecoder
     from mptvc.files.tokens import export_tokens as export_tokens
     from mptvc.files.tokens import import_tokens as import_tokens
     from mptvc.files.transcode import DecodeReport as DecodeReport
@@ -75,8 +79,11 @@ _HOMES = {
     "VideoReader": ("files.reader", "VideoReader"),
     "VideoWriter": ("files.writer", "VideoWriter"),
     "VideoDataset": ("files.dataset", "VideoDataset"),
+    "ShardDecoder": ("files.samples", "ShardDecoder"),
     "export_tokens": ("files.tokens", "export_tokens"),
     "import_tokens": ("files.tokens", "import_tokens"),
+    "Tokenizer": ("corpus.tokenizer", "Tokenizer"),
+    "TokenizerOptions": ("corpus.tokenizer", "TokenizerOptions"),
     "detect_shots": ("video.cuts", "detect_shots"),
     "Rate": ("codec.rate", "Rate"),
     "RawVideo": ("video.raw", "RawVideo"),

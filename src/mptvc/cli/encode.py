@@ -25,7 +25,9 @@ from mptvc.cli.options import (
     TileBatch,
     Weights,
     codec_from_options,
+    parse_rate,
     parse_raw,
+    parse_threshold,
     source_named,
     target_named,
 )
@@ -45,7 +47,6 @@ from mptvc.format.rules import MAX_CLIP
 from mptvc.format.target import refuse_existing
 
 if TYPE_CHECKING:
-    from mptvc.codec.rate import Rate
     from mptvc.files.transcode import EncodeReport
     from mptvc.video.raw import RawVideo
 
@@ -121,8 +122,8 @@ def encode(
 
         return partial(
             encode_file,
-            rate=_parse_rate(quality, bpp),
-            shot_threshold=_parse_threshold(scene_detect),
+            rate=parse_rate(quality, bpp),
+            shot_threshold=parse_threshold(scene_detect),
             codec=codec_from_options(
                 weights,
                 device=device,
@@ -224,19 +225,6 @@ def _share_threads(jobs: int) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
 
 
-def _parse_rate(quality: float, bpp: str | None) -> "Rate":
-    """The rate that --quality and --bpp ask for."""
-    from mptvc.codec.rate import Rate
-
-    if bpp is not None and quality:
-        raise ValueError("give --quality or --bpp, not both")
-    try:
-        numbers = () if bpp is None else tuple(float(part) for part in bpp.split(","))
-    except ValueError:
-        raise ValueError(f"--bpp is one number a prefix, such as 0.02,0.15,0.6; found {bpp!r}") from None
-    return Rate(quality, numbers)
-
-
 def _parse_tile(text: str) -> tuple[int, int] | None:
     """``WxH`` to (height, width); auto to None."""
     if text == "auto":
@@ -245,18 +233,6 @@ def _parse_tile(text: str) -> tuple[int, int] | None:
     if not (width.isdecimal() and height.isdecimal()):
         raise ValueError(f"--tile is auto or WIDTHxHEIGHT, found {text}")
     return int(height), int(width)
-
-
-def _parse_threshold(text: str) -> float | None:
-    """The score of --scene-detect; None for no cuts."""
-    from mptvc.video.cuts import SHOT_THRESHOLD
-
-    if text in ("auto", "off"):
-        return SHOT_THRESHOLD if text == "auto" else None
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"--scene-detect is auto, off or a number, found {text}") from None
 
 
 def _show(target: str, header: Header, as_json: bool, quiet: bool) -> None:

@@ -22,6 +22,7 @@ from mptvc.cli.env import env
 from mptvc.cli.info import info
 from mptvc.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, explain, show_error
 from mptvc.cli.process import interrupt, is_interrupted
+from mptvc.cli.tokenize import tokenize
 from mptvc.cli.tokens import tokens
 from mptvc.cli.train import train
 from mptvc.cli.truncate import truncate
@@ -73,7 +74,7 @@ def _fail(code: int, message: str) -> NoReturn:
     raise SystemExit(code) from None
 
 
-for _command in (encode, decode, truncate, info, verify, compare, tokens, train, bench, demo, env):
+for _command in (encode, decode, truncate, info, verify, compare, tokens, tokenize, train, bench, demo, env):
     app.command()(_command)
 app.add_typer(weights_app, name="weights")
 

@@ -18,6 +18,7 @@ from mptvc.format.remote import is_url
 
 if TYPE_CHECKING:
     from mptvc.codec.codec import Codec
+    from mptvc.codec.rate import Rate
     from mptvc.video.raw import RawVideo
 
 
@@ -96,6 +97,31 @@ def parse_raw(text: str | None) -> "Callable[[Path], RawVideo | Path]":
         return RawVideo(path, width, height, rate, bits)
 
     return described
+
+
+def parse_rate(quality: float, bpp: str | None) -> "Rate":
+    """The rate that --quality and --bpp ask for."""
+    from mptvc.codec.rate import Rate
+
+    if bpp is not None and quality:
+        raise ValueError("give --quality or --bpp, not both")
+    try:
+        numbers = () if bpp is None else tuple(float(part) for part in bpp.split(","))
+    except ValueError:
+        raise ValueError(f"--bpp is one number a prefix, such as 0.02,0.15,0.6; found {bpp!r}") from None
+    return Rate(quality, numbers)
+
+
+def parse_threshold(text: str) -> float | None:
+    """The score of --scene-detect; None for no cuts."""
+    from mptvc.video.cuts import SHOT_THRESHOLD
+
+    if text in ("auto", "off"):
+        return SHOT_THRESHOLD if text == "auto" else None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--scene-detect is auto, off or a number, found {text}") from None
 
 
 def codec_from_options(

@@ -299,7 +299,7 @@ class PatchCoder(ClipCoder):
         return TiledNetworks(self.model, geometry, self.dtype, self.tile_batch)
 
     def _slice_shots(self, shots: tuple[int, ...]) -> Tensor:
-        return torch.tensor([shots], device=self.device)
+        return torch.tensor([shots], device=self.device) - shots[0]  # so that a clip is coded alike anywhere
 
 
 class _Patches(Piece):

@@ -9,6 +9,7 @@ are zero), so that a training job needs this file alone.
 """
 
 import json
+import struct
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +32,9 @@ from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.sections import open_side
 from mptvc.format.source import Source, naming, open_source
 from mptvc.format.target import atomic_output, refuse_same
+
+#: Bytes of a safetensors file's head, in front of it.
+_LENGTH = struct.Struct("<Q")
 
 
 def export_tokens(
@@ -67,6 +71,21 @@ def export_tokens(
         (9, 16)
     """
     refuse_same(source, target)
+    data, header = token_bytes(source, levels=levels, codec=codec, limits=limits, progress=progress)
+    with atomic_output(Path(target), force=force) as out:
+        out.write(data)
+    return header
+
+
+def token_bytes(
+    source: Source,
+    *,
+    levels: int | None = None,
+    codec: Codec | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[bytes, Header]:
+    """What ``export_tokens`` writes, the same bytes every time; arguments and errors as there."""
     with (
         open_source(source) as (file, _),
         VideoReader(file, levels=levels, codec=codec, limits=limits) as reader,
@@ -78,9 +97,7 @@ def export_tokens(
         values = [list(level.values) for level in reader.config.levels[: reader.levels]]
         gains = [list(level) for level in reader.header.gains[: reader.levels]]
         metadata = {"format": "mptvc tokens 1", "values": json.dumps(values), "gains": json.dumps(gains)}
-        with atomic_output(Path(target), force=force) as out:
-            out.write(save_tensors(tensors, metadata))
-    return reader.header
+        return _in_order(save_tensors(tensors, metadata)), reader.header
 
 
 def import_tokens(
@@ -123,8 +140,7 @@ def import_tokens(
     with naming(source):
         tensors = _read_tensors(Path(source))
         header = _read_header(tensors, limits)
-        levels = (_tensor(tensors, f"level.{k}") for k in range(header.num_levels))
-        tokens = Tokens(tuple(torch.from_numpy(level.copy()) for level in levels), header)
+        tokens = Tokens(_levels(tensors, header.num_levels), header)
         side, lead_s = None, 0
         if header.side is not None and "side" in tensors:
             side, lead_s = BytesIO(_tensor(tensors, "side").tobytes()), header.side.lead_s
@@ -133,6 +149,28 @@ def import_tokens(
                 return codec.pack_into(tokens, out, side, lead_s, progress=progress)
             except ValueError as error:  # a file is no argument: what is wrong with one is damage
                 raise FormatError(str(error)) from error
+
+
+def read_tokens(data: bytes, levels: int | None = None) -> tuple[Tensor, ...]:
+    """The tokens of each level in the bytes of such a file, uint8 ``[T, H, W, C]``.
+
+    Args:
+        data: The bytes.
+        levels: Levels to take; by default all that are there.
+
+    Raises:
+        FormatError: They are no such file.
+        ValueError: There are fewer levels.
+    """
+    tensors = _parsed(data)
+    there = sum(name.startswith("level.") for name in tensors)
+    if levels is not None and not 1 <= levels <= there:
+        raise ValueError(f"levels is 1 to {there}, found {levels}")
+    return _levels(tensors, levels or max(1, there))
+
+
+def _levels(tensors: Mapping[str, np.ndarray], count: int) -> tuple[Tensor, ...]:
+    return tuple(torch.from_numpy(_tensor(tensors, f"level.{k}").copy()) for k in range(count))
 
 
 def _all_tokens(reader: VideoReader, progress: Callable[[int, int], None] | None) -> list[Tensor]:
@@ -146,11 +184,25 @@ def _all_tokens(reader: VideoReader, progress: Callable[[int, int], None] | None
     return [torch.cat(level) for level in zip(*clips, strict=True)]
 
 
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its metadata in the order of their names; the library takes any."""
+    start = _LENGTH.size + _LENGTH.unpack_from(data)[0]
+    head = json.loads(data[_LENGTH.size : start])
+    head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
+    text = json.dumps(head, separators=(",", ":")).encode()
+    return data[: _LENGTH.size] + text.ljust(start - _LENGTH.size) + data[start:]
+
+
 def _read_tensors(path: Path) -> Mapping[str, np.ndarray]:
     try:
-        tensors: dict[str, np.ndarray] = load_tensors(path.read_bytes())
+        return _parsed(path.read_bytes())
     except OSError as error:
         raise MptError(error.strerror or str(error)) from error
+
+
+def _parsed(data: bytes) -> Mapping[str, np.ndarray]:
+    try:
+        tensors: dict[str, np.ndarray] = load_tensors(data)
     except KeyError as error:
         raise FormatError(f"a tensor is of the type {error.args[0]}; those of tokens are uint8") from error
     except (SafetensorError, ValueError) as error:

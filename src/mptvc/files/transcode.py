@@ -1,9 +1,10 @@
 """File to file: encode a video, decode a file, check a file's symbols."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
-from mptvc.codec.encoder import Compressor
+from mptvc.codec.encoder import Compressor, checked_lengths
 from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.weights import load_codec
 from mptvc.errors import FormatError, MptError
@@ -71,6 +72,7 @@ def encode_file(
     codec: Codec | None = None,
     rate: Rate = DEFAULT_RATE,
     shot_threshold: float | None = SHOT_THRESHOLD,
+    shots: Sequence[int] | None = None,
     start: float = 0.0,
     duration: float | None = None,
     force_8bit: bool = False,
@@ -90,6 +92,7 @@ def encode_file(
         codec: Codec to use; by default one with the packaged weights.
         rate: How finely to quantize, or how many bits to use.
         shot_threshold: Score of ``scdet`` from which a frame starts a shot; None for no cuts.
+        shots: Frames of each shot where they are known, instead of looking for cuts.
         start: Seconds of the source to skip.
         duration: Seconds to encode; None for all.
         force_8bit: Round video of more than 8 bits instead of refusing it.
@@ -105,7 +108,8 @@ def encode_file(
     Raises:
         VideoError: The source cannot be read.
         MptError: The target exists or cannot be written.
-        ValueError: Source and target are the same file, or ``stream`` is no video stream.
+        ValueError: Source and target are the same file, ``stream`` is no video stream, or ``shots`` do not
+            add up to the frames.
 
     Example:
         >>> import mptvc
@@ -124,7 +128,7 @@ def encode_file(
         video = stack.enter_context(
             VideoSource(
                 source,
-                shot_threshold=shot_threshold,
+                shot_threshold=shot_threshold if shots is None else None,
                 start=start,
                 duration=duration,
                 force_8bit=force_8bit,
@@ -137,11 +141,13 @@ def encode_file(
         )
         with Compressor((codec or load_codec()).coder, rate) as compressor:
             frames = video.frames()
+            starts = None if shots is None else set(accumulate(shots, initial=0))
             for count, frame in enumerate(frames, start=1):
-                compressor.add(frame.pixels, is_cut=frame.is_cut)
+                compressor.add(frame.pixels, is_cut=frame.is_cut if starts is None else count - 1 in starts)
                 if progress is not None:
                     progress(count, max(count, video.info.expected_frames))
             outcome = frames.outcome()
+            checked_lengths(shots, outcome.video.num_frames)
             with open_target(target, force=force) as out:
                 if outcome.side is None:
                     header = compressor.finish(outcome.video, out)

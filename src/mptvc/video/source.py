@@ -63,7 +63,7 @@ class VideoSource:
         upright: bool = False,
         on_size_change: str = "stop",
     ) -> None:
-        name = str(source) if isinstance(source, str | Path | RawVideo) else "standard input"
+        name = _name(source)
         self._reading = Reading(
             shot_threshold, start, duration, force_8bit, deinterlace, upright, on_size_change
         )
@@ -117,6 +117,13 @@ def is_video(path: Path) -> bool:
             return any(stream.codec_context is not None for stream in films)
     except REFUSALS:
         return False
+
+
+def _name(source: str | Path | RawVideo | BinaryIO) -> str:
+    """What messages call a source: a file object behind an address says which."""
+    if isinstance(source, str | Path | RawVideo):
+        return str(source)
+    return str(getattr(source, "url", "standard input"))
 
 
 def _opened(source: str | Path | RawVideo | BinaryIO, name: str) -> av.container.InputContainer:
