@@ -5,6 +5,8 @@ each picture has one walk for both. Kept are the last two keys, choices and acti
 each kind, and the pictures of the slice that is coded, whatever the clip's length.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,8 @@ from mptvc.model.side import Known, Side, SideModel, part_of
 from mptvc.model.smoothing import smoothed
 
 Coder = PacketWriter | PacketReader
+#: Pixels of a picture that transforms work on at once.
+_BAND_PIXELS = 2**17
 
 
 class LevelTables:
@@ -202,15 +206,17 @@ class LevelLoop:
         grid = kind.grid(*prediction.shape[1:])
         given = None if picture is None else _analysed(kind, picture, prediction, step)
         if last is None:
-            before = prediction.new_zeros(*grid, kind.entropy_model.num_groups, dtype=torch.int64)
+            before = prediction.new_zeros(*grid, kind.entropy_model.num_groups)
         else:
             before = last.activities
         kinds = torch.zeros_like(before[..., 0]) if side is None else _prediction_kinds(side, grid)
         context = Context(before, token_classes(None if coarser is None else coarser.activities, kinds))
         symbols, activities = self._symbols(coder, kind, context, given)
-        decoded = _synthesised(kind, symbols, prediction, step)
+        coded = symbols.any(-1)
+        values = symbols[coded]
+        decoded = _synthesised(kind, coded, values, prediction, step)
         is_between = kind is self.tables.level.between
-        return CodedPicture(decoded, side, symbols, activities, context, known, is_between)
+        return CodedPicture(decoded, side, coded, values, activities, context, known, is_between)
 
     @stage("entropy")
     def _symbols(
@@ -235,15 +241,33 @@ def _predicted(references: References, base: Tensor, side: Side) -> Tensor:
 
 @stage("analysis")
 def _analysed(kind: Kind, picture: Tensor, prediction: Tensor, step: float) -> Tensor:
-    return kind.quantized(kind.latents(picture.to(torch.int16) - prediction).mul_(1 / step))
+    """Symbols int16 ``[h, w, C]``."""
+    symbols = picture.new_empty(*kind.grid(*picture.shape[1:]), kind.channels, dtype=torch.int16)
+    for tokens, rows in _bands(kind, picture):
+        left = picture[:, rows].to(torch.int16) - prediction[:, rows]
+        symbols[tokens] = kind.quantized(kind.latents(left).mul_(1 / step))
+    return symbols
 
 
 @stage("synthesis")
-def _synthesised(kind: Kind, symbols: Tensor, prediction: Tensor, step: float) -> Tensor:
+def _synthesised(kind: Kind, coded: Tensor, values: Tensor, prediction: Tensor, step: float) -> Tensor:
     """The decoded picture uint8 ``[3, H, W]``: the predicted one, where no token has symbols."""
-    decoded, tokens = prediction.clone(), symbols.any(-1)
-    (rows, columns), patch = tokens.shape, kind.patch
-    cells = decoded.view(3, rows, patch, columns, patch).permute(1, 3, 0, 2, 4)
-    left = kind.pixels(symbols[tokens].float().mul_(step))
-    cells[tokens] = left.add_(cells[tokens]).round_().clamp_(0, 255).to(torch.uint8)
-    return smoothed(decoded, tokens, step)
+    decoded, done = prediction.clone(), 0
+    (height, width), patch = coded.shape, kind.patch
+    cells = decoded.view(3, height, patch, width, patch).permute(1, 3, 0, 2, 4)
+    for tokens, _ in _bands(kind, decoded):
+        band, mine = cells[tokens], coded[tokens]
+        count = int(mine.sum())
+        left = kind.pixels(values[done : done + count].float().mul_(step))
+        done += count
+        band[mine] = left.add_(band[mine]).round_().clamp_(0, 255).to(torch.uint8)
+    return smoothed(decoded, coded, step)
+
+
+def _bands(kind: Kind, picture: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Rows of tokens and of pixels, a few at a time: what is computed of them stays in the cache."""
+    _, height, width = picture.shape
+    step = max(1, _BAND_PIXELS // (kind.patch * width))
+    for first in range(0, height // kind.patch, step):
+        last = min(first + step, height // kind.patch)
+        yield slice(first, last), slice(first * kind.patch, last * kind.patch)

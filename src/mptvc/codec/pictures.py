@@ -16,8 +16,9 @@ class CodedPicture:
     Attributes:
         picture: As decoded, uint8 ``[3, H, W]``.
         side: How it was predicted, None for an opening key.
-        symbols: What prediction left, int16 ``[h, w, C]``.
-        activities: Of the symbols, int64 ``[h, w, groups]``.
+        coded: Tokens where prediction left something, bool ``[h, w]``.
+        values: Symbols of these, int16 ``[n, C]``.
+        activities: Of all symbols, uint8 ``[h, w, groups]``.
         context: What was known of it before its symbols were.
         known: What was known of it before its side symbols were.
         is_between: Whether it lies between pictures that were coded before it.
@@ -25,11 +26,19 @@ class CodedPicture:
 
     picture: Tensor
     side: Side | None
-    symbols: Tensor
+    coded: Tensor
+    values: Tensor
     activities: Tensor
     context: Context
     known: Known
     is_between: bool = False
+
+    @property
+    def symbols(self) -> Tensor:
+        """What prediction left, int16 ``[h, w, C]``."""
+        whole = self.values.new_zeros(*self.coded.shape, self.values.shape[1])
+        whole[self.coded] = self.values
+        return whole
 
 
 @dataclass(frozen=True)

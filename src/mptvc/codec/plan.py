@@ -52,6 +52,8 @@ _USUAL_BITS = {
 #: Pixels off a fit at which a block's vector counts half.
 _LOOSE_PIXELS = 0.5
 _FITS = 8
+#: Blocks whose costs are computed at once.
+_AT_ONCE = 512
 #: Costs up to this are not worth a further try.
 _GOOD = 2.0
 
@@ -215,10 +217,15 @@ class _Planner:
     def _costs(self, blocks: Tensor, places: Tensor | None = None) -> Tensor:
         """About what is left of blocks ``[N, C, BLOCK, BLOCK]``, or of some, costs once it is coded."""
         wanted = self._wanted if places is None else self._wanted[places]
+        pairs = zip(torch.split(wanted, _AT_ONCE), torch.split(blocks, _AT_ONCE), strict=True)
+        return torch.cat([self._costs_of(mine - found) for mine, found in pairs])
+
+    def _costs_of(self, apart: Tensor) -> Tensor:
+        """The same of differences, few enough to stay in the cache."""
         side, patch = BLOCK // self._patch, self._patch
-        apart = self._colours @ (wanted - blocks).flatten(2).float()
-        cells = apart.reshape(-1, side, patch, side, patch).transpose(2, 3)
+        mixed = self._colours @ apart.flatten(2).float()
+        cells = mixed.reshape(-1, side, patch, side, patch).transpose(2, 3)
         latents = frequencies(cells.reshape(-1, patch, patch), self._dct)
         squares = latents.mul_(1 / self._step).square_()
         coded = squares.clamp(min=1).log2_().mul_(_DOUBLING_COST).add_(_LATENT_COST)
-        return torch.minimum(squares, coded).view(len(wanted), len(self._colours) * BLOCK**2).sum(1)
+        return torch.minimum(squares, coded).view(len(apart), len(self._colours) * BLOCK**2).sum(1)

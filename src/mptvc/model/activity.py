@@ -71,7 +71,7 @@ class Context:
     """What is known of a picture before its symbols are.
 
     Attributes:
-        past: Activities of the picture before, int64 ``[h, w, groups]``; zeros where there is none.
+        past: Activities of the picture before, integers ``[h, w, groups]``; zeros where there is none.
         classes: Class of each token, int64 ``[h, w]``, below ``CLASSES``.
     """
 
@@ -83,8 +83,8 @@ def token_classes(parents: Tensor | None, kinds: Tensor) -> Tensor:
     """Classes of tokens ``[h, w]``.
 
     Args:
-        parents: Activities of the coarser level's tokens, int64 ``[h', w', groups]``, of which each covers as
-            many tokens along y as along x; None without one.
+        parents: Activities of the coarser level's tokens, integers ``[h', w', groups]``, of which each covers
+            as many tokens along y as along x; None without one.
         kinds: How each token is predicted: 0 from decoded pictures, 1 also from its base, 2 from that alone.
     """
     if parents is None:
@@ -162,7 +162,7 @@ class ActivityModel(nn.Module):
             symbols: What to encode, integers ``[h, w, C]`` of at most ``LARGEST``; nothing to decode.
 
         Returns:
-            Symbols int16 ``[h, w, C]`` and activities int64 ``[h, w, groups]``.
+            Symbols int16 ``[h, w, C]`` and activities uint8 ``[h, w, groups]``.
         """
         known = None if symbols is None else self.activities(symbols)
         found = self._code_activities(exchange, context, known)
@@ -170,10 +170,10 @@ class ActivityModel(nn.Module):
         given = None if symbols is None else symbols.flatten()[places]
         walked = torch.zeros(*found.shape[:2], len(self.group_of), dtype=torch.int16, device=found.device)
         walked.view(-1)[places] = self._code_symbols(exchange, rows, given)
-        return walked, found
+        return walked, found.to(torch.uint8)
 
     def _code_activities(self, exchange: Exchange, context: Context, known: Tensor | None) -> Tensor:
-        found = torch.zeros_like(context.past)
+        found = torch.zeros_like(context.past, dtype=torch.int64)
         for half, mine in enumerate(checkerboard(found)):
             outer = outer_contexts(found, context, half)[mine].T.contiguous()  # [groups, n]
             given = None if known is None else known[mine].T - MOST // 2
@@ -234,7 +234,7 @@ def outer_contexts(found: Tensor, context: Context, half: int) -> Tensor:
         context: What is known of the picture.
         half: 0 for the first tokens of a checkerboard, 1 for those between them.
     """
-    before = around(context.past)
+    before = around(context.past.long())
     if half == 0:
         outside = before.mul_(3).add_(27).div_(54, rounding_mode="floor")
     else:
