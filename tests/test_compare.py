@@ -190,7 +190,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return command
 
 
-def test_command_writes_table_plot_and_deltas(sample: Path, tmp_path: Path, run: Callable[..., str]) -> None:
+def test_command_writes_table_plot_and_deltas(tmp_path: Path, run: Callable[..., str]) -> None:
+    sample = write_video(tmp_path / "small.mkv", sample_frames()[:8, 96:192, 64:192])
     sources, files = tmp_path / "src", tmp_path / "out"
     sources.mkdir()
     files.mkdir()

@@ -62,7 +62,7 @@ def tokenize(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SRC...",
+            metavar="SRC",
             help="Folders, patterns, videos, lists (.txt), manifests (.jsonl, .csv, .parquet), or addresses.",
         ),
     ],
