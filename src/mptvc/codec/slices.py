@@ -124,7 +124,7 @@ class SliceMotion:
         """Where a frame before or after another one shows its blocks, int64 ``[2, h, w]``."""
         if frame == reference + 1:
             return self._motions[frame].vectors[level]
-        place = level, frame, reference
+        place = self.pyramids[0].shrinks[level], frame, reference  # levels of one size share what is found
         if place not in self._found:
             steps = [self._motions[i].vectors[level] for i in range(frame, reference, -1)]
             likely = _followed(steps) if steps else None
