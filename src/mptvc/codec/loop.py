@@ -109,32 +109,33 @@ class LevelLoop:
         Raises:
             ValueError: There is no opening key.
         """
-        if self.past is None:
-            raise ValueError("an opening key comes first")
+        past = self._opened()
         self._slice.clear()
-        self._last = {False: self.past.key, True: self.past.between}
+        self._last = {False: past.key, True: past.between}
 
     def finish(self, kind: int, count: int) -> None:
         """End a slice of so many pictures, and keep what the next one needs."""
-        if self.past is None:
-            raise ValueError("an opening key comes first")
         before, last = [BEFORE, *keys_of(kind, count)][-2:]
-        far = self.past.near if before == BEFORE else self._slice[before][0]
-        near = self._slice[last][0]
+        far, near = (self._reference(index) for index in (before, last))
         self._slice.clear()
         self.past = Past(near, far, last - before, self._last[False], self._last[True])
 
     def references(self, turn: Turn) -> References:
         """What a picture is predicted from."""
+        past = self._opened()
+        near, to_near = self._reference(turn.near), turn.index - turn.near
+        if turn.far == LONG_BEFORE:
+            return References(near, past.far, (to_near, turn.index - BEFORE + past.apart))
+        return References(near, self._reference(turn.far), (to_near, turn.index - turn.far))
+
+    def _reference(self, index: int) -> Reference:
+        """A picture of the slice, or the one before it."""
+        return self._opened().near if index == BEFORE else self._slice[index][0]
+
+    def _opened(self) -> Past:
         if self.past is None:
             raise ValueError("an opening key comes first")
-        past, decoded = self.past, self._slice
-        near = past.near if turn.near == BEFORE else decoded[turn.near][0]
-        far = (
-            past.far if turn.far == LONG_BEFORE else past.near if turn.far == BEFORE else decoded[turn.far][0]
-        )
-        at_far = BEFORE - self.past.apart if turn.far == LONG_BEFORE else turn.far
-        return References(near, far, (turn.index - turn.near, turn.index - at_far))
+        return self.past
 
     def known(self, turn: Turn, coarser: CodedPicture | None) -> Known:
         """What is known of how a picture is predicted."""

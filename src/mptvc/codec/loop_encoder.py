@@ -116,7 +116,7 @@ class _ClipEncoder:
         self._slices: list[list[SlicePacket]] = [[] for _ in range(coder.num_levels)]
         self._held: deque[_Held] = deque()
         self._luma: LumaPyramid | None = None  # of the last frame
-        self._before: Pyramid | None = None
+        self._before: Pyramid | None = None  # of the last frame that was coded
         self._opens = True
         self._is_chain, self._since_trial = [False] * coder.num_levels, [-1] * coder.num_levels
         frame_bytes = _HELD_PIXEL * self._size[0] * self._size[1]
@@ -155,42 +155,34 @@ class _ClipEncoder:
     def _code(self) -> None:
         """Code the next slices at all levels."""
         left = self._left()
-        counts = [min(count, len(self._held)) for count in self._next()]
-        slices = [[self._held.popleft() for _ in range(min(n, len(self._held)))] for n in counts]
-        slices = [held for held in slices if held]
-        befores = [self._before, *(frames[-1].pyramid for frames in slices[:-1])]
-        motions = [
-            SliceMotion([held.pyramid for held in frames], [held.motion for held in frames], before)
-            for frames, before in zip(slices, befores, strict=True)
-        ]
-        self._before = slices[-1][-1].pyramid
+        motions = [self._taken(min(n, len(self._held))) for n in self._next() if self._held]
         coarser: list[CodedSlice] = []
         for level in range(self._coder.num_levels):
-            coarser = self._code_level(level, slices, motions, coarser, left)
+            coarser = self._code_level(level, motions, coarser, left)
             for coded in coarser:
                 self._slices[level].append(SlicePacket(coded.packet, coded.gain, coded.kind))
                 self._rate.spend(level, FRONT_BYTES + len(coded.packet))
         self._opens = False
 
+    def _taken(self, count: int) -> SliceMotion:
+        """The first frames that are held, which wait no longer."""
+        frames, before = [self._held.popleft() for _ in range(count)], self._before
+        self._before = frames[-1].pyramid
+        return SliceMotion([held.pyramid for held in frames], [held.motion for held in frames], before)
+
     def _code_level(
-        self,
-        level: int,
-        slices: list[list[_Held]],
-        motions: list[SliceMotion],
-        coarser: list[CodedSlice],
-        left: Work,
+        self, level: int, motions: list[SliceMotion], coarser: list[CodedSlice], left: Work
     ) -> list[CodedSlice]:
         """Code one level of the next slices, again with other gains until its size is right.
 
         Args:
             level: The level.
-            slices: The frames of each slice.
-            motions: The same with how they move.
+            motions: The frames of each slice, and how they move.
             coarser: The coarser level of these slices; nothing at level 0.
             left: What all frames that are held say, these included.
         """
         opens, past = self._opens, self._loop.past(level)
-        works = [_work(frames, opens=opens and not index) for index, frames in enumerate(slices)]
+        works = [_work(motion, opens=opens and not index) for index, motion in enumerate(motions)]
         most = self._rate.most(level, works, left, opens=opens)
         gain, tries = self._rate.gain(level, left, opens=opens), 0
         while True:
@@ -237,6 +229,8 @@ class _ClipEncoder:
         gain: int,
     ) -> CodedSlice:
         """Code one level of a slice with the kind of which error and bits together are least."""
+        if len(kinds) == 1:
+            return self._loop.encode(level, motion, coarser, kinds[0], gain)
         tried: list[tuple[float, CodedSlice, Past | None]] = []
         past, price = self._loop.past(level), _KIND_PRICE * self._loop.step(level, gain) ** 2
         for kind in kinds:
@@ -255,6 +249,6 @@ def _squared_error(a: Tensor, b: Tensor) -> float:
     return float((a.to(torch.int16) - b).float().square_().sum())
 
 
-def _work(held: Sequence[_Held], *, opens: bool) -> Work:
+def _work(motion: SliceMotion, *, opens: bool) -> Work:
     """What one slice says."""
-    return Work(sum(frame.motion.change for frame in held), len(held) - opens, 1)
+    return Work(motion.change, len(motion.pyramids) - opens, 1)

@@ -132,6 +132,11 @@ class SliceMotion:
             self._found[place] = looking.vectors_from(self._luma_of(reference), level, likely)
         return self._found[place]
 
+    @property
+    def change(self) -> float:
+        """How much the frames differ from those before."""
+        return sum(motion.change for motion in self._motions)
+
     def camera(self, frame: int, reference: int) -> Tensor:
         """Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``."""
         if frame == reference + 1:
