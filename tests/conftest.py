@@ -19,7 +19,7 @@ import mptvc
 from mptvc.cli.main import main
 from mptvc.codec.codec import Codec
 from mptvc.codec.patches import PatchCoder
-from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE
+from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE, write_weights
 from mptvc.codec.weights import read_weights
 from mptvc.files.transcode import encode_file
 from mptvc.format.header import Header
@@ -58,6 +58,14 @@ def small_config() -> ModelConfig:
 @pytest.fixture(scope="session")
 def small_model(small_config: ModelConfig) -> Model:
     return build_small_model(small_config)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory, small_model: Model) -> Path:
+    """The small model as a folder."""
+    folder = tmp_path_factory.mktemp("weights")
+    write_weights(small_model, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,8 @@ import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.codec.encoder import Compressor
 from mptvc.codec.stored import write_weights
-from mptvc.files.transcode import encode_file, symbol_digests
+from mptvc.files.digests import symbol_digests
+from mptvc.files.transcode import encode_file
 from mptvc.format.bitstream import VERSION, read_header
 from mptvc.format.header import Colour, Header, VideoInfo
 from mptvc.format.sections import open_side

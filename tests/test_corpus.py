@@ -27,22 +27,13 @@ from range_server import RangeServer
 from safetensors.numpy import load
 
 import mptvc
-from mptvc.codec.stored import write_weights
 from mptvc.corpus.manifest import read_units
 from mptvc.corpus.run import RunOptions, tokenize_corpus
 from mptvc.corpus.tokenizer import TokenizerOptions
 from mptvc.corpus.units import Share
-from mptvc.model.model import Model
 
 VIDEOS = 5
 NOTES = ".mptvc"
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory, small_model: Model) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    write_weights(small_model, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

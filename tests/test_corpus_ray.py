@@ -11,10 +11,8 @@ from patterns import moving, write_video
 from safetensors.numpy import load
 
 import mptvc
-from mptvc.codec.stored import write_weights
 from mptvc.corpus.run import RunOptions, tokenize_corpus
 from mptvc.corpus.tokenizer import TokenizerOptions
-from mptvc.model.model import Model
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning"
@@ -39,13 +37,6 @@ def cluster() -> Iterator[Any]:
     )
     ray.shutdown()
     patch.undo()
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory, small_model: Model) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    write_weights(small_model, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from mptvc.codec.decoder import Decompressor
 from mptvc.codec.encoder import Compressor
 from mptvc.codec.patches import CodedLevel, PatchCoder
 from mptvc.errors import CorruptPacketError
-from mptvc.files.transcode import symbol_digests
+from mptvc.files.digests import symbol_digests
 from mptvc.format.bitstream import read_header
 from mptvc.format.packet import PacketReader, PacketWriter
 from mptvc.model.model import Model

@@ -18,7 +18,7 @@ import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
 from mptvc.errors import UnsupportedVersionError
-from mptvc.files.transcode import symbol_digests
+from mptvc.files.digests import symbol_digests
 from mptvc.format.bitstream import VERSION, read_header
 from mptvc.format.sections import open_side
 

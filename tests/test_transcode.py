@@ -15,7 +15,8 @@ from patterns import LOSSLESS, moving, write_video
 from mptvc.codec.codec import Codec
 from mptvc.errors import CorruptPacketError, FormatError, MptError, VideoError, WeightsError
 from mptvc.evaluate.compare import compare_file
-from mptvc.files.transcode import decode_file, encode_file, symbol_digests
+from mptvc.files.digests import symbol_digests
+from mptvc.files.transcode import decode_file, encode_file
 from mptvc.format.bitstream import make_header, write_header
 from mptvc.format.header import Colour, Header, Index, Section, VideoInfo
 from mptvc.format.inspect import probe

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mptvc.errors import VideoError as VideoError
     from mptvc.errors import WeightsError as WeightsError
     from mptvc.files.dataset import VideoDataset as VideoDataset
+    from mptvc.files.digests import symbol_digests as symbol_digests
     from mptvc.files.reader import VideoReader as VideoReader
     from mptvc.files.samples import ShardDecoder as ShardDecoder
     from mptvc.files.tokens import export_tokens as export_tokens
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from mptvc.files.transcode import EncodeReport as EncodeReport
     from mptvc.files.transcode import decode_file as decode_file
     from mptvc.files.transcode import encode_file as encode_file
-    from mptvc.files.transcode import symbol_digests as symbol_digests
     from mptvc.files.writer import VideoWriter as VideoWriter
     from mptvc.format.header import Availability as Availability
     from mptvc.format.header import Colour as Colour
@@ -73,7 +73,7 @@ _HOMES = {
     "DecodedVideo": ("codec.codec", "DecodedVideo"),
     "encode_file": ("files.transcode", "encode_file"),
     "decode_file": ("files.transcode", "decode_file"),
-    "symbol_digests": ("files.transcode", "symbol_digests"),
+    "symbol_digests": ("files.digests", "symbol_digests"),
     "EncodeReport": ("files.transcode", "EncodeReport"),
     "DecodeReport": ("files.transcode", "DecodeReport"),
     "VideoReader": ("files.reader", "VideoReader"),

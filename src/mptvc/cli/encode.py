@@ -12,15 +12,22 @@ from mptvc.cli.options import (
     AsJson,
     Audio,
     AudioMode,
+    BitsPerPixel,
+    ClipFrames,
+    Deinterlace,
     Device,
     Dtype,
     Duration,
     Force,
+    Force8Bit,
     ProgressMode,
+    Quality,
     Quiet,
     RawFormat,
+    SceneDetect,
     ShowProgress,
     Start,
+    Strict,
     Threads,
     TileBatch,
     Weights,
@@ -43,7 +50,6 @@ from mptvc.files.folders import (
     work_through,
 )
 from mptvc.format.header import Header, prefix_name
-from mptvc.format.rules import MAX_CLIP
 from mptvc.format.target import refuse_existing
 
 if TYPE_CHECKING:
@@ -77,29 +83,17 @@ def encode(
     ] = "auto",
     tile_batch: TileBatch = 1,
     threads: Threads = 0,
-    quality: Annotated[
-        float, typer.Option(min=-6, max=6, help="dB finer (above 0) or coarser, as far as values reach.")
-    ] = 0.0,
-    bpp: Annotated[
-        str | None,
-        typer.Option(
-            help="Most bits per pixel of each prefix, without sound and time stamps: 0.02,0.15,0.6."
-        ),
-    ] = None,
-    clip_frames: Annotated[
-        int | None,
-        typer.Option(min=1, max=MAX_CLIP, help="Most frames of a clip, for weights with prediction."),
-    ] = None,
-    scene_detect: Annotated[str, typer.Option(help="auto, off, or a threshold to 100.")] = "auto",
+    quality: Quality = 0.0,
+    bpp: BitsPerPixel = None,
+    clip_frames: ClipFrames = None,
+    scene_detect: SceneDetect = "auto",
     start: Start = 0.0,
     duration: Duration = None,
     yuv: RawFormat = None,
     audio: AudioMode = Audio.COPY,
-    force_8bit: Annotated[bool, typer.Option("--force-8bit", help="Round deeper video to 8 bits.")] = False,
-    deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Make whole frames of interlaced ones.")
-    ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse what would be a warning.")] = False,
+    force_8bit: Force8Bit = False,
+    deinterlace: Deinterlace = False,
+    strict: Strict = False,
     stream: Annotated[
         int | None, typer.Option(min=0, help="Number of the video stream, where there are several.")
     ] = None,

@@ -15,6 +15,7 @@ from mptvc.cli.process import keep_freed_memory
 from mptvc.files.folders import VIDEO_SUFFIXES
 from mptvc.format.limits import DEFAULT_LIMITS
 from mptvc.format.remote import is_url
+from mptvc.format.rules import MAX_CLIP
 
 if TYPE_CHECKING:
     from mptvc.codec.codec import Codec
@@ -48,6 +49,21 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda\\[:N] or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 TileBatch = Annotated[int, typer.Option(min=1, help="Tiles at once: speed and memory, never the result.")]
 Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0 takes all.")]
+Quality = Annotated[
+    float, typer.Option(min=-6, max=6, help="dB finer (above 0) or coarser, as far as values reach.")
+]
+BitsPerPixel = Annotated[
+    str | None,
+    typer.Option(help="Most bits per pixel of each prefix, without sound and time stamps: 0.02,0.15,0.6."),
+]
+ClipFrames = Annotated[
+    int | None,
+    typer.Option(min=1, max=MAX_CLIP, help="Most frames of a clip, for weights with prediction."),
+]
+SceneDetect = Annotated[str, typer.Option(help="auto, off, or a threshold to 100.")]
+Force8Bit = Annotated[bool, typer.Option("--force-8bit", help="Round deeper video to 8 bits.")]
+Deinterlace = Annotated[bool, typer.Option("--deinterlace", help="Make whole frames of interlaced ones.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse what would be a warning.")]
 MaxPixels = Annotated[int, typer.Option(help="Largest width times height to accept.")]
 MaxFrames = Annotated[int, typer.Option(help="Largest number of frames to accept.")]
 PIXELS, FRAMES = DEFAULT_LIMITS.max_pixels, DEFAULT_LIMITS.max_frames

@@ -9,11 +9,18 @@ from rich.table import Table
 
 from mptvc.cli.options import (
     AsJson,
+    BitsPerPixel,
+    ClipFrames,
+    Deinterlace,
     Device,
     Dtype,
+    Force8Bit,
     ProgressMode,
+    Quality,
     Quiet,
+    SceneDetect,
     ShowProgress,
+    Strict,
     Threads,
     parse_rate,
     parse_threshold,
@@ -21,7 +28,6 @@ from mptvc.cli.options import (
 from mptvc.cli.output import EXIT_FAILED, console, counted, number_columns, print_json, say, warn
 from mptvc.cli.process import keep_freed_memory
 from mptvc.cli.progress import progress_callback
-from mptvc.format.rules import MAX_CLIP
 
 if TYPE_CHECKING:
     from mptvc.corpus.summary import Summary
@@ -80,20 +86,13 @@ def tokenize(
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Threads = 0,
-    quality: Annotated[float, typer.Option(min=-6, max=6, help="dB finer (above 0) or coarser.")] = 0.0,
-    bpp: Annotated[
-        str | None, typer.Option(help="Most bits per pixel of each prefix: 0.02,0.15,0.6.")
-    ] = None,
-    clip_frames: Annotated[
-        int | None,
-        typer.Option(min=1, max=MAX_CLIP, help="Most frames of a clip, for weights with prediction."),
-    ] = None,
-    scene_detect: Annotated[str, typer.Option(help="auto, off, or a threshold to 100.")] = "auto",
-    force_8bit: Annotated[bool, typer.Option("--force-8bit", help="Round deeper video to 8 bits.")] = False,
-    deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Make whole frames of interlaced ones.")
-    ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse what would be a warning.")] = False,
+    quality: Quality = 0.0,
+    bpp: BitsPerPixel = None,
+    clip_frames: ClipFrames = None,
+    scene_detect: SceneDetect = "auto",
+    force_8bit: Force8Bit = False,
+    deinterlace: Deinterlace = False,
+    strict: Strict = False,
     engine: Annotated[
         Engine, typer.Option(help="This machine, or the cluster that Ray finds.")
     ] = Engine.LOCAL,

@@ -1,6 +1,5 @@
-"""File to file: encode a video, decode a file, check a file's symbols."""
+"""File to file: encode a video, decode a file."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -121,9 +120,7 @@ def encode_file(
         refuse_same(str(source) if isinstance(source, RawVideo) else source, target)
         refuse_existing(Path(target), force)
     with ExitStack() as stack:
-        if not isinstance(
-            source, str | Path | RawVideo
-        ):  # MP4's index may come last, so a pipe is stored first
+        if not isinstance(source, str | Path | RawVideo):  # MP4's index may come last: a pipe is stored first
             source = stack.enter_context(seekable(source))
         video = stack.enter_context(
             VideoSource(
@@ -293,44 +290,6 @@ def _side_player(
     start = header.video.times[first]
     end = None if last == header.video.num_frames else header.video.times[last]
     return SidePlayer(section, header.side.lead_s, start, end, trimmed=first > 0)
-
-
-def symbol_digests(
-    source: Source,
-    *,
-    codec: Codec | None = None,
-    limits: Limits = DEFAULT_LIMITS,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[str]:
-    """Decode all symbols of a file or prefix, and return a SHA-256 for each complete level.
-
-    The digest is over all integers that packets hold, of patches as uint8 in the order clip, slice, row,
-    column, channel; it is the same on every machine. ``progress`` is called with the clips that are done and
-    all of them.
-
-    Raises:
-        FormatError: The file is damaged.
-        WeightsError: It was made with other weights.
-
-    Example:
-        >>> import mptvc
-        >>> digests = mptvc.symbol_digests("out.mpt")
-        >>> len(digests), len(digests[0])
-        (3, 64)
-    """
-    codec = codec or load_codec()
-    with open_source(source) as (file, size):
-        header = read_header(file, limits)
-        reader = Decompressor(codec.coder_of(header), file, size, header=header)
-        hashers = [hashlib.sha256() for _ in range(reader.levels)]
-        for clip in range(header.shots.num_clips):
-            for piece in reader.pieces(clip):
-                for level, hasher in enumerate(hashers):
-                    for symbols in piece.symbols(level):
-                        hasher.update(np.ascontiguousarray(symbols.cpu().numpy()).tobytes())
-            if progress is not None:
-                progress(clip + 1, header.shots.num_clips)
-        return [hasher.hexdigest() for hasher in hashers]
 
 
 def _enlarged(frames: np.ndarray, height: int, width: int) -> np.ndarray:
