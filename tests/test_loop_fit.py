@@ -11,6 +11,7 @@ import mptvc
 from mptvc.codec.stored import write_weights
 from mptvc.errors import VideoError
 from mptvc.evaluate.sample import sample_frames
+from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
 from mptvc.train.loop_fit import default_loop_config, fit_tables
 
@@ -35,7 +36,7 @@ def test_one_command_makes_weights_that_take_fewer_bytes(tmp_path: Path, cli: Cl
 def test_a_video_that_cannot_be_read_is_named_and_the_others_count(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mkv", moving(5))
     (tmp_path / "b.mkv").write_bytes(b"no video at all")
-    model = LoopModel(default_loop_config())
+    model = LoopModel(LoopConfig((LoopLevelConfig(38.0),)))
     (failure,) = fit_tables(model, [tmp_path / "a.mkv", tmp_path / "b.mkv"])
     assert "b.mkv" in failure
     with pytest.raises(VideoError, match=r"b\.mkv"):

@@ -62,8 +62,8 @@ VIDEOS: dict[str, Callable[[], Video]] = {
     "shots": lambda: (np.concatenate([pan(7, seed) for seed in range(3)]), (7, 7, 7)),
     "shots of a frame": lambda: (np.concatenate([pan(1, seed) for seed in range(5)]), (1,) * 5),
     "cuts that nobody saw": lambda: (np.concatenate([pan(9, seed) for seed in range(3)]), None),
-    "a tiny picture": lambda: (pan(13)[:, :8, :8], None),
-    "one pixel": lambda: (pan(13)[:, :1, :1], None),
+    "a tiny picture": lambda: (pan(9)[:, :8, :8], None),
+    "one pixel": lambda: (pan(9)[:, :1, :1], None),
 }
 
 
