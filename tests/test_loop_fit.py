@@ -9,7 +9,7 @@ from patterns import moving, write_video
 
 import mptvc
 from mptvc.codec.stored import write_weights
-from mptvc.errors import VideoError
+from mptvc.errors import VideoError, WeightsError
 from mptvc.evaluate.sample import sample_frames
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
@@ -36,8 +36,14 @@ def test_one_command_makes_weights_that_take_fewer_bytes(tmp_path: Path, cli: Cl
 def test_a_video_that_cannot_be_read_is_named_and_the_others_count(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mkv", moving(5))
     (tmp_path / "b.mkv").write_bytes(b"no video at all")
-    model = LoopModel(LoopConfig((LoopLevelConfig(38.0),)))
+    model = LoopModel(LoopConfig((LoopLevelConfig(38.0, detail=2), LoopLevelConfig(13.0))))
     (failure,) = fit_tables(model, [tmp_path / "a.mkv", tmp_path / "b.mkv"])
     assert "b.mkv" in failure
     with pytest.raises(VideoError, match=r"b\.mkv"):
         fit_tables(model, [tmp_path / "b.mkv"])
+
+
+def test_levels_have_pictures_of_whole_blocks() -> None:
+    with pytest.raises(WeightsError, match="whole blocks of 16 pixels, found multiples of 8"):
+        LoopConfig((LoopLevelConfig(38.0),))
+    LoopConfig((LoopLevelConfig(38.0),), patch_size=16)

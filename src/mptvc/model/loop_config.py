@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 from mptvc.format.geometry import LOOP_SLICE
 from mptvc.model.config import ModelConfig, PyramidConfig, build_levels, check, json_object
+from mptvc.model.motion import BLOCK
 
 #: What the configuration of weights with a closed loop says of ``prediction``.
 LOOP = "loop"
@@ -58,6 +59,8 @@ class LoopConfig(PyramidConfig):
             check(1.0 <= level.step <= 1000.0, "step 1 to 1000", level.step)
             check(level.detail in (1, 2), "detail 1 or 2", level.detail)
             check(self.patch_side(index) in (4, 8, 16), "patches of 4, 8 or 16 pixels", level.detail)
+            side = self.multiple // self.shrink(index)
+            check(side % BLOCK == 0, f"pictures of whole blocks of {BLOCK} pixels", f"multiples of {side}")
         check(self.levels[-1].detail == 1, "detail 1 of the finest level", self.levels[-1].detail)
         check(1 <= self.clip_frames <= 4096, "clip_frames 1 to 4096", self.clip_frames)
         check(len(self.chain_steps) == LOOP_SLICE, f"{LOOP_SLICE} chain_steps", self.chain_steps)
