@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mptvc.codec.loop import Coder, LevelLoop, LevelTables
-from mptvc.codec.motion_search import Found, Luma, search
+from mptvc.codec.motion_search import Found, Luma, refined, search
 from mptvc.codec.pictures import CodedPicture, Past
 from mptvc.codec.plan import fitted_camera, planned
 from mptvc.codec.stages import stage
@@ -69,7 +69,7 @@ class Motion:
 
 
 class LumaPyramid:
-    """Luma of the pictures of one frame, for motion search.
+    """Luma of one frame in all sizes, for motion search.
 
     Args:
         pyramid: The pictures.
@@ -77,25 +77,31 @@ class LumaPyramid:
 
     def __init__(self, pyramid: Pyramid) -> None:
         self._shrinks = pyramid.shrinks
-        self._luma = {s: Luma(p) for s, p in zip(pyramid.shrinks, pyramid.pictures, strict=True)}
+        self._halvings = [shrink.bit_length() - 1 for shrink in pyramid.shrinks]
+        self._luma = Luma(pyramid.pictures[-1], self._halvings[0])
 
     def motion_from(self, before: "LumaPyramid | None") -> Motion:
         """The motion from the frame before; without one, none, and nothing that changed."""
         if before is None:
             return Motion([], torch.zeros(2, 3, dtype=torch.int64), 0.0)
-        found = {shrink: before._search(self, shrink) for shrink in self._luma}
-        finest = found[min(found)]
-        camera = fitted_camera(finest.vectors, self._shrinks[0] // min(found))
-        vectors = [found[shrink].vectors for shrink in self._shrinks]
-        return Motion(vectors, camera, (finest.difference + _LEAST_CHANGE) ** _CHANGE_POWER)
-
-    def vectors_from(self, other: "LumaPyramid", level: int, likely: Tensor | None) -> Tensor:
-        """Where another frame shows a level's blocks, int64 ``[2, h, w]``; ``likely`` ones are tried too."""
-        return other._search(self, self._shrinks[level], likely).vectors
+        found = [self.found_in(before)]
+        for level in range(1, len(self._shrinks)):
+            found.append(self.refined_in(before, level, found[-1]))
+        camera = fitted_camera(found[-1].vectors, self._shrinks[0])
+        change = (found[-1].difference + _LEAST_CHANGE) ** _CHANGE_POWER
+        return Motion([levels.vectors for levels in found], camera, change)
 
     @stage("motion search")
-    def _search(self, target: "LumaPyramid", shrink: int, likely: Tensor | None = None) -> Found:
-        return search(self._luma[shrink], target._luma[shrink], likely)
+    def found_in(self, other: "LumaPyramid", likely: Tensor | None = None) -> Found:
+        """Where another frame shows the blocks of level 0; ``likely`` vectors are tried too."""
+        return search(other._luma, self._luma, self._halvings[0], likely)
+
+    @stage("motion search")
+    def refined_in(self, other: "LumaPyramid", level: int, coarser: Found) -> Found:
+        """Where another frame shows a level's blocks, from where it shows those of the level before."""
+        for halvings in reversed(range(self._halvings[level], self._halvings[level - 1])):
+            coarser = refined(other._luma, self._luma, halvings, coarser.vectors)
+        return coarser
 
 
 class SliceMotion:
@@ -118,18 +124,24 @@ class SliceMotion:
         if before is not None:
             self._frames[BEFORE] = before
         self._luma: dict[int, LumaPyramid] = {}
-        self._found: dict[tuple[int, int, int], Tensor] = {}
+        self._found: dict[tuple[int, int, int], Found] = {}
 
     def vectors(self, level: int, frame: int, reference: int) -> Tensor:
         """Where a frame before or after another one shows its blocks, int64 ``[2, h, w]``."""
         if frame == reference + 1:
             return self._motions[frame].vectors[level]
-        place = self.pyramids[0].shrinks[level], frame, reference  # levels of one size share what is found
+        return self._search(level, frame, reference).vectors
+
+    def _search(self, level: int, frame: int, reference: int) -> Found:
+        place = level, frame, reference
         if place not in self._found:
-            steps = [self._motions[i].vectors[level] for i in range(frame, reference, -1)]
-            likely = _followed(steps) if steps else None
-            looking = self._luma_of(frame)
-            self._found[place] = looking.vectors_from(self._luma_of(reference), level, likely)
+            looking, other = self._luma_of(frame), self._luma_of(reference)
+            if level:
+                coarser = self._search(level - 1, frame, reference)
+                self._found[place] = looking.refined_in(other, level, coarser)
+            else:
+                steps = [self._motions[i].vectors[0] for i in range(frame, reference, -1)]
+                self._found[place] = looking.found_in(other, _followed(steps) if steps else None)
         return self._found[place]
 
     @property
