@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 import torch.nn.functional as F
 from test_loop import texture
 
 import mptvc
 from mptvc.codec.codec import Codec
-from mptvc.codec.loop_rate import SliceRate, Work
+from mptvc.codec.loop_rate import SliceRate, Work, counted
 from mptvc.codec.rate import Rate
 from mptvc.format.slices import MAX_SLICE_GAIN
 
@@ -122,13 +123,31 @@ def test_quality_changes_the_size_of_every_level(long_codec: Codec) -> None:
         assert list(level) == sorted(set(level))
 
 
+def work(frames: int, difference: float) -> Work:
+    change = frames * counted(torch.full((6, 8), difference))[None]
+    return Work(change, np.zeros_like(change), frames, frames // 4)
+
+
 def test_what_is_taken_at_any_gain_is_kept_for_those_that_follow() -> None:
-    rate = SliceRate(Rate(bpp=(1.0,)), 1)
+    rate = SliceRate(Rate(bpp=(1.0,)), [100.0])
     rate.arrive(8 * 400)
-    first, rest = Work(1.0, 4, 1), Work(4.0, 16, 4)
-    most = rate.most(0, [first], rest, opens=False)
+    first, rest = work(4, 3.0), work(16, 3.0)
+    rate.note(0, 0, [100], [first])
+    most = rate.most(0, [first], rest)
     assert first.fixed(0) < most <= 400 - 3 * first.fixed(0)
-    assert rate.most(0, [rest], rest, opens=False) == 400
+    assert rate.most(0, [rest], rest) == 400
+
+
+def test_calm_and_busy_shots_share_bits_at_one_gain() -> None:
+    """What is learned of one shot says what another takes, whose frames differ more."""
+    sizes = {difference: SliceRate(Rate(bpp=(1.0,)), [100.0]) for difference in (1.0, 30.0)}
+    for difference, rate in sizes.items():
+        rate.arrive(8 * 1000)
+        mine = work(4, difference)
+        rate.note(0, 0, [mine.fixed(0) + 400], [mine])
+        assert rate.gain(0, mine + mine) == pytest.approx(0, abs=6)
+        harder, easier = (rate.gain(0, mine + work(4, other * difference)) for other in (2.0, 0.5))
+        assert harder < rate.gain(0, mine + mine) < easier
 
 
 def test_bits_for_another_number_of_levels_are_refused(long_codec: Codec) -> None:

@@ -126,7 +126,7 @@ class Codec:
         video, lengths = describe(frames, frame_rate), checked_lengths(shots, len(frames))
         encoder = PatchEncoder(grid_coder(self.coder), rate)
         coded = [encoder.add(frame, is_cut=is_cut) for frame, is_cut in _with_cuts(frames, lengths)]
-        clips = [levels for levels in (*coded, encoder.finish()) if levels]
+        clips = [levels for done in (*coded, encoder.finish()) for levels in done]
         levels = (self._to_tokens(k, [clip[k].symbols for clip in clips]) for k in range(len(clips[0])))
         gains = [[level.gain for level in clip] for clip in clips]
         return Tokens(tuple(levels), self.coder.layout(video, lengths, gains))

@@ -34,19 +34,19 @@ class FrameEncoder(Protocol):
     def lengths(self) -> tuple[int, ...]:
         """Frames of each shot so far."""
 
-    def add(self, frame: np.ndarray, *, is_cut: bool = False) -> Sequence[CodedSection]:
+    def add(self, frame: np.ndarray, *, is_cut: bool = False) -> Sequence[Sequence[CodedSection]]:
         """Take the next frame, uint8 ``[H, W, 3]``; ``is_cut`` says that it starts a shot.
 
         Returns:
-            The sections of the clip before it, if that ends here; nothing otherwise.
+            The sections of each clip that is done.
 
         Raises:
             ValueError: Another shape than the first frame's.
             MptError: A network returned a number that is not finite, or the memory is too small.
         """
 
-    def finish(self) -> Sequence[CodedSection]:
-        """Code what is left, and return the sections of the last clip."""
+    def finish(self) -> Sequence[Sequence[CodedSection]]:
+        """Code what is left, and return the sections of each clip."""
 
 
 def make_encoder(coder: ClipCoder, rate: Rate) -> FrameEncoder:
@@ -152,8 +152,8 @@ class Compressor:
         layout = self._coder.layout(video, self._encoder.lengths, self._gains)
         return self._store.write(out, layout, side_file, lead_s)
 
-    def _keep(self, sections: Sequence[CodedSection]) -> None:
-        if sections:
+    def _keep(self, clips: Sequence[Sequence[CodedSection]]) -> None:
+        for sections in clips:
             self._gains.append(tuple(section.gain for section in sections))
             self._store.add([section.data for section in sections])
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mptvc.codec.coder import CodedSection, within_memory
 from mptvc.codec.loop_coder import LoopCoder, picture_tensor
-from mptvc.codec.loop_rate import SliceRate, Work
+from mptvc.codec.loop_rate import SliceRate, Work, no_work
 from mptvc.codec.pictures import CodedPicture, Past
 from mptvc.codec.rate import Rate
 from mptvc.codec.slices import ClipLoop, CodedSlice, LumaPyramid, Motion, Pyramid, SliceMotion
@@ -44,22 +44,22 @@ class LoopEncoder:
 
     def __init__(self, coder: LoopCoder, rate: Rate) -> None:
         self._coder = coder
-        self._rate = SliceRate(rate, coder.num_levels)
+        self._rate = SliceRate(rate, [level.step for level in coder.config.levels])
         self._geometry: Geometry | None = None
         self._lengths: list[int] = []
-        self._clip: _ClipEncoder | None = None
-        self._clip_length = 0
+        self._clips: deque[_ClipEncoder] = deque()  # of which frames are held; the last one may get more
+        self._clip_length = self._ahead = 0
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """Frames of each shot so far."""
         return tuple(self._lengths)
 
-    def add(self, frame: np.ndarray, *, is_cut: bool = False) -> list[CodedSection]:
+    def add(self, frame: np.ndarray, *, is_cut: bool = False) -> list[list[CodedSection]]:
         """Take the next frame, uint8 ``[H, W, 3]``; ``is_cut`` says that it starts a shot.
 
         Returns:
-            The sections of the clip before it, if that ends here; nothing otherwise.
+            The sections of each clip that is done.
 
         Raises:
             ValueError: Another shape than the first frame's.
@@ -68,34 +68,56 @@ class LoopEncoder:
         is_first = self._geometry is None
         if self._geometry is None:
             self._geometry = self._coder.geometry(frame.shape[1], frame.shape[0])
+            held = _HELD_BYTES // (_HELD_PIXEL * frame.shape[0] * frame.shape[1])
+            self._ahead = max(1 + LOOP_SLICE, held) if self._rate.is_planned else 0
         elif frame.shape != (self._geometry.height, self._geometry.width, 3):
             raise ValueError(f"a frame of {frame.shape} after frames of another size")
-        starts_shot, coded = is_cut or is_first, []
-        if starts_shot or self._clip_length == self._coder.clip_frames:
-            coded = self.finish()
-            self._clip = _ClipEncoder(self._coder, self._geometry, self._rate)
-            share = header_share(self._coder.num_levels, int(starts_shot), is_first=is_first)
-            self._rate.arrive(0, share)
+        starts_shot = is_cut or is_first
         if starts_shot:
             self._lengths.append(0)
+        if starts_shot or self._clip_length == self._coder.clip_frames:
+            self._start_clip(header_share(self._coder.num_levels, int(starts_shot), is_first=is_first))
         self._lengths[-1] += 1
         self._clip_length += 1
         self._rate.arrive(frame.shape[0] * frame.shape[1])
-        if self._clip is not None:
-            self._clip.add(frame)
-        return coded
+        self._clips[-1].add(frame)
+        return self._coded(self._ahead)
 
-    def finish(self) -> list[CodedSection]:
-        """Code what is left, and return the sections of the last clip.
+    def finish(self) -> list[list[CodedSection]]:
+        """Code what is left, and return the sections of each clip.
 
         Raises:
             MptError: As for ``add``.
         """
-        if self._clip is None:
-            return []
-        sections = self._clip.finish()
-        self._clip, self._clip_length = None, 0
-        return [CodedSection(section, 0) for section in sections]
+        if self._clips:
+            self._clips[-1].end()
+        return self._coded(0)
+
+    def _start_clip(self, overhead: int) -> None:
+        if self._geometry is None:
+            raise ValueError("no frame was added")
+        if self._clips:
+            self._clips[-1].end()
+        self._clips.append(_ClipEncoder(self._coder, self._geometry, self._rate))
+        self._clip_length = 0
+        self._rate.arrive(0, overhead)
+
+    def _coded(self, ahead: int) -> list[list[CodedSection]]:
+        """Code until so many frames are held at most; returns the sections of clips that are done."""
+        done = []
+        while self._clips:
+            clip, left = (
+                self._clips[0],
+                sum((clip.work for clip in self._clips), no_work(self._coder.num_levels)),
+            )
+            if clip.is_done:
+                done.append([CodedSection(section, 0) for section in clip.sections])
+                self._clips.popleft()
+            elif sum(len(clip) for clip in self._clips) > ahead and clip.has_next:
+                clip.code(left)
+            else:
+                break
+        return done
 
 
 @dataclass(frozen=True)
@@ -107,7 +129,7 @@ class _Held:
 
 
 class _ClipEncoder:
-    """Codes one clip."""
+    """Codes one clip; as long as the frames of it that wait."""
 
     def __init__(self, coder: LoopCoder, geometry: Geometry, rate: SliceRate) -> None:
         self._coder, self._rate = coder, rate
@@ -117,11 +139,9 @@ class _ClipEncoder:
         self._held: deque[_Held] = deque()
         self._luma: LumaPyramid | None = None  # of the last frame
         self._before: Pyramid | None = None  # of the last frame that was coded
-        self._opens = True
+        self._opens, self._has_all = True, False
         # Which of its kinds each level took in its last trial, and slices since then.
         self._usual, self._since_trial = [0] * coder.num_levels, [-1] * coder.num_levels
-        frame_bytes = _HELD_PIXEL * self._size[0] * self._size[1]
-        self._ahead = max(1 + LOOP_SLICE, _HELD_BYTES // frame_bytes) if rate.is_planned else 0
 
     @within_memory()
     def add(self, frame: np.ndarray) -> None:
@@ -131,15 +151,37 @@ class _ClipEncoder:
         luma = LumaPyramid(pyramid)
         self._held.append(_Held(pyramid, luma.motion_from(self._luma)))
         self._luma = luma
-        while len(self._held) > self._ahead and len(self._held) >= sum(self._next()):
-            self._code()
 
-    @within_memory()
-    def finish(self) -> list[bytes]:
-        """Code what is left; returns every level's section."""
-        while self._held:
-            self._code()
+    def end(self) -> None:
+        """No frame follows."""
+        self._luma, self._has_all = None, True
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all is coded."""
+        return self._has_all and not self._held
+
+    @property
+    def has_next(self) -> bool:
+        """Whether the frames of the next slices are there."""
+        return self._has_all or len(self._held) >= sum(self._next())
+
+    @property
+    def sections(self) -> list[bytes]:
+        """Every level's section."""
         return [joined(slices) for slices in self._slices]
+
+    @property
+    def work(self) -> Work:
+        """What the frames that wait say."""
+        nothing, opening = no_work(self._coder.num_levels), self._opens and bool(self._held)
+        changes = [held.motion.change for held in self._held]
+        texture, changes = (changes[0], changes[1:]) if opening else (nothing.texture, changes)
+        slices = -(-len(changes) // LOOP_SLICE) + opening
+        return Work(sum(changes, nothing.change), texture, len(changes), slices)
 
     def _next(self) -> tuple[int, ...]:
         """Frames of the slices coded next: at the start two, which together say what bits are needed."""
@@ -147,15 +189,13 @@ class _ClipEncoder:
             return (LOOP_SLICE,)
         return (1, LOOP_SLICE) if self._rate.is_planned else (1,)
 
-    def _left(self) -> Work:
-        """What the frames that are held say."""
-        frames = len(self._held) - self._opens
-        slices = -(-frames // LOOP_SLICE) + self._opens
-        return Work(sum(held.motion.change for held in self._held), frames, slices)
+    @within_memory()
+    def code(self, left: Work) -> None:
+        """Code the next slices at all levels.
 
-    def _code(self) -> None:
-        """Code the next slices at all levels."""
-        left = self._left()
+        Args:
+            left: What all frames say that are held, those of later clips too.
+        """
         motions = [self._taken(min(n, len(self._held))) for n in self._next() if self._held]
         coarser: list[CodedSlice] = []
         for level in range(self._coder.num_levels):
@@ -184,8 +224,7 @@ class _ClipEncoder:
         """
         opens, past = self._opens, self._loop.past(level)
         works = [_work(motion, opens=opens and not index) for index, motion in enumerate(motions)]
-        most = self._rate.most(level, works, left, opens=opens)
-        gain, tries = self._rate.gain(level, left, opens=opens), 0
+        gain, tries = self._rate.gain(level, left), 0
         while True:
             tries += 1
             coded = [
@@ -195,8 +234,9 @@ class _ClipEncoder:
             sizes = [FRONT_BYTES + len(c.packet) for c in coded]
             if not self._rate.is_planned:
                 return coded
-            self._rate.note(level, gain, sizes, works, opens=opens)
-            wanted, fits = self._rate.gain(level, left, opens=opens), sum(sizes) <= most
+            self._rate.note(level, gain, sizes, works)
+            wanted = self._rate.gain(level, left, again=opens)
+            fits = sum(sizes) <= self._rate.most(level, works, left)
             is_done = not opens or tries >= _TRIES or abs(wanted - gain) <= _NEAR_GAIN
             if (fits and is_done) or gain == -MAX_SLICE_GAIN:
                 return coded
@@ -254,4 +294,7 @@ def _squared_error(a: Tensor, b: Tensor) -> float:
 
 def _work(motion: SliceMotion, *, opens: bool) -> Work:
     """What one slice says."""
-    return Work(motion.change, len(motion.pyramids) - opens, 1)
+    nothing = np.zeros_like(motion.change)
+    if opens:
+        return Work(nothing, motion.change, 0, 1)
+    return Work(motion.change, nothing, len(motion.pyramids), 1)

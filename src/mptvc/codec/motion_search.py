@@ -42,6 +42,14 @@ class Luma:
             self.halvings.append(reduce(self.halvings[-1]))
         self.references = [Reference(h.to(torch.uint8)) for h in self.halvings]
 
+    def texture(self, halvings: int) -> Tensor:
+        """Mean absolute difference of neighbouring pixels in each block of a size, float32 ``[h, w]``."""
+        picture = self.halvings[halvings][0].float()
+        down, right = (
+            F.pad(picture.diff(dim=axis).abs_(), end) for axis, end in ((0, (0, 0, 0, 1)), (1, (0, 1)))
+        )
+        return F.avg_pool2d((down + right)[None] / 2, BLOCK)[0]
+
 
 @dataclass(frozen=True)
 class Found:
@@ -49,11 +57,11 @@ class Found:
 
     Attributes:
         vectors: In quarter pixels, int64 ``[2, h, w]``.
-        difference: Mean absolute difference of luma that is left.
+        differences: Mean absolute differences of luma that are left, float32 ``[h, w]``.
     """
 
     vectors: Tensor
-    difference: float
+    differences: Tensor
 
 
 def search(reference: Luma, target: Luma, halvings: int = 0, likely: Tensor | None = None) -> Found:
@@ -65,7 +73,7 @@ def search(reference: Luma, target: Luma, halvings: int = 0, likely: Tensor | No
         halvings: Of the pictures whose blocks are looked for.
         likely: Vectors that are tried too, int64 ``[2, h, w]``.
     """
-    smallest, difference = halvings + _SMALLEST, 0.0
+    smallest, differences = halvings + _SMALLEST, torch.empty(0)
     vectors = _everywhere(reference.halvings[smallest], target.halvings[smallest])
     for smaller, steps in _ROUNDS:
         looking = _Blocks(reference, target, halvings + smaller, _side(smaller))
@@ -74,8 +82,8 @@ def search(reference: Luma, target: Luma, halvings: int = 0, likely: Tensor | No
             start.append((likely + UNITS // 2) // UNITS * UNITS)
         vectors = looking.of_neighbours(start)
         for step in steps:
-            vectors, difference = looking.improved(vectors, step)
-    return Found(vectors, difference)
+            vectors, differences = looking.improved(vectors, step)
+    return Found(vectors, differences)
 
 
 def refined(reference: Luma, target: Luma, halvings: int, coarse: Tensor) -> Found:
@@ -143,8 +151,8 @@ class _Blocks:
         tried = torch.stack([*starts, *rolled, torch.zeros_like(vectors)])
         return self._best(vectors, tried, [self._half_pixels(*tried[i]) for i in range(len(tried))])[0]
 
-    def improved(self, vectors: Tensor, step: int) -> tuple[Tensor, float]:
-        """The best of the vectors around, and the mean difference that they leave.
+    def improved(self, vectors: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The best of the vectors around, and the mean differences that they leave ``[h, w]``.
 
         Args:
             vectors: Of whole pixels for a step of 4, of halves for one of 2 or 1, int64 ``[2, h, w]``.
@@ -154,14 +162,13 @@ class _Blocks:
         find = {4: self._pixels_around, 2: self._halves_around, 1: self._quarters_around}[step]
         return self._best(vectors, tried, find(vectors))
 
-    def _best(self, vectors: Tensor, tried: Tensor, found: list[Tensor]) -> tuple[Tensor, float]:
+    def _best(self, vectors: Tensor, tried: Tensor, found: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The best of vectors ``[n, 2, h, w]`` that find these blocks, near those of blocks around."""
         smooth = F.avg_pool2d(F.pad(vectors.float()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
         apart = (tried - smooth).abs().sum(1).div_(UNITS).clamp_(max=_MOST_PIXELS)
         differences = torch.stack([self._difference(blocks) for blocks in found]) / self._side**2
         best = (differences + _PRICE * apart).argmin(0)
-        difference = float(differences.gather(0, best[None]).mean())
-        return tried.gather(0, best.expand(1, 2, *self.grid))[0], difference
+        return tried.gather(0, best.expand(1, 2, *self.grid))[0], differences.gather(0, best[None])[0]
 
     def _difference(self, blocks: Tensor) -> Tensor:
         """Sums of absolute differences ``[h, w]`` of blocks that were found."""

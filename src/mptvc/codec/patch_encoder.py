@@ -31,11 +31,11 @@ class PatchEncoder:
         """Frames of each shot so far."""
         return tuple(self._lengths)
 
-    def add(self, frame: np.ndarray, *, is_cut: bool = False) -> list[CodedLevel]:
+    def add(self, frame: np.ndarray, *, is_cut: bool = False) -> list[list[CodedLevel]]:
         """Take the next frame, uint8 ``[H, W, 3]``; ``is_cut`` says that it starts a shot.
 
         Returns:
-            The levels of the clip before it, if that is full; nothing otherwise.
+            The levels of the clip before it, if that is full.
 
         Raises:
             ValueError: Another shape than the first frame's.
@@ -50,18 +50,18 @@ class PatchEncoder:
         self._lengths[-1] += 1
         if frame.shape != self._buffer.shape[1:]:
             raise ValueError(f"a frame of {frame.shape} after frames of {self._buffer.shape[1:]}")
-        coded = self._code_clip() if self._filled == len(self._buffer) else []
+        coded = [self._code_clip()] if self._filled == len(self._buffer) else []
         self._put(frame)
         return coded
 
-    def finish(self) -> list[CodedLevel]:
-        """Code what is left, and return the levels of the last clip.
+    def finish(self) -> list[list[CodedLevel]]:
+        """Code what is left, and return the levels of that clip.
 
         Raises:
             MptError: As for ``add``.
         """
         self._pad_shot()
-        return self._code_clip()
+        return [self._code_clip()]
 
     def _put(self, frame: np.ndarray) -> None:
         if self._filled % self._patch == 0:

@@ -9,10 +9,12 @@ level lacks harms only itself and finer ones.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mptvc.codec.loop import Coder, LevelLoop, LevelTables
+from mptvc.codec.loop_rate import counted
 from mptvc.codec.motion_search import Found, Luma, refined, search
 from mptvc.codec.pictures import CodedPicture, Past
 from mptvc.codec.plan import fitted_camera, planned
@@ -25,10 +27,6 @@ from mptvc.model.motion import BLOCK, UNITS
 from mptvc.model.pyramid import expand, reduce
 from mptvc.model.side import Side
 
-#: What a frame without any change counts.
-_LEAST_CHANGE = 0.25
-#: Bits grow less than differences do.
-_CHANGE_POWER = 0.7
 #: What level 0 is predicted from where nothing is known.
 _GRAY = 128
 
@@ -60,12 +58,13 @@ class Motion:
     Attributes:
         vectors: For each level where its blocks are found, int64 ``[2, h, w]``; none without a frame before.
         camera: Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``.
-        change: A power of the mean absolute difference of luma that is left: bits go about with it.
+        change: Differences of luma that are left, as `counted` at each level, ``[levels, sizes]``; those of
+            neighbouring pixels where there is no frame before.
     """
 
     vectors: list[Tensor]
     camera: Tensor
-    change: float
+    change: np.ndarray
 
 
 class LumaPyramid:
@@ -81,15 +80,16 @@ class LumaPyramid:
         self._luma = Luma(pyramid.pictures[-1], self._halvings[0])
 
     def motion_from(self, before: "LumaPyramid | None") -> Motion:
-        """The motion from the frame before; without one, none, and nothing that changed."""
+        """The motion from the frame before; without one, none."""
         if before is None:
-            return Motion([], torch.zeros(2, 3, dtype=torch.int64), 0.0)
+            textures = [counted(self._luma.texture(halvings)) for halvings in self._halvings]
+            return Motion([], torch.zeros(2, 3, dtype=torch.int64), np.stack(textures))
         found = [self.found_in(before)]
         for level in range(1, len(self._shrinks)):
             found.append(self.refined_in(before, level, found[-1]))
         camera = fitted_camera(found[-1].vectors, self._shrinks[0])
-        change = (found[-1].difference + _LEAST_CHANGE) ** _CHANGE_POWER
-        return Motion([levels.vectors for levels in found], camera, change)
+        change = np.stack([counted(level.differences) for level in found])
+        return Motion([level.vectors for level in found], camera, change)
 
     @stage("motion search")
     def found_in(self, other: "LumaPyramid", likely: Tensor | None = None) -> Found:
@@ -145,9 +145,10 @@ class SliceMotion:
         return self._found[place]
 
     @property
-    def change(self) -> float:
-        """How much the frames differ from those before."""
-        return sum(motion.change for motion in self._motions)
+    def change(self) -> np.ndarray:
+        """How much the frames differ from those before, as `Motion.change`, summed."""
+        total: np.ndarray = np.stack([motion.change for motion in self._motions]).sum(0)
+        return total
 
     def camera(self, frame: int, reference: int) -> Tensor:
         """Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``."""

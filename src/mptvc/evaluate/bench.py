@@ -204,7 +204,8 @@ def _size(coder: ClipCoder, width: int, height: int, frames: int) -> SizeResult:
         encoder = make_encoder(coder, DEFAULT_RATE)
         for picture in pictures:
             encoder.add(picture)
-        return encoder.finish()
+        (sections,) = encoder.finish()
+        return sections
 
     def damaged(_level: int, error: ValueError) -> None:
         raise error
