@@ -18,7 +18,8 @@ from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader
 
 import mptvc
-from mptvc.codec.codec import Codec, Tokens
+from mptvc.codec.codec import Codec
+from mptvc.codec.tokens import Tokens
 
 Use = Callable[[Codec, Tokens], Any]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mptvc.codec.loop import Coder, LevelLoop, LevelTables
 from mptvc.codec.motion_search import Found, Luma, search
-from mptvc.codec.pictures import CodedPicture, Past
+from mptvc.codec.pictures import CodedPicture, Past, PictureTokens
 from mptvc.codec.plan import fitted_camera, planned
 from mptvc.codec.stages import stage
 from mptvc.format.gain import gain_factor
@@ -132,6 +132,10 @@ class SliceMotion:
             self._found[place] = looking.vectors_from(self._luma_of(reference), level, likely)
         return self._found[place]
 
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.pyramids)
+
     @property
     def change(self) -> float:
         """How much the frames differ from those before."""
@@ -161,6 +165,17 @@ def _followed(fields: Sequence[Tensor]) -> Tensor:
         )
         total = total + field[:, row.clamp(0, rows - 1), column.clamp(0, columns - 1)]
     return total
+
+
+#: A slice to encode: its frames, or tokens of each.
+Given = SliceMotion | Sequence[PictureTokens]
+
+
+def _wanted(given: Given | None, level: int, index: int) -> tuple[Tensor | None, Tensor | None]:
+    """The picture to encode of a frame, or symbols that stay as they are; to decode, neither."""
+    if isinstance(given, SliceMotion):
+        return given.pyramids[index].pictures[level], None
+    return None, None if given is None else given[index].symbols
 
 
 @dataclass(frozen=True)
@@ -206,19 +221,22 @@ class ClipLoop:
         return self._config.levels[level].step / gain_factor(gain)
 
     def encode(
-        self, level: int, motion: SliceMotion, coarser: Sequence[CodedPicture], kind: int, gain: int
+        self, level: int, given: Given, coarser: Sequence[CodedPicture], kind: int, gain: int
     ) -> CodedSlice:
         """Code one level of the next slice.
 
         Args:
             level: The level.
-            motion: The frames, and how they move.
+            given: The frames, and how they move; or tokens, which stay as they are.
             coarser: The coarser level's pictures; none at level 0.
             kind: Which of them are keys.
             gain: How much finer than in training to quantize.
+
+        Raises:
+            ValueError: Tokens cannot be followed; the level cannot go on in this clip.
         """
         writer = PacketWriter(self._levels[level].tables.digits)
-        pictures = self._code(level, writer, len(motion.pyramids), coarser, kind, gain, motion)
+        pictures = self._code(level, writer, len(given), coarser, kind, gain, given)
         return CodedSlice(_finished(writer), pictures, gain, kind)
 
     def decode(
@@ -256,25 +274,22 @@ class ClipLoop:
         coarser: Sequence[CodedPicture],
         kind: int,
         gain: int,
-        motion: SliceMotion | None = None,
+        given: Given | None = None,
     ) -> list[CodedPicture]:
-        """Walk through one level of a slice: to encode it, or without ``motion`` to decode it."""
+        """Walk through one level of a slice: to encode what is given, or to decode it."""
         loop = self._levels[level]
         step, config = self.step(level, gain), self._config
         if loop.past is None:
             base = self._base(level, coarser, 0)
-            picture = None if motion is None else motion.pyramids[0].pictures[level]
-            step *= config.opening_step
-            return [loop.opening(coder, base, step, coarser[0] if coarser else None, picture)]
+            step, parent = step * config.opening_step, coarser[0] if coarser else None
+            return [loop.opening(coder, base, step, parent, *_wanted(given, level, 0))]
         loop.start()
         found: dict[int, CodedPicture] = {}
         for turn in turns(kind, count):
             base, parent = self._base(level, coarser, turn.index), coarser[turn.index] if coarser else None
-            plan, picture, mine = None, None, step * _step_share(config, kind, turn)
-            if motion is not None:
-                plan = self._plan(level, turn, motion, base, parent, mine)
-                picture = motion.pyramids[turn.index].pictures[level]
-            found[turn.index] = loop.picture(coder, turn, base, mine, parent, plan, picture)
+            mine, wanted = step * _step_share(config, kind, turn), _wanted(given, level, turn.index)
+            plan = self._plan(level, turn, given, base, parent, mine)
+            found[turn.index] = loop.picture(coder, turn, base, mine, parent, plan, *wanted)
         loop.finish(kind, count)
         return [found[index] for index in range(count)]
 
@@ -282,12 +297,14 @@ class ClipLoop:
         self,
         level: int,
         turn: Turn,
-        motion: SliceMotion,
+        motion: Given | None,
         base: Tensor,
         parent: CodedPicture | None,
         step: float,
-    ) -> Side:
-        """How to predict a picture."""
+    ) -> Side | None:
+        """How to predict a picture, unless it is decoded."""
+        if not isinstance(motion, SliceMotion):
+            return None if motion is None else motion[turn.index].side
         loop = self._levels[level]
         vectors = [motion.vectors(level, turn.index, turn.near)]
         if turn.is_between:

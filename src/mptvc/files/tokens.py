@@ -21,8 +21,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 from torch import Tensor
 
-from mptvc.codec.codec import Codec, Tokens
+from mptvc.codec.codec import Codec
 from mptvc.codec.plain_grid import patch_shots
+from mptvc.codec.tokens import Tokens
 from mptvc.codec.weights import load_codec
 from mptvc.errors import FormatError, MptError, UnsupportedVersionError
 from mptvc.files.reader import VideoReader
