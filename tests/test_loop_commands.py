@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import COMMAND, USAGE, WEIGHTS, Cli, is_one_error
+from command_line import COMMAND, USAGE, Cli, is_one_error
 from patterns import make_source, moving, write_video
 
 import mptvc
@@ -104,10 +104,3 @@ def test_clip_frames_of_weights_without_prediction_is_refused(cli: Cli, made: np
 
 def test_help_names_the_weights_of_the_package(cli: Cli) -> None:
     assert "tokenizer, codec" in " ".join(cli("encode", "--help").out.split())
-
-
-def test_tokens_name_the_weights_that_have_them(cli: Cli, made: np.ndarray) -> None:
-    refused = cli("tokens", "a.mpt", "a.safetensors")
-    assert refused.code == WEIGHTS
-    assert is_one_error(refused)
-    assert "encode with --weights tokenizer" in refused.err

@@ -190,7 +190,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], type[mptvc.MptError], str]] = {
     "text": (lambda path: path.write_text("none"), mptvc.FormatError, "not a safetensors file: "),
     "no header": (without("header"), mptvc.FormatError, "the tensor header is missing; "),
     "no level": (without("level.2"), mptvc.FormatError, "the tensor level.2 is missing; "),
-    "bfloat16": (as_bfloat16, mptvc.FormatError, "a tensor is of the type BF16; "),
+    "bfloat16": (as_bfloat16, mptvc.FormatError, "the tensor header is uint8, found bfloat16"),
     "header of floats": (
         changed("header", lambda tensor: tensor.astype(np.float32)),
         mptvc.FormatError,

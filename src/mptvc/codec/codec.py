@@ -20,7 +20,7 @@ from mptvc.codec.patch_encoder import PatchEncoder
 from mptvc.codec.patch_tokens import PatchTokens
 from mptvc.codec.patches import grid_coder
 from mptvc.codec.rate import DEFAULT_RATE, Rate
-from mptvc.codec.tokens import TOKENS, TokenForm, Tokens
+from mptvc.codec.tokens import TOKENS, TokenForm, Tokens, dtype_name
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import Header, Layout
 from mptvc.model.model import Model
@@ -154,7 +154,7 @@ class Codec:
 
     def shape(self, layout: Layout, level: int) -> tuple[int, int, int, int]:
         """Shape of a level's tokens, (T, H, W, C)."""
-        _, (count, height, width, channels) = self._form(layout).specification(layout, level)[TOKENS]
+        _, (count, height, width, channels) = self.form(layout).specification(layout, level)[TOKENS]
         return count, height, width, channels
 
     def pack(self, tokens: Tokens, *, progress: Callable[[int, int], None] | None = None) -> bytes:
@@ -217,15 +217,20 @@ class Codec:
         ]
         return Tokens.of(joined, reader.header.layout)
 
-    def _form(self, layout: Layout) -> TokenForm:
-        """What the weights that a layout names do with tokens."""
+    def form(self, layout: Layout) -> TokenForm:
+        """What the weights that a layout names do with tokens.
+
+        Raises:
+            WeightsError: They are not those of this codec.
+            FormatError: The layout is not one of those weights.
+        """
         coder = self.coder_of(layout)
+        require_weights(layout, coder)
         return LoopTokens(coder) if isinstance(coder, LoopCoder) else PatchTokens(grid_coder(coder))
 
     def _checked(self, tokens: Tokens) -> TokenForm:
         """What to do with tokens, which are those of the first levels of their layout, of known weights."""
-        layout, form, count = tokens.layout, self._form(tokens.layout), len(tokens.levels)
-        require_weights(layout, self.coder_of(layout))
+        layout, form, count = tokens.layout, self.form(tokens.layout), len(tokens.levels)
         if not 1 <= count <= layout.num_levels:
             raise ValueError(f"tokens have 1 to {layout.num_levels} levels, found {count}")
         for k in range(count):
@@ -238,8 +243,8 @@ class Codec:
                 what = f"level {k}" if name == TOKENS else f"{name} of level {k}"
                 array = arrays[name]
                 if tuple(array.shape) != shape or array.dtype != dtype:
-                    found = f"{_named(array.dtype)} {tuple(array.shape)}"
-                    raise ValueError(f"{what} is {_named(dtype)} {shape}, found {found}")
+                    found = f"{dtype_name(array.dtype)} {tuple(array.shape)}"
+                    raise ValueError(f"{what} is {dtype_name(dtype)} {shape}, found {found}")
             form.check(k, arrays)
         return form
 
@@ -282,10 +287,6 @@ class Codec:
         file = BytesIO(data)
         header = read_header(file)
         return Decompressor(self.coder_of(header), file, len(data), levels=levels, header=header)
-
-
-def _named(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _with_cuts(frames: np.ndarray, lengths: tuple[int, ...]) -> Iterator[tuple[np.ndarray, bool]]:

@@ -119,6 +119,11 @@ class Tokens:
 Specification = dict[str, tuple[torch.dtype, tuple[int, ...]]]
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """A type as numpy calls it too."""
+    return str(dtype).removeprefix("torch.")
+
+
 class TokenForm(Protocol):
     """What weights of one form do with tokens."""
 
