@@ -47,14 +47,12 @@ class Shown:
             where a block is predicted from the coarser level alone.
         blends: What blocks are made of, a `Blend` each, int64 ``[h, w]``.
         coded: Tokens where prediction left something, bool ``[h, w]``.
-        side_bits: Bits of what says all that.
     """
 
     kind: FrameKind
     motion: np.ndarray
     blends: np.ndarray
     coded: np.ndarray
-    side_bits: float
 
 
 class Piece(ABC):
@@ -97,6 +95,10 @@ class Piece(ABC):
     def shown(self, level: int, frame: int) -> "Shown | None":
         """How a frame of the piece is predicted at a level; None for weights without prediction."""
         return None
+
+    def side_bits(self, level: int, frame: int) -> float:
+        """Bits that say how a frame of the piece is predicted."""
+        return 0.0
 
 
 #: Told of a level and of what does not fit its packets; it may raise.

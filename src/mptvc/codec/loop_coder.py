@@ -176,15 +176,20 @@ class LoopPiece(Piece):
 
     def shown(self, level: int, frame: int) -> Shown:
         """How a frame is predicted; as ``Piece.shown``."""
-        coded, side_bits = self._levels[level].pictures[frame], 0.0
+        coded = self._levels[level].pictures[frame]
         side, kind = self._side(coded), FrameKind.OPENING
         if coded.side is not None:
             kind = FrameKind.BETWEEN if coded.is_between else FrameKind.KEY
-            model = self._coder.model.level(level).predicted(coded.is_between).side
-            side_bits = model.bits(coded.known, coded.side)
         motion = (side.vectors / UNITS).masked_fill(side.blends == Blend.BASE, torch.nan)
         moved, blends, left = (x.cpu().numpy() for x in (motion, side.blends, coded.coded))
-        return Shown(kind, moved, blends, left, side_bits)
+        return Shown(kind, moved, blends, left)
+
+    def side_bits(self, level: int, frame: int) -> float:
+        """Bits of choices, vectors and coefficients; as ``Piece.side_bits``."""
+        coded = self._levels[level].pictures[frame]
+        if coded.side is None:
+            return 0.0
+        return self._coder.model.level(level).predicted(coded.is_between).side.bits(coded.known, coded.side)
 
     def _kind(self, level: int, coded: CodedPicture) -> Kind:
         """What a picture is coded with."""
