@@ -90,7 +90,7 @@ class Codec:
         shots: Sequence[int] | None = None,
         rate: Rate = DEFAULT_RATE,
     ) -> Tokens:
-        """Frames to tokens.
+        """Frames to tokens; with prediction, those of the file that ``compress`` makes.
 
         Args:
             frames: uint8 ``[T, H, W, 3]``.
@@ -120,7 +120,8 @@ class Codec:
         """Tokens to frames.
 
         Args:
-            tokens: Tokens of the first one or more levels, edited or generated ones too.
+            tokens: Tokens of the first one or more levels, edited or generated ones too; with prediction,
+                with how frames are predicted.
             levels: Levels to use; by default all that are given.
 
         Returns:

@@ -33,10 +33,10 @@ class Prediction:
             gray, as everywhere in an opening key; others are ``7 * vector + blend``. Vectors: 0 that of the
             whole picture's motion, 1 none, 2 one of its own, 3 that of the coarser level's block (at level 0,
             between keys: a share of that of a frame further off that was coded before). Blends: 0 what the
-            vector finds in the frame before, 1 the mean of that and of what lies on its line in the other
-            frame that a decoder has, 2 as 0 with neighbours' vectors under a window, 3 the mean of 0 and the
-            coarser level, 4 what lies in the other frame alone, 5 as 1 under windows, 6 the mean of 1 and the
-            coarser level.
+            vector finds in the last decoded frame before it, 1 the mean of that and of what lies on its line
+            in the other frame that a decoder has, 2 as 0 with neighbours' vectors under a window, 3 the mean
+            of 0 and the coarser level, 4 what lies in the other frame alone, 5 as 1 under windows, 6 the mean
+            of 1 and the coarser level.
         vectors: Of each block (dy, dx) in quarter pixels, int32 ``[T, 2, h, w]``; one of its own is at most
             127 from that of the whole picture's motion along each axis.
         coefficients: The whole picture's motion, of dy and of dx, in sixteenths of a quarter pixel, int32

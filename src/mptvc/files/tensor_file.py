@@ -48,7 +48,7 @@ class TensorFile:
 
     def append(self, name: str, values: np.ndarray) -> None:
         """Write the next values of a tensor, of its type."""
-        data = np.ascontiguousarray(values).data
+        data = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data
         self._out.seek(self._start + self._at[name])
         self._out.write(data)
         self._at[name] += data.nbytes
