@@ -95,6 +95,25 @@ def test_changed_tokens_make_another_file(small_codec: Codec, frames: np.ndarray
     assert np.array_equal(video.frames, small_codec.decode(edited))
 
 
+def test_tokens_of_bytes_are_those_that_are_encoded(small_codec: Codec, frames: np.ndarray) -> None:
+    rate = mptvc.Rate(quality=1)
+    data = small_codec.compress(frames, shots=(6, 5), rate=rate)
+    tokens = small_codec.encode(frames, shots=(6, 5), rate=rate)
+    assert small_codec.unpack(data) == tokens
+    assert small_codec.unpack(data, levels=1) == Tokens(tokens.levels[:1], tokens.layout)
+    with pytest.raises(ValueError, match="levels is 1 to 3, found 4"):
+        small_codec.unpack(data, levels=4)
+
+
+def test_predictions_of_weights_without_any_are_refused(
+    small_codec: Codec, loop_codec: Codec, frames: np.ndarray
+) -> None:
+    tokens = small_codec.encode(frames)
+    predictions = loop_codec.encode(frames[:2, :8, :8]).predictions
+    with pytest.raises(ValueError, match=r"level 0 has tokens, choices, .*; of these weights it has tokens"):
+        small_codec.pack(replace(tokens, predictions=predictions))
+
+
 def test_geometry_is_that_of_an_encoded_video(small_codec: Codec, frames: np.ndarray) -> None:
     assert small_codec.layout(11, 50, 70) == small_codec.encode(frames).layout
     for bad in ((0, 50, 70), (1, 0, 70), (1, 50, -1), (1, 50, 2**17)):
