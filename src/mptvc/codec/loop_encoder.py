@@ -16,7 +16,8 @@ from mptvc.codec.loop_coder import LoopCoder, picture_tensor
 from mptvc.codec.loop_rate import SliceRate, Work
 from mptvc.codec.pictures import CodedPicture, Past
 from mptvc.codec.rate import Rate
-from mptvc.codec.slices import ClipLoop, CodedSlice, LumaPyramid, Motion, Pyramid, SliceMotion
+from mptvc.codec.slice_motion import LumaPyramid, Motion, Pyramid, SliceMotion
+from mptvc.codec.slices import ClipLoop, CodedSlice
 from mptvc.format.bitstream import header_share
 from mptvc.format.geometry import LOOP_SLICE, Geometry
 from mptvc.format.slices import CHAIN, FRONT_BYTES, MAX_SLICE_GAIN, SlicePacket, joined, kinds_of
@@ -28,8 +29,8 @@ _TRIES = 4
 #: Squared steps of error that a bit is worth where slices choose their keys: about the slope of the curves of
 #: training clips.
 _KIND_PRICE = 0.4
-#: Slices from one trial of finer levels to the next.
-_TRIALS = 8
+#: Slices from one trial of kinds to the next, at level 0 and at finer levels.
+_TRIALS, _FINER_TRIALS = 4, 8
 #: Gains apart at which another try is not worth it.
 _NEAR_GAIN = 2
 
@@ -118,7 +119,8 @@ class _ClipEncoder:
         self._luma: LumaPyramid | None = None  # of the last frame
         self._before: Pyramid | None = None  # of the last frame that was coded
         self._opens = True
-        self._is_chain, self._since_trial = [False] * coder.num_levels, [-1] * coder.num_levels
+        # Which of its kinds each level took in its last trial, and slices since then.
+        self._usual, self._since_trial = [0] * coder.num_levels, [-1] * coder.num_levels
         frame_bytes = _HELD_PIXEL * self._size[0] * self._size[1]
         self._ahead = max(1 + LOOP_SLICE, _HELD_BYTES // frame_bytes) if rate.is_planned else 0
 
@@ -205,19 +207,21 @@ class _ClipEncoder:
     def _encode(self, level: int, motion: SliceMotion, coarser: CodedSlice | None, gain: int) -> CodedSlice:
         """Code one level of a slice with the best keys.
 
-        Level 0 tries all kinds of slices. Finer levels take the kind of level 0 or are chains: now and then
-        both are tried, and what was better is done until the next trial.
+        Level 0 may have all kinds of slices, finer levels the kind of level 0 or chains. Now and then all
+        that a level may have are tried, and what was best is done until the next trial.
         """
         if coarser is None:
-            return self._best(level, motion, [], kinds_of(len(motion.pyramids)), gain)
-        if coarser.kind == CHAIN:
-            return self._best(level, motion, coarser.pictures, [CHAIN], gain)
-        self._since_trial[level] = (self._since_trial[level] + 1) % _TRIALS
+            pictures, kinds, pause = list[CodedPicture](), [*kinds_of(len(motion.pyramids))], _TRIALS
+        else:
+            pictures, kinds, pause = coarser.pictures, sorted({CHAIN, coarser.kind}), _FINER_TRIALS
+        if len(kinds) == 1:
+            return self._best(level, motion, pictures, kinds, gain)
+        self._since_trial[level] = (self._since_trial[level] + 1) % pause
         if self._since_trial[level]:
-            kind = CHAIN if self._is_chain[level] else coarser.kind
-            return self._best(level, motion, coarser.pictures, [kind], gain)
-        coded = self._best(level, motion, coarser.pictures, [CHAIN, coarser.kind], gain)
-        self._is_chain[level] = coded.kind == CHAIN
+            usual = kinds[min(self._usual[level], len(kinds) - 1)]
+            return self._best(level, motion, pictures, [usual], gain)
+        coded = self._best(level, motion, pictures, kinds, gain)
+        self._usual[level] = kinds.index(coded.kind)
         return coded
 
     def _best(

@@ -32,12 +32,13 @@ class Luma:
     """Luma of a picture and of its halvings, as search needs it.
 
     Args:
-        picture: uint8 ``[3, H, W]``, sides of whole blocks.
+        picture: uint8 ``[3, H, W]``, sides of whole blocks in the smallest picture that is searched.
+        halvings: How often the smallest picture that is searched is halved.
     """
 
-    def __init__(self, picture: Tensor) -> None:
+    def __init__(self, picture: Tensor, halvings: int = 0) -> None:
         self.halvings = [luma_of(picture).to(torch.int16)]
-        for _ in range(_SMALLEST):
+        for _ in range(halvings + _SMALLEST):
             self.halvings.append(reduce(self.halvings[-1]))
         self.references = [Reference(h.to(torch.uint8)) for h in self.halvings]
 
@@ -55,18 +56,38 @@ class Found:
     difference: float
 
 
-def search(reference: Luma, target: Luma, likely: Tensor | None = None) -> Found:
-    """Where a reference shows a target's blocks; ``likely`` vectors int64 ``[2, h, w]`` are tried too."""
-    vectors, difference = _everywhere(reference.halvings[_SMALLEST], target.halvings[_SMALLEST]), 0.0
-    for halvings, steps in _ROUNDS:
-        looking = _Blocks(reference.references[halvings], target.halvings[halvings], _side(halvings))
+def search(reference: Luma, target: Luma, halvings: int = 0, likely: Tensor | None = None) -> Found:
+    """Where a reference shows a target's blocks.
+
+    Args:
+        reference: Where to look.
+        target: What to look for.
+        halvings: Of the pictures whose blocks are looked for.
+        likely: Vectors that are tried too, int64 ``[2, h, w]``.
+    """
+    smallest, difference = halvings + _SMALLEST, 0.0
+    vectors = _everywhere(reference.halvings[smallest], target.halvings[smallest])
+    for smaller, steps in _ROUNDS:
+        looking = _Blocks(reference, target, halvings + smaller, _side(smaller))
         start = [_spread(2 * vectors, looking.grid)]
-        if likely is not None and not halvings:
+        if likely is not None and not smaller:
             start.append((likely + UNITS // 2) // UNITS * UNITS)
         vectors = looking.of_neighbours(start)
         for step in steps:
             vectors, difference = looking.improved(vectors, step)
     return Found(vectors, difference)
+
+
+def refined(reference: Luma, target: Luma, halvings: int, coarse: Tensor) -> Found:
+    """The same near vectors int64 ``[2, h, w]`` that are known of the pictures of half the size.
+
+    All but the last quarter of a pixel is found in those.
+    """
+    looking = _Blocks(reference, target, halvings + 1, _side(1))
+    vectors = looking.of_neighbours([_spread(coarse // 2 * 2, looking.grid)])
+    for step in (2, 1):
+        vectors, _ = looking.improved(vectors, step)
+    return Found(*_Blocks(reference, target, halvings, BLOCK).improved(2 * vectors, 1))
 
 
 def _side(halvings: int) -> int:
@@ -102,17 +123,18 @@ def _extended(picture: Tensor, before: int, height: int, width: int) -> Tensor:
 class _Blocks:
     """The blocks of a picture, to be found in another one of its size."""
 
-    def __init__(self, reference: Reference, target: Tensor, side: int) -> None:
-        _, height, width = target.shape
+    def __init__(self, reference: Luma, target: Luma, halvings: int, side: int) -> None:
+        picture = target.halvings[halvings]
+        _, height, width = picture.shape
         self.grid = rows, columns = max(1, height // side), max(1, width // side)
-        self._reference, self._side = reference, side
-        self._top = torch.arange(rows, device=target.device)[:, None] * side * UNITS
-        self._left = torch.arange(columns, device=target.device)[None] * side * UNITS
-        whole = _extended(target[0], 0, rows * side, columns * side)
+        self._reference, self._side = reference.references[halvings], side
+        self._top = torch.arange(rows, device=picture.device)[:, None] * side * UNITS
+        self._left = torch.arange(columns, device=picture.device)[None] * side * UNITS
+        whole = _extended(picture[0], 0, rows * side, columns * side)
         self._target = whole.view(rows, side, columns, side).transpose(1, 2).reshape(-1, side, side)
 
     def of_neighbours(self, starts: list[Tensor]) -> Tensor:
-        """The best for every block of its own vectors, its four neighbours', or none; of whole pixels.
+        """The best for every block of its own vectors, its four neighbours', or none; of halves of pixels.
 
         At an edge of the picture a neighbour is taken from the opposite one: any vector may be tried.
         """
@@ -125,7 +147,7 @@ class _Blocks:
         """The best of the vectors around, and the mean difference that they leave.
 
         Args:
-            vectors: Of whole pixels for a step of 4 or 2, of halves for one of 1, int64 ``[2, h, w]``.
+            vectors: Of whole pixels for a step of 4, of halves for one of 2 or 1, int64 ``[2, h, w]``.
             step: Distance in quarter pixels.
         """
         tried = torch.stack([vectors + step * vectors.new_tensor(p)[:, None, None] for p in _SQUARE])

@@ -1,6 +1,6 @@
 """How the encoder predicts a picture: the choice of every block by rate and distortion.
 
-At level 0 in colour, elsewhere in luma.
+By luma alone: planning in all colours gains 0.03 dB at level 0 and less elsewhere, at three times the cost.
 """
 
 from collections.abc import Iterator, Sequence
@@ -134,14 +134,12 @@ class _Planner:
     ) -> None:
         kind = level.predicted(references.are_around)
         self._dct, self._patch, self._has_base = kind.dct, kind.patch, level.index > 0
-        self._is_between, self._step = references.are_around, step
+        self._is_between = references.are_around
         self._bits = (
             bits + bits.new_tensor(_USUAL_BITS[self._is_between])
         ) / 2  # of each choice, [N, CHOICES]
-        self._colours = kind.colours
-        if self._has_base:  # finer levels mend what they say of colours, and cost most of the time
-            picture, base, references = luma_of(picture), luma_of(base), references.luma
-            self._colours = kind.colours[:1].sum(1, keepdim=True)
+        picture, base, references = luma_of(picture), luma_of(base), references.luma
+        self._scale = kind.colours[0].sum() / step
         self._references = references
         self._wanted, self._below = (blocks_of(x.to(torch.int16)) for x in (picture, base))
         self._plain = Blend.BOTH if self._is_between else Blend.NEAR
@@ -174,7 +172,7 @@ class _Planner:
         tried_before = [camera]
         for vector, field in fields:
             differs = torch.stack([(field != other).any(0) for other in tried_before]).all(0)
-            places = torch.nonzero(differs.flatten()).flatten()
+            places = torch.nonzero(differs.flatten() & (best > _GOOD)).flatten()
             tried_before.append(field)
             bits = self._bits[places, vector * BLENDS + self._plain]
             if vector == Vector.OWN:
@@ -223,9 +221,8 @@ class _Planner:
     def _costs_of(self, apart: Tensor) -> Tensor:
         """The same of differences, few enough to stay in the cache."""
         side, patch = BLOCK // self._patch, self._patch
-        mixed = self._colours @ apart.flatten(2).float()
-        cells = mixed.reshape(-1, side, patch, side, patch).transpose(2, 3)
+        cells = (apart * self._scale).view(-1, side, patch, side, patch).transpose(2, 3)
         latents = frequencies(cells.reshape(-1, patch, patch), self._dct)
-        squares = latents.mul_(1 / self._step).square_()
+        squares = latents.square_()
         coded = squares.clamp(min=1).log2_().mul_(_DOUBLING_COST).add_(_LATENT_COST)
-        return torch.minimum(squares, coded).view(len(apart), len(self._colours) * BLOCK**2).sum(1)
+        return torch.minimum(squares, coded).view(len(apart), BLOCK**2).sum(1)
