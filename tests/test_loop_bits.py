@@ -73,6 +73,8 @@ def test_bits_of_tables_are_the_bytes_of_packets(monkeypatch: pytest.MonkeyPatch
         assert stated == pytest.approx(of_tokens, rel=1e-4)
         side_tables = [tables.digits, *tables._of[key.side], *tables._of[between.side]]
         of_side = sum(Counted.bits[t] for t in side_tables)
+        told = sum(p.side_bits(level, i) for p in pieces for i in range(p.num_frames))
+        assert told == pytest.approx(of_side, rel=1e-4)
         taken = header.index.section(level, 0).length - len(pieces) * (FRONT_BYTES + PACKET_BYTES)
         assert (of_tokens + of_side) / 8 == pytest.approx(taken, rel=0.01, abs=2 * len(pieces))
 

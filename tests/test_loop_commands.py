@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import COMMAND, USAGE, WEIGHTS, Cli, is_one_error
+from command_line import COMMAND, USAGE, Cli, is_one_error
 from patterns import make_source, moving, write_video
 
 import mptvc
 from mptvc.codec.codec import Codec
+from mptvc.format.geometry import LoopShots
+from mptvc.format.inspect import SLICES
+from mptvc.format.slices import FRONT_BYTES, split
 
 
 @pytest.fixture
@@ -46,6 +49,38 @@ def test_nothing_is_said_of_gains_that_slices_have_of_their_own(cli: Cli, made: 
     assert [level["gains"] for level in facts["levels"]] == [None] * 3
 
 
+def test_shares_of_slices_are_their_bytes(cli: Cli, made: np.ndarray, tmp_path: Path) -> None:
+    (facts,) = json.loads(cli("info", "a.mpt", "--json").out)
+    header = mptvc.probe(tmp_path / "a.mpt").header
+    assert isinstance(header.shots, LoopShots)
+    for level, told in enumerate(facts["levels"]):
+        taken = dict.fromkeys(SLICES, 0)
+        for clip in range(header.shots.num_clips):
+            at, length = header.offset(level, clip), header.index.section(level, clip).length
+            section = (tmp_path / "a.mpt").read_bytes()[at : at + length]
+            for number, part in enumerate(split(section, len(header.shots.slices(clip)))):
+                taken[SLICES[part.kind + 1 if number else 0]] += FRONT_BYTES + len(part.packet)
+        assert told["slice_bytes"] == taken
+        assert sum(taken.values()) == told["bytes"]
+    shown = cli("info", "a.mpt").out
+    assert "three between" in shown
+    assert f"{100 * taken['opening'] / sum(taken.values()):.0f} %" in shown
+
+
+def test_shares_of_slices_are_left_out_where_they_are_not_known(
+    cli: Cli, made: np.ndarray, tmp_path: Path
+) -> None:
+    """A level that has not arrived, and one whose slices lie about their length."""
+    data = bytearray((tmp_path / "a.mpt").read_bytes())
+    header = mptvc.probe(bytes(data)).header
+    data[header.offset(1, 2) + 5] = 255
+    (tmp_path / "b.mpt").write_bytes(data[: header.prefix_bytes(3) - 1])
+    (facts,) = json.loads(cli("info", "b.mpt", "--json").out)
+    told = [level["slice_bytes"] for level in facts["levels"]]
+    assert [found is None for found in told] == [False, True, True]
+    assert cli("info", "b.mpt").code == 0
+
+
 def test_quality_is_shown_where_it_is_known(cli: Cli, path: Path) -> None:
     assert "quality, dB" in cli("info", path).out
     (facts,) = json.loads(cli("info", path, "--json").out)
@@ -59,6 +94,9 @@ def test_files_are_compared(cli: Cli, made: np.ndarray, tmp_path: Path) -> None:
     assert [level["size_bytes"] for level in levels] == [header.prefix_bytes(k + 1) for k in range(3)]
     psnr = [level["psnr_rgb"] for level in levels]
     assert psnr == sorted(psnr)
+    opening = [i for i, kind in enumerate(levels[2]["kinds"]) if kind == "opening key"]
+    assert opening == [header.shots.frames(clip).start for clip in range(3)]
+    assert all(len(level["kinds"]) == len(level["frames_rgb"]) == len(made) for level in levels)
     assert "<html" in (tmp_path / "page.html").read_text()
 
 
@@ -104,10 +142,3 @@ def test_clip_frames_of_weights_without_prediction_is_refused(cli: Cli, made: np
 
 def test_help_names_the_weights_of_the_package(cli: Cli) -> None:
     assert "tokenizer, codec" in " ".join(cli("encode", "--help").out.split())
-
-
-def test_tokens_name_the_weights_that_have_them(cli: Cli, made: np.ndarray) -> None:
-    refused = cli("tokens", "a.mpt", "a.safetensors")
-    assert refused.code == WEIGHTS
-    assert is_one_error(refused)
-    assert "encode with --weights tokenizer" in refused.err

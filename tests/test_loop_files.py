@@ -21,7 +21,7 @@ import mptvc
 import mptvc.codec.loop
 import mptvc.codec.slices
 from mptvc.codec.codec import Codec
-from mptvc.errors import CorruptPacketError, WeightsError
+from mptvc.errors import CorruptPacketError
 from mptvc.format.bitstream import make_header, write_header
 from mptvc.format.geometry import LoopShots
 from mptvc.format.header import Header, Index, Section
@@ -310,26 +310,6 @@ def test_vectors_that_point_far_outside_are_followed(
     monkeypatch.undo()
     with pytest.raises(CorruptPacketError, match="two pictures, and there is one"):
         loop_codec.decompress(data)
-
-
-# Tokens
-
-
-def test_who_asks_for_tokens_is_told_what_has_them(tmp_path: Path, loop_codec: Codec, file: bytes) -> None:
-    (tmp_path / "a.mpt").write_bytes(file)
-    asks: dict[str, Callable[[], object]] = {
-        "encode": lambda: loop_codec.encode(moving(2)),
-        "model": lambda: loop_codec.model,
-        "export": lambda: mptvc.export_tokens(file, tmp_path / "a.safetensors", codec=loop_codec),
-        "export of a file": lambda: mptvc.export_tokens(tmp_path / "a.mpt", tmp_path / "a.safetensors"),
-        "tokens": lambda: mptvc.VideoReader(file, codec=loop_codec).tokens(0),
-        "all tokens": lambda: mptvc.VideoReader(file).all_tokens(),
-        "data set": lambda: mptvc.VideoDataset([tmp_path / "a.mpt"], tokens=True)[0],
-    }
-    for name, ask in asks.items():
-        with pytest.raises(WeightsError, match='no plain grid of tokens: encode with weights="tokenizer"'):
-            ask()
-        assert not (tmp_path / "a.safetensors").exists(), name
 
 
 def test_a_small_file_with_a_large_claim_takes_bounded_memory(tmp_path: Path) -> None:

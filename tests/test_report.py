@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from mptvc.codec.patches import PatchCoder
 from mptvc.errors import MptError
 from mptvc.evaluate.compare import Comparison, compare_file
 from mptvc.evaluate.metrics import Quality
-from mptvc.evaluate.report import _source_frames, _wheel, write_report
+from mptvc.evaluate.report import _chosen_frames, _source_frames, write_report
 from mptvc.evaluate.sample import SAMPLE_CUT, SAMPLE_SHAPE, sample_frames, write_sample
+from mptvc.format.header import Header
 from mptvc.video.frames import SourceFrame, SourceFrames
 
 _BROWSER = [
@@ -160,24 +162,76 @@ def test_page_of_a_file_with_sound_tells_it_apart(codec: Codec, tmp_path: Path) 
     assert f"sound and subtitles: {structure['sound']} bytes" in drawn
 
 
-def test_page_draws_the_motion_of_frames_that_are_predicted(tmp_path: Path) -> None:
-    codec = mptvc.load("codec", device="cpu")
-    frames = sample_frames()[SAMPLE_CUT - 9 : SAMPLE_CUT + 5, 96:192, 64:192]
-    source, file, out = write_video(tmp_path / "a.mkv", frames), tmp_path / "a.mpt", BytesIO()
+@pytest.fixture(scope="module")
+def predicted_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a video with prediction, with a cut; its width is no multiple of a block's."""
+    folder, codec = tmp_path_factory.mktemp("predicted"), mptvc.load("codec", device="cpu")
+    frames = sample_frames()[SAMPLE_CUT - 9 : SAMPLE_CUT + 5, 96:192, 64:184]
+    source, file = write_video(folder / "a.mkv", frames), folder / "a.mpt"
     mptvc.encode_file(source, file, codec=codec)
     comparison = Comparison("a", {str(file): compare_file(source, file, codec=codec)}, {})
-    write_report(source, file, out, codec=codec, comparison=comparison)
-    shown = content(out.getvalue().decode())["shown"]
-    opening = {0, 9}
-    assert [len(f["motion"]) for f in shown] == [0 if f["index"] in opening else 3 for f in shown]
-    assert any(f["fastest"][2] > 0.25 for f in shown if f["motion"])
+    with open(folder / "page.html", "wb") as out:
+        write_report(source, file, out, codec=codec, comparison=comparison)
+    return folder / "page.html"
 
 
-def test_hues_are_directions_and_gray_is_none() -> None:
-    field = np.zeros((2, 4, 4), np.float32)
-    field[1, :2], field[0, 2] = 3.0, -1.0
-    field[:, 3] = np.nan
-    colours = _wheel(field)
-    assert colours[0, 0].tolist() == [255, 63, 63]
-    assert colours[3].tolist() == [[128, 128, 128]] * 4
-    assert 0 < colours[2, 0].max() < 128
+def test_page_tells_how_frames_are_predicted(predicted_page: Path) -> None:
+    data = content(predicted_page.read_text())
+    levels = data["levels"]
+    assert data["covered"] == [128, 96]
+    assert [i for i, kind in enumerate(levels[2]["kinds"]) if kind == "opening key"] == [0, 9]
+    for frame in data["shown"]:
+        for level, plan in enumerate(frame["predicted"]):
+            columns, tokens = ((4, 4), (8, 8), (8, 16))[level]
+            assert plan["kind"] == levels[level]["kinds"][frame["index"]]
+            assert (plan["columns"], plan["tokens"]) == (columns, tokens)
+            assert plan["unit"] == (0.5 if level == 0 else 0.25)
+            assert len(plan["blends"]) == len(plan["vectors"]) == columns * columns * 3 // 4
+            assert len(plan["coded"]) == tokens * tokens * 3 // 4
+            alone = [blend == "7" for blend in plan["blends"]]
+            assert [vector is None for vector in plan["vectors"]] == alone
+            assert all(alone) == (plan["kind"] == "opening key")
+    fields = [v for frame in data["shown"] for v in frame["predicted"][2]["vectors"] if v]
+    assert max(np.hypot(*vector) for vector in fields) > 1
+
+
+def test_shares_of_bits_are_the_bytes_of_a_level(predicted_page: Path) -> None:
+    data = content(predicted_page.read_text())
+    for level, rows in enumerate(data["bits"]):
+        parts = {row["part"]: row for row in rows}
+        assert sum(row["bits"] for row in rows) == pytest.approx(
+            8 * sum(data["structure"]["sections"][level])
+        )
+        assert parts["opening key"]["frames"] == 2
+        assert sum(row.get("frames", 0) for row in rows) == 14
+        assert all(row["bits"] > 0 for row in rows)
+        assert all(0 <= row["coded"] <= 1 for row in rows if "coded" in row)
+        slices = 3 + 2
+        assert parts["around packets"]["bits"] < 8 * 18 * slices
+
+
+def test_browser_draws_how_bits_are_shared(predicted_page: Path) -> None:
+    drawn = drawn_by_browser(predicted_page)
+    rows = content(predicted_page.read_text())["bits"]
+    assert drawn.count("<tr>") == 4 + 1 + sum(map(len, rows))
+    assert "how blocks are predicted: " in drawn
+    assert not re.search(r'id="motion"[^>]*hidden', drawn)
+
+
+def test_browser_shows_nothing_of_prediction_where_there_is_none(page: Path) -> None:
+    drawn = drawn_by_browser(page)
+    assert re.search(r'id="motion"[^>]*hidden', drawn)
+    assert re.search(r'<section class="predicted"[^>]*hidden', drawn)
+
+
+@pytest.mark.parametrize("count", [1, 14, 48, 97])
+def test_frames_of_every_kind_are_shown_where_there_is_room(header: Header, count: int) -> None:
+    """Every fourth frame is a key, as every fourth frame of 48 is chosen."""
+    kinds = ["opening key"] + ["key" if i % 4 == 0 else "between" for i in range(1, count)]
+    video = replace(header.video, num_frames=count)
+    for given in (kinds, kinds[:1] + ["between" if kind == "key" else "key" for kind in kinds[1:]]):
+        chosen = _chosen_frames(replace(header, video=video), given)
+        assert chosen == sorted(set(chosen))
+        assert len(chosen) == min(count, 12)
+        assert {given[index] for index in chosen} == set(given)
+        assert len(_chosen_frames(replace(header, video=replace(video, width=4000, height=2000)), given)) == 1

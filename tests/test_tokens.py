@@ -18,7 +18,8 @@ from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader
 
 import mptvc
-from mptvc.codec.codec import Codec, Tokens
+from mptvc.codec.codec import Codec
+from mptvc.codec.tokens import Tokens
 
 Use = Callable[[Codec, Tokens], Any]
 
@@ -92,6 +93,25 @@ def test_changed_tokens_make_another_file(small_codec: Codec, frames: np.ndarray
     edited = Tokens((*tokens.levels[:2], changed), tokens.layout)
     video = small_codec.decompress(small_codec.pack(edited))
     assert np.array_equal(video.frames, small_codec.decode(edited))
+
+
+def test_tokens_of_bytes_are_those_that_are_encoded(small_codec: Codec, frames: np.ndarray) -> None:
+    rate = mptvc.Rate(quality=1)
+    data = small_codec.compress(frames, shots=(6, 5), rate=rate)
+    tokens = small_codec.encode(frames, shots=(6, 5), rate=rate)
+    assert small_codec.unpack(data) == tokens
+    assert small_codec.unpack(data, levels=1) == Tokens(tokens.levels[:1], tokens.layout)
+    with pytest.raises(ValueError, match="levels is 1 to 3, found 4"):
+        small_codec.unpack(data, levels=4)
+
+
+def test_predictions_of_weights_without_any_are_refused(
+    small_codec: Codec, loop_codec: Codec, frames: np.ndarray
+) -> None:
+    tokens = small_codec.encode(frames)
+    predictions = loop_codec.encode(frames[:2, :8, :8]).predictions
+    with pytest.raises(ValueError, match=r"level 0 has tokens, choices, .*; of these weights it has tokens"):
+        small_codec.pack(replace(tokens, predictions=predictions))
 
 
 def test_geometry_is_that_of_an_encoded_video(small_codec: Codec, frames: np.ndarray) -> None:
@@ -189,7 +209,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], type[mptvc.MptError], str]] = {
     "text": (lambda path: path.write_text("none"), mptvc.FormatError, "not a safetensors file: "),
     "no header": (without("header"), mptvc.FormatError, "the tensor header is missing; "),
     "no level": (without("level.2"), mptvc.FormatError, "the tensor level.2 is missing; "),
-    "bfloat16": (as_bfloat16, mptvc.FormatError, "a tensor is of the type BF16; "),
+    "bfloat16": (as_bfloat16, mptvc.FormatError, "the tensor header is uint8, found bfloat16"),
     "header of floats": (
         changed("header", lambda tensor: tensor.astype(np.float32)),
         mptvc.FormatError,

@@ -15,7 +15,7 @@ Where to start:
 - frames or tokens by number, from a file or an address: `VideoReader`; from many files: `VideoDataset`;
 - frames as they come: `VideoWriter`;
 - many videos: `Tokenizer` in an engine of yours; `ShardDecoder` and `VideoDataset` read its shards;
-- tokens: `Codec.encode`, `Codec.decode`, `Codec.pack`, `export_tokens`, `import_tokens`.
+- tokens: `Codec.encode`, `Codec.decode`, `Codec.pack`, `Codec.unpack`, `export_tokens`, `import_tokens`.
 """
 
 from importlib import import_module
@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mptvc.codec.codec import Codec as Codec
     from mptvc.codec.codec import DecodedVideo as DecodedVideo
-    from mptvc.codec.codec import Tokens as Tokens
     from mptvc.codec.rate import Rate as Rate
+    from mptvc.codec.tokens import Prediction as Prediction
+    from mptvc.codec.tokens import Tokens as Tokens
     from mptvc.codec.weights import load_codec as load  # noqa: F401 - public under the shorter name
     from mptvc.corpus.tokenizer import Tokenizer as Tokenizer
     from mptvc.corpus.tokenizer import TokenizerOptions as TokenizerOptions
@@ -69,7 +70,8 @@ __version__ = version("mptvc")
 _HOMES = {
     "load": ("codec.weights", "load_codec"),
     "Codec": ("codec.codec", "Codec"),
-    "Tokens": ("codec.codec", "Tokens"),
+    "Tokens": ("codec.tokens", "Tokens"),
+    "Prediction": ("codec.tokens", "Prediction"),
     "DecodedVideo": ("codec.codec", "DecodedVideo"),
     "encode_file": ("files.transcode", "encode_file"),
     "decode_file": ("files.transcode", "decode_file"),

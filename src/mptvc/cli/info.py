@@ -23,8 +23,9 @@ from mptvc.errors import MptError
 from mptvc.format.gain import gain_db
 from mptvc.format.geometry import LoopShots
 from mptvc.format.header import VideoInfo
-from mptvc.format.inspect import FileReport
+from mptvc.format.inspect import SLICES, FileReport
 from mptvc.format.limits import Limits
+from mptvc.format.remote import is_url
 
 
 def info(
@@ -42,7 +43,8 @@ def info(
     out, found, code = output_console(), [], 0
     for name in sources:
         try:
-            report = mptvc.probe(source_named(name), limits=Limits(max_pixels, max_frames))
+            limits = Limits(max_pixels, max_frames)
+            report = mptvc.probe(source_named(name), limits=limits, slices=not is_url(name))
         except MptError as error:
             if len(sources) == 1:
                 raise
@@ -96,7 +98,14 @@ def _level_facts(report: FileReport, level: int) -> dict[str, Any]:
         "tokens": list(header.geometry.grid(level)),
         "tiles": asdict(header.geometry.tiles[level]),
         "gains": _gains(report, level),
+        "slice_bytes": _slice_bytes(report, level),
     }
+
+
+def _slice_bytes(report: FileReport, level: int) -> dict[str, int] | None:
+    """Bytes of a level's slices of each kind; None where that is not known."""
+    found = report.slice_bytes[level] if level < len(report.slice_bytes) else None
+    return None if found is None else dict(zip(SLICES, found, strict=True))
 
 
 def _gains(report: FileReport, level: int) -> list[int] | None:
@@ -124,6 +133,9 @@ def _print(out: Console, name: str, report: FileReport) -> None:
         f"weights {header.weights_id.hex()[:16]}, {report.size_bytes} bytes{sound}, {state}", soft_wrap=True
     )
     out.print(_level_table(report))
+    if report.slice_bytes:
+        out.print("shares of bytes: opening keys, slices of keys alone, slices with frames between keys")
+        out.print(_slice_table(report))
 
 
 def _display(video: VideoInfo) -> str:
@@ -150,4 +162,13 @@ def _level_table(report: FileReport) -> Table:
             "x".join(map(str, header.geometry.grid(k)[::-1])),
             f"{grid.columns}x{grid.rows}",
         )
+    return table
+
+
+def _slice_table(report: FileReport) -> Table:
+    """What slices of each kind take."""
+    table = Table(*number_columns("level", *SLICES), box=None)
+    for level, found in enumerate(report.slice_bytes):
+        if found is not None:
+            table.add_row(str(level), *(f"{100 * taken / max(1, sum(found)):.0f} %" for taken in found))
     return table

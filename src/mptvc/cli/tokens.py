@@ -44,7 +44,9 @@ def tokens(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the tokens of a file as safetensors, or a file from such tokens.
+    """Write the tokens of a file as safetensors, or a file from such tokens, changed ones too.
+
+    With prediction that is what prediction left and how each frame is predicted.
 
     Example: [bold]mptvc tokens out.mpt tokens.safetensors[/]
     """

@@ -14,36 +14,16 @@ from torch import Tensor
 from mptvc.codec.coder import ClipCoder
 from mptvc.codec.decoder import Decompressor, checked_levels, require_weights
 from mptvc.codec.encoder import Compressor, SectionStore, checked_lengths, describe, describe_size
+from mptvc.codec.loop_coder import LoopCoder
+from mptvc.codec.loop_tokens import LoopTokens
 from mptvc.codec.patch_encoder import PatchEncoder
-from mptvc.codec.patches import PatchCoder, grid_coder
-from mptvc.codec.plain_grid import patch_shots
+from mptvc.codec.patch_tokens import PatchTokens
+from mptvc.codec.patches import grid_coder
 from mptvc.codec.rate import DEFAULT_RATE, Rate
+from mptvc.codec.tokens import TOKENS, TokenForm, Tokens, dtype_name
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import Header, Layout
 from mptvc.model.model import Model
-
-
-@dataclass(frozen=True, eq=False)
-class Tokens:
-    """A video as integers.
-
-    Attributes:
-        levels: For each level uint8 ``[T, H, W, C]``: temporal slices of the whole video, the
-            level's token grid, channels; values from 0 to ``config.levels[k].values[c] - 1``.
-        layout: Geometry, shots and gains of the video; the header of a file is one.
-    """
-
-    levels: tuple[Tensor, ...]
-    layout: Layout
-
-    def __eq__(self, other: object) -> bool:
-        """Whether all tokens and their layout are the same."""
-        if not isinstance(other, Tokens):
-            return NotImplemented
-        same = len(self.levels) == len(other.levels) and all(map(torch.equal, self.levels, other.levels))
-        return same and self.layout == other.layout
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -110,7 +90,7 @@ class Codec:
         shots: Sequence[int] | None = None,
         rate: Rate = DEFAULT_RATE,
     ) -> Tokens:
-        """Frames to tokens.
+        """Frames to tokens; with prediction, those of the file that ``compress`` makes.
 
         Args:
             frames: uint8 ``[T, H, W, 3]``.
@@ -120,9 +100,10 @@ class Codec:
 
         Raises:
             ValueError: Wrong shape or dtype, or shots that do not sum to T.
-            WeightsError: The weights have no plain grid of tokens.
             MptError: A network returned a number that is not finite, or the memory is too small.
         """
+        if isinstance(self.coder, LoopCoder):
+            return self.unpack(self.compress(frames, frame_rate=frame_rate, shots=shots, rate=rate))
         video, lengths = describe(frames, frame_rate), checked_lengths(shots, len(frames))
         encoder = PatchEncoder(grid_coder(self.coder), rate)
         coded = [encoder.add(frame, is_cut=is_cut) for frame, is_cut in _with_cuts(frames, lengths)]
@@ -139,24 +120,22 @@ class Codec:
         """Tokens to frames.
 
         Args:
-            tokens: Tokens of the first one or more levels, edited or generated ones too.
+            tokens: Tokens of the first one or more levels, edited or generated ones too; with prediction,
+                with how frames are predicted.
             levels: Levels to use; by default all that are given.
 
         Returns:
             uint8 ``[T, H, W, 3]``.
 
         Raises:
-            ValueError: A token is outside its channel's range or grid, or there are too few levels.
+            ValueError: A value is out of range, an array of another shape, or how frames are predicted does
+                not fit together; there are too few levels.
             WeightsError: The tokens belong to other weights.
         """
-        layout = tokens.layout
-        self._check(tokens)
+        form = self._checked(tokens)
         levels = checked_levels(levels, len(tokens.levels))
-        coder = grid_coder(self.coder_of(layout))
-        clips = (
-            (clip, _clip_symbols(coder, tokens, clip)[:levels]) for clip in range(layout.shots.num_clips)
-        )
-        return np.concatenate([coder.frames(symbols, layout, clip) for clip, symbols in clips])
+        clips = range(tokens.layout.shots.num_clips)
+        return np.concatenate([part for clip in clips for part in form.frames(tokens, levels, clip)])
 
     def layout(
         self, num_frames: int, height: int, width: int, *, frame_rate: Fraction | float = Fraction(25)
@@ -176,8 +155,8 @@ class Codec:
 
     def shape(self, layout: Layout, level: int) -> tuple[int, int, int, int]:
         """Shape of a level's tokens, (T, H, W, C)."""
-        channels = grid_coder(self.coder_of(layout)).config.levels[level].channels
-        return layout.shots.num_slices, *layout.geometry.grid(level), channels
+        _, (count, height, width, channels) = self.form(layout).specification(layout, level)[TOKENS]
+        return count, height, width, channels
 
     def pack(self, tokens: Tokens, *, progress: Callable[[int, int], None] | None = None) -> bytes:
         """Tokens to the bytes of an ``.mpt`` file that decodes to them; ``decompress`` gives its frames.
@@ -187,7 +166,7 @@ class Codec:
             progress: Called after each clip with the clips done and all of them.
 
         Raises:
-            ValueError: Levels are missing, or a token is outside its channel's range or grid.
+            ValueError: Levels are missing, or as for ``decode``.
             WeightsError: The tokens belong to other weights.
         """
         out = BytesIO()
@@ -204,32 +183,71 @@ class Codec:
         progress: Callable[[int, int], None] | None = None,
     ) -> Header:
         """Write tokens of all levels, with sound, as ``Compressor.finish`` does; errors as for ``pack``."""
-        self._check(tokens)
-        layout, shots = tokens.layout, patch_shots(tokens.layout)
-        coder = grid_coder(self.coder_of(layout))
+        form, layout = self._checked(tokens), tokens.layout
         if len(tokens.levels) < layout.num_levels:
             raise ValueError(f"{layout.num_levels} levels are needed, found {len(tokens.levels)}")
         with SectionStore(layout.num_levels) as store:
-            for clip in range(shots.num_clips):
-                symbols, plan = _clip_symbols(coder, tokens, clip), shots.clip(clip).shots
-                store.add([coder.pack_level(k, s, symbols[:k], plan) for k, s in enumerate(symbols)])
+            for clip in range(layout.shots.num_clips):
+                store.add(form.sections(tokens, clip))
                 if progress is not None:
-                    progress(clip + 1, shots.num_clips)
+                    progress(clip + 1, layout.shots.num_clips)
             return store.write(out, layout, side_file, lead_s)
 
-    def _check(self, tokens: Tokens) -> None:
-        """Check that tokens are those of the first levels of their layout, and of these weights."""
-        coder = grid_coder(self.coder_of(tokens.layout))
-        require_weights(tokens.layout, coder)
-        most = tokens.layout.num_levels
-        if not 1 <= len(tokens.levels) <= most:
-            raise ValueError(f"tokens have 1 to {most} levels, found {len(tokens.levels)}")
-        for k, level in enumerate(tokens.levels):
-            shape = self.shape(tokens.layout, k)
-            if tuple(level.shape) != shape or level.dtype != torch.uint8:
-                raise ValueError(f"level {k} is uint8 {shape}, found {level.dtype} {tuple(level.shape)}")
-            if bool((level.cpu() >= torch.tensor(coder.config.levels[k].values)).any()):
-                raise ValueError(f"level {k} has a token above its channel's largest value")
+    def unpack(self, data: bytes, *, levels: int | None = None) -> Tokens:
+        """The bytes of a file, or of a prefix of one, to tokens; the way back from ``pack``.
+
+        Args:
+            data: The bytes.
+            levels: Levels to take; by default all that are complete.
+
+        Raises:
+            FormatError: The bytes are damaged, or no level is complete.
+            WeightsError: The file was made with other weights.
+            ValueError: More levels than the file has.
+        """
+        reader = self._reader(data, levels)
+        clips = range(reader.header.shots.num_clips)
+        pieces = [
+            [piece.arrays(level) for level in range(reader.levels)]
+            for clip in clips
+            for piece in reader.pieces(clip)
+        ]
+        joined = [
+            {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            for parts in zip(*pieces, strict=True)
+        ]
+        return Tokens.of(joined, reader.header.layout)
+
+    def form(self, layout: Layout) -> TokenForm:
+        """What the weights that a layout names do with tokens.
+
+        Raises:
+            WeightsError: They are not those of this codec.
+            FormatError: The layout is not one of those weights.
+        """
+        coder = self.coder_of(layout)
+        require_weights(layout, coder)
+        return LoopTokens(coder) if isinstance(coder, LoopCoder) else PatchTokens(grid_coder(coder))
+
+    def _checked(self, tokens: Tokens) -> TokenForm:
+        """What to do with tokens, which are those of the first levels of their layout, of known weights."""
+        layout, form, count = tokens.layout, self.form(tokens.layout), len(tokens.levels)
+        if not 1 <= count <= layout.num_levels:
+            raise ValueError(f"tokens have 1 to {layout.num_levels} levels, found {count}")
+        for k in range(count):
+            arrays, wanted = tokens.arrays(k), form.specification(layout, k)
+            if arrays.keys() != wanted.keys():
+                raise ValueError(
+                    f"level {k} has {', '.join(arrays)}; of these weights it has {', '.join(wanted)}"
+                )
+            for name, (dtype, shape) in wanted.items():
+                what = f"level {k}" if name == TOKENS else f"{name} of level {k}"
+                array = arrays[name]
+                if tuple(array.shape) != shape or array.dtype != dtype:
+                    found = f"{dtype_name(array.dtype)} {tuple(array.shape)}"
+                    raise ValueError(f"{what} is {dtype_name(dtype)} {shape}, found {found}")
+            form.check(k, arrays)
+        return form
 
     def compress(
         self,
@@ -259,26 +277,20 @@ class Codec:
             WeightsError: The file was made with other weights.
             ValueError: More levels than the file has.
         """
-        file = BytesIO(data)
-        header = read_header(file)
-        reader = Decompressor(self.coder_of(header), file, len(data), levels=levels, header=header)
-        clips = range(header.shots.num_clips)
+        reader = self._reader(data, levels)
+        header, clips = reader.header, range(reader.header.shots.num_clips)
         frames = np.concatenate([frames for clip in clips for frames in reader.frames(clip)])
         return DecodedVideo(
             frames, header.video.frame_rate, reader.levels, reader.levels == header.num_levels
         )
+
+    def _reader(self, data: bytes, levels: int | None) -> Decompressor:
+        file = BytesIO(data)
+        header = read_header(file)
+        return Decompressor(self.coder_of(header), file, len(data), levels=levels, header=header)
 
 
 def _with_cuts(frames: np.ndarray, lengths: tuple[int, ...]) -> Iterator[tuple[np.ndarray, bool]]:
     """Frames, and whether each starts a shot."""
     starts = set(accumulate(lengths, initial=0))
     return ((frame, index in starts) for index, frame in enumerate(frames))
-
-
-def _clip_symbols(coder: PatchCoder, tokens: Tokens, clip: int) -> list[Tensor]:
-    """Centred symbols of every level of one clip."""
-    slices = patch_shots(tokens.layout).slices(clip)
-    return [
-        coder.model.level(k).fsq.from_symbols(level[slices.start : slices.stop].to(coder.device))
-        for k, level in enumerate(tokens.levels)
-    ]

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import torch
@@ -26,6 +27,32 @@ class CodedSection:
 
     data: bytes
     gain: int
+
+
+class FrameKind(StrEnum):
+    """What a frame is predicted from."""
+
+    OPENING = "opening key"  #: from no other frame
+    KEY = "key"  #: from keys before it
+    BETWEEN = "between"  #: from frames on both sides
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a frame is predicted at a level.
+
+    Attributes:
+        kind: From what.
+        motion: Where its blocks are found, float32 ``[2, h, w]`` (y, x) in pixels of the level's picture; NaN
+            where a block is predicted from the coarser level alone.
+        blends: What blocks are made of, a `Blend` each, int64 ``[h, w]``.
+        coded: Tokens where prediction left something, bool ``[h, w]``.
+    """
+
+    kind: FrameKind
+    motion: np.ndarray
+    blends: np.ndarray
+    coded: np.ndarray
 
 
 class Piece(ABC):
@@ -62,15 +89,16 @@ class Piece(ABC):
         """
 
     @abstractmethod
-    def motion(self, level: int, frame: int) -> np.ndarray | None:
-        """Where blocks are predicted from, float32 ``[2, h, w]`` (y, x) in pixels of the level's picture.
+    def arrays(self, level: int) -> dict[str, Tensor]:
+        """Tokens of a level and what belongs to them, by name, on the CPU; their first axis is time."""
 
-        NaN where a block is predicted from the coarser level alone; None for a frame without prediction.
+    def shown(self, level: int, frame: int) -> "Shown | None":
+        """How a frame of the piece is predicted at a level; None for weights without prediction."""
+        return None
 
-        Args:
-            level: The level.
-            frame: Which frame of the piece.
-        """
+    def side_bits(self, level: int, frame: int) -> float:
+        """Bits that say how a frame of the piece is predicted."""
+        return 0.0
 
 
 #: Told of a level and of what does not fit its packets; it may raise.

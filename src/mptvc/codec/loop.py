@@ -85,6 +85,7 @@ class LevelLoop:
         step: float,
         coarser: CodedPicture | None,
         picture: Tensor | None = None,
+        symbols: Tensor | None = None,
     ) -> CodedPicture:
         """Code the first picture, from its base alone.
 
@@ -94,12 +95,14 @@ class LevelLoop:
             step: Quantization step.
             coarser: The coarser level's, None at level 0.
             picture: What to encode; nothing to decode.
+            symbols: What to encode where they are known already, int16 ``[h, w, C]``.
 
         Raises:
             ValueError: The packet does not fit.
         """
         kind = self.tables.level.opening
-        coded = self._residual(coder, kind, base, step, coarser, Known(None, None), None, picture)
+        given = symbols if picture is None else _analysed(kind, picture, base, step)
+        coded = self._residual(coder, kind, base, step, coarser, Known(None, None), None, given)
         self.past = Past(Reference(coded.picture))
         return coded
 
@@ -161,6 +164,7 @@ class LevelLoop:
         coarser: CodedPicture | None,
         plan: Side | None = None,
         picture: Tensor | None = None,
+        symbols: Tensor | None = None,
     ) -> CodedPicture:
         """Code a picture that is predicted.
 
@@ -172,6 +176,7 @@ class LevelLoop:
             coarser: The same picture at the coarser level, None at level 0.
             plan: How it is predicted; nothing to decode.
             picture: What to encode; nothing to decode.
+            symbols: What to encode where they are known already, int16 ``[h, w, C]``.
 
         Raises:
             ValueError: The packet does not fit, or there is no picture before.
@@ -180,7 +185,8 @@ class LevelLoop:
         known = self.known(turn, coarser)
         side = self._side(coder, kind, references.near.grid, known, plan)
         prediction, last = _predicted(references, base, side), self._last[turn.is_between]
-        coded = self._residual(coder, kind, prediction, step, coarser, known, side, picture, last)
+        given = symbols if picture is None else _analysed(kind, picture, prediction, step)
+        coded = self._residual(coder, kind, prediction, step, coarser, known, side, given, last)
         self._last[turn.is_between] = coded
         self._slice[turn.index] = Reference(coded.picture), coded
         return coded
@@ -200,12 +206,11 @@ class LevelLoop:
         coarser: CodedPicture | None,
         known: Known,
         side: Side | None,
-        picture: Tensor | None,
+        given: Tensor | None,
         last: CodedPicture | None = None,
     ) -> CodedPicture:
-        """Code what prediction leaves, under what was left of the last picture of its kind."""
+        """Code what prediction leaves, or decode it, under what was left of the last picture of its kind."""
         grid = kind.grid(*prediction.shape[1:])
-        given = None if picture is None else _analysed(kind, picture, prediction, step)
         if last is None:
             before = prediction.new_zeros(*grid, kind.entropy_model.num_groups)
         else:

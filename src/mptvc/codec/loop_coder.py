@@ -6,21 +6,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.codec.coder import ClipCoder, Damaged, Piece, require_geometry, within_memory
+from mptvc.codec.coder import (
+    ClipCoder,
+    Damaged,
+    FrameKind,
+    Piece,
+    Shown,
+    require_geometry,
+    within_memory,
+)
 from mptvc.codec.loop import LevelTables
 from mptvc.codec.pictures import CodedPicture
-from mptvc.codec.slices import ClipLoop, enlarged
+from mptvc.codec.slices import ClipLoop, CodedSlice, enlarged
+from mptvc.codec.tokens import TOKENS
 from mptvc.format.geometry import Geometry, LoopShots, Shots, TileGrid
 from mptvc.format.header import Layout
 from mptvc.format.rules import MAX_CLIP
 from mptvc.format.slices import SlicePacket, split
 from mptvc.model.loop_config import LoopConfig
-from mptvc.model.loop_model import LoopModel
-from mptvc.model.motion import UNITS
+from mptvc.model.loop_model import Kind, LoopModel
+from mptvc.model.motion import BLOCK, UNITS
 from mptvc.model.prediction import Blend
+from mptvc.model.side import Side, base_alone
 
 #: Pictures are whole: nothing of this form sees them in tiles.
 _WHOLE = TileGrid(1, 1, 0)
+#: Types of side symbols as tokens; vectors double with each of up to eight levels.
+SIDE_TYPES = {"choices": torch.uint8, "vectors": torch.int32, "coefficients": torch.int32}
 
 
 class LoopCoder(ClipCoder):
@@ -73,10 +85,7 @@ class LoopCoder(ClipCoder):
         self, sections: Sequence[bytes], layout: Layout, clip: int, damaged: Damaged
     ) -> Iterator[Piece]:
         """Decode a clip slice by slice; as ``ClipCoder.pieces``."""
-        shots = layout.shots
-        if not isinstance(shots, LoopShots):
-            raise TypeError("the layout is that of another form")
-        slices = shots.slices(clip)
+        slices = loop_shots(layout).slices(clip)
         packets: list[list[SlicePacket]] = []
         for level, section in enumerate(sections):
             try:
@@ -90,30 +99,37 @@ class LoopCoder(ClipCoder):
             if not found:
                 return
             packets = packets[: len(found)]
-            yield _Slice(self, layout.geometry, found)
+            yield LoopPiece(self, layout.geometry, found)
 
     @within_memory()
     def _slice(
         self, loop: ClipLoop, packets: Sequence[SlicePacket], count: int, damaged: Damaged
-    ) -> list[list[CodedPicture]]:
-        """Keys of every level of a slice that can be decoded."""
-        found: list[list[CodedPicture]] = []
+    ) -> list[CodedSlice]:
+        """Every level of a slice that can be decoded."""
+        found: list[CodedSlice] = []
         for level, coded in enumerate(packets):
-            coarser = found[-1] if found else []
+            coarser = found[-1].pictures if found else []
             try:
-                found.append(loop.decode(level, coded.packet, count, coarser, coded.kind, coded.gain))
+                pictures = loop.decode(level, coded.packet, count, coarser, coded.kind, coded.gain)
             except ValueError as error:
                 damaged(level, error)
                 break
+            found.append(CodedSlice(coded.packet, pictures, coded.gain, coded.kind))
         return found
 
 
-class _Slice(Piece):
-    """A decoded slice."""
+class LoopPiece(Piece):
+    """A decoded slice.
 
-    def __init__(self, coder: LoopCoder, geometry: Geometry, levels: list[list[CodedPicture]]) -> None:
+    Args:
+        coder: The weights.
+        geometry: Of the video.
+        levels: The slice at each level that is there.
+    """
+
+    def __init__(self, coder: LoopCoder, geometry: Geometry, levels: Sequence[CodedSlice]) -> None:
         self._coder, self._geometry, self._levels = coder, geometry, levels
-        self.num_levels, self.num_frames = len(levels), len(levels[0])
+        self.num_levels, self.num_frames = len(levels), len(levels[0].pictures)
 
     @within_memory()
     def frames(self, levels: int, *, source_size: bool = True) -> np.ndarray:
@@ -122,37 +138,77 @@ class _Slice(Piece):
         height, width = self._coder.picture_size(
             self._geometry, self._coder.num_levels if source_size else levels
         )
-        keys = self._levels[levels - 1]
-        frames = np.empty((len(keys), height, width, 3), dtype=np.uint8)
-        for frame, key in zip(frames, keys, strict=True):
-            picture = enlarged(key.picture, shrink)[:, :height, :width]
+        frames = np.empty((self.num_frames, height, width, 3), dtype=np.uint8)
+        for frame, coded in zip(frames, self._levels[levels - 1].pictures, strict=True):
+            picture = enlarged(coded.picture, shrink)[:, :height, :width]
             frame[:] = picture.permute(1, 2, 0).cpu().numpy()
         return frames
 
     def symbols(self, level: int) -> Iterator[Tensor]:
         """All integers of a level; as ``Piece.symbols``."""
-        for key in self._levels[level]:
-            if key.side is not None:
-                yield key.side.coefficients
-                yield key.side.choices
-                yield key.side.vectors
-            yield key.symbols
+        for coded in self._levels[level].pictures:
+            if coded.side is not None:
+                yield coded.side.coefficients
+                yield coded.side.choices
+                yield coded.side.vectors
+            yield coded.symbols
+
+    def arrays(self, level: int) -> dict[str, Tensor]:
+        """Tokens and how frames are predicted; as ``Piece.arrays``."""
+        coded = self._levels[level]
+        sides = [self._side(picture) for picture in coded.pictures]
+        return {
+            TOKENS: torch.stack([picture.symbols for picture in coded.pictures]).cpu(),
+            **{
+                name: torch.stack([getattr(side, name) for side in sides]).to("cpu", dtype)
+                for name, dtype in SIDE_TYPES.items()
+            },
+            "kinds": torch.tensor([coded.kind], dtype=torch.uint8),
+            "gains": torch.tensor([coded.gain], dtype=torch.int8),
+        }
 
     def bits(self, level: int, frame: int) -> np.ndarray:
-        """Bits of a key's tokens, choices and vectors left out; as ``Piece.bits``."""
-        key, model = self._levels[level][frame], self._coder.model.level(level)
-        kind = model.opening if key.side is None else model.predicted(key.is_between)
-        bits: np.ndarray = kind.entropy_model.bits(key.symbols, key.context).cpu().numpy()
+        """Bits of a frame's tokens, side symbols left out; as ``Piece.bits``."""
+        coded = self._levels[level].pictures[frame]
+        model = self._kind(level, coded).entropy_model
+        bits: np.ndarray = model.bits(coded.symbols, coded.context).cpu().numpy()
         return bits
 
-    def motion(self, level: int, frame: int) -> np.ndarray | None:
-        """Vectors of a key's blocks; as ``Piece.motion``."""
-        side = self._levels[level][frame].side
-        if side is None:
-            return None
-        vectors = (side.vectors / UNITS).masked_fill(side.blends == Blend.BASE, torch.nan)
-        moved: np.ndarray = vectors.cpu().numpy()
-        return moved
+    def shown(self, level: int, frame: int) -> Shown:
+        """How a frame is predicted; as ``Piece.shown``."""
+        coded = self._levels[level].pictures[frame]
+        side, kind = self._side(coded), FrameKind.OPENING
+        if coded.side is not None:
+            kind = FrameKind.BETWEEN if coded.is_between else FrameKind.KEY
+        motion = (side.vectors / UNITS).masked_fill(side.blends == Blend.BASE, torch.nan)
+        moved, blends, left = (x.cpu().numpy() for x in (motion, side.blends, coded.coded))
+        return Shown(kind, moved, blends, left)
+
+    def side_bits(self, level: int, frame: int) -> float:
+        """Bits of choices, vectors and coefficients; as ``Piece.side_bits``."""
+        coded = self._levels[level].pictures[frame]
+        if coded.side is None:
+            return 0.0
+        return self._coder.model.level(level).predicted(coded.is_between).side.bits(coded.known, coded.side)
+
+    def _kind(self, level: int, coded: CodedPicture) -> Kind:
+        """What a picture is coded with."""
+        model = self._coder.model.level(level)
+        return model.opening if coded.side is None else model.predicted(coded.is_between)
+
+    def _side(self, coded: CodedPicture) -> Side:
+        """How a picture is predicted; an opening key from its base alone."""
+        if coded.side is not None:
+            return coded.side
+        height, width = (side // BLOCK for side in coded.picture.shape[1:])
+        return base_alone(coded.coded.new_empty(height, width))
+
+
+def loop_shots(layout: Layout) -> LoopShots:
+    """Slices and clips of a layout with prediction."""
+    if not isinstance(layout.shots, LoopShots):
+        raise TypeError("the layout is that of another form")
+    return layout.shots
 
 
 def checked_clip_frames(clip_frames: int | None, config: LoopConfig) -> int:

@@ -16,7 +16,8 @@ from mptvc.codec.loop_coder import LoopCoder, picture_tensor
 from mptvc.codec.loop_rate import SliceRate, Work, no_work
 from mptvc.codec.pictures import CodedPicture, Past
 from mptvc.codec.rate import Rate
-from mptvc.codec.slices import ClipLoop, CodedSlice, LumaPyramid, Motion, Pyramid, SliceMotion
+from mptvc.codec.slice_motion import LumaPyramid, Motion, Pyramid, SliceMotion
+from mptvc.codec.slices import ClipLoop, CodedSlice
 from mptvc.format.bitstream import header_share
 from mptvc.format.geometry import LOOP_SLICE, Geometry
 from mptvc.format.slices import CHAIN, FRONT_BYTES, MAX_SLICE_GAIN, SlicePacket, joined, kinds_of

@@ -16,6 +16,7 @@ from mptvc.codec.rate import RateControl
 from mptvc.codec.stages import stage
 from mptvc.codec.tiled_networks import TiledNetworks
 from mptvc.codec.tiles import choose_tiles
+from mptvc.codec.tokens import TOKENS
 from mptvc.errors import WeightsError
 from mptvc.format.gain import gain_factor
 from mptvc.format.geometry import Geometry, PatchShots, Shots, token_grid
@@ -332,8 +333,9 @@ class _Patches(Piece):
         result: np.ndarray = bits[0, -1].sum(-1).float().cpu().numpy()
         return result
 
-    def motion(self, level: int, frame: int) -> None:
-        """Patches are not predicted from other frames."""
+    def arrays(self, level: int) -> dict[str, Tensor]:
+        """Tokens alone; as ``Piece.arrays``."""
+        return {TOKENS: next(self.symbols(level)).cpu()}
 
 
 def grid_coder(coder: ClipCoder) -> PatchCoder:

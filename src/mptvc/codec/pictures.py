@@ -10,6 +10,19 @@ from mptvc.model.side import Known, Side
 
 
 @dataclass(frozen=True)
+class PictureTokens:
+    """What a file says of one picture of one level.
+
+    Attributes:
+        side: How it is predicted, None for an opening key.
+        symbols: What prediction left, int16 ``[h, w, C]``.
+    """
+
+    side: Side | None
+    symbols: Tensor
+
+
+@dataclass(frozen=True)
 class CodedPicture:
     """One picture of one level.
 

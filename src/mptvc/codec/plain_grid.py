@@ -5,7 +5,10 @@ from mptvc.format.geometry import PatchShots
 from mptvc.format.header import Layout
 
 #: What is said where a plain grid of tokens is asked for.
-NO_GRID = 'weights with prediction have no plain grid of tokens: encode with weights="tokenizer"'
+NO_GRID = (
+    "with prediction a token means something else in every frame, so there is no plain grid of tokens: "
+    'encode with weights="tokenizer", or take all arrays of whole files as `mptvc tokens` writes them'
+)
 
 
 def patch_shots(layout: Layout) -> PatchShots:

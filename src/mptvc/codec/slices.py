@@ -9,171 +9,34 @@ level lacks harms only itself and finer ones.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mptvc.codec.loop import Coder, LevelLoop, LevelTables
-from mptvc.codec.loop_rate import counted
-from mptvc.codec.motion_search import Found, Luma, refined, search
-from mptvc.codec.pictures import CodedPicture, Past
-from mptvc.codec.plan import fitted_camera, planned
+from mptvc.codec.pictures import CodedPicture, Past, PictureTokens
+from mptvc.codec.plan import planned
+from mptvc.codec.slice_motion import SliceMotion
 from mptvc.codec.stages import stage
 from mptvc.format.gain import gain_factor
 from mptvc.format.packet import PacketReader, PacketWriter
-from mptvc.format.slices import BEFORE, CHAIN, Turn, turns
+from mptvc.format.slices import CHAIN, Turn, turns
 from mptvc.model.loop_config import LoopConfig
-from mptvc.model.motion import BLOCK, UNITS
-from mptvc.model.pyramid import expand, reduce
+from mptvc.model.pyramid import expand
 from mptvc.model.side import Side
 
 #: What level 0 is predicted from where nothing is known.
 _GRAY = 128
 
 
-class Pyramid:
-    """The pictures of one frame at every level.
-
-    Args:
-        frame: uint8 ``[3, H, W]``, sides of whole tokens of level 0.
-        config: Sizes of the levels.
-    """
-
-    def __init__(self, frame: Tensor, config: LoopConfig) -> None:
-        count = len(config.levels)
-        by_shrink = {1: frame}
-        for k in reversed(range(count)):
-            shrink, size = config.shrink(k), max(by_shrink)
-            while size < shrink:
-                by_shrink[2 * size] = reduce(by_shrink[size].to(torch.int16)).to(torch.uint8)
-                size *= 2
-        self.shrinks = [config.shrink(k) for k in range(count)]
-        self.pictures = [by_shrink[shrink] for shrink in self.shrinks]
+#: A slice to encode: its frames, or tokens of each.
+Given = SliceMotion | Sequence[PictureTokens]
 
 
-@dataclass(frozen=True)
-class Motion:
-    """How a frame moves from the one before.
-
-    Attributes:
-        vectors: For each level where its blocks are found, int64 ``[2, h, w]``; none without a frame before.
-        camera: Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``.
-        change: Differences of luma that are left, as `counted` at each level, ``[levels, sizes]``; those of
-            neighbouring pixels where there is no frame before.
-    """
-
-    vectors: list[Tensor]
-    camera: Tensor
-    change: np.ndarray
-
-
-class LumaPyramid:
-    """Luma of one frame in all sizes, for motion search.
-
-    Args:
-        pyramid: The pictures.
-    """
-
-    def __init__(self, pyramid: Pyramid) -> None:
-        self._shrinks = pyramid.shrinks
-        self._halvings = [shrink.bit_length() - 1 for shrink in pyramid.shrinks]
-        self._luma = Luma(pyramid.pictures[-1], self._halvings[0])
-
-    def motion_from(self, before: "LumaPyramid | None") -> Motion:
-        """The motion from the frame before; without one, none."""
-        if before is None:
-            textures = [counted(self._luma.texture(halvings)) for halvings in self._halvings]
-            return Motion([], torch.zeros(2, 3, dtype=torch.int64), np.stack(textures))
-        found = [self.found_in(before)]
-        for level in range(1, len(self._shrinks)):
-            found.append(self.refined_in(before, level, found[-1]))
-        camera = fitted_camera(found[-1].vectors, self._shrinks[0])
-        change = np.stack([counted(level.differences) for level in found])
-        return Motion([level.vectors for level in found], camera, change)
-
-    @stage("motion search")
-    def found_in(self, other: "LumaPyramid", likely: Tensor | None = None) -> Found:
-        """Where another frame shows the blocks of level 0; ``likely`` vectors are tried too."""
-        return search(other._luma, self._luma, self._halvings[0], likely)
-
-    @stage("motion search")
-    def refined_in(self, other: "LumaPyramid", level: int, coarser: Found) -> Found:
-        """Where another frame shows a level's blocks, from where it shows those of the level before."""
-        for halvings in reversed(range(self._halvings[level], self._halvings[level - 1])):
-            coarser = refined(other._luma, self._luma, halvings, coarser.vectors)
-        return coarser
-
-
-class SliceMotion:
-    """The frames of a slice and the motion between them, which is searched where it is asked for.
-
-    Args:
-        pyramids: Of the frames.
-        motions: Of each frame from the one before.
-        before: The frame before the slice, None where there is none.
-
-    Attributes:
-        pyramids: The same.
-    """
-
-    def __init__(
-        self, pyramids: Sequence[Pyramid], motions: Sequence[Motion], before: Pyramid | None
-    ) -> None:
-        self.pyramids, self._motions = pyramids, motions
-        self._frames = dict(enumerate(pyramids))
-        if before is not None:
-            self._frames[BEFORE] = before
-        self._luma: dict[int, LumaPyramid] = {}
-        self._found: dict[tuple[int, int, int], Found] = {}
-
-    def vectors(self, level: int, frame: int, reference: int) -> Tensor:
-        """Where a frame before or after another one shows its blocks, int64 ``[2, h, w]``."""
-        if frame == reference + 1:
-            return self._motions[frame].vectors[level]
-        return self._search(level, frame, reference).vectors
-
-    def _search(self, level: int, frame: int, reference: int) -> Found:
-        place = level, frame, reference
-        if place not in self._found:
-            looking, other = self._luma_of(frame), self._luma_of(reference)
-            if level:
-                coarser = self._search(level - 1, frame, reference)
-                self._found[place] = looking.refined_in(other, level, coarser)
-            else:
-                steps = [self._motions[i].vectors[0] for i in range(frame, reference, -1)]
-                self._found[place] = looking.found_in(other, _followed(steps) if steps else None)
-        return self._found[place]
-
-    @property
-    def change(self) -> np.ndarray:
-        """How much the frames differ from those before, as `Motion.change`, summed."""
-        total: np.ndarray = np.stack([motion.change for motion in self._motions]).sum(0)
-        return total
-
-    def camera(self, frame: int, reference: int) -> Tensor:
-        """Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``."""
-        if frame == reference + 1:
-            return self._motions[frame].camera
-        return fitted_camera(self.vectors(0, frame, reference))
-
-    def _luma_of(self, frame: int) -> LumaPyramid:
-        if frame not in self._luma:
-            self._luma[frame] = LumaPyramid(self._frames[frame])
-        return self._luma[frame]
-
-
-def _followed(fields: Sequence[Tensor]) -> Tensor:
-    """Vectors ``[2, h, w]`` through several pictures: those of each block found on the way are added."""
-    total = fields[0]
-    _, rows, columns = total.shape
-    y = torch.arange(rows, device=total.device)[:, None] * BLOCK * UNITS
-    x = torch.arange(columns, device=total.device) * BLOCK * UNITS
-    for field in fields[1:]:
-        row, column = (
-            (at + v + BLOCK * UNITS // 2) // (BLOCK * UNITS) for at, v in zip((y, x), total, strict=True)
-        )
-        total = total + field[:, row.clamp(0, rows - 1), column.clamp(0, columns - 1)]
-    return total
+def _wanted(given: Given | None, level: int, index: int) -> tuple[Tensor | None, Tensor | None]:
+    """The picture to encode of a frame, or symbols that stay as they are; to decode, neither."""
+    if isinstance(given, SliceMotion):
+        return given.pyramids[index].pictures[level], None
+    return None, None if given is None else given[index].symbols
 
 
 @dataclass(frozen=True)
@@ -219,19 +82,22 @@ class ClipLoop:
         return self._config.levels[level].step / gain_factor(gain)
 
     def encode(
-        self, level: int, motion: SliceMotion, coarser: Sequence[CodedPicture], kind: int, gain: int
+        self, level: int, given: Given, coarser: Sequence[CodedPicture], kind: int, gain: int
     ) -> CodedSlice:
         """Code one level of the next slice.
 
         Args:
             level: The level.
-            motion: The frames, and how they move.
+            given: The frames, and how they move; or tokens, which stay as they are.
             coarser: The coarser level's pictures; none at level 0.
             kind: Which of them are keys.
             gain: How much finer than in training to quantize.
+
+        Raises:
+            ValueError: Tokens cannot be followed; the level cannot go on in this clip.
         """
         writer = PacketWriter(self._levels[level].tables.digits)
-        pictures = self._code(level, writer, len(motion.pyramids), coarser, kind, gain, motion)
+        pictures = self._code(level, writer, len(given), coarser, kind, gain, given)
         return CodedSlice(_finished(writer), pictures, gain, kind)
 
     def decode(
@@ -269,25 +135,22 @@ class ClipLoop:
         coarser: Sequence[CodedPicture],
         kind: int,
         gain: int,
-        motion: SliceMotion | None = None,
+        given: Given | None = None,
     ) -> list[CodedPicture]:
-        """Walk through one level of a slice: to encode it, or without ``motion`` to decode it."""
+        """Walk through one level of a slice: to encode what is given, or to decode it."""
         loop = self._levels[level]
         step, config = self.step(level, gain), self._config
         if loop.past is None:
             base = self._base(level, coarser, 0)
-            picture = None if motion is None else motion.pyramids[0].pictures[level]
-            step *= config.opening_step
-            return [loop.opening(coder, base, step, coarser[0] if coarser else None, picture)]
+            step, parent = step * config.opening_step, coarser[0] if coarser else None
+            return [loop.opening(coder, base, step, parent, *_wanted(given, level, 0))]
         loop.start()
         found: dict[int, CodedPicture] = {}
         for turn in turns(kind, count):
             base, parent = self._base(level, coarser, turn.index), coarser[turn.index] if coarser else None
-            plan, picture, mine = None, None, step * _step_share(config, kind, turn)
-            if motion is not None:
-                plan = self._plan(level, turn, motion, base, parent, mine)
-                picture = motion.pyramids[turn.index].pictures[level]
-            found[turn.index] = loop.picture(coder, turn, base, mine, parent, plan, picture)
+            mine, wanted = step * _step_share(config, kind, turn), _wanted(given, level, turn.index)
+            plan = self._plan(level, turn, given, base, parent, mine)
+            found[turn.index] = loop.picture(coder, turn, base, mine, parent, plan, *wanted)
         loop.finish(kind, count)
         return [found[index] for index in range(count)]
 
@@ -295,12 +158,14 @@ class ClipLoop:
         self,
         level: int,
         turn: Turn,
-        motion: SliceMotion,
+        motion: Given | None,
         base: Tensor,
         parent: CodedPicture | None,
         step: float,
-    ) -> Side:
-        """How to predict a picture."""
+    ) -> Side | None:
+        """How to predict a picture, unless it is decoded."""
+        if not isinstance(motion, SliceMotion):
+            return None if motion is None else motion[turn.index].side
         loop = self._levels[level]
         vectors = [motion.vectors(level, turn.index, turn.near)]
         if turn.is_between:

@@ -15,6 +15,7 @@ from mptvc.codec.decoder import Decompressor
 from mptvc.errors import MptError, VideoError
 from mptvc.evaluate.metrics import Quality, QualityMeter
 from mptvc.evaluate.peers import PEERS, chosen_peers, encode_with
+from mptvc.evaluate.prediction import kinds_of
 from mptvc.files.folders import VIDEO_SUFFIXES, find_videos
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import prefix_name
@@ -77,6 +78,7 @@ def compare_file(
         video = header.video
         _check_size(reference, (source.info.height, source.info.width), file, (video.height, video.width))
         meters = [QualityMeter(ssim) for _ in range(reader.levels)]
+        kinds: list[list[str]] = [[] for _ in meters]
         frames, done = (frame.pixels for frame in source.frames()), 0
         for clip in range(header.shots.num_clips):
             for piece in reader.pieces(clip):
@@ -85,14 +87,15 @@ def compare_file(
                     if count == 1:
                         wanted = _take(frames, len(decoded), f"{reference} has fewer frames than {file}")
                     meter.add(wanted, decoded)
+                    kinds[count - 1] += kinds_of(piece, count - 1)
                 done += len(wanted)
                 if progress is not None:
                     progress(done, video.num_frames)
         if next(frames, None) is not None:
             raise VideoError(f"{reference} has more frames than {file}: compare it with what was encoded")
         return [
-            meter.quality(prefix_name(count), header.picture_bytes(count))
-            for count, meter in enumerate(meters, start=1)
+            replace(meter.quality(prefix_name(count), header.picture_bytes(count)), kinds=tuple(mine))
+            for count, (meter, mine) in enumerate(zip(meters, kinds, strict=True), start=1)
         ]
 
 
@@ -212,6 +215,7 @@ def mean_quality(qualities: Sequence[Quality]) -> Quality:
         psnr_y=float(np.mean([q.psnr_y for q in qualities])),
         frames_rgb=(),
         frames_y=(),
+        kinds=(),
         ssim=mean([q.ssim for q in qualities]),
         ms_ssim=mean([q.ms_ssim for q in qualities]),
     )

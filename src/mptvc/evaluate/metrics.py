@@ -27,6 +27,8 @@ class Quality:
         psnr_y: PSNR of BT.709 luma in dB, infinite for equal frames.
         frames_rgb: ``psnr_rgb`` of every frame; none in a mean over clips.
         frames_y: ``psnr_y`` of every frame; none in a mean over clips.
+        kinds: With prediction, what every frame is at the last level: ``opening key``, ``key`` or
+            ``between``.
         ssim: SSIM of BT.709 luma, mean over frames; None where it was not asked for.
         ms_ssim: MS-SSIM of BT.709 luma, mean over frames; None where it was not asked for or a side is under
             161 pixels.
@@ -41,6 +43,7 @@ class Quality:
     frames_y: tuple[float, ...]
     ssim: float | None = None
     ms_ssim: float | None = None
+    kinds: tuple[str, ...] = ()
 
 
 class QualityMeter:

@@ -11,6 +11,8 @@ from mptvc.evaluate.compare import Comparison
 from mptvc.evaluate.metrics import Quality
 
 _ROW_INCHES = 3.4
+#: How frames are marked that others are predicted from.
+_MARKS = {"opening key": "s", "key": "o"}
 
 
 def plot_comparisons(results: Sequence[Comparison], out: BinaryIO) -> None:
@@ -94,8 +96,13 @@ def _curves(axes: Any, result: Comparison) -> None:
 def _frames(axes: Any, result: Comparison) -> None:
     for file, versions in result.files.items():
         for q in versions:
-            axes.plot(q.frames_rgb, linewidth=1, label=f"{_short(file)}, {q.name}")
-    axes.set(xlabel="frame", ylabel="PSNR RGB, dB")
+            (line,) = axes.plot(q.frames_rgb, linewidth=1, label=f"{_short(file)}, {q.name}")
+            for kind, mark in _MARKS.items():
+                at = [index for index, other in enumerate(q.kinds) if other == kind]
+                psnrs = [q.frames_rgb[index] for index in at]
+                axes.plot(at, psnrs, mark, color=line.get_color(), markersize=3)
+    marks = any(q.kinds for versions in result.files.values() for q in versions)
+    axes.set(xlabel="frame; squares: opening keys, dots: keys" if marks else "frame", ylabel="PSNR RGB, dB")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="x-small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
 

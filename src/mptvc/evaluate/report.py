@@ -6,9 +6,9 @@ moves on it is in ``report.html``; this module gathers the data.
 
 import json
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
-from itertools import groupby, islice
+from itertools import groupby, islice, product
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +19,7 @@ from mptvc.codec.decoder import Decompressor
 from mptvc.errors import MptError
 from mptvc.evaluate.compare import Comparison
 from mptvc.evaluate.pictures import jpeg, png
+from mptvc.evaluate.prediction import BLENDS, LevelBits, picture_of
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import Header
 from mptvc.format.limits import DEFAULT_LIMITS, Limits
@@ -62,11 +63,14 @@ def write_report(
     with open_source(file) as (opened, size):
         header = read_header(opened, limits)
         reader = Decompressor(codec.coder_of(header), opened, size, header=header)
-        wanted = _chosen_frames(header)
+        versions = comparison.files[str(file)]
+        wanted = _chosen_frames(header, versions[-1].kinds)
         sources = _source_frames(reference, wanted)
         shown: list[dict[str, Any]] = []
-        for clip, chosen in groupby(wanted, header.shots.clip_at):
-            shown += _clip(reader, clip, {index: sources[index] for index in chosen})
+        spent = [LevelBits() for _ in range(reader.levels)] if versions[-1].kinds else []
+        clips = {clip: list(chosen) for clip, chosen in groupby(wanted, header.shots.clip_at)}
+        for clip in range(header.shots.num_clips) if spent else clips:
+            shown += _clip(reader, clip, {index: sources[index] for index in clips.get(clip, ())}, spent)
             if progress is not None:
                 progress(len(shown), len(wanted))
     page = files("mptvc.evaluate").joinpath("report.html").read_text(encoding="utf-8")
@@ -74,9 +78,12 @@ def write_report(
         "title": comparison.clip,
         "width": header.video.width,
         "height": header.video.height,
+        "covered": _covered(header),
         "rate": float(header.video.frame_rate),
         "shown": shown,
-        "levels": [_version(q) for q in comparison.files[str(file)]],
+        "levels": [_version(q) for q in versions],
+        "bits": [bits.rows(header, level) for level, bits in enumerate(spent)],
+        "blends": [[int(blend), name] for blend, name in BLENDS.items()],
         "curves": {
             name: [[q.bpp, min(q.psnr_rgb, _LOSSLESS_DB)] for q in points]
             for name, points in comparison.peers.items()
@@ -87,11 +94,18 @@ def write_report(
     out.write(page.replace(_PLACE_FOR_DATA, text).encode())
 
 
-def _chosen_frames(header: Header) -> list[int]:
-    """Frames spread evenly over the video, as many as a page should hold."""
+def _chosen_frames(header: Header, kinds: Sequence[str]) -> list[int]:
+    """Frames spread over the video, as many as a page should hold, and of every kind if there is room."""
     video = header.video
     count = max(1, min(_MOST_FRAMES, video.num_frames, _PAGE_PIXELS // (video.width * video.height)))
-    return [round((i + 0.5) * video.num_frames / count - 0.5) for i in range(count)]
+    chosen = [round((i + 0.5) * video.num_frames / count - 0.5) for i in range(count)]
+    for kind in sorted(set(kinds)) if count >= len(set(kinds)) else ():
+        if kind not in (kinds[index] for index in chosen):
+            spare = [i for i in chosen if sum(kinds[i] == kinds[j] for j in chosen) > 1]
+            frames = [i for i, other in enumerate(kinds) if other == kind]
+            old, new = min(product(spare, frames), key=lambda pair: abs(pair[0] - pair[1]))
+            chosen[chosen.index(old)] = new
+    return sorted(chosen)
 
 
 def _source_frames(reference: str | Path, wanted: list[int]) -> dict[int, np.ndarray]:
@@ -100,9 +114,14 @@ def _source_frames(reference: str | Path, wanted: list[int]) -> dict[int, np.nda
         return {i: frame.pixels for i, frame in frames if i in wanted}
 
 
-def _clip(reader: Decompressor, clip: int, sources: dict[int, np.ndarray]) -> list[dict[str, Any]]:
-    """Pictures of the chosen frames of one clip: source, every level, its error and where its bits went."""
-    shown, first = [], reader.header.shots.frames(clip).start
+def _clip(
+    reader: Decompressor, clip: int, sources: dict[int, np.ndarray], spent: Sequence[LevelBits]
+) -> list[dict[str, Any]]:
+    """Pictures of the chosen frames of one clip: source, every level, its error and where its bits went.
+
+    Where the bits of all frames are counted, the whole clip is decoded.
+    """
+    shown, first, width = [], reader.header.shots.frames(clip).start, _covered(reader.header)[0]
     for piece in reader.pieces(clip):
         chosen = [index for index in sources if first <= index < first + piece.num_frames]
         if chosen:
@@ -110,8 +129,7 @@ def _clip(reader: Decompressor, clip: int, sources: dict[int, np.ndarray]) -> li
         for index in chosen:
             at, source = index - first, sources[index]
             maps = [piece.bits(level, at) for level in range(piece.num_levels)]
-            fields = [piece.motion(level, at) for level in range(piece.num_levels)]
-            moved = [] if any(field is None for field in fields) else [f for f in fields if f is not None]
+            predicted = [picture_of(piece, level, at, width) for level in range(piece.num_levels)]
             shown.append(
                 {
                     "index": index,
@@ -121,14 +139,22 @@ def _clip(reader: Decompressor, clip: int, sources: dict[int, np.ndarray]) -> li
                     "errors": [_picture(_error(source, frames[at])) for frames in decoded],
                     "bits": [_picture(_heat(m)) for m in maps],
                     "most": [float(m.max()) for m in maps],
-                    "motion": [_picture(_wheel(field)) for field in moved],
-                    "fastest": [_fastest(field) for field in moved],
+                    "predicted": [one for one in predicted if one is not None],
                 }
             )
+        for level, bits in enumerate(spent):
+            bits.add(piece, level)
         first += piece.num_frames
-        if first > max(sources):
+        if not spent and first > max(sources):
             break
     return shown
+
+
+def _covered(header: Header) -> tuple[int, int]:
+    """Width and height of what tokens cover, in source pixels: the source and more."""
+    rows, columns = header.geometry.grid(0)
+    side = header.geometry.patch_size << (header.num_levels - 1)
+    return columns * side, rows * side
 
 
 def _error(source: np.ndarray, decoded: np.ndarray) -> np.ndarray:
@@ -142,19 +168,6 @@ def _heat(bits: np.ndarray) -> np.ndarray:
     share = bits / max(float(bits.max()), 1e-9) * 3
     channels = [(share - k).clip(0, 1) for k in range(3)]
     return (255 * np.stack(channels, -1)).astype(np.uint8)
-
-
-def _fastest(field: np.ndarray) -> float:
-    """How long nearly all vectors of a field ``[2, h, w]`` are at most: a few find their blocks far away."""
-    return float(np.quantile(np.nan_to_num(np.hypot(*field)), 0.98))
-
-
-def _wheel(field: np.ndarray) -> np.ndarray:
-    """Vectors ``[2, h, w]`` as colours uint8 ``[h, w, 3]``: hue is where to, brightness how far."""
-    angle = np.arctan2(*field)[..., None] - 2 * np.pi / 3 * np.arange(3)
-    share = (np.hypot(*field)[..., None] / max(_fastest(field), 1e-9)).clip(max=1)
-    colours = 255 * share * (0.5 + 0.5 * np.cos(angle))
-    return np.where(np.isnan(colours), 128, colours).astype(np.uint8)
 
 
 def _picture(pixels: np.ndarray) -> str:
@@ -173,6 +186,7 @@ def _version(quality: Any) -> dict[str, Any]:
         "rgb": min(quality.psnr_rgb, _LOSSLESS_DB),
         "y": min(quality.psnr_y, _LOSSLESS_DB),
         "frames": [round(min(value, _LOSSLESS_DB), 2) for value in quality.frames_rgb],
+        "kinds": list(quality.kinds),
     }
 
 

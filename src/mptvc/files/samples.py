@@ -16,7 +16,7 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.weights import load_codec
 from mptvc.errors import FormatError, MptError
 from mptvc.files.reader import VideoReader
-from mptvc.files.tokens import read_tokens
+from mptvc.files.tokens import PREDICTED, read_tokens
 from mptvc.format.geometry import PatchShots
 from mptvc.format.inspect import probe
 from mptvc.format.remote import is_url
@@ -100,10 +100,11 @@ def _samples_of(path: str) -> Iterator[Sample]:
         yield Sample(path, "mpt", shots.num_frames, slices, shots.slice_frames)
 
 
-def _stored_slices(path: str) -> int:
+def _stored_slices(path: str) -> int | None:
     try:
         with safe_open(path, "numpy") as tensors:
-            return int(tensors.get_slice("level.0").get_shape()[0])
+            names = tensors.keys()
+            return None if PREDICTED in names else int(tensors.get_slice("level.0").get_shape()[0])
     except (OSError, SafetensorError) as error:
         raise FormatError(f"{path} holds no tokens: {error}") from error
 

@@ -1,40 +1,45 @@
 """Tokens as safetensors: out of a file, and back into one that decodes to the same tokens.
 
-    level.0, level.1, ...  uint8 [T, H, W, C], values from 0
+    level.0, level.1, ...  the tokens, uint8 [T, H, W, C], or with prediction int16; see `Tokens`
+    level.0.choices, ...   with prediction how frames are predicted, under the names of `Prediction`'s fields
     header                 uint8, the file's own header (see `bitstream`)
     side                   uint8, sound and subtitles, if the file holds any
 
 The metadata names the values of each level's channels and the gains of its clips (see `rate`; none where all
-are zero), so that a training job needs this file alone.
+are zero), or with prediction the configuration of the weights, so that a training job needs this file alone.
 """
 
 import json
-import struct
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
+from safetensors.torch import load, load_file
 from torch import Tensor
 
-from mptvc.codec.codec import Codec, Tokens
-from mptvc.codec.plain_grid import patch_shots
+from mptvc.codec.codec import Codec
+from mptvc.codec.decoder import Decompressor
+from mptvc.codec.plain_grid import NO_GRID
+from mptvc.codec.tokens import TOKENS, Tokens, dtype_name
 from mptvc.codec.weights import load_codec
-from mptvc.errors import FormatError, MptError, UnsupportedVersionError
-from mptvc.files.reader import VideoReader
+from mptvc.errors import FormatError, MptError, UnsupportedVersionError, WeightsError
+from mptvc.files.tensor_file import TensorFile
 from mptvc.format.bitstream import read_header, write_header
 from mptvc.format.header import Header
 from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.sections import open_side
 from mptvc.format.source import Source, naming, open_source
 from mptvc.format.target import atomic_output, refuse_same
+from mptvc.model.loop_config import LoopConfig
 
-#: Bytes of a safetensors file's head, in front of it.
-_LENGTH = struct.Struct("<Q")
+#: A tensor that files of tokens with prediction hold, and others do not.
+PREDICTED = "level.0.choices"
+_COPY_BYTES = 2**20
+_BYTES = np.dtype(np.uint8)
 
 
 def export_tokens(
@@ -51,7 +56,7 @@ def export_tokens(
 
     Args:
         source: Path, ``http(s)://`` address, bytes or a binary file object.
-        target: Path of the safetensors file; all tokens are in memory at once.
+        target: Path of the safetensors file.
         levels: Levels to export; by default all that are complete.
         codec: Codec with the file's weights; by default one with the packaged weights.
         force: Replace an existing target.
@@ -71,10 +76,8 @@ def export_tokens(
         (9, 16)
     """
     refuse_same(source, target)
-    data, header = token_bytes(source, levels=levels, codec=codec, limits=limits, progress=progress)
     with atomic_output(Path(target), force=force) as out:
-        out.write(data)
-    return header
+        return _write_tokens(source, out, levels, codec, limits, progress)
 
 
 def token_bytes(
@@ -86,18 +89,60 @@ def token_bytes(
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[bytes, Header]:
     """What ``export_tokens`` writes, the same bytes every time; arguments and errors as there."""
-    with (
-        open_source(source) as (file, _),
-        VideoReader(file, levels=levels, codec=codec, limits=limits) as reader,
-    ):
-        tensors = {f"level.{k}": level.numpy() for k, level in enumerate(_all_tokens(reader, progress))}
-        tensors["header"] = np.frombuffer(write_header(reader.header), np.uint8)
-        if (side := open_side(file, reader.header)) is not None:
-            tensors["side"] = np.frombuffer(side.read(), np.uint8)
-        values = [list(level.values) for level in reader.config.levels[: reader.levels]]
-        gains = [list(level) for level in reader.header.gains[: reader.levels]]
-        metadata = {"format": "mptvc tokens 1", "values": json.dumps(values), "gains": json.dumps(gains)}
-        return _in_order(save_tensors(tensors, metadata)), reader.header
+    out = BytesIO()
+    header = _write_tokens(source, out, levels, codec, limits, progress)
+    return out.getvalue(), header
+
+
+def _write_tokens(
+    source: Source,
+    out: BinaryIO,
+    levels: int | None,
+    codec: Codec | None,
+    limits: Limits,
+    progress: Callable[[int, int], None] | None,
+) -> Header:
+    """Write a safetensors file, some frames at a time."""
+    codec = codec or load_codec()
+    with open_source(source) as (file, size):
+        header = read_header(file, limits)
+        reader = Decompressor(codec.coder_of(header), file, size, levels=levels, header=header)
+        data, side = write_header(header), open_side(file, header)
+        specification = {
+            _name(level, array): (np.dtype(dtype_name(dtype)), shape)
+            for level in range(reader.levels)
+            for array, (dtype, shape) in codec.form(header).specification(header, level).items()
+        }
+        specification["header"] = _BYTES, (len(data),)
+        if side is not None:
+            specification["side"] = _BYTES, (header.side_bytes,)
+        tensors = TensorFile(out, specification, _metadata(codec, header, reader.levels))
+        for clip in range(header.shots.num_clips):
+            for piece in reader.pieces(clip):
+                for level in range(reader.levels):
+                    for array, values in piece.arrays(level).items():
+                        tensors.append(_name(level, array), values.numpy())
+            if progress is not None:
+                progress(clip + 1, header.shots.num_clips)
+        tensors.append("header", np.frombuffer(data, np.uint8))
+        while side is not None and (chunk := side.read(_COPY_BYTES)):
+            tensors.append("side", np.frombuffer(chunk, np.uint8))
+    return header
+
+
+def _name(level: int, array: str) -> str:
+    """The tensor that holds an array of a level."""
+    return f"level.{level}" if array == TOKENS else f"level.{level}.{array}"
+
+
+def _metadata(codec: Codec, header: Header, levels: int) -> dict[str, str]:
+    """What a training job needs beside the tensors."""
+    config = codec.coder_of(header).pyramid
+    if isinstance(config, LoopConfig):
+        return {"format": "mptvc tokens 1", "config": config.to_json()}
+    values = [list(level.values) for level in config.levels[:levels]]
+    gains = [list(level) for level in header.gains[:levels]]
+    return {"format": "mptvc tokens 1", "values": json.dumps(values), "gains": json.dumps(gains)}
 
 
 def import_tokens(
@@ -121,7 +166,7 @@ def import_tokens(
 
     Raises:
         FormatError: The source holds no tokens, not those of all levels, or some of another shape, type or
-            range than its header and the weights say.
+            range than its header and the weights say; with prediction, some that do not fit each other.
         UnsupportedVersionError: Its header is of another format version.
         LimitExceededError: The video is larger than the limits.
         WeightsError: The tokens were made with other weights.
@@ -140,10 +185,18 @@ def import_tokens(
     with naming(source):
         tensors = _read_tensors(Path(source))
         header = _read_header(tensors, limits)
-        tokens = Tokens(_levels(tensors, header.num_levels), header)
+        form, levels = codec.form(header), range(header.num_levels)
+        arrays = [
+            {
+                array: _tensor(tensors, _name(level, array), dtype)
+                for array, (dtype, _) in form.specification(header, level).items()
+            }
+            for level in levels
+        ]
+        tokens = Tokens.of(arrays, header)
         side, lead_s = None, 0
         if header.side is not None and "side" in tensors:
-            side, lead_s = BytesIO(_tensor(tensors, "side").tobytes()), header.side.lead_s
+            side, lead_s = BytesIO(_tensor(tensors, "side").numpy().tobytes()), header.side.lead_s
         with atomic_output(Path(target), force=force) as out:
             try:
                 return codec.pack_into(tokens, out, side, lead_s, progress=progress)
@@ -160,66 +213,45 @@ def read_tokens(data: bytes, levels: int | None = None) -> tuple[Tensor, ...]:
 
     Raises:
         FormatError: They are no such file.
+        WeightsError: They are tokens with prediction.
         ValueError: There are fewer levels.
     """
-    tensors = _parsed(data)
+    tensors = _parsed(lambda: load(data))
+    if PREDICTED in tensors:
+        raise WeightsError(NO_GRID)
     there = sum(name.startswith("level.") for name in tensors)
     if levels is not None and not 1 <= levels <= there:
         raise ValueError(f"levels is 1 to {there}, found {levels}")
-    return _levels(tensors, levels or max(1, there))
+    return tuple(_tensor(tensors, f"level.{k}") for k in range(levels or max(1, there)))
 
 
-def _levels(tensors: Mapping[str, np.ndarray], count: int) -> tuple[Tensor, ...]:
-    return tuple(torch.from_numpy(_tensor(tensors, f"level.{k}").copy()) for k in range(count))
-
-
-def _all_tokens(reader: VideoReader, progress: Callable[[int, int], None] | None) -> list[Tensor]:
-    """Tokens of every level, clip by clip."""
-    clips, shots = [], patch_shots(reader.header)
-    for clip in range(shots.num_clips):
-        slices = shots.slices(clip)
-        clips.append(reader.all_tokens(slices.start, slices.stop))
-        if progress is not None:
-            progress(clip + 1, shots.num_clips)
-    return [torch.cat(level) for level in zip(*clips, strict=True)]
-
-
-def _in_order(data: bytes) -> bytes:
-    """A safetensors file with its metadata in the order of their names; the library takes any."""
-    start = _LENGTH.size + _LENGTH.unpack_from(data)[0]
-    head = json.loads(data[_LENGTH.size : start])
-    head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
-    text = json.dumps(head, separators=(",", ":")).encode()
-    return data[: _LENGTH.size] + text.ljust(start - _LENGTH.size) + data[start:]
-
-
-def _read_tensors(path: Path) -> Mapping[str, np.ndarray]:
+def _read_tensors(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a file, which is mapped: only what is looked at is in memory."""
     try:
-        return _parsed(path.read_bytes())
+        with open(path, "rb"):
+            return _parsed(lambda: load_file(path))
     except OSError as error:
         raise MptError(error.strerror or str(error)) from error
 
 
-def _parsed(data: bytes) -> Mapping[str, np.ndarray]:
+def _parsed(load_tensors: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
     try:
-        tensors: dict[str, np.ndarray] = load_tensors(data)
-    except KeyError as error:
-        raise FormatError(f"a tensor is of the type {error.args[0]}; those of tokens are uint8") from error
-    except (SafetensorError, ValueError) as error:
+        return load_tensors()
+    except (SafetensorError, ValueError, KeyError) as error:
         raise FormatError(f"not a safetensors file: {error}") from error
-    return tensors
 
 
-def _tensor(tensors: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+def _tensor(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype = torch.uint8) -> Tensor:
     if name not in tensors:
         raise FormatError(f"the tensor {name} is missing; a header and the tokens of all levels are needed")
-    if tensors[name].dtype != np.uint8:
-        raise FormatError(f"the tensor {name} is uint8, found {tensors[name].dtype}")
+    if tensors[name].dtype != dtype:
+        found = dtype_name(tensors[name].dtype)
+        raise FormatError(f"the tensor {name} is {dtype_name(dtype)}, found {found}")
     return tensors[name]
 
 
-def _read_header(tensors: Mapping[str, np.ndarray], limits: Limits) -> Header:
-    data = _tensor(tensors, "header").tobytes()
+def _read_header(tensors: Mapping[str, Tensor], limits: Limits) -> Header:
+    data = _tensor(tensors, "header").numpy().tobytes()
     try:
         return read_header(BytesIO(data), limits)
     except UnsupportedVersionError:

@@ -231,6 +231,12 @@ class LoopShots(Shots):
         rest = (len(self._slices_of(n % self.clip_frames)) for n in self.lengths if n % self.clip_frames)
         return whole * sum(n // self.clip_frames for n in self.lengths) + sum(rest)
 
+    @cached_property
+    def _first_slices(self) -> "array[int]":
+        """Slice at which each clip starts, and the number of slices at the end."""
+        counts = (len(self.slices(clip)) for clip in range(self.num_clips))
+        return array("Q", accumulate(counts, initial=0))
+
     @property
     def num_clips(self) -> int:
         """Number of clips."""
@@ -250,6 +256,10 @@ class LoopShots(Shots):
     def slices(self, clip: int) -> list[range]:
         """The frames of each slice of a clip, counted from the clip's first."""
         return self._slices_of(len(self.frames(clip)))
+
+    def first_slice(self, clip: int) -> int:
+        """The number of a clip's first slice in the video."""
+        return self._first_slices[clip]
 
     @staticmethod
     def _slices_of(count: int) -> list[range]:

@@ -5,7 +5,7 @@ Pure data and arithmetic: no bytes, no files, no tensors. `bitstream` writes and
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate
@@ -199,6 +199,11 @@ class Header(Layout):
     index: Index
     side: Side | None = None
     size_bytes: int = field(default=0, compare=False)
+
+    @property
+    def layout(self) -> Layout:
+        """The layout alone."""
+        return Layout(**{part.name: getattr(self, part.name) for part in fields(Layout)})
 
     @cached_property
     def _offsets(self) -> "array[int]":

@@ -11,13 +11,17 @@ from typing import BinaryIO
 
 from mptvc.errors import FormatError, MptError
 from mptvc.format.bitstream import read_header
+from mptvc.format.geometry import LoopShots
 from mptvc.format.header import Availability, Header, availability
 from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.sections import open_side, read_section
+from mptvc.format.slices import section_fronts
 from mptvc.format.source import Source, open_source
 from mptvc.format.target import open_target, refuse_same
 
 _COPY_BYTES = 2**20
+#: Slices by what is in them: an opening key, keys alone, or frames between keys, one or three at a time.
+SLICES = ("opening", "keys", "one between", "three between")
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,14 @@ class FileReport:
         header: The header.
         size_bytes: Bytes that are there.
         available: Complete levels and the share of the next.
+        slice_bytes: Where it was asked for, bytes of the slices of each kind of each complete level: of the
+            kinds of `SLICES`. None for a level that breaks a rule; empty for weights without prediction.
     """
 
     header: Header
     size_bytes: int
     available: Availability
+    slice_bytes: tuple[tuple[int, ...] | None, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -44,12 +51,13 @@ class FileReport:
         return sum(self.header.index.lengths(level))
 
 
-def probe(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
+def probe(source: Source, *, limits: Limits = DEFAULT_LIMITS, slices: bool = False) -> FileReport:
     """Read the header of a file or of a prefix of one.
 
     Args:
         source: Path, ``http(s)://`` address, bytes or a binary file object.
         limits: What to accept.
+        slices: With prediction, read too what slices of each kind take: a few bytes of each.
 
     Raises:
         FormatError: Not an ``.mpt``, or its header is cut or damaged.
@@ -64,7 +72,27 @@ def probe(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
     """
     with open_source(source) as (file, size):
         header = read_header(file, limits)
-        return FileReport(header, size, availability(header, size))
+        there = availability(header, size)
+        return FileReport(header, size, there, _slice_bytes(file, header, there.levels) if slices else ())
+
+
+def _slice_bytes(file: BinaryIO, header: Header, levels: int) -> tuple[tuple[int, ...] | None, ...]:
+    if not isinstance(header.shots, LoopShots):
+        return ()
+    return tuple(_slice_bytes_of(file, header, level) for level in range(levels))
+
+
+def _slice_bytes_of(file: BinaryIO, header: Header, level: int) -> tuple[int, ...] | None:
+    total = dict.fromkeys(SLICES, 0)
+    for clip in range(header.shots.num_clips):
+        at = header.offset(level, clip)
+        fronts = section_fronts(file, at, at + header.index.section(level, clip).length)
+        try:
+            for number, (kind, length) in enumerate(fronts):
+                total[SLICES[kind + 1 if number else 0]] += length
+        except ValueError:
+            return None
+    return tuple(total.values())
 
 
 def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:

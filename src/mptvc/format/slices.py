@@ -9,8 +9,9 @@ middle, which is predicted from both, and so on by halves.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from mptvc.format.geometry import LOOP_SLICE
 
@@ -104,6 +105,22 @@ class SlicePacket:
     packet: bytes
     gain: int
     kind: int
+
+
+def section_fronts(file: BinaryIO, at: int, end: int) -> Iterator[tuple[int, int]]:
+    """Kind and bytes of each slice of the section between two places of a file, its front included.
+
+    Raises:
+        ValueError: The section breaks a rule.
+    """
+    while at < end:
+        file.seek(at)
+        front = file.read(min(FRONT_BYTES, end - at))
+        kind, _, length = _FRONT.unpack(front.ljust(FRONT_BYTES, b"\xff"))
+        at += FRONT_BYTES + length
+        if kind >= KINDS or at > end:
+            raise ValueError("a slice is malformed")
+        yield kind, FRONT_BYTES + length
 
 
 def joined(slices: Sequence[SlicePacket]) -> bytes:

@@ -179,6 +179,20 @@ class SideModel(nn.Module):
             vectors[:, mine] = camera[:, mine] + wrapped((likely - camera)[:, mine] + read)
         return found
 
+    def bits(self, known: Known, side: Side) -> float:
+        """Bits that the side symbols of a picture take."""
+        tables, total = [-torch.log2(t / 2**PRECISION).cpu().numpy() for t in self.tables()], 0.0
+
+        def counted(rows: np.ndarray, integers: np.ndarray | None, table: int) -> np.ndarray:
+            nonlocal total
+            if integers is None:
+                raise ValueError("there is nothing to count")
+            total += float(tables[table][rows, integers + tables[table].shape[1] // 2].sum())
+            return integers
+
+        self.code(counted, (side.choices.shape[0], side.choices.shape[1]), known, side)
+        return total
+
     def choice_bits(self, known: Known, grid: tuple[int, int]) -> Tensor:
         """About what each choice takes, float32 ``[h, w, CHOICES]``: as if no neighbour were known."""
         nothing = torch.zeros(grid, dtype=torch.int64, device=self.kinds.device)
@@ -271,6 +285,12 @@ def _kind(choice: int) -> int:
     if blend == Blend.FAR:
         return 2 * len(Vector) + 1
     return 2 * (choice // BLENDS) + (blend in (Blend.OVERLAPPED, Blend.BOTH_OVERLAPPED))
+
+
+def base_alone(grid: Tensor) -> Side:
+    """Side symbols of a picture of blocks ``[h, w]`` that is predicted from its base alone."""
+    nothing = torch.zeros_like(grid, dtype=torch.int64)
+    return Side(nothing + BASE_CHOICE, nothing.expand(2, -1, -1), nothing.new_zeros(2, 3))
 
 
 def part_of(side: Side, numerator: int, denominator: int) -> Side:

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from mptvc.codec.loop import LevelTables
 from mptvc.codec.loop_coder import picture_tensor
 from mptvc.codec.pictures import CodedPicture
-from mptvc.codec.slices import ClipLoop, LumaPyramid, Pyramid, SliceMotion
+from mptvc.codec.slice_motion import LumaPyramid, Pyramid, SliceMotion
+from mptvc.codec.slices import ClipLoop
 from mptvc.errors import VideoError
 from mptvc.format.geometry import LoopShots
 from mptvc.format.slices import CHAIN, KINDS

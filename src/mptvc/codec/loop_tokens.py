@@ -1,0 +1,117 @@
+"""Tokens with prediction: what prediction left of each frame, and how it is predicted."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mptvc.codec.coder import within_memory
+from mptvc.codec.loop_coder import SIDE_TYPES, LoopCoder, LoopPiece, loop_shots
+from mptvc.codec.pictures import PictureTokens
+from mptvc.codec.slices import ClipLoop, CodedSlice
+from mptvc.codec.tokens import TOKENS, Specification, Tokens
+from mptvc.format.header import Layout
+from mptvc.format.slices import KINDS, MAX_SLICE_GAIN, SlicePacket, joined
+from mptvc.model.activity import LARGEST, NUMBERS
+from mptvc.model.motion import BLOCK
+from mptvc.model.side import BASE_CHOICE, CHOICES, Side, base_alone
+
+_SIDE = tuple(field.name for field in fields(Side))
+
+
+class LoopTokens:
+    """What weights with prediction do with tokens; as `TokenForm`.
+
+    Args:
+        coder: The weights.
+    """
+
+    def __init__(self, coder: LoopCoder) -> None:
+        self._coder = coder
+
+    def specification(self, layout: Layout, level: int) -> Specification:
+        """The arrays that a level of a video has."""
+        count, slices = layout.shots.num_frames, (layout.shots.num_slices,)
+        height, width = (
+            side // self._coder.config.shrink(level) for side in self._coder.padded(layout.geometry)
+        )
+        kind, blocks = self._coder.model.level(level).key, (height // BLOCK, width // BLOCK)
+        shapes = {"choices": blocks, "vectors": (2, *blocks), "coefficients": (2, 3)}
+        return {
+            TOKENS: (torch.int16, (count, *kind.grid(height, width), kind.channels)),
+            **{name: (SIDE_TYPES[name], (count, *shapes[name])) for name in _SIDE},
+            "kinds": (torch.uint8, slices),
+            "gains": (torch.int8, slices),
+        }
+
+    def check(self, level: int, arrays: Mapping[str, Tensor]) -> None:
+        """Check the values of a level's arrays one by one; as ``TokenForm.check``."""
+        ranges = {
+            TOKENS: (-LARGEST, LARGEST),
+            "choices": (0, CHOICES - 1),
+            "kinds": (0, KINDS - 1),
+            "gains": (-MAX_SLICE_GAIN, MAX_SLICE_GAIN),
+        }
+        if level == 0:  # finer ones are what the coarser ones say
+            ranges["coefficients"] = (-NUMBERS // 2, NUMBERS // 2 - 1)
+        for name, (least, most) in ranges.items():
+            low, high = (int(end) for end in arrays[name].aminmax())
+            if low < least or high > most:
+                found = low if low < least else high
+                raise ValueError(f"level {level}: {name} are {least} to {most}, found {found}")
+
+    def frames(self, tokens: Tokens, levels: int, clip: int) -> Iterator[np.ndarray]:
+        """Source frames of a clip; as ``TokenForm.frames``."""
+        for found in self._slices(tokens, levels, clip):
+            yield LoopPiece(self._coder, tokens.layout.geometry, found).frames(levels)
+
+    def sections(self, tokens: Tokens, clip: int) -> list[bytes]:
+        """The sections of a clip; as ``TokenForm.sections``."""
+        slices = self._slices(tokens, len(tokens.levels), clip)
+        packets = [[SlicePacket(coded.packet, coded.gain, coded.kind) for coded in found] for found in slices]
+        return [joined(level) for level in zip(*packets, strict=True)]
+
+    def _slices(self, tokens: Tokens, levels: int, clip: int) -> Iterator[list[CodedSlice]]:
+        """Every level of each slice of a clip."""
+        shots = loop_shots(tokens.layout)
+        loop, first = self._coder.clip(tokens.layout.geometry, levels), shots.frames(clip).start
+        for number, frames in enumerate(shots.slices(clip), start=shots.first_slice(clip)):
+            place = range(first + frames.start, first + frames.stop)
+            found: list[CodedSlice] = []
+            for level in range(levels):
+                try:
+                    found.append(self._slice(loop, tokens, level, number, place, found))
+                except ValueError as error:
+                    raise ValueError(f"level {level}, frames {place[0]} to {place[-1]}: {error}") from error
+            yield found
+
+    @within_memory()
+    def _slice(
+        self,
+        loop: ClipLoop,
+        tokens: Tokens,
+        level: int,
+        number: int,
+        place: range,
+        coarser: Sequence[CodedSlice],
+    ) -> CodedSlice:
+        """One level of a slice, whose frames have this place in the video."""
+        arrays, device, opens = tokens.arrays(level), self._coder.device, loop.past(level) is None
+        given = []
+        for at in place:
+            side = Side(**{name: arrays[name][at].to(device).long() for name in _SIDE})
+            if opens and not _same(side, base_alone(side.choices)):
+                raise ValueError(f"an opening key has choices of {BASE_CHOICE} and else 0")
+            given.append(PictureTokens(None if opens else side, arrays[TOKENS][at].to(device)))
+        kind, gain = int(arrays["kinds"][number]), int(arrays["gains"][number])
+        coded = loop.encode(level, given, coarser[-1].pictures if coarser else [], kind, gain)
+        for mine, theirs in zip(given, coded.pictures, strict=True):
+            if mine.side is not None and theirs.side is not None and not _same(mine.side, theirs.side):
+                raise ValueError("vectors or coefficients are not those that choices and coarser levels say")
+        return coded
+
+
+def _same(a: Side, b: Side) -> bool:
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in _SIDE)
