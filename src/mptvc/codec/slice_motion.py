@@ -130,6 +130,10 @@ class SliceMotion:
                 self._found[place] = looking.found_in(other, _followed(steps) if steps else None)
         return self._found[place]
 
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.pyramids)
+
     @property
     def change(self) -> np.ndarray:
         """How much the frames differ from those before, as `Motion.change`, summed."""
