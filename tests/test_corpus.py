@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -483,7 +484,7 @@ def test_every_kind_of_bad_video_is_a_row(tmp_path: Path, options: Callable[...,
     tokenize_corpus([str(source)], str(tmp_path / "out"), options())
     found = {row["key"]: row for row in rows(tmp_path / "out")}
     assert {key: row["error_kind"] for key, row in found.items()} == expected
-    assert all(source.name in row["error"] for row in found.values() if row["error"])
+    assert all(row["error"].startswith(f"{row['source']}: ") for row in found.values() if row["error"])
     assert [key for key, row in found.items() if row["warnings"]] == ["cut"]
     assert found["tiny"]["frames"] == 1
     strict = options(strict=True)
@@ -536,10 +537,12 @@ def keys(*sources: object) -> list[str]:
 def test_sources_are_folders_patterns_lists_and_manifests(videos: Path, tmp_path: Path) -> None:
     every = ["below/v.4", "broken", "v0", "v1", "v2", "v3"]
     assert sorted(keys(videos)) == sorted(keys(videos, videos)) == every
-    assert keys(videos / "v[01].mkv") == [str(videos / name).lstrip("/") for name in ("v0", "v1")]
+    assert keys(videos / "v[01].mkv") == ["v0", "v1"]
+    assert keys(videos.parent / f"{videos.name[:-1]}?" / "v1.mkv") == [f"{videos.name}/v1"]
     (videos.parent / "list.txt").write_text(f"\n{videos.name}/v0.mkv\n{videos}/v1.mkv\n")
     units = read_units([str(videos.parent / "list.txt")])
-    assert [unit.source for unit in units] == [str(videos / "v0.mkv"), str(videos / "v1.mkv")]
+    assert [unit.path for unit in units] == [str(videos / "v0.mkv"), str(videos / "v1.mkv")]
+    assert [unit.source for unit in units] == [f"{videos.name}/v0.mkv", str(videos / "v1.mkv")]
     assert units[0].key == f"{videos.name}/v0"
     rows = [{"key": "a", "path": "v0.mkv", "start_s": 0.1, "end_s": None, "tags": [1], "n": 2}]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -557,6 +560,14 @@ def test_sources_are_folders_patterns_lists_and_manifests(videos: Path, tmp_path
         ("m.csv", "key,path,frames\na,b.mkv,3\n", "frames is a column of the results"),
         ("m.csv", "key,path\n../a,b.mkv\n", "'../a' is no key"),
         ("m.csv", "key,path\n.mptvc/a,b.mkv\n", "is no key"),
+        ("m.csv", "key,path\na/.b,b.mkv\n", "is no key"),
+        ("m.csv", "key,path\na//b,b.mkv\n", "is no key"),
+        ("m.csv", f"key,path\n{'日' * 70},b.mkv\n", "too long a key"),
+        ("m.csv", f"key,path\n{'abcdefghi/' * 100}a,b.mkv\n", "too long a key"),
+        ("m.csv", "key,path\na,b.mkv,c\n", "row 1 has more fields than there are columns"),
+        ("m.csv", f"path\n{'a' * 200_000}\n", "no CSV"),
+        ("m.jsonl", '{"path": "a.mkv", "key": "a\\ud800"}', "is no key"),
+        ("m.jsonl", '{"path": "a.mkv", "start_s": true}', "start_s is 0 or more seconds"),
         ("m.csv", "key,path\na,b.mkv\na,c.mkv\n", "the key a is that of"),
         ("m.csv", "key,path,start_s\na,b.mkv,soon\n", "start_s is 0 or more seconds, found 'soon'"),
         ("m.csv", "key,path,start_s,end_s\na,b.mkv,3,2\n", "end_s is above start_s"),
@@ -573,6 +584,117 @@ def test_a_bad_manifest_is_one_clear_error(tmp_path: Path, name: str, text: str 
     with pytest.raises((ValueError, mptvc.VideoError)) as error:
         read_units([str(tmp_path / name)])
     assert message in str(error.value)
+
+
+def test_names_of_files_become_keys_whatever_they_are(videos: Path, tmp_path: Path) -> None:
+    """What no key may hold is replaced, and what is too long for one is cut: one file stops no corpus."""
+    for name in (os.fsdecode(b"b\xffad"), "back\\slash", "n" * 240, "x\ny"):
+        (tmp_path / f"{name}.mkv").write_bytes((videos / "v0.mkv").read_bytes())
+    long, *others = sorted(keys(tmp_path), key=len, reverse=True)
+    assert sorted(others) == ["b_ad", "back_slash", "x_y"]
+    assert (long[:190], len(long)) == ("n" * 190, 199)
+    listed = tmp_path / "list.txt"
+    listed.write_text("/far/.cache/film.mkv\n")
+    assert keys(listed) == ["far/_cache/film"]
+
+
+def test_further_columns_hold_what_every_format_holds(
+    videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    """Numbers that JSON or a table cannot hold, and half characters."""
+    manifest = tmp_path / "m.jsonl"
+    line = (
+        '{"path": "%s", "key": "a", "n": NaN, "f": Infinity, "big": 99999999999999999999, "text": "x\\ud800"}'
+    )
+    manifest.write_text(line % (videos / "v0.mkv"))
+    for format in ("parquet", "webdataset"):
+        tokenize_corpus([str(manifest)], str(tmp_path / format), options(format))
+        (row,) = rows(tmp_path / format)
+        found = (row["n"], row["f"], row["big"], row["text"])
+        assert found == (None, None, "99999999999999999999", "x?")
+
+
+def test_an_empty_name_is_no_folder(videos: Path, tmp_path: Path, options: Callable[..., RunOptions]) -> None:
+    """Such as that of a variable that is not set: it would be the current one."""
+    for sources, out in ((["", str(videos)], str(tmp_path)), ([str(videos)], "")):
+        with pytest.raises(ValueError, match="found an empty name"):
+            tokenize_corpus(sources, out, options())
+
+
+def test_where_a_corpus_lies_changes_no_byte(
+    videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    """Nor does a move on the way keep a run from going on; other videos of the same names do."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(videos, here)
+    run, out = options(), tmp_path / "out"
+    tokenize_corpus([str(here)], str(out), run)
+    assert str(tmp_path) not in (out / "rows.jsonl").read_text()
+    before = outputs(out)
+    shutil.copytree(here, there)
+    with pytest.raises(ValueError, match=f"below/v.4 was {here}/below/v.4.mkv before"):
+        tokenize_corpus([str(there)], str(out), run)
+    shutil.rmtree(here)
+    (out / NOTES / "done" / "shard-000001.jsonl").unlink()
+    assert tokenize_corpus([str(there)], str(out), run).done_now == 2
+    assert outputs(out) == before
+
+
+def test_weights_may_have_another_name_and_no_other_value(
+    videos: Path, weights: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    run, moved = options(), tmp_path / "moved"
+    tokenize_corpus([str(videos)], str(tmp_path / "out"), run)
+    shutil.copytree(weights, moved)
+    again = replace(run, coding=replace(run.coding, weights=str(moved)))
+    assert tokenize_corpus([str(videos)], str(tmp_path / "out"), again).done_now == 0
+    other = replace(run, coding=replace(run.coding, weights="tokenizer"))
+    with pytest.raises(ValueError, match=f"was begun with weights {weights}, now it is tokenizer"):
+        tokenize_corpus([str(videos)], str(tmp_path / "out"), other)
+    (tmp_path / "out" / "tokenize.json").write_text("{")
+    with pytest.raises(mptvc.MptError, match=r"tokenize\.json is damaged"):
+        tokenize_corpus([str(videos)], str(tmp_path / "out"), run)
+
+
+def test_a_part_of_a_film_has_a_key_that_no_video_has(
+    film: Path, videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(f"key,path\nfilm,{film}\nfilm/00001,{videos}/v0.mkv\n")
+    with pytest.raises(ValueError, match="film/00001 may be the key of a part of film"):
+        tokenize_corpus([str(manifest)], str(tmp_path / "out"), options("safetensors"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
+def test_a_pipe_or_a_folder_in_a_list_is_an_error_at_once(
+    videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    """Nobody would ever write into it."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "list.txt").write_text(f"pipe\n{videos}\n")
+    summary = tokenize_corpus([str(tmp_path / "list.txt")], str(tmp_path / "out"), options())
+    assert summary.failures == {"no file but a folder, a device or a pipe": 2}
+
+
+def test_sound_is_said_to_be_left_out(
+    tmp_path: Path, options: Callable[..., RunOptions], cli: Cli, weights: Path
+) -> None:
+    with av.open(tmp_path / "talks.mkv", "w") as out:
+        stream, voice = out.add_stream("ffv1", rate=25), out.add_stream("pcm_s16le", rate=8000)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for pixels in moving(5, 32, 32):
+            out.mux(stream.encode(VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")))
+        out.mux(stream.encode(None))
+        samples = AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        samples.sample_rate = 8000
+        out.mux(voice.encode(samples))
+    for format, content, warning in (
+        ("mpt", "mpt", "sound and subtitles are left out"),
+        ("webdataset", "tokens", ""),
+    ):
+        tokenize_corpus([str(tmp_path / "talks.mkv")], str(tmp_path / format), options(format, content))
+        (row,) = rows(tmp_path / format)
+        assert (row["frames"], row["warnings"]) == (5, warning)
 
 
 def test_a_manifest_names_spans_and_columns_that_travel_along(
@@ -642,6 +764,7 @@ def test_the_command_says_what_it_did(cli: Cli, videos: Path, weights: Path, tmp
     dry = cli("tokenize", *arguments, "--dry-run", "--json")
     assert json.loads(dry.out) == {"videos": 6, "tasks": 1, "missing": 1}
     assert not (tmp_path / "out").exists()
+    assert is_one_error(cli("tokenize", *arguments, "--levels", 4, "--dry-run"))
     result = cli("tokenize", *arguments, "--json")
     summary = json.loads(result.out)
     assert result.code == FAILED  # one video is broken
@@ -652,6 +775,14 @@ def test_the_command_says_what_it_did(cli: Cli, videos: Path, weights: Path, tmp
     assert "5 videos done, 0 now, 1 failed" in shown.err
     assert "cannot be read as video" in shown.err
     assert json.loads(cli("tokenize", *arguments, "--dry-run", "--json").out)["missing"] == 0
+    other = cli("tokenize", *arguments, "--quality", 2, "--dry-run")
+    assert is_one_error(other)
+    assert "was begun with quality 0.0, now it is 2.0" in other.err
+    (tmp_path / "file").touch()
+    assert "file is no folder" in cli("tokenize", videos, "--out", "file", "--dry-run").err
+    lost = cli("tokenize", videos, "--out", "/dev/null/out", "--weights", weights)
+    assert is_one_error(lost)
+    assert "cannot make /dev/null/out" in lost.err
 
 
 @pytest.mark.parametrize(

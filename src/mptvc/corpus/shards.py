@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from io import BytesIO
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
@@ -105,6 +105,9 @@ class ShardWriter:
         """Let the shard appear, or after an error leave nothing."""
         with self._stack as stack:
             if error is not None:
+                if self._target is not None:
+                    with suppress(Exception):  # what is not closed now complains when it is collected
+                        self._target.close()
                 stack.pop_all().__exit__(kind, error, trace)
             elif self._target is not None:
                 self._target.close()

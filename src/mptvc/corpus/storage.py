@@ -73,7 +73,10 @@ def open_video(source: str) -> Iterator[Path | BinaryIO]:
         MptError: The address cannot be opened.
     """
     if not is_address(source):
-        yield Path(source)
+        video = Path(source)
+        if video.exists() and not video.is_file():  # a pipe would wait for somebody, and a device never end
+            raise VideoError(f"{source}: no file but a folder, a device or a pipe")
+        yield video
         return
     if is_url(source):
         with cast(BinaryIO, RemoteFile(source)) as remote:
@@ -94,6 +97,9 @@ def read_bytes(source: str) -> bytes:
         VideoError: It cannot be read.
     """
     try:
+        if is_url(source):
+            with RemoteFile(source) as remote:
+                return remote.read()
         if is_address(source):
             files, path = file_system(source)
             with reaching(source):
@@ -108,14 +114,22 @@ class Folder:
 
     Args:
         root: Path, or an address that fsspec can write to, of a store that takes objects as a whole.
+
+    Raises:
+        MptError: It is a file, or an address of an unknown kind.
+        ValueError: The name is empty.
     """
 
     def __init__(self, root: str) -> None:
+        if not root:
+            raise ValueError("the output is a folder or an address, found an empty name")
         self.root = root = root.removeprefix("file://")
         self.is_local = not is_address(root)
         self._files: Any = None
         if not self.is_local:
             self._files, self._base = file_system(root)
+        elif Path(root).exists() and not Path(root).is_dir():
+            raise MptError(f"{root} is no folder; name another output", file=root)
 
     def path(self, name: str) -> Path:
         """The path of a file of a local folder."""
@@ -139,7 +153,7 @@ class Folder:
                 if self._files is None:
                     return self.path(name).read_bytes()
                 return bytes(self._files.cat_file(self._at(name)))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
 
     @contextmanager
@@ -183,8 +197,11 @@ class Folder:
         """
         if self._files is None:
             path = self.path(name)
-            with reaching(str(path.parent)):
+            try:
                 path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                why = f"cannot make {path.parent}: {error.strerror or error}"
+                raise MptError(why, file=str(path.parent)) from error
             for left in path.parent.glob(f".{escape(path.name[:50])}.*.part"):  # by who was killed
                 remove(left)
             with atomic_output(path, force=True) as file:
