@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import torch
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from command_line import FAILED, USAGE, Cli, is_one_error
+from fsspec.implementations.memory import MemoryFileSystem
 from patterns import moving, write_video
 from range_server import RangeServer
 from safetensors.numpy import load
@@ -236,7 +238,7 @@ def test_a_joined_film_is_the_film_in_one_piece(
     film: Path, weights: Path, tmp_path: Path, options: Callable[..., RunOptions], form: str
 ) -> None:
     """Its first frames, to be quick."""
-    name, clip, count = (str(weights), None, 64) if form == "small" else ("codec", 10, 40)
+    name, clip, count = (str(weights), None, 64) if form == "small" else ("codec", 10, 30)
     run = options("mpt", "mpt", unit_s=0.6, joins=True)
     run = replace(run, coding=replace(run.coding, weights=name, clip_frames=clip))
     manifest = tmp_path / "list.jsonl"
@@ -724,6 +726,46 @@ def test_videos_behind_addresses(
     assert (good["frames"], good["error"]) == (5, None)
     assert bad["error"] == f"{server.url}/missing.mkv: 404 Not Found"
     assert bad["error_kind"] == "404 Not Found"
+    (tmp_path / "list.csv").write_text("path,key\nv0.mkv,far\n")
+    assert (
+        tokenize_corpus([f"{server.url}/list.csv"], str(tmp_path / "far"), options("mpt", "mpt")).videos == 1
+    )
+    assert [(row["key"], row["source"]) for row in rows(tmp_path / "far")] == [("far", "v0.mkv")]
+    assert (tmp_path / "far" / "far.mpt").read_bytes() == (tmp_path / "out" / good["file"]).read_bytes()
+
+
+class Far(MemoryFileSystem):
+    """A store whose open files have a method ``url``, as those of the Hub have."""
+
+    protocol = "far"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix("far://").strip("/")
+
+    def _open(self, path: str, *arguments: Any, **more: Any) -> Any:
+        return FarFile(super()._open(path, *arguments, **more).getvalue())
+
+
+class FarFile(BytesIO):
+    def url(self) -> str:
+        return "https://far.invalid"
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert self.url().startswith("https://")
+        return super().read(size)
+
+
+def test_a_store_keeps_what_its_files_have(
+    videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    fsspec.register_implementation("far", Far, clobber=True)
+    MemoryFileSystem().pipe("/far/v0.mkv", (videos / "v0.mkv").read_bytes())
+    MemoryFileSystem().pipe("/far/text.mp4", b"no video")
+    tokenize_corpus(["far://far"], str(tmp_path / "out"), options("mpt", "mpt"))
+    bad, good = rows(tmp_path / "out")
+    assert (good["frames"], good["error"]) == (5, None)
+    assert bad["error"].startswith("text.mp4: cannot be read as video")
 
 
 def test_an_address_holds_what_a_folder_would(

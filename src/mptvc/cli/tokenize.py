@@ -26,8 +26,8 @@ from mptvc.cli.options import (
     parse_threshold,
 )
 from mptvc.cli.output import EXIT_FAILED, console, counted, number_columns, print_json, say, warn
-from mptvc.cli.process import keep_freed_memory
 from mptvc.cli.progress import progress_callback
+from mptvc.codec.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from mptvc.corpus.summary import Summary

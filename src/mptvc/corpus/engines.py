@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from mptvc.codec.memory import keep_freed_memory
 from mptvc.corpus.storage import optional
 from mptvc.corpus.units import Task
 from mptvc.corpus.worker import Job, Worker
@@ -27,6 +28,8 @@ Result = tuple[str, list[dict[str, Any]]]
 #: Most blocks of a data set: each takes memory of the driver.
 _MOST_BLOCKS = 10_000
 _STOP_S = 10
+#: Processors, and so threads, of an actor.
+_RAY_CPUS = 1
 #: Workers in a row that may die before they have loaded the weights.
 _MOST_STILLBORN = 3
 
@@ -130,7 +133,7 @@ def _serve(link: Connection, job: Job, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver says when to stop
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     Thread(target=_end_with_driver, daemon=True).start()
-    torch.set_num_threads(threads)
+    _settle(threads)
     try:
         worker = Worker(job)
         link.send(None)
@@ -140,6 +143,12 @@ def _serve(link: Connection, job: Job, threads: int) -> None:
         return
     except Exception as error:
         link.send(error)
+
+
+def _settle(threads: int) -> None:
+    """Be one of several workers: with a share of the processors, and memory kept for the next clip."""
+    keep_freed_memory()
+    torch.set_num_threads(threads)
 
 
 def _end_with_driver() -> None:
@@ -159,7 +168,7 @@ def run_ray(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
     """
     ray, data = optional("ray", "ray"), optional("ray.data", "ray")
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it reports its plan and settings as warnings
     data.DataContext.get_current().enable_progress_bars = False
     gpus = int(job.options.device.startswith("cuda"))
@@ -169,8 +178,9 @@ def run_ray(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
         _RayWorker,
         fn_constructor_args=(job,),
         batch_size=1,
-        compute=data.ActorPoolStrategy(size=min(jobs, len(tasks))),
-        num_cpus=1,
+        # one task at a time: what waits at a busy worker would wait for it while others have ended
+        compute=data.ActorPoolStrategy(size=min(jobs, len(tasks)), max_tasks_in_flight_per_actor=1),
+        num_cpus=_RAY_CPUS,
         num_gpus=gpus,
     )
     for row in rows.iter_rows():
@@ -183,6 +193,7 @@ class _RayWorker:
     """A worker as ``map_batches`` wants it: a batch of one task to its rows as JSON, or what stopped it."""
 
     def __init__(self, job: Job) -> None:
+        _settle(_RAY_CPUS)
         self._worker = Worker(job)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO, cast
@@ -84,8 +85,8 @@ def open_video(source: str) -> Iterator[Path | BinaryIO]:
         return
     files, path = file_system(source)
     with reaching(source):
-        opened = files.open(path, "rb")
-    opened.url = source  # for messages
+        opened: Any = BufferedReader(files.open(path, "rb"))
+    opened.url = source  # for messages; a store's own file may have something else of that name
     with opened:
         yield opened
 
