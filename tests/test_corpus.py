@@ -368,6 +368,25 @@ def test_a_worker_that_dies_is_replaced_and_a_video_that_kills_is_an_error(
     assert not list((out / NOTES / "tries").iterdir())
 
 
+def test_what_stopped_workers_left_is_no_videos_fault(
+    videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    """Actors of an interrupted run are ended without a word: their notes and half files go with the run."""
+    out = tmp_path / "out"
+    note, half = out / NOTES / "tries" / "shard-000001.json", out / ".shard-000001.tar.0123abcd.part"
+
+    def interrupt(*_: int) -> None:
+        note.write_text('{"0": 1}')
+        half.touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tokenize_corpus([str(videos)], str(out), options(), interrupt)
+    assert not note.exists()
+    assert not half.exists()
+    assert (out / "shard-000000.tar").exists()
+
+
 def test_processes_give_the_bytes_of_this_one_though_a_worker_is_killed(
     videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
 ) -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from threading import Thread
@@ -34,7 +34,7 @@ _RAY_CPUS = 1
 _MOST_STILLBORN = 3
 
 
-def run_local(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
+def run_local(job: Job, tasks: Sequence[Task], jobs: int) -> Generator[Result, None, None]:
     """Do tasks in this process, or in so many others.
 
     A worker that dies is replaced, and its task done again.
@@ -158,7 +158,7 @@ def _end_with_driver() -> None:
         os._exit(1)
 
 
-def run_ray(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
+def run_ray(job: Job, tasks: Sequence[Task], jobs: int) -> Generator[Result, None, None]:
     """Do tasks in actors of Ray Data, on the cluster that Ray finds, or else on this machine.
 
     Only the names of videos travel to the actors, and only small rows back. Ray replaces an actor that dies.
@@ -167,7 +167,8 @@ def run_ray(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
         MptError: Ray is not installed, or the output cannot be written.
     """
     ray, data = optional("ray", "ray"), optional("ray.data", "ray")
-    if not ray.is_initialized():
+    is_ours = not ray.is_initialized()
+    if is_ours:
         ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it reports its plan and settings as warnings
     data.DataContext.get_current().enable_progress_bars = False
@@ -183,10 +184,15 @@ def run_ray(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
         num_cpus=_RAY_CPUS,
         num_gpus=gpus,
     )
-    for row in rows.iter_rows():
-        if row["error"]:
-            raise MptError(row["error"])
-        yield row["task"], json.loads(row["rows"])
+    try:
+        for row in rows.iter_rows():
+            if row["error"]:
+                raise MptError(row["error"])
+            yield row["task"], json.loads(row["rows"])
+    except BaseException:
+        if is_ours:  # its workers would go on until this process has ended
+            ray.shutdown()
+        raise
 
 
 class _RayWorker:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -21,7 +22,7 @@ from mptvc.corpus.storage import Folder
 from mptvc.corpus.summary import Summary
 from mptvc.corpus.tokenizer import Tokenizer, TokenizerOptions
 from mptvc.corpus.units import NOTES, Share, Task, Unit, tasks_of_parts
-from mptvc.corpus.worker import Job, film_name, marker
+from mptvc.corpus.worker import Job, abandon, film_name, marker
 from mptvc.errors import MptError
 
 #: Called with the units that are done and all of them.
@@ -233,9 +234,15 @@ class _Run:
                 self._take(task.name, found, is_part=task.is_part)
         if not todo:
             return
-        for name, found in ENGINES[self._options.engine](self._job, todo, self._options.jobs):
-            self._now.add(name)
-            self._take(name, found, is_part=name in parts)
+        engine = ENGINES[self._options.engine](self._job, todo, self._options.jobs)
+        try:
+            with closing(engine):
+                for name, found in engine:
+                    self._now.add(name)
+                    self._take(name, found, is_part=name in parts)
+        except BaseException:  # some engines end workers in the midst of a video
+            abandon(self._folder, (task for task in todo if task.name not in self._now), self._job.format)
+            raise
 
     def _looked_up(self, tasks: list[Task]) -> Iterator[tuple[Task, list[dict[str, Any]] | None]]:
         """Tasks with the rows that are there, several read at a time, as far stores take a while."""

@@ -52,6 +52,12 @@ def _common(types: set[str]) -> str:
     return "double" if types == {"int64", "double"} else "string"
 
 
+def file_names(task: Task, format: str) -> list[str]:
+    """The files that a task may write."""
+    names = [unit.key for unit in task.units] if format in PER_KEY else [task.name]
+    return [f"{name}{ENDINGS[format]}" for name in names]
+
+
 class _Target(Protocol):
     """What takes the rows of a shard."""
 

@@ -203,8 +203,7 @@ class Folder:
             except OSError as error:
                 why = f"cannot make {path.parent}: {error.strerror or error}"
                 raise MptError(why, file=str(path.parent)) from error
-            for left in path.parent.glob(f".{escape(path.name[:50])}.*.part"):  # by who was killed
-                remove(left)
+            self.clear(name)
             with atomic_output(path, force=True) as file:
                 yield file
             return
@@ -214,6 +213,13 @@ class Folder:
             with reaching(self.address(name)):
                 self._files.makedirs(self._files._parent(self._at(name)), exist_ok=True)
                 self._files.put_file(spool.name, self._at(name))
+
+    def clear(self, name: str) -> None:
+        """Delete what somebody who was killed has left of a file that was to be written."""
+        if self._files is None:
+            path = self.path(name)
+            for left in path.parent.glob(f".{escape(path.name[:50])}.*.part"):
+                remove(left)
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file; errors as for ``write``."""

@@ -5,13 +5,14 @@ same bytes. What a worker began is noted, so that a video at which workers die b
 """
 
 import json
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mptvc.corpus.films import is_long, join_film, plan_film
 from mptvc.corpus.rows import lines_of, rows_of
-from mptvc.corpus.shards import ENDINGS, ShardWriter
+from mptvc.corpus.shards import ENDINGS, ShardWriter, file_names
 from mptvc.corpus.storage import Folder
 from mptvc.corpus.tokenizer import Tokenizer, TokenizerOptions, is_machine_fault
 from mptvc.corpus.units import NOTES, Task, Unit
@@ -154,6 +155,16 @@ class Worker:
         warnings = dict.fromkeys(row["warnings"] for row in rows if row["warnings"])
         del row["data"]
         return row | {"file": name, "warnings": "; ".join(warnings)}
+
+
+def abandon(folder: Folder, tasks: Iterable[Task], format: str) -> None:
+    """Delete what stopped workers left of tasks, and the notes that they had begun: none died at a video."""
+    begun = folder.names(f"{NOTES}/tries")
+    for task in tasks:
+        if f"{task.name}.json" in begun:
+            folder.remove(_tries(task))
+            for name in (*file_names(task, format), part_file(task.name), marker(task.name), _tries(task)):
+                folder.clear(name)
 
 
 def film_name(task: str, place: int) -> str:
