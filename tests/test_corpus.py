@@ -3,12 +3,14 @@
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import torch
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from command_line import FAILED, USAGE, Cli, is_one_error
+from fsspec.implementations.memory import MemoryFileSystem
 from patterns import moving, write_video
 from range_server import RangeServer
 from safetensors.numpy import load
@@ -235,7 +238,7 @@ def test_a_joined_film_is_the_film_in_one_piece(
     film: Path, weights: Path, tmp_path: Path, options: Callable[..., RunOptions], form: str
 ) -> None:
     """Its first frames, to be quick."""
-    name, clip, count = (str(weights), None, 64) if form == "small" else ("codec", 10, 40)
+    name, clip, count = (str(weights), None, 64) if form == "small" else ("codec", 10, 30)
     run = options("mpt", "mpt", unit_s=0.6, joins=True)
     run = replace(run, coding=replace(run.coding, weights=name, clip_frames=clip))
     manifest = tmp_path / "list.jsonl"
@@ -281,6 +284,15 @@ def test_a_film_that_is_lost_on_the_way_is_one_error_and_can_be_done_again(
 # What stops a run
 
 
+@pytest.fixture(scope="module")
+def whole(videos: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a run of tar shards gives that nothing stops."""
+    folder = tmp_path_factory.mktemp("whole")
+    coding = TokenizerOptions(weights=str(weights), device="cpu")
+    tokenize_corpus([str(videos)], str(folder), RunOptions(format="webdataset", coding=coding, shard_units=2))
+    return outputs(folder)
+
+
 def appeared(process: "subprocess.Popen[bytes]", out: Path, pattern: str) -> None:
     """Wait until a process has made a file."""
     until = time.monotonic() + 60
@@ -292,7 +304,12 @@ def appeared(process: "subprocess.Popen[bytes]", out: Path, pattern: str) -> Non
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_killed_run_goes_on_without_a_trace(
-    videos: Path, weights: Path, tmp_path: Path, options: Callable[..., RunOptions], jobs: int
+    videos: Path,
+    weights: Path,
+    tmp_path: Path,
+    options: Callable[..., RunOptions],
+    whole: dict[str, bytes],
+    jobs: int,
 ) -> None:
     """In the middle of a unit, which its note tells, or soon after."""
     out = tmp_path / "out"
@@ -314,8 +331,7 @@ def test_a_killed_run_goes_on_without_a_trace(
     run = options()
     tokenize_corpus([str(videos)], str(out), run)
     assert {path: path.stat().st_mtime_ns for path in before} == before or jobs == 2
-    tokenize_corpus([str(videos)], str(tmp_path / "whole"), run)
-    assert outputs(out) == outputs(tmp_path / "whole")
+    assert outputs(out) == whole
     assert not list(out.rglob("*.part"))
 
 
@@ -352,13 +368,32 @@ def test_a_worker_that_dies_is_replaced_and_a_video_that_kills_is_an_error(
     assert not list((out / NOTES / "tries").iterdir())
 
 
+def test_what_stopped_workers_left_is_no_videos_fault(
+    videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    """Actors of an interrupted run are ended without a word: their notes and half files go with the run."""
+    out = tmp_path / "out"
+    note, half = out / NOTES / "tries" / "shard-000001.json", out / ".shard-000001.tar.0123abcd.part"
+
+    def interrupt(*_: int) -> None:
+        note.write_text('{"0": 1}')
+        half.touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tokenize_corpus([str(videos)], str(out), options(), interrupt)
+    assert not note.exists()
+    assert not half.exists()
+    assert (out / "shard-000000.tar").exists()
+
+
 def test_processes_give_the_bytes_of_this_one_though_a_worker_is_killed(
     videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
 ) -> None:
     out = tmp_path / "out"
 
     def kill(done: int, _total: int) -> None:
-        if done <= 2:
+        if done == 1:
             children = [
                 int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if is_worker(path)
             ]
@@ -483,7 +518,7 @@ def test_every_kind_of_bad_video_is_a_row(tmp_path: Path, options: Callable[...,
     tokenize_corpus([str(source)], str(tmp_path / "out"), options())
     found = {row["key"]: row for row in rows(tmp_path / "out")}
     assert {key: row["error_kind"] for key, row in found.items()} == expected
-    assert all(source.name in row["error"] for row in found.values() if row["error"])
+    assert all(row["error"].startswith(f"{row['source']}: ") for row in found.values() if row["error"])
     assert [key for key, row in found.items() if row["warnings"]] == ["cut"]
     assert found["tiny"]["frames"] == 1
     strict = options(strict=True)
@@ -493,7 +528,11 @@ def test_every_kind_of_bad_video_is_a_row(tmp_path: Path, options: Callable[...,
 
 
 def test_an_interrupted_command_leaves_no_half_file_and_no_process(
-    videos: Path, weights: Path, tmp_path: Path, options: Callable[..., RunOptions]
+    videos: Path,
+    weights: Path,
+    tmp_path: Path,
+    options: Callable[..., RunOptions],
+    whole: dict[str, bytes],
 ) -> None:
     out = tmp_path / "out"
     arguments = ["--format", "webdataset", "--weights", str(weights), "--shard-units", "2", "--jobs", "2"]
@@ -507,8 +546,7 @@ def test_an_interrupted_command_leaves_no_half_file_and_no_process(
     assert not list(out.rglob("*.part"))
     assert not [path for path in Path("/proc").glob("[0-9]*") if str(out).encode() in command_line(path)]
     tokenize_corpus([str(videos)], str(out), options())
-    tokenize_corpus([str(videos)], str(tmp_path / "whole"), options())
-    assert outputs(out) == outputs(tmp_path / "whole")
+    assert outputs(out) == whole
 
 
 def command_line(process: Path) -> bytes:
@@ -536,10 +574,12 @@ def keys(*sources: object) -> list[str]:
 def test_sources_are_folders_patterns_lists_and_manifests(videos: Path, tmp_path: Path) -> None:
     every = ["below/v.4", "broken", "v0", "v1", "v2", "v3"]
     assert sorted(keys(videos)) == sorted(keys(videos, videos)) == every
-    assert keys(videos / "v[01].mkv") == [str(videos / name).lstrip("/") for name in ("v0", "v1")]
+    assert keys(videos / "v[01].mkv") == ["v0", "v1"]
+    assert keys(videos.parent / f"{videos.name[:-1]}?" / "v1.mkv") == [f"{videos.name}/v1"]
     (videos.parent / "list.txt").write_text(f"\n{videos.name}/v0.mkv\n{videos}/v1.mkv\n")
     units = read_units([str(videos.parent / "list.txt")])
-    assert [unit.source for unit in units] == [str(videos / "v0.mkv"), str(videos / "v1.mkv")]
+    assert [unit.path for unit in units] == [str(videos / "v0.mkv"), str(videos / "v1.mkv")]
+    assert [unit.source for unit in units] == [f"{videos.name}/v0.mkv", str(videos / "v1.mkv")]
     assert units[0].key == f"{videos.name}/v0"
     rows = [{"key": "a", "path": "v0.mkv", "start_s": 0.1, "end_s": None, "tags": [1], "n": 2}]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -557,6 +597,14 @@ def test_sources_are_folders_patterns_lists_and_manifests(videos: Path, tmp_path
         ("m.csv", "key,path,frames\na,b.mkv,3\n", "frames is a column of the results"),
         ("m.csv", "key,path\n../a,b.mkv\n", "'../a' is no key"),
         ("m.csv", "key,path\n.mptvc/a,b.mkv\n", "is no key"),
+        ("m.csv", "key,path\na/.b,b.mkv\n", "is no key"),
+        ("m.csv", "key,path\na//b,b.mkv\n", "is no key"),
+        ("m.csv", f"key,path\n{'日' * 70},b.mkv\n", "too long a key"),
+        ("m.csv", f"key,path\n{'abcdefghi/' * 100}a,b.mkv\n", "too long a key"),
+        ("m.csv", "key,path\na,b.mkv,c\n", "row 1 has more fields than there are columns"),
+        ("m.csv", f"path\n{'a' * 200_000}\n", "no CSV"),
+        ("m.jsonl", '{"path": "a.mkv", "key": "a\\ud800"}', "is no key"),
+        ("m.jsonl", '{"path": "a.mkv", "start_s": true}', "start_s is 0 or more seconds"),
         ("m.csv", "key,path\na,b.mkv\na,c.mkv\n", "the key a is that of"),
         ("m.csv", "key,path,start_s\na,b.mkv,soon\n", "start_s is 0 or more seconds, found 'soon'"),
         ("m.csv", "key,path,start_s,end_s\na,b.mkv,3,2\n", "end_s is above start_s"),
@@ -573,6 +621,117 @@ def test_a_bad_manifest_is_one_clear_error(tmp_path: Path, name: str, text: str 
     with pytest.raises((ValueError, mptvc.VideoError)) as error:
         read_units([str(tmp_path / name)])
     assert message in str(error.value)
+
+
+def test_names_of_files_become_keys_whatever_they_are(videos: Path, tmp_path: Path) -> None:
+    """What no key may hold is replaced, and what is too long for one is cut: one file stops no corpus."""
+    for name in (os.fsdecode(b"b\xffad"), "back\\slash", "n" * 240, "x\ny"):
+        (tmp_path / f"{name}.mkv").write_bytes((videos / "v0.mkv").read_bytes())
+    long, *others = sorted(keys(tmp_path), key=len, reverse=True)
+    assert sorted(others) == ["b_ad", "back_slash", "x_y"]
+    assert (long[:190], len(long)) == ("n" * 190, 199)
+    listed = tmp_path / "list.txt"
+    listed.write_text("/far/.cache/film.mkv\n")
+    assert keys(listed) == ["far/_cache/film"]
+
+
+def test_further_columns_hold_what_every_format_holds(
+    videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    """Numbers that JSON or a table cannot hold, and half characters."""
+    manifest = tmp_path / "m.jsonl"
+    line = (
+        '{"path": "%s", "key": "a", "n": NaN, "f": Infinity, "big": 99999999999999999999, "text": "x\\ud800"}'
+    )
+    manifest.write_text(line % (videos / "v0.mkv"))
+    for format in ("parquet", "webdataset"):
+        tokenize_corpus([str(manifest)], str(tmp_path / format), options(format))
+        (row,) = rows(tmp_path / format)
+        found = (row["n"], row["f"], row["big"], row["text"])
+        assert found == (None, None, "99999999999999999999", "x?")
+
+
+def test_an_empty_name_is_no_folder(videos: Path, tmp_path: Path, options: Callable[..., RunOptions]) -> None:
+    """Such as that of a variable that is not set: it would be the current one."""
+    for sources, out in ((["", str(videos)], str(tmp_path)), ([str(videos)], "")):
+        with pytest.raises(ValueError, match="found an empty name"):
+            tokenize_corpus(sources, out, options())
+
+
+def test_where_a_corpus_lies_changes_no_byte(
+    videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    """Nor does a move on the way keep a run from going on; other videos of the same names do."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(videos, here)
+    run, out = options(), tmp_path / "out"
+    tokenize_corpus([str(here)], str(out), run)
+    assert str(tmp_path) not in (out / "rows.jsonl").read_text()
+    before = outputs(out)
+    shutil.copytree(here, there)
+    with pytest.raises(ValueError, match=f"below/v.4 was {here}/below/v.4.mkv before"):
+        tokenize_corpus([str(there)], str(out), run)
+    shutil.rmtree(here)
+    (out / NOTES / "done" / "shard-000001.jsonl").unlink()
+    assert tokenize_corpus([str(there)], str(out), run).done_now == 2
+    assert outputs(out) == before
+
+
+def test_weights_may_have_another_name_and_no_other_value(
+    videos: Path, weights: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    run, moved = options(), tmp_path / "moved"
+    tokenize_corpus([str(videos)], str(tmp_path / "out"), run)
+    shutil.copytree(weights, moved)
+    again = replace(run, coding=replace(run.coding, weights=str(moved)))
+    assert tokenize_corpus([str(videos)], str(tmp_path / "out"), again).done_now == 0
+    other = replace(run, coding=replace(run.coding, weights="tokenizer"))
+    with pytest.raises(ValueError, match=f"was begun with weights {weights}, now it is tokenizer"):
+        tokenize_corpus([str(videos)], str(tmp_path / "out"), other)
+    (tmp_path / "out" / "tokenize.json").write_text("{")
+    with pytest.raises(mptvc.MptError, match=r"tokenize\.json is damaged"):
+        tokenize_corpus([str(videos)], str(tmp_path / "out"), run)
+
+
+def test_a_part_of_a_film_has_a_key_that_no_video_has(
+    film: Path, videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(f"key,path\nfilm,{film}\nfilm/00001,{videos}/v0.mkv\n")
+    with pytest.raises(ValueError, match="film/00001 may be the key of a part of film"):
+        tokenize_corpus([str(manifest)], str(tmp_path / "out"), options("safetensors"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
+def test_a_pipe_or_a_folder_in_a_list_is_an_error_at_once(
+    videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    """Nobody would ever write into it."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "list.txt").write_text(f"pipe\n{videos}\n")
+    summary = tokenize_corpus([str(tmp_path / "list.txt")], str(tmp_path / "out"), options())
+    assert summary.failures == {"no file but a folder, a device or a pipe": 2}
+
+
+def test_sound_is_said_to_be_left_out(
+    tmp_path: Path, options: Callable[..., RunOptions], cli: Cli, weights: Path
+) -> None:
+    with av.open(tmp_path / "talks.mkv", "w") as out:
+        stream, voice = out.add_stream("ffv1", rate=25), out.add_stream("pcm_s16le", rate=8000)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for pixels in moving(5, 32, 32):
+            out.mux(stream.encode(VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")))
+        out.mux(stream.encode(None))
+        samples = AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        samples.sample_rate = 8000
+        out.mux(voice.encode(samples))
+    for format, content, warning in (
+        ("mpt", "mpt", "sound and subtitles are left out"),
+        ("webdataset", "tokens", ""),
+    ):
+        tokenize_corpus([str(tmp_path / "talks.mkv")], str(tmp_path / format), options(format, content))
+        (row,) = rows(tmp_path / format)
+        assert (row["frames"], row["warnings"]) == (5, warning)
 
 
 def test_a_manifest_names_spans_and_columns_that_travel_along(
@@ -602,6 +761,46 @@ def test_videos_behind_addresses(
     assert (good["frames"], good["error"]) == (5, None)
     assert bad["error"] == f"{server.url}/missing.mkv: 404 Not Found"
     assert bad["error_kind"] == "404 Not Found"
+    (tmp_path / "list.csv").write_text("path,key\nv0.mkv,far\n")
+    assert (
+        tokenize_corpus([f"{server.url}/list.csv"], str(tmp_path / "far"), options("mpt", "mpt")).videos == 1
+    )
+    assert [(row["key"], row["source"]) for row in rows(tmp_path / "far")] == [("far", "v0.mkv")]
+    assert (tmp_path / "far" / "far.mpt").read_bytes() == (tmp_path / "out" / good["file"]).read_bytes()
+
+
+class Far(MemoryFileSystem):
+    """A store whose open files have a method ``url``, as those of the Hub have."""
+
+    protocol = "far"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix("far://").strip("/")
+
+    def _open(self, path: str, *arguments: Any, **more: Any) -> Any:
+        return FarFile(super()._open(path, *arguments, **more).getvalue())
+
+
+class FarFile(BytesIO):
+    def url(self) -> str:
+        return "https://far.invalid"
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert self.url().startswith("https://")
+        return super().read(size)
+
+
+def test_a_store_keeps_what_its_files_have(
+    videos: Path, tmp_path: Path, options: Callable[..., RunOptions]
+) -> None:
+    fsspec.register_implementation("far", Far, clobber=True)
+    MemoryFileSystem().pipe("/far/v0.mkv", (videos / "v0.mkv").read_bytes())
+    MemoryFileSystem().pipe("/far/text.mp4", b"no video")
+    tokenize_corpus(["far://far"], str(tmp_path / "out"), options("mpt", "mpt"))
+    bad, good = rows(tmp_path / "out")
+    assert (good["frames"], good["error"]) == (5, None)
+    assert bad["error"].startswith("text.mp4: cannot be read as video")
 
 
 def test_an_address_holds_what_a_folder_would(
@@ -642,6 +841,7 @@ def test_the_command_says_what_it_did(cli: Cli, videos: Path, weights: Path, tmp
     dry = cli("tokenize", *arguments, "--dry-run", "--json")
     assert json.loads(dry.out) == {"videos": 6, "tasks": 1, "missing": 1}
     assert not (tmp_path / "out").exists()
+    assert is_one_error(cli("tokenize", *arguments, "--levels", 4, "--dry-run"))
     result = cli("tokenize", *arguments, "--json")
     summary = json.loads(result.out)
     assert result.code == FAILED  # one video is broken
@@ -652,6 +852,14 @@ def test_the_command_says_what_it_did(cli: Cli, videos: Path, weights: Path, tmp
     assert "5 videos done, 0 now, 1 failed" in shown.err
     assert "cannot be read as video" in shown.err
     assert json.loads(cli("tokenize", *arguments, "--dry-run", "--json").out)["missing"] == 0
+    other = cli("tokenize", *arguments, "--quality", 2, "--dry-run")
+    assert is_one_error(other)
+    assert "was begun with quality 0.0, now it is 2.0" in other.err
+    (tmp_path / "file").touch()
+    assert "file is no folder" in cli("tokenize", videos, "--out", "file", "--dry-run").err
+    lost = cli("tokenize", videos, "--out", "/dev/null/out", "--weights", weights)
+    assert is_one_error(lost)
+    assert "cannot make /dev/null/out" in lost.err
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_freed_blocks_are_used_again_without_page_faults() -> None:
     """In a process of its own: what the allocator keeps cannot be undone."""
     code = (
         "import resource, sys, numpy as np\n"
-        "from mptvc.cli.process import keep_freed_memory\n"
+        "from mptvc.codec.memory import keep_freed_memory\n"
         "if sys.argv[1] == 'kept': keep_freed_memory()\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "np.ones(2**26, np.uint8)\n"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from mptvc.cli.process import keep_freed_memory
+from mptvc.codec.memory import keep_freed_memory
 from mptvc.files.folders import VIDEO_SUFFIXES
 from mptvc.format.limits import DEFAULT_LIMITS
 from mptvc.format.remote import is_url

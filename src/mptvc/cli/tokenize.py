@@ -26,8 +26,8 @@ from mptvc.cli.options import (
     parse_threshold,
 )
 from mptvc.cli.output import EXIT_FAILED, console, counted, number_columns, print_json, say, warn
-from mptvc.cli.process import keep_freed_memory
 from mptvc.cli.progress import progress_callback
+from mptvc.codec.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from mptvc.corpus.summary import Summary
@@ -74,7 +74,8 @@ def tokenize(
     ],
     out: Annotated[str, typer.Option(help="Folder or address of the results.")],
     format_: Annotated[
-        Format, typer.Option("--format", help="Shards, or a file for each video (mpt, safetensors).")
+        Format,
+        typer.Option("--format", help="Shards, or a file for each video (mpt, safetensors); no sound."),
     ] = Format.MPT,
     content: Annotated[
         Content | None, typer.Option(help="What shards hold of a video: tokens, or its .mpt file.")
@@ -207,4 +208,5 @@ def _show(out: str, summary: "Summary", as_json: bool, quiet: bool) -> None:
         f"{out}: {counted(summary.videos, 'video')} done, {summary.done_now} now, {summary.failed} failed",
     )
     if summary.failed:
+        say(quiet, f"{out}/rows*.jsonl says which and why; --retry-errors does them again")
         raise typer.Exit(EXIT_FAILED)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from threading import Thread
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from mptvc.codec.memory import keep_freed_memory
 from mptvc.corpus.storage import optional
 from mptvc.corpus.units import Task
 from mptvc.corpus.worker import Job, Worker
@@ -27,11 +28,13 @@ Result = tuple[str, list[dict[str, Any]]]
 #: Most blocks of a data set: each takes memory of the driver.
 _MOST_BLOCKS = 10_000
 _STOP_S = 10
+#: Processors, and so threads, of an actor.
+_RAY_CPUS = 1
 #: Workers in a row that may die before they have loaded the weights.
 _MOST_STILLBORN = 3
 
 
-def run_local(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
+def run_local(job: Job, tasks: Sequence[Task], jobs: int) -> Generator[Result, None, None]:
     """Do tasks in this process, or in so many others.
 
     A worker that dies is replaced, and its task done again.
@@ -130,7 +133,7 @@ def _serve(link: Connection, job: Job, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver says when to stop
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     Thread(target=_end_with_driver, daemon=True).start()
-    torch.set_num_threads(threads)
+    _settle(threads)
     try:
         worker = Worker(job)
         link.send(None)
@@ -142,6 +145,12 @@ def _serve(link: Connection, job: Job, threads: int) -> None:
         link.send(error)
 
 
+def _settle(threads: int) -> None:
+    """Be one of several workers: with a share of the processors, and memory kept for the next clip."""
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+
+
 def _end_with_driver() -> None:
     """A driver that is killed cannot say so."""
     if (driver := parent_process()) is not None:
@@ -149,7 +158,7 @@ def _end_with_driver() -> None:
         os._exit(1)
 
 
-def run_ray(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
+def run_ray(job: Job, tasks: Sequence[Task], jobs: int) -> Generator[Result, None, None]:
     """Do tasks in actors of Ray Data, on the cluster that Ray finds, or else on this machine.
 
     Only the names of videos travel to the actors, and only small rows back. Ray replaces an actor that dies.
@@ -158,8 +167,9 @@ def run_ray(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
         MptError: Ray is not installed, or the output cannot be written.
     """
     ray, data = optional("ray", "ray"), optional("ray.data", "ray")
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it reports its plan and settings as warnings
     data.DataContext.get_current().enable_progress_bars = False
     gpus = int(job.options.device.startswith("cuda"))
@@ -169,20 +179,27 @@ def run_ray(job: Job, tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
         _RayWorker,
         fn_constructor_args=(job,),
         batch_size=1,
-        compute=data.ActorPoolStrategy(size=min(jobs, len(tasks))),
-        num_cpus=1,
+        # one task at a time: what waits at a busy worker would wait for it while others have ended
+        compute=data.ActorPoolStrategy(size=min(jobs, len(tasks)), max_tasks_in_flight_per_actor=1),
+        num_cpus=_RAY_CPUS,
         num_gpus=gpus,
     )
-    for row in rows.iter_rows():
-        if row["error"]:
-            raise MptError(row["error"])
-        yield row["task"], json.loads(row["rows"])
+    try:
+        for row in rows.iter_rows():
+            if row["error"]:
+                raise MptError(row["error"])
+            yield row["task"], json.loads(row["rows"])
+    except BaseException:
+        if is_ours:  # its workers would go on until this process has ended
+            ray.shutdown()
+        raise
 
 
 class _RayWorker:
     """A worker as ``map_batches`` wants it: a batch of one task to its rows as JSON, or what stopped it."""
 
     def __init__(self, job: Job) -> None:
+        _settle(_RAY_CPUS)
         self._worker = Worker(job)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:

@@ -33,7 +33,7 @@ def is_long(unit: Unit, limit_s: float) -> bool:
         return False
     start, end = unit.start_s or 0.0, unit.end_s
     if end is None:
-        with open_video(unit.source) as video, VideoSource(video, shot_threshold=None) as source:
+        with open_video(unit.path) as video, VideoSource(video, shot_threshold=None) as source:
             end = float(source.info.expected_frames / source.info.frame_rate)
     return end - start > 1.5 * limit_s
 
@@ -56,7 +56,7 @@ def plan_film(
     """
     start = unit.start_s or 0.0
     with (
-        open_video(unit.source) as video,
+        open_video(unit.path) as video,
         VideoSource(
             video,
             shot_threshold=options.shot_threshold,
@@ -71,7 +71,7 @@ def plan_film(
         whole = frames.outcome().video
     first, times = whole.times.from_time(start), whole.times
     if first == whole.num_frames:
-        raise VideoError(f"{unit.source}: no frame could be decoded after {start} s")
+        raise VideoError(f"{unit.path}: no frame could be decoded after {start} s")
     begins = [first, *(cut for cut in cuts if cut > first), whole.num_frames]
     film = whole.excerpt(first, whole.num_frames, whole.width, whole.height)
     layout = coder.layout(film, tuple(b - a for a, b in pairwise(begins)))

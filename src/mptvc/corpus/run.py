@@ -1,33 +1,36 @@
-"""A run over a corpus: plan, do what is missing, and say what became of it.
+"""A run over a corpus: do what is missing of its plan, and say what became of it.
 
-The plan is a file that only grows, so that a run that was stopped goes on with the same shards.
+Rows wait in a file, not in memory: of what is done the driver keeps only where its rows are.
 """
 
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from mptvc.corpus.claim import alone, claim, planned
 from mptvc.corpus.engines import ENGINES
 from mptvc.corpus.manifest import read_units
+from mptvc.corpus.rows import RowFile, rows_of
 from mptvc.corpus.shards import CONTENT_ENDINGS, ENDINGS, PER_KEY, column_types
-from mptvc.corpus.storage import Folder, is_address
+from mptvc.corpus.storage import Folder
 from mptvc.corpus.summary import Summary
 from mptvc.corpus.tokenizer import Tokenizer, TokenizerOptions
-from mptvc.corpus.units import Share, Task, Unit, tasks_of, tasks_of_parts
-from mptvc.corpus.worker import NOTES, Job, marker, rows_of
+from mptvc.corpus.units import NOTES, Share, Task, Unit, tasks_of_parts
+from mptvc.corpus.worker import Job, abandon, film_name, marker
 from mptvc.errors import MptError
 
-#: File that says what a folder's shards have in common.
-SETTINGS = "tokenize.json"
 #: Called with the units that are done and all of them.
 Progress = Callable[[int, int], None]
 #: Options that say who codes and not what comes out.
 _WHO = ("device", "dtype")
+#: Markers of tasks that are read at a time.
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,53 +114,57 @@ def tokenize_corpus(
         WeightsError: The weights cannot be read.
         ValueError: A manifest or options that are wrong, or other settings than those of the output.
     """
-    units = [_placed(unit) for unit in read_units(sources)]
-    weights_id = Tokenizer(options.coding).weights_id
-    columns = column_types([unit.extra for unit in units]) if options.format == "parquet" else {}
-    job = Job(
-        out=out if is_address(out) else str(Path(out).absolute()),
-        format=options.format,
-        options=options.coding,
-        weights_id=weights_id,
-        part_s=options.unit_s,
-        joins=options.joins,
-        columns=columns,
-    )
+    units = read_units(sources)
+    job = _job(units, out, options)
     folder = Folder(job.out)
-    _claim(folder, job, options)
-    with _alone(folder, options.share):
-        tasks = _planned(folder, units, options, writes=True)
-        run = _Run(folder, job, options, sum(len(task.units) for task in tasks), progress)
-        return run.finish(tasks)
+    claim(folder, _settings(job, options), resumes=options.resumes)
+    with alone(folder, options.share):
+        tasks = planned(folder, units, options.share, _task_size(job, options), joins=job.joins, writes=True)
+        with RowFile() as rows:
+            return _Run(folder, job, options, rows, tasks, progress).finish()
 
 
 def missing(sources: Iterable[str], out: str, options: RunOptions) -> tuple[int, int, int]:
-    """Units of a share, tasks that they make, and how many of these a run would do; nothing is written."""
-    units = [_placed(unit) for unit in read_units(sources)]
-    folder = Folder(out)
-    tasks = _planned(folder, units, options, writes=False)
+    """Units of a share, tasks that they make, and how many of these a run would do; nothing is written.
+
+    Raises:
+        Exception: As for ``tokenize_corpus``, but for what shows only on the way.
+    """
+    units = read_units(sources)
+    job = _job(units, out, options)
+    folder = Folder(job.out)
+    claim(folder, _settings(job, options), resumes=options.resumes, writes=False)
+    tasks = planned(folder, units, options.share, _task_size(job, options), joins=job.joins, writes=False)
     done = folder.names(f"{NOTES}/done")
     waiting = [task for task in tasks if f"{task.name}.jsonl" not in done]
     return sum(len(task.units) for task in tasks), len(tasks), len(waiting)
 
 
-def _placed(unit: Unit) -> Unit:
-    """A unit whose path holds wherever a worker stands."""
-    return unit if is_address(unit.source) else replace(unit, source=str(Path(unit.source).absolute()))
+def _job(units: Sequence[Unit], out: str, options: RunOptions) -> Job:
+    """What workers need to know, wherever they stand."""
+    folder = Folder(out)
+    weights = options.coding.weights
+    if Path(weights).is_dir():
+        weights = str(Path(weights).absolute())
+    return Job(
+        out=str(Path(folder.root).absolute()) if folder.is_local else out,
+        format=options.format,
+        options=replace(options.coding, weights=weights),
+        weights_id=Tokenizer(options.coding).weights_id,
+        part_s=options.unit_s,
+        joins=options.joins,
+        columns=column_types([unit.extra for unit in units]) if options.format == "parquet" else {},
+    )
 
 
-def _claim(folder: Folder, job: Job, options: RunOptions) -> None:
-    """Write down the settings of a folder, or check that they are those of before.
-
-    Raises:
-        MptError: The folder holds something else, or a run that is not to be resumed.
-        ValueError: It holds a run with other settings.
-    """
-    coding = {name: value for name, value in asdict(options.coding).items() if name not in _WHO}
-    coding["rate"]["bpp"] = list(coding["rate"]["bpp"])
-    mine = {
+def _settings(job: Job, options: RunOptions) -> dict[str, Any]:
+    """All that results depend on."""
+    coding = {name: value for name, value in asdict(job.options).items() if name not in _WHO}
+    rate = coding.pop("rate")
+    return {
         "format": job.format,
         **coding,
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in rate.items()},
         "weights_id": job.weights_id,
         "unit_s": job.part_s,
         "joins": job.joins,
@@ -165,124 +172,84 @@ def _claim(folder: Folder, job: Job, options: RunOptions) -> None:
         "shares": options.share.count,
         "columns": job.columns,
     }
-    is_used = bool(folder.names(""))
-    before = folder.read(SETTINGS)
-    if before is None:
-        if is_used:
-            raise MptError(f"{folder.root} holds other files: name an empty folder, or a new one")
-        folder.put(SETTINGS, json.dumps(mine, indent=2).encode())
-        before = folder.read(SETTINGS)
-    elif not options.resumes:
-        raise MptError(f"{folder.root} holds a run already; name another folder, or go on with resume=True")
-    theirs = json.loads(before or b"{}")
-    differing = [name for name in mine if mine[name] != theirs.get(name)]
-    if differing:
-        name = differing[0]
-        raise ValueError(
-            f"{folder.root} was begun with {name} {theirs.get(name)}, now it is {mine[name]}: "
-            "name another folder"
-        )
 
 
-@contextmanager
-def _alone(folder: Folder, share: Share) -> Iterator[None]:
-    """Keep other runs of the same share out of a local folder.
-
-    Behind an address nothing can: there two runs share the tasks, of which each appears whole.
-
-    Raises:
-        MptError: Another run is at work.
-    """
-    if not folder.is_local:
-        yield
-        return
-    import fcntl  # not on every system
-
-    folder.path(NOTES).mkdir(parents=True, exist_ok=True)
-    with open(folder.path(f"{NOTES}/lock{share}"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MptError(
-                f"another run is at work in {folder.root}: wait for its end, or share with shard="
-            ) from None
-        yield
-
-
-def _planned(folder: Folder, units: Sequence[Unit], options: RunOptions, *, writes: bool) -> list[Task]:
-    """The tasks of a share: those planned before, and new ones for new units.
-
-    Raises:
-        ValueError: A unit was another video or span before.
-    """
-    name, size = f"{NOTES}/plan{options.share}.jsonl", 1 if options.format in PER_KEY else options.shard_units
-    before = folder.read(name) or b""
-    tasks = [Task.of(line) for line in before.splitlines()]
-    known = {unit.key: unit for task in tasks for unit in task.units}
-    for unit in units:
-        if (old := known.get(unit.key, unit)) != unit:
-            raise ValueError(
-                f"{unit.key} was {old.source} before, or another span or row: name another folder"
-            )
-    new = tasks_of((unit for unit in units if unit.key not in known), options.share, size, first=len(tasks))
-    if new and writes:
-        folder.put(name, before + "".join(f"{task.to_json()}\n" for task in new).encode())
-    return tasks + new
+def _task_size(job: Job, options: RunOptions) -> int:
+    return 1 if job.format in PER_KEY else options.shard_units
 
 
 class _Run:
     """Does the tasks of a run that are missing, and counts."""
 
     def __init__(
-        self, folder: Folder, job: Job, options: RunOptions, units: int, progress: Progress | None
+        self,
+        folder: Folder,
+        job: Job,
+        options: RunOptions,
+        rows: RowFile,
+        tasks: list[Task],
+        progress: Progress | None,
     ) -> None:
         self._folder, self._job, self._options, self._progress = folder, job, options, progress
+        self._tasks, self._rows = tasks, rows
         self._done = {name.removesuffix(".jsonl") for name in folder.names(f"{NOTES}/done")}
-        self._limit = options.error_limit(units)
+        self._limit = options.error_limit(sum(len(task.units) for task in tasks))
         self._began = time.monotonic()
         self._finished = self._failed = self._total = 0
-        self._new: list[dict[str, Any]] = []
+        self._now: set[str] = set()
+        self._films: dict[str, list[Unit]] = {}
 
-    def finish(self, tasks: list[Task]) -> Summary:
+    def finish(self) -> Summary:
         """Do all tasks, then the parts of films that they showed, then what joins these; sum up."""
-        rows = self._wave(tasks)
-        films = {
-            row["film"]: (unit, [Unit.of(part) for part in row["parts"]])
-            for task in tasks
-            for unit, row in zip(task.units, rows[task.name], strict=True)
-            if "film" in row
+        self._wave(self._tasks)
+        wholes = {
+            film_name(task.name, place): unit
+            for task in self._tasks
+            for place, unit in enumerate(task.units)
+            if film_name(task.name, place) in self._films
         }
-        joins, per_key = self._job.joins, self._job.format in PER_KEY
-        size = 1 if per_key else self._options.shard_units
-        groups = {film: tasks_of_parts(film, parts, size, joined=joins) for film, (_, parts) in films.items()}
-        rows |= self._wave([task for group in groups.values() for task in group])
+        joins, size = self._job.joins, _task_size(self._job, self._options)
+        groups = {
+            film: tasks_of_parts(
+                film, [replace(p, path=unit.path) for p in self._films[film]], size, joined=joins
+            )
+            for film, unit in wholes.items()
+        }
+        self._wave([task for group in groups.values() for task in group])
         if joins:
             names = {film: tuple(part.name for part in group) for film, group in groups.items()}
-            ends = [Task(film, (unit,), parts=names[film]) for film, (unit, _) in films.items()]
-            rows |= self._wave(ends)
-            groups = {task.name: [task] for task in ends}
-        return self._summed([row for task in tasks for row in _results(task, groups, rows)])
+            groups = {film: [Task(film, (unit,), parts=names[film])] for film, unit in wholes.items()}
+            self._wave([task for group in groups.values() for task in group])
+        return self._summed(groups)
 
-    def _wave(self, tasks: list[Task]) -> dict[str, list[dict[str, Any]]]:
-        """The rows of tasks, by their names, those done before among them."""
-        rows, todo = {}, []
-        for task in tasks:
-            found = self._found(task)
+    def _wave(self, tasks: list[Task]) -> None:
+        """Do tasks, unless they are done."""
+        self._total += sum(len(task.units) for task in tasks)
+        parts = {task.name for task in tasks if task.is_part}  # the film that they join to is what fails
+        todo = []
+        for task, found in self._looked_up(tasks):
             if found is None:
                 todo.append(task)
             else:
-                rows[task.name] = found
-        self._total += sum(len(task.units) for task in tasks)
-        parts = {task.name for task in tasks if task.is_part}  # the film that they join to is what fails
-        for name, found in rows.items():
-            self._count(found, is_part=name in parts)
+                self._take(task.name, found, is_part=task.is_part)
         if not todo:
-            return rows
-        for name, found in ENGINES[self._options.engine](self._job, todo, self._options.jobs):
-            rows[name] = found
-            self._new += [] if name in parts else found
-            self._count(found, is_part=name in parts)
-        return rows
+            return
+        engine = ENGINES[self._options.engine](self._job, todo, self._options.jobs)
+        try:
+            with closing(engine):
+                for name, found in engine:
+                    self._now.add(name)
+                    self._take(name, found, is_part=name in parts)
+        except BaseException:  # some engines end workers in the midst of a video
+            abandon(self._folder, (task for task in todo if task.name not in self._now), self._job.format)
+            raise
+
+    def _looked_up(self, tasks: list[Task]) -> Iterator[tuple[Task, list[dict[str, Any]] | None]]:
+        """Tasks with the rows that are there, several read at a time, as far stores take a while."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for at in range(0, len(tasks), _AT_ONCE):
+                some = tasks[at : at + _AT_ONCE]
+                yield from zip(some, pool.map(self._found, some), strict=True)
 
     def _found(self, task: Task) -> list[dict[str, Any]] | None:
         """The rows of a task that is done, unless it is to be done again."""
@@ -293,12 +260,16 @@ class _Run:
             return None
         return rows
 
-    def _count(self, rows: list[dict[str, Any]], *, is_part: bool) -> None:
-        """Take rows that are there.
+    def _take(self, name: str, rows: list[dict[str, Any]], *, is_part: bool) -> None:
+        """Take the rows of a task.
 
         Raises:
             MptError: Too many have failed.
         """
+        self._films |= {
+            row["film"]: [Unit.of(part) for part in row["parts"]] for row in rows if "film" in row
+        }
+        self._rows.put(name, rows)
         self._finished += len(rows)
         bad = [row["error"] for row in rows if row.get("error") and not is_part]
         self._failed += len(bad)
@@ -310,21 +281,21 @@ class _Run:
         if self._progress is not None:
             self._progress(self._finished, self._total)
 
-    def _summed(self, rows: list[dict[str, Any]]) -> Summary:
+    def _summed(self, groups: dict[str, list[Task]]) -> Summary:
         share, seconds = self._options.share, time.monotonic() - self._began
-        lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
-        self._folder.put(f"rows{share}.jsonl", lines.encode())
-        summary = Summary.of(rows, self._new, seconds)
+        with self._folder.write(f"rows{share}.jsonl") as file:
+            summary = Summary.of(self._written(groups, file), seconds)
         self._folder.put(f"summary{share}.json", json.dumps(asdict(summary), indent=2).encode())
         return summary
 
-
-def _results(
-    task: Task, groups: dict[str, list[Task]], rows: dict[str, list[dict[str, Any]]]
-) -> Iterator[dict[str, Any]]:
-    """The rows of a task, with those of the parts or the whole in place of a film."""
-    for row in rows[task.name]:
-        if "film" in row:
-            yield from (result for part in groups[row["film"]] for result in rows[part.name])
-        else:
-            yield row
+    def _written(
+        self, groups: dict[str, list[Task]], file: BinaryIO
+    ) -> Iterator[tuple[dict[str, Any], bool]]:
+        """The rows of all tasks, and whether each is of this run; they are written on the way."""
+        for task in self._tasks:
+            for place, row in enumerate(self._rows.get(task.name)):
+                parts = groups[film_name(task.name, place)] if "film" in row else []
+                found = [(result, part.name) for part in parts for result in self._rows.get(part.name)]
+                for result, name in found or [(row, task.name)]:
+                    file.write((json.dumps(result, sort_keys=True) + "\n").encode())
+                    yield result, name in self._now

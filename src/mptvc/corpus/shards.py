@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from io import BytesIO
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
@@ -50,6 +50,12 @@ def column_types(rows: "list[dict[str, Any]]") -> dict[str, str]:
 
 def _common(types: set[str]) -> str:
     return "double" if types == {"int64", "double"} else "string"
+
+
+def file_names(task: Task, format: str) -> list[str]:
+    """The files that a task may write."""
+    names = [unit.key for unit in task.units] if format in PER_KEY else [task.name]
+    return [f"{name}{ENDINGS[format]}" for name in names]
 
 
 class _Target(Protocol):
@@ -105,6 +111,9 @@ class ShardWriter:
         """Let the shard appear, or after an error leave nothing."""
         with self._stack as stack:
             if error is not None:
+                if self._target is not None:
+                    with suppress(Exception):  # what is not closed now complains when it is collected
+                        self._target.close()
                 stack.pop_all().__exit__(kind, error, trace)
             elif self._target is not None:
                 self._target.close()

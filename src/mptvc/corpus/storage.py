@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO, cast
@@ -73,7 +74,10 @@ def open_video(source: str) -> Iterator[Path | BinaryIO]:
         MptError: The address cannot be opened.
     """
     if not is_address(source):
-        yield Path(source)
+        video = Path(source)
+        if video.exists() and not video.is_file():  # a pipe would wait for somebody, and a device never end
+            raise VideoError(f"{source}: no file but a folder, a device or a pipe")
+        yield video
         return
     if is_url(source):
         with cast(BinaryIO, RemoteFile(source)) as remote:
@@ -81,8 +85,8 @@ def open_video(source: str) -> Iterator[Path | BinaryIO]:
         return
     files, path = file_system(source)
     with reaching(source):
-        opened = files.open(path, "rb")
-    opened.url = source  # for messages
+        opened: Any = BufferedReader(files.open(path, "rb"))
+    opened.url = source  # for messages; a store's own file may have something else of that name
     with opened:
         yield opened
 
@@ -94,6 +98,9 @@ def read_bytes(source: str) -> bytes:
         VideoError: It cannot be read.
     """
     try:
+        if is_url(source):
+            with RemoteFile(source) as remote:
+                return remote.read()
         if is_address(source):
             files, path = file_system(source)
             with reaching(source):
@@ -108,14 +115,22 @@ class Folder:
 
     Args:
         root: Path, or an address that fsspec can write to, of a store that takes objects as a whole.
+
+    Raises:
+        MptError: It is a file, or an address of an unknown kind.
+        ValueError: The name is empty.
     """
 
     def __init__(self, root: str) -> None:
+        if not root:
+            raise ValueError("the output is a folder or an address, found an empty name")
         self.root = root = root.removeprefix("file://")
         self.is_local = not is_address(root)
         self._files: Any = None
         if not self.is_local:
             self._files, self._base = file_system(root)
+        elif Path(root).exists() and not Path(root).is_dir():
+            raise MptError(f"{root} is no folder; name another output", file=root)
 
     def path(self, name: str) -> Path:
         """The path of a file of a local folder."""
@@ -139,7 +154,7 @@ class Folder:
                 if self._files is None:
                     return self.path(name).read_bytes()
                 return bytes(self._files.cat_file(self._at(name)))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
 
     @contextmanager
@@ -183,10 +198,12 @@ class Folder:
         """
         if self._files is None:
             path = self.path(name)
-            with reaching(str(path.parent)):
+            try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            for left in path.parent.glob(f".{escape(path.name[:50])}.*.part"):  # by who was killed
-                remove(left)
+            except OSError as error:
+                why = f"cannot make {path.parent}: {error.strerror or error}"
+                raise MptError(why, file=str(path.parent)) from error
+            self.clear(name)
             with atomic_output(path, force=True) as file:
                 yield file
             return
@@ -196,6 +213,13 @@ class Folder:
             with reaching(self.address(name)):
                 self._files.makedirs(self._files._parent(self._at(name)), exist_ok=True)
                 self._files.put_file(spool.name, self._at(name))
+
+    def clear(self, name: str) -> None:
+        """Delete what somebody who was killed has left of a file that was to be written."""
+        if self._files is None:
+            path = self.path(name)
+            for left in path.parent.glob(f".{escape(path.name[:50])}.*.part"):
+                remove(left)
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file; errors as for ``write``."""

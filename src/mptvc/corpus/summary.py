@@ -1,7 +1,7 @@
 """What became of a corpus, in numbers."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -35,27 +35,32 @@ class Summary:
     seconds: float
 
     @classmethod
-    def of(cls, rows: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]], seconds: float) -> Self:
-        """Sum up rows; ``new`` are those of this run, which took so many seconds."""
-        rows = list(rows)
-        good = [row for row in rows if not row["error"]]
-        bad = Counter(row["error_kind"] for row in rows if row["error"])
-        now = [row for row in new if row.get("frames")]
-        pixels = sum(row["width"] * row["height"] * row["frames"] for row in good)
-        size = sum(row["size_bytes"] for row in good)
+    def of(cls, rows: Iterable[tuple[dict[str, Any], bool]], seconds: float) -> Self:
+        """Sum up rows, each with whether it is of this run, which took so many seconds."""
+        bad: Counter[str] = Counter()
+        count: Counter[str] = Counter()
+        length_s = new_s = 0.0
+        for row, is_new in rows:
+            if row["error"]:
+                bad[row["error_kind"]] += 1
+                continue
+            span = row["end_s"] - row["start_s"]
+            count["videos"] += 1
+            count["frames"] += row["frames"]
+            count["bytes"] += row["size_bytes"]
+            count["pixels"] += row["width"] * row["height"] * row["frames"]
+            length_s += span
+            count["new"] += is_new
+            new_s += span * is_new
         return cls(
-            videos=len(good),
-            hours=_hours(good),
-            frames=sum(row["frames"] for row in good),
-            size_bytes=size,
-            bpp=8 * size / pixels if pixels else 0.0,
+            videos=count["videos"],
+            hours=length_s / 3600,
+            frames=count["frames"],
+            size_bytes=count["bytes"],
+            bpp=8 * count["bytes"] / count["pixels"] if count["pixels"] else 0.0,
             failed=bad.total(),
             failures=dict(sorted(bad.items())),
-            done_now=len(now),
-            hours_now=_hours(now),
+            done_now=count["new"],
+            hours_now=new_s / 3600,
             seconds=round(seconds, 3),
         )
-
-
-def _hours(rows: Sequence[dict[str, Any]]) -> float:
-    return float(sum(row["end_s"] - row["start_s"] for row in rows)) / 3600

@@ -13,6 +13,7 @@ from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from mptvc.codec.codec import Codec
@@ -29,6 +30,8 @@ from mptvc.format.header import Header
 from mptvc.video.cuts import SHOT_THRESHOLD
 
 CONTENTS = ("tokens", "mpt")
+#: What a user should know of a file whose source has more than pictures.
+SILENCED = "sound and subtitles are left out"
 #: What the system says where the machine is at fault and not the video.
 _MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -135,7 +138,9 @@ class Tokenizer:
         named = ("key", "path", "start_s", "end_s")
         extra = {name: value for name, value in row.items() if name not in named}
         start_s, end_s = (_number(row.get(name)) for name in ("start_s", "end_s"))
-        unit = Unit(str(row.get("key") or row["path"]), str(row["path"]), start_s, end_s, extra)
+        source = str(row["path"])
+        path = source if is_address(source) else str(Path(source))
+        unit = Unit(str(row.get("key") or source), source, path, start_s, end_s, extra)
         return self.code(unit)
 
     def code(self, unit: Unit) -> dict[str, Any]:
@@ -145,12 +150,13 @@ class Tokenizer:
         except Exception as error:  # a bad video may fail anywhere, and must not stop the others
             if is_machine_fault(error):
                 raise
-            return self.failed(unit, str(error) or repr(error), _kind(error, unit.source))
+            message = (str(error) or repr(error)).replace(unit.path, unit.source)
+            return self.failed(unit, message, _kind(error, message.removeprefix(f"{unit.source}: ")))
 
     def _coded(self, unit: Unit) -> dict[str, Any]:
         options, out = self.options, BytesIO()
         start = unit.start_s or 0.0
-        with open_video(unit.source) as video, _reading(unit.source):
+        with open_video(unit.path) as video, _reading(unit.path):
             report = encode_file(
                 video,
                 out,
@@ -170,8 +176,10 @@ class Tokenizer:
             data, _ = token_bytes(data, levels=self.levels, codec=self.codec)
         else:
             data = data[: report.header.prefix_bytes(self.levels)]
+        is_silenced = report.is_silenced and options.content == "mpt"
+        warnings = (*report.warnings, *[SILENCED] * is_silenced)
         return self.finished(unit, report.header, len(data), sha256(data).hexdigest()) | {
-            "warnings": "; ".join(report.warnings),
+            "warnings": "; ".join(warnings),
             "data": data,
         }
 
@@ -231,12 +239,11 @@ def _reading(source: str) -> AbstractContextManager[None]:
     return reaching(source) if is_address(source) else nullcontext()
 
 
-def _kind(error: Exception, source: str) -> str:
+def _kind(error: Exception, message: str) -> str:
     """What kind of failure an error is, the same for all videos that have it: ``no video stream``."""
     if not isinstance(error, MptError):
         return type(error).__name__
-    message = str(error).removeprefix(f"{source}: ")
-    return re.sub(r"(?<=[ x])\d+", "N", re.split("[:;]", message)[0])
+    return re.sub(r"(?<=[ x])\d+(\.\d+)?", "N", re.split("[:;]", message)[0])
 
 
 def _number(value: Any) -> float | None:

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, Self
 
+#: Folder, in that of the results, of what a run notes for itself.
+NOTES = ".mptvc"
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -16,7 +19,9 @@ class Unit:
 
     Attributes:
         key: Name that no other unit has, such as ``folder/film``.
-        source: Path or address of the video.
+        source: What results call the video: its path below the folder that was named, or as a manifest has
+            it, so that a corpus may be moved.
+        path: Where it is: a path that holds wherever a worker stands, or an address.
         start_s: Seconds to skip; None for none.
         end_s: Seconds from the video's start to where the unit ends; None for the video's end.
         extra: Further columns of its manifest.
@@ -25,6 +30,7 @@ class Unit:
 
     key: str
     source: str
+    path: str
     start_s: float | None = None
     end_s: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)

@@ -5,19 +5,19 @@ same bytes. What a worker began is noted, so that a video at which workers die b
 """
 
 import json
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mptvc.corpus.films import is_long, join_film, plan_film
-from mptvc.corpus.shards import ENDINGS, ShardWriter
+from mptvc.corpus.rows import lines_of, rows_of
+from mptvc.corpus.shards import ENDINGS, ShardWriter, file_names
 from mptvc.corpus.storage import Folder
 from mptvc.corpus.tokenizer import Tokenizer, TokenizerOptions, is_machine_fault
-from mptvc.corpus.units import Task, Unit
+from mptvc.corpus.units import NOTES, Task, Unit
 from mptvc.errors import MptError, WeightsError
 
-#: Folder of what a run notes for itself.
-NOTES = ".mptvc"
 _MOST_TRIES = 3
 
 
@@ -47,11 +47,6 @@ class Job:
 def marker(task: str) -> str:
     """The file that says that a task is done, and holds its rows."""
     return f"{NOTES}/done/{task}.jsonl"
-
-
-def rows_of(data: bytes) -> list[dict[str, Any]]:
-    """The rows that a marker holds."""
-    return [json.loads(line) for line in data.splitlines()]
 
 
 def part_file(task: str) -> str:
@@ -89,8 +84,7 @@ class Worker:
         if found is not None:
             return rows_of(found)
         rows = [self._join(task)] if task.parts else self._encode(task)
-        lines = (json.dumps(row, sort_keys=True) + "\n" for row in rows)
-        self._folder.put(marker(task.name), "".join(lines).encode())
+        self._folder.put(marker(task.name), lines_of(rows))
         self._folder.remove(_tries(task))
         for part in () if rows[0].get("error") else task.parts:
             self._folder.remove(part_file(part))
@@ -161,6 +155,16 @@ class Worker:
         warnings = dict.fromkeys(row["warnings"] for row in rows if row["warnings"])
         del row["data"]
         return row | {"file": name, "warnings": "; ".join(warnings)}
+
+
+def abandon(folder: Folder, tasks: Iterable[Task], format: str) -> None:
+    """Delete what stopped workers left of tasks, and the notes that they had begun: none died at a video."""
+    begun = folder.names(f"{NOTES}/tries")
+    for task in tasks:
+        if f"{task.name}.json" in begun:
+            folder.remove(_tries(task))
+            for name in (*file_names(task, format), part_file(task.name), marker(task.name), _tries(task)):
+                folder.clear(name)
 
 
 def film_name(task: str, place: int) -> str:

@@ -39,10 +39,12 @@ class EncodeReport:
     Attributes:
         header: The file's header.
         warnings: What a user should know about the source.
+        is_silenced: Whether the source has sound or subtitles, and they were not asked for.
     """
 
     header: Header
     warnings: tuple[str, ...]
+    is_silenced: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def encode_file(
                     raise MptError(f"{exceeded[0]}; strict=True refuses that")
         if progress is not None:
             progress(header.video.num_frames, header.video.num_frames)
-        return EncodeReport(header, (*outcome.warnings, *exceeded))
+        return EncodeReport(header, (*outcome.warnings, *exceeded), video.is_silenced)
 
 
 def _exceeded(header: Header, rate: Rate) -> list[str]:

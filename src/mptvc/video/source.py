@@ -42,6 +42,7 @@ class VideoSource:
 
     Attributes:
         info: What the file says of its video; what is true of it, the frames tell.
+        is_silenced: Whether there is sound or there are subtitles, and they were not asked for.
 
     Raises:
         VideoError: The file cannot be read, has no video, or needs an option that is not set.
@@ -76,6 +77,8 @@ class VideoSource:
                 raise VideoError(f"{name}: its pictures are encrypted")
             check_stream(name, self._stream, force_8bit, self._warnings)
             self.info: SourceInfo = describe(name, self._container, self._stream)
+            others = (*self._container.streams.audio, *self._container.streams.subtitles)
+            self.is_silenced = bool(others) and not sound
             if sound:
                 self._recorder = SideRecorder(self._container)
             if isinstance(source, RawVideo) and (rest := source.left_over()):
@@ -85,8 +88,8 @@ class VideoSource:
         except BaseException:
             self.close()
             raise
-        others = () if self._recorder is None else self._recorder.streams
-        self._packets = without_jumps(self._container, self._container.demux(self._stream, *others))
+        kept = () if self._recorder is None else self._recorder.streams
+        self._packets = without_jumps(self._container, self._container.demux(self._stream, *kept))
 
     def frames(self) -> SourceFrames:
         """The frames in the order in which they are shown, which come once."""
