@@ -205,6 +205,17 @@ def test_small_latents_are_dropped_and_the_largest_fit() -> None:
     assert not symbols[0, :, 1:].any()
 
 
+def test_latents_are_restored_where_most_of_those_of_a_symbol_lie() -> None:
+    """What prediction leaves has many small values and few large ones, which are rounded towards zero."""
+    kind, rng = Kind(8), torch.Generator().manual_seed(3)
+    latents = torch.empty(40, 50, kind.channels).exponential_(1.5, generator=rng)
+    latents *= torch.randint(0, 2, latents.shape, generator=rng) * 2 - 1
+    symbols = kind.quantized(latents)
+    restored = kind.restored(symbols)
+    assert bool((restored.sign() == symbols.sign()).all())
+    assert (latents - restored).square().sum() < 0.99 * (latents - symbols).square().sum()
+
+
 def test_a_lone_small_symbol_is_not_worth_its_place() -> None:
     """In a large group one takes more bits than in a small one, and several take fewer each."""
     kind = Kind(8)
@@ -226,6 +237,6 @@ def test_quantization_costs_less_than_rounding() -> None:
 
     def cost(symbols: Tensor) -> float:
         bits = kind.entropy_model.bits(symbols.to(torch.int16), context).sum()
-        return float((latents - symbols).square().sum() + 0.12 * bits)
+        return float((latents - kind.restored(symbols)).square().sum() + 0.12 * bits)
 
     assert cost(kind.quantized(latents)) < cost(latents.round())

@@ -264,7 +264,7 @@ def _synthesised(kind: Kind, coded: Tensor, values: Tensor, prediction: Tensor, 
     for tokens, _ in _bands(kind, decoded):
         band, mine = cells[tokens], coded[tokens]
         count = int(mine.sum())
-        left = kind.pixels(values[done : done + count].float().mul_(step))
+        left = kind.pixels(kind.restored(values[done : done + count]).mul_(step))
         done += count
         band[mine] = left.add_(band[mine]).round_().clamp_(0, 255).to(torch.uint8)
     return smoothed(decoded, coded, step)
