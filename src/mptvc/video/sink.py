@@ -23,7 +23,7 @@ from mptvc.format.target import move_into_place, part_path, refuse_existing, ref
 from mptvc.video.colour import carried_colour, from_rgb
 from mptvc.video.ffmpeg import refusals, require_encoder, same_scheduling
 from mptvc.video.orientation import upright, upright_info
-from mptvc.video.packets import AnyPacket
+from mptvc.video.packets import EXPERIMENTAL, AnyPacket
 from mptvc.video.sound import SidePlayer
 
 
@@ -117,7 +117,7 @@ class VideoSink:
         self._stamps = _stamps(info) if self._kind in _TAGGED else []
         self._side = side if self._kind in _TAGGED else None
         if side is not None and self._side is None:
-            side.warnings.append(f"{self._kind} holds no sound or subtitles: those of the video are left out")
+            side.warnings.append(f"{self._kind} holds no {side.contents}: those of the video are left out")
         if isinstance(target, Path):
             refuse_existing(target, force, folder=self._kind == "png")
             if self._kind == "png":
@@ -147,7 +147,7 @@ class VideoSink:
         if self._kind == "png":  # the folder is part of a pattern, in which %% stands for %
             where = f"{where}/".replace("%", "%%") + _FRAME
         name = str(where) if isinstance(where, str | Path) else where
-        extra = {"movflags": "+faststart"} if self._kind == "mp4" else {}
+        extra = EXPERIMENTAL | {"movflags": "+faststart"} if self._kind == "mp4" else {}
         with refusals(f"cannot write {self._name}"):
             self._container = av.open(name, "w", format=container_format, options=extra)
             self._add_stream(codec, pix_fmt, options.crf)
