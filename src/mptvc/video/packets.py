@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 AnyPacket: TypeAlias = "Packet[Any]"
 #: Lets MP4 hold TrueHD, as FFmpeg's program does where it is told to.
 EXPERIMENTAL = {"strict": "experimental"}
+#: Packets that are earlier than the one before by no more stand for the same time.
+_SAME_S = Fraction(1, 10)
 #: What a number of channels means where a container does not say.
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 
@@ -143,3 +145,35 @@ def move(packet: AnyPacket, seconds: Fraction | int) -> None:
     ticks = round(seconds / packet.time_base)
     packet.pts = None if packet.pts is None else packet.pts + ticks
     packet.dts = None if packet.dts is None else packet.dts + ticks
+
+
+class Rising:
+    """Sees to it that the packets of a stream rise in time; one of an equal time is moved by a tick.
+
+    Containers with a coarse clock give short packets equal times, which of ours Matroska takes alone.
+
+    Args:
+        stream: A stream of a container that is begun.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._tick = stream.time_base
+        self._least_step = int(stream.container.format.name != "matroska")
+        self._last: int | None = None
+
+    def takes(self, packet: AnyPacket) -> bool:
+        """Whether a packet comes after the one before it, if need be moved a little."""
+        at = packet.dts if packet.dts is not None else packet.pts
+        if at is None or packet.time_base is None or self._tick is None:
+            return True
+        ticks = round(at * packet.time_base / self._tick)
+        last = ticks - 1 if self._last is None else self._last
+        if (last - ticks) * self._tick > _SAME_S:
+            return False
+        least = last + self._least_step
+        self._last = max(ticks, least)
+        if ticks < least:
+            packet.duration = round((packet.duration or 0) * packet.time_base / self._tick)
+            packet.time_base = self._tick
+            packet.dts = packet.pts = least
+        return True

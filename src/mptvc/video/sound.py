@@ -23,6 +23,7 @@ from mptvc.video.ffmpeg import REFUSALS, reason, refusals
 from mptvc.video.packets import (
     AnyPacket,
     Copy,
+    Rising,
     copy_of,
     end_of,
     first_packets,
@@ -42,8 +43,6 @@ _TEXTS = "ffmetadata"
 _NOT_IN_NUT = {"mp1", "mp2", "mp3", "eac3"}
 #: Later packets may start earlier than those that were read first, by less than this.
 _SPARE_S = 10
-#: Packets that are earlier than the one before by no more stand for the same time.
-_SAME_S = Fraction(1, 10)
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class SideRecorder:
         self._out: av.container.OutputContainer | None = None
         self._copies: dict[int, Copy] = {}
         self._kept: Counter[int] = Counter()  # packets of each copy
-        self._last: dict[int, int] = {}  # the newest time of each copy, in its ticks
+        self._rising: dict[int, Rising] = {}
         self._lead = 0
         self._name = ""  # of the container
 
@@ -149,7 +148,7 @@ class SideRecorder:
             if taken is None:
                 return
             move(taken, shift)
-            if not self._follows(taken, copy.stream):
+            if not self._rising[copy.stream.index].takes(taken):
                 self._warn(f"{name} goes back in time: what does is left out")
                 return
             self._out.mux(taken)
@@ -161,25 +160,6 @@ class SideRecorder:
         """Take a warning, once."""
         if warning not in self.warnings:
             self.warnings.append(warning)
-
-    def _follows(self, packet: AnyPacket, copy: Stream) -> bool:
-        """Whether a packet comes after the one before it; one of an equal time is moved by a tick.
-
-        Containers with a coarse clock give short packets equal times, which of ours Matroska takes alone.
-        """
-        at = packet.dts if packet.dts is not None else packet.pts
-        if at is None or packet.time_base is None or copy.time_base is None:
-            return True
-        ticks = round(at * packet.time_base / copy.time_base)
-        last = self._last.get(copy.index, ticks - 1)
-        if (last - ticks) * copy.time_base > _SAME_S:
-            return False
-        least = last + (self._name != "matroska")
-        self._last[copy.index] = max(ticks, least)
-        if ticks < least:
-            packet.time_base = copy.time_base
-            packet.dts = packet.pts = least
-        return True
 
     def _open(self) -> None:
         """Make the container that takes most; what it does not is left out."""
@@ -203,6 +183,7 @@ class SideRecorder:
         origin = self._origin or Fraction(0)
         self.warnings += self._extras.within(origin, self._end, self._lead - origin).write(self._out)
         self._out.start_encoding()  # from here on the streams' own clocks are known
+        self._rising = {copy.stream.index: Rising(copy.stream) for copy in self._copies.values()}
 
     def finish(self) -> SideData | None:
         """Everything that was kept, or None for nothing.
@@ -256,15 +237,15 @@ class SidePlayer:
         self, section: FileView, lead_s: int, start: Fraction, end: Fraction | None, *, trimmed: bool
     ) -> None:
         self._section, self._container = section, _open_side(section)
-        self._extras = Extras.of(self._container).within(
-            lead_s + start, None if end is None else lead_s + end, -lead_s - start
-        )
+        last = None if end is None else lead_s + end
+        self._extras = Extras.of(self._container).within(lead_s + start, last, -lead_s - start)
         self.warnings: list[str] = []
         self._shift, self._end = -lead_s - start, None if end is None else end - start
         self._trimmed = trimmed
         self._packets = self._read()
         self._next: AnyPacket | None = None
         self._copies: dict[int, Copy] = {}
+        self._rising: dict[int, Rising] = {}
 
     @property
     def contents(self) -> str:
@@ -285,6 +266,9 @@ class SidePlayer:
         self._copies = {stream.index: copy_of(out, stream) for stream in held}
         self.warnings += _kept_as(self._copies, held)
         self.warnings += self._extras.write(out)
+        if self._copies:
+            out.start_encoding()
+        self._rising = {copy.stream.index: Rising(copy.stream) for copy in self._copies.values()}
         self._next = next(self._packets, None)
 
     def play(self, out: av.container.OutputContainer, until: Fraction | None) -> None:
@@ -315,7 +299,7 @@ class SidePlayer:
             if self._trimmed and end_of(packet) <= 0:
                 continue
             taken = copy.taken(packet)
-            if taken is not None:
+            if taken is not None and self._rising[copy.stream.index].takes(taken):
                 yield taken
 
     def close(self) -> None:
