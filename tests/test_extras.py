@@ -1,4 +1,4 @@
-"""Titles, chapters, fonts and text subtitles go through a file, or are named where the output has no place."""
+"""Titles, chapters, fonts and text subtitles go through a file, or are named where the output has none."""
 
 from fractions import Fraction
 from io import BytesIO

@@ -18,6 +18,7 @@ from mptvc.codec.patch_encoder import PatchEncoder
 from mptvc.codec.patches import PatchCoder, grid_coder
 from mptvc.codec.plain_grid import patch_shots
 from mptvc.codec.rate import DEFAULT_RATE, Rate
+from mptvc.codec.settings import computing
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import Header, Layout
 from mptvc.model.model import Model
@@ -131,6 +132,7 @@ class Codec:
         gains = [[level.gain for level in clip] for clip in clips]
         return Tokens(tuple(levels), self.coder.layout(video, lengths, gains))
 
+    @computing()
     def _to_tokens(self, level: int, clips: list[Tensor]) -> Tensor:
         symbols = torch.cat(clips).to(self.coder.device)
         return grid_coder(self.coder).model.level(level).fsq.to_symbols(symbols).cpu()
@@ -217,6 +219,7 @@ class Codec:
                     progress(clip + 1, shots.num_clips)
             return store.write(out, layout, side_file, lead_s)
 
+    @computing()
     def _check(self, tokens: Tokens) -> None:
         """Check that tokens are those of the first levels of their layout, and of these weights."""
         coder = grid_coder(self.coder_of(tokens.layout))
@@ -275,6 +278,7 @@ def _with_cuts(frames: np.ndarray, lengths: tuple[int, ...]) -> Iterator[tuple[n
     return ((frame, index in starts) for index, frame in enumerate(frames))
 
 
+@computing()
 def _clip_symbols(coder: PatchCoder, tokens: Tokens, clip: int) -> list[Tensor]:
     """Centred symbols of every level of one clip."""
     slices = patch_shots(tokens.layout).slices(clip)

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.codec.coder import ClipCoder, Damaged, Piece, require_geometry, within_memory
+from mptvc.codec.coder import ClipCoder, Damaged, Piece, require_geometry
 from mptvc.codec.loop import LevelTables
 from mptvc.codec.pictures import CodedPicture
+from mptvc.codec.settings import computing
 from mptvc.codec.slices import ClipLoop, enlarged
 from mptvc.format.geometry import Geometry, LoopShots, Shots, TileGrid
 from mptvc.format.header import Layout
@@ -60,6 +61,7 @@ class LoopCoder(ClipCoder):
         """
         require_geometry(isinstance(shots, LoopShots))
 
+    @computing()
     def clip(self, geometry: Geometry, levels: int) -> ClipLoop:
         """The state of a clip of which so many levels are coded."""
         return ClipLoop(self.tables[:levels], self.config, self.padded(geometry))
@@ -92,7 +94,7 @@ class LoopCoder(ClipCoder):
             packets = packets[: len(found)]
             yield _Slice(self, layout.geometry, found)
 
-    @within_memory()
+    @computing()
     def _slice(
         self, loop: ClipLoop, packets: Sequence[SlicePacket], count: int, damaged: Damaged
     ) -> list[list[CodedPicture]]:
@@ -115,7 +117,7 @@ class _Slice(Piece):
         self._coder, self._geometry, self._levels = coder, geometry, levels
         self.num_levels, self.num_frames = len(levels), len(levels[0])
 
-    @within_memory()
+    @computing()
     def frames(self, levels: int, *, source_size: bool = True) -> np.ndarray:
         """Frames of a prefix; as ``Piece.frames``."""
         shrink = self._coder.config.shrink(levels - 1) if source_size else 1
@@ -138,6 +140,7 @@ class _Slice(Piece):
                 yield key.side.vectors
             yield key.symbols
 
+    @computing()
     def bits(self, level: int, frame: int) -> np.ndarray:
         """Bits of a key's tokens, choices and vectors left out; as ``Piece.bits``."""
         key, model = self._levels[level][frame], self._coder.model.level(level)
@@ -145,6 +148,7 @@ class _Slice(Piece):
         bits: np.ndarray = kind.entropy_model.bits(key.symbols, key.context).cpu().numpy()
         return bits
 
+    @computing()
     def motion(self, level: int, frame: int) -> np.ndarray | None:
         """Vectors of a key's blocks; as ``Piece.motion``."""
         side = self._levels[level][frame].side

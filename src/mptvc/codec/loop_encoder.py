@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.codec.coder import CodedSection, within_memory
+from mptvc.codec.coder import CodedSection
 from mptvc.codec.loop_coder import LoopCoder, picture_tensor
 from mptvc.codec.loop_rate import SliceRate, Work
 from mptvc.codec.pictures import CodedPicture, Past
 from mptvc.codec.rate import Rate
+from mptvc.codec.settings import computing
 from mptvc.codec.slices import ClipLoop, CodedSlice, LumaPyramid, Motion, Pyramid, SliceMotion
 from mptvc.format.bitstream import header_share
 from mptvc.format.geometry import LOOP_SLICE, Geometry
@@ -122,7 +123,7 @@ class _ClipEncoder:
         frame_bytes = _HELD_PIXEL * self._size[0] * self._size[1]
         self._ahead = max(1 + LOOP_SLICE, _HELD_BYTES // frame_bytes) if rate.is_planned else 0
 
-    @within_memory()
+    @computing()
     def add(self, frame: np.ndarray) -> None:
         """Take the next frame."""
         picture = picture_tensor(frame, self._size, self._coder.device)
@@ -133,7 +134,7 @@ class _ClipEncoder:
         while len(self._held) > self._ahead and len(self._held) >= sum(self._next()):
             self._code()
 
-    @within_memory()
+    @computing()
     def finish(self) -> list[bytes]:
         """Code what is left; returns every level's section."""
         while self._held:

@@ -28,6 +28,7 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.coder import ClipCoder
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.codec.patches import PatchCoder
+from mptvc.codec.settings import computing
 from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE, Config, build_model, digest, is_entropy
 from mptvc.errors import WeightsError
 from mptvc.model.loop_config import read_config
@@ -88,6 +89,7 @@ class _CoderOptions:
     tile_batch: int
     clip_frames: int | None
 
+    @computing()
     def coder(self, config: Config, tensors: dict[str, Tensor]) -> ClipCoder:
         """The coder of some weights."""
         model = build_model(config, tensors).to(self.device).eval()
@@ -119,6 +121,7 @@ class _CoderOptions:
         return None
 
 
+@computing()
 def read_weights(weights: str | Path | None) -> tuple[Config, dict[str, Tensor]]:
     """Configuration and stored tensors of the packaged weights, a folder or the Hub.
 

@@ -204,14 +204,15 @@ class SideRecorder:
         return SideData(self._file, self._lead)
 
     def _count_again(self) -> None:
-        """Warn where packets do not come back from the container, which so far no check but this one finds."""
+        """Warn where packets do not come back from the container, of which FFmpeg says nothing."""
         if self._file is None or self._name == _TEXTS:
             return
         with refusals("sound cannot be copied"), av.open(self._file, "r", format=self._name) as container:
             back = Counter(p.stream.index for p in container.demux() if p.size)
             for index, count in self._kept.items():
                 if back[index] != count:
-                    self._warn(f"{label(container.streams[index])} is not whole: {back[index]} of {count} packets")
+                    name = label(container.streams[index])
+                    self._warn(f"{name} is not whole: {back[index]} of {count} packets")
 
     def close(self) -> None:
         """Drop the temporary file."""
