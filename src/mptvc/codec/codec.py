@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from itertools import accumulate
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from mptvc.codec.patches import PatchCoder, grid_coder
 from mptvc.codec.plain_grid import patch_shots
 from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.settings import computing
+from mptvc.errors import WeightsError
 from mptvc.format.bitstream import read_header
+from mptvc.format.frames import as_frames
 from mptvc.format.header import Header, Layout
 from mptvc.model.model import Model
 
@@ -70,6 +72,7 @@ class Codec:
     Args:
         coder: Codes single clips.
         others: Finds the coder of other weights that may have made a file, by their SHA-256.
+        source: Makes it again in another process.
 
     Attributes:
         coder: Codes single clips, for those who stream.
@@ -85,8 +88,23 @@ class Codec:
         (5, 48, 64, 3)
     """
 
-    def __init__(self, coder: ClipCoder, others: Callable[[bytes], ClipCoder | None] | None = None) -> None:
-        self.coder, self._others = coder, others
+    def __init__(
+        self,
+        coder: ClipCoder,
+        others: Callable[[bytes], ClipCoder | None] | None = None,
+        source: "Callable[[], Codec] | None" = None,
+    ) -> None:
+        self.coder, self._others, self._source = coder, others, source
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process by name: it loads the weights again.
+
+        Raises:
+            TypeError: The codec was not made by `mptvc.load`.
+        """
+        if self._source is None:
+            raise TypeError("a codec that mptvc.load has not made stays in its process")
+        return _loaded_again, (self._source, self.coder.weights_id)
 
     @property
     def model(self) -> Model:
@@ -114,7 +132,7 @@ class Codec:
         """Frames to tokens.
 
         Args:
-            frames: uint8 ``[T, H, W, 3]``.
+            frames: uint8 ``[T, H, W, 3]``, an array, a tensor in main memory or a list of pictures.
             frame_rate: Frames a second; it is kept beside the tokens.
             shots: Frames of each shot; one shot by default (`mptvc.detect_shots` finds them).
             rate: How finely to quantize; the default gives every video tokens of the same meaning.
@@ -124,6 +142,7 @@ class Codec:
             WeightsError: The weights have no plain grid of tokens.
             MptError: A network returned a number that is not finite, or the memory is too small.
         """
+        frames = as_frames(frames)
         video, lengths = describe(frames, frame_rate), checked_lengths(shots, len(frames))
         encoder = PatchEncoder(grid_coder(self.coder), rate)
         coded = [encoder.add(frame, is_cut=is_cut) for frame, is_cut in _with_cuts(frames, lengths)]
@@ -149,10 +168,11 @@ class Codec:
 
         Raises:
             ValueError: A token is outside its channel's range or grid, or there are too few levels.
+            TypeError: They are no tokens.
             WeightsError: The tokens belong to other weights.
         """
-        layout = tokens.layout
         self._check(tokens)
+        layout = tokens.layout
         levels = checked_levels(levels, len(tokens.levels))
         coder = grid_coder(self.coder_of(layout))
         clips = (
@@ -222,6 +242,9 @@ class Codec:
     @computing()
     def _check(self, tokens: Tokens) -> None:
         """Check that tokens are those of the first levels of their layout, and of these weights."""
+        if not isinstance(tokens, Tokens) or not isinstance(tokens.layout, Layout):
+            found = type(tokens).__name__
+            raise TypeError(f"tokens are mptvc.Tokens with the layout of a video, found {found}")
         coder = grid_coder(self.coder_of(tokens.layout))
         require_weights(tokens.layout, coder)
         most = tokens.layout.num_levels
@@ -229,6 +252,9 @@ class Codec:
             raise ValueError(f"tokens have 1 to {most} levels, found {len(tokens.levels)}")
         for k, level in enumerate(tokens.levels):
             shape = self.shape(tokens.layout, k)
+            if not isinstance(level, Tensor) or level.is_meta:
+                found = type(level).__name__
+                raise TypeError(f"level {k} is a tensor uint8 {shape} with its data, found {found}")
             if tuple(level.shape) != shape or level.dtype != torch.uint8:
                 raise ValueError(f"level {k} is uint8 {shape}, found {level.dtype} {tuple(level.shape)}")
             if bool((level.cpu() >= torch.tensor(coder.config.levels[k].values)).any()):
@@ -243,6 +269,7 @@ class Codec:
         rate: Rate = DEFAULT_RATE,
     ) -> bytes:
         """Frames to the bytes of an ``.mpt`` file; arguments and errors as in ``encode``."""
+        frames = as_frames(frames)
         video, out = describe(frames, frame_rate), BytesIO()
         with Compressor(self.coder, rate) as compressor:
             for frame, is_cut in _with_cuts(frames, checked_lengths(shots, len(frames))):
@@ -270,6 +297,23 @@ class Codec:
         return DecodedVideo(
             frames, header.video.frame_rate, reader.levels, reader.levels == header.num_levels
         )
+
+
+def _loaded_again(source: Callable[[], Codec], weights_id: bytes) -> Codec:
+    """A codec from another process.
+
+    Raises:
+        WeightsError: Its weights are not there any more, or have changed.
+    """
+    codec = source()
+    if codec.coder.weights_id != weights_id:
+        expected, found = weights_id.hex(), codec.coder.weights_id.hex()
+        raise WeightsError(
+            f"the codec had the weights {expected}, where it was loaded from {found} are now",
+            expected=expected,
+            found=found,
+        )
+    return codec
 
 
 def _with_cuts(frames: np.ndarray, lengths: tuple[int, ...]) -> Iterator[tuple[np.ndarray, bool]]:

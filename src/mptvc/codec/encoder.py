@@ -188,10 +188,8 @@ def describe(frames: np.ndarray, frame_rate: Fraction | float) -> VideoInfo:
     """Describe frames uint8 ``[T, H, W, 3]``.
 
     Raises:
-        ValueError: They have another shape or dtype, are empty or too large, or the rate is not above zero.
+        ValueError: They are too large, or the rate is not above zero.
     """
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or frames.size == 0:
-        raise ValueError(f"frames are uint8 [T, H, W, 3], found {frames.dtype} {frames.shape}")
     count, height, width, _ = frames.shape
     return describe_size(count, height, width, frame_rate)
 

@@ -7,7 +7,7 @@ types that the configuration implies.
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from os.path import isdir
 from pathlib import Path
@@ -76,7 +76,23 @@ def load_codec(
     target = resolve_device(device)
     options = _CoderOptions(target, resolve_dtype(dtype, target), tile, tile_batch, clip_frames)
     coder = options.coder(*read_weights(weights))
-    return Codec(coder, cache(options.packaged) if weights is None else None)
+    again = partial(
+        load_codec,
+        _from_anywhere(weights),
+        device=device,
+        dtype=dtype,
+        tile=tile,
+        tile_batch=tile_batch,
+        clip_frames=clip_frames,
+    )
+    return Codec(coder, cache(options.packaged) if weights is None else None, again)
+
+
+def _from_anywhere(weights: str | Path | None) -> str | Path | None:
+    """The name of weights for a process in another folder."""
+    if weights is None or str(weights) in PACKAGED or str(weights).startswith(_HUB):
+        return weights
+    return Path(weights).absolute()
 
 
 @dataclass(frozen=True)
