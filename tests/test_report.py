@@ -19,7 +19,7 @@ import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.codec.patches import PatchCoder
 from mptvc.errors import MptError
-from mptvc.evaluate.compare import Comparison, compare_file
+from mptvc.evaluate.compare import WHOLE, Comparison, compare_file
 from mptvc.evaluate.metrics import Quality
 from mptvc.evaluate.report import _source_frames, _wheel, write_report
 from mptvc.evaluate.sample import SAMPLE_CUT, SAMPLE_SHAPE, sample_frames, write_sample
@@ -118,7 +118,7 @@ def test_source_is_read_up_to_the_last_frame_that_is_shown(
         return read_next(frames)
 
     monkeypatch.setattr(SourceFrames, "__next__", counted)
-    assert list(_source_frames(made / "long.mkv", [0, 3])) == [0, 3]
+    assert list(_source_frames(made / "long.mkv", WHOLE, [0, 3])) == [0, 3]
     assert len(read) == 4
 
 

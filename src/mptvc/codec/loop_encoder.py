@@ -4,7 +4,7 @@ Memory is bounded by the frames that are held to look ahead and by a clip's pack
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,10 +41,11 @@ class LoopEncoder:
     Args:
         coder: Weights.
         rate: How finely to quantize, or how many bits to use.
+        told: Called after each slice with the number of frames that are coded.
     """
 
-    def __init__(self, coder: LoopCoder, rate: Rate) -> None:
-        self._coder = coder
+    def __init__(self, coder: LoopCoder, rate: Rate, told: Callable[[int], None] | None = None) -> None:
+        self._coder, self._told = coder, told
         self._rate = SliceRate(rate, coder.num_levels)
         self._geometry: Geometry | None = None
         self._lengths: list[int] = []
@@ -74,7 +75,7 @@ class LoopEncoder:
         starts_shot, coded = is_cut or is_first, []
         if starts_shot or self._clip_length == self._coder.clip_frames:
             coded = self.finish()
-            self._clip = _ClipEncoder(self._coder, self._geometry, self._rate)
+            self._clip = _ClipEncoder(self._coder, self._geometry, self._rate, self._slice_is_coded)
             share = header_share(self._coder.num_levels, int(starts_shot), is_first=is_first)
             self._rate.arrive(0, share)
         if starts_shot:
@@ -98,6 +99,10 @@ class LoopEncoder:
         self._clip, self._clip_length = None, 0
         return [CodedSection(section, 0) for section in sections]
 
+    def _slice_is_coded(self, waiting: int) -> None:
+        if self._told is not None:
+            self._told(sum(self._lengths) - waiting)
+
 
 @dataclass(frozen=True)
 class _Held:
@@ -110,8 +115,10 @@ class _Held:
 class _ClipEncoder:
     """Codes one clip."""
 
-    def __init__(self, coder: LoopCoder, geometry: Geometry, rate: SliceRate) -> None:
-        self._coder, self._rate = coder, rate
+    def __init__(
+        self, coder: LoopCoder, geometry: Geometry, rate: SliceRate, told: Callable[[int], None]
+    ) -> None:
+        self._coder, self._rate, self._told = coder, rate, told
         self._size = coder.padded(geometry)
         self._loop: ClipLoop = coder.clip(geometry, coder.num_levels)
         self._slices: list[list[SlicePacket]] = [[] for _ in range(coder.num_levels)]
@@ -164,6 +171,7 @@ class _ClipEncoder:
                 self._slices[level].append(SlicePacket(coded.packet, coded.gain, coded.kind))
                 self._rate.spend(level, FRONT_BYTES + len(coded.packet))
         self._opens = False
+        self._told(len(self._held))
 
     def _taken(self, count: int) -> SliceMotion:
         """The first frames that are held, which wait no longer."""

@@ -17,13 +17,12 @@ import numpy as np
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
 from mptvc.errors import MptError
-from mptvc.evaluate.compare import Comparison
+from mptvc.evaluate.compare import WHOLE, Comparison, Part
 from mptvc.evaluate.pictures import jpeg, png
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import Header
 from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.source import open_source
-from mptvc.video.source import VideoSource
 
 #: Source pixels that a page shows at most, over all its frames; each comes seven times, at 3 to 4 bits.
 _PAGE_PIXELS = 6_000_000
@@ -40,6 +39,7 @@ def write_report(
     *,
     codec: Codec,
     comparison: Comparison,
+    part: Part = WHOLE,
     limits: Limits = DEFAULT_LIMITS,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -51,6 +51,7 @@ def write_report(
         out: Binary file.
         codec: Codec with the file's weights.
         comparison: What ``mptvc.evaluate.compare`` measured of the file, and other codecs.
+        part: What the file was made of.
         limits: What to accept.
         progress: Called after each clip with its frames that are done and all that are shown.
 
@@ -63,7 +64,7 @@ def write_report(
         header = read_header(opened, limits)
         reader = Decompressor(codec.coder_of(header), opened, size, header=header)
         wanted = _chosen_frames(header)
-        sources = _source_frames(reference, wanted)
+        sources = _source_frames(reference, part, wanted)
         shown: list[dict[str, Any]] = []
         for clip, chosen in groupby(wanted, header.shots.clip_at):
             shown += _clip(reader, clip, {index: sources[index] for index in chosen})
@@ -94,8 +95,8 @@ def _chosen_frames(header: Header) -> list[int]:
     return [round((i + 0.5) * video.num_frames / count - 0.5) for i in range(count)]
 
 
-def _source_frames(reference: str | Path, wanted: list[int]) -> dict[int, np.ndarray]:
-    with VideoSource(reference, shot_threshold=None, force_8bit=True) as source:
+def _source_frames(reference: str | Path, part: Part, wanted: list[int]) -> dict[int, np.ndarray]:
+    with part.of(reference) as source:
         frames = enumerate(islice(source.frames(), wanted[-1] + 1))
         return {i: frame.pixels for i, frame in frames if i in wanted}
 

@@ -82,6 +82,12 @@ def output_format(target: str, options: OutputOptions) -> str:
     return _FORMATS[suffix]
 
 
+def suffix_of(options: OutputOptions) -> str:
+    """The ending of outputs that are named after their inputs."""
+    wanted = output_format("x.mp4", options)
+    return next(ending for ending, kind in _FORMATS.items() if kind == wanted)
+
+
 class VideoSink:
     """Writes frames to a file, a folder or a stream; the target appears when all is written.
 
