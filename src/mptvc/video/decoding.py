@@ -155,9 +155,9 @@ class Decoding:
         frames, fault = _decoded(self._decoder, packet)
         if self._plain is not None:  # after a fault the other one waits for the next key frame
             opaque, other = _decoded(self._plain, packet)
-            if fault and not other:
+            if fault and (opaque or self._opaque):
                 self._opaque += len(opaque)
-                frames, fault = opaque, ""
+                frames, fault = opaque, other
         if fault:
             self._faults.append(fault)
         return frames
