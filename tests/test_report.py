@@ -5,13 +5,16 @@ import os
 import re
 import shutil
 import subprocess
+from base64 import b64decode
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
-from patterns import write_video
+from patterns import describe, moving, write_video
 from test_sound import make_source
 from torch import Tensor
 
@@ -24,6 +27,8 @@ from mptvc.evaluate.metrics import Quality
 from mptvc.evaluate.report import _source_frames, _wheel, write_report
 from mptvc.evaluate.sample import SAMPLE_CUT, SAMPLE_SHAPE, sample_frames, write_sample
 from mptvc.video.frames import SourceFrame, SourceFrames
+from mptvc.video.sink import OutputOptions, VideoSink
+from mptvc.video.source import VideoSource
 
 _BROWSER = [
     "--headless",
@@ -181,3 +186,24 @@ def test_hues_are_directions_and_gray_is_none() -> None:
     assert colours[0, 0].tolist() == [255, 63, 63]
     assert colours[3].tolist() == [[128, 128, 128]] * 4
     assert 0 < colours[2, 0].max() < 128
+
+
+def test_page_shows_pictures_as_they_are_to_be_shown_at_their_times(tmp_path: Path) -> None:
+    source, codec = tmp_path / "in.mkv", mptvc.load("tokenizer", device="cpu")
+    frames = moving(5, 32, 64)
+    base, steps = Fraction(1, 1000), (0, 100, 200, 300, 100)
+    video = describe(frames, rotation=90, pixel_aspect=Fraction(4, 3)).with_times(base, steps, 2000)
+    with VideoSink(source, video, OutputOptions(codec="ffv1")) as sink:
+        sink.write(frames)
+    mptvc.encode_file(source, tmp_path / "a.mpt", codec=codec)
+    qualities = {str(tmp_path / "a.mpt"): compare_file(source, tmp_path / "a.mpt", codec=codec)}
+    with open(tmp_path / "page.html", "wb") as out:
+        write_report(source, tmp_path / "a.mpt", out, codec=codec, comparison=Comparison("in", qualities, {}))
+    data = content((tmp_path / "page.html").read_text())
+    assert (data["width"], data["height"]) == (32, 64)
+    assert data["times"][:5] == [0, 0.1, 0.3, 0.6, 0.7]
+    assert [shown["time"] for shown in data["shown"]] == data["times"][:5]
+    with VideoSource(source, shot_threshold=None) as read:
+        assert data["aspect"] == float(1 / read.info.pixel_aspect)
+    picture = b64decode(data["shown"][0]["source"].partition(",")[2])
+    assert av.open(BytesIO(picture)).streams.video[0].width == 32

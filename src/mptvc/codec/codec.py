@@ -226,11 +226,9 @@ class Codec:
         progress: Callable[[int, int], None] | None = None,
     ) -> Header:
         """Write tokens of all levels, with sound, as ``Compressor.finish`` does; errors as for ``pack``."""
-        self._check(tokens)
+        self.require_tokens(tokens)
         layout, shots = tokens.layout, patch_shots(tokens.layout)
         coder = grid_coder(self.coder_of(layout))
-        if len(tokens.levels) < layout.num_levels:
-            raise ValueError(f"{layout.num_levels} levels are needed, found {len(tokens.levels)}")
         with SectionStore(layout.num_levels) as store:
             for clip in range(shots.num_clips):
                 symbols, plan = _clip_symbols(coder, tokens, clip), shots.clip(clip).shots
@@ -238,6 +236,12 @@ class Codec:
                 if progress is not None:
                     progress(clip + 1, shots.num_clips)
             return store.write(out, layout, side_file, lead_s)
+
+    def require_tokens(self, tokens: Tokens) -> None:
+        """Check that tokens are those of all levels of their layout, and of these weights; errors as ``pack``."""
+        self._check(tokens)
+        if len(tokens.levels) < tokens.layout.num_levels:
+            raise ValueError(f"{tokens.layout.num_levels} levels are needed, found {len(tokens.levels)}")
 
     @computing()
     def _check(self, tokens: Tokens) -> None:

@@ -23,6 +23,7 @@ from mptvc.format.bitstream import read_header
 from mptvc.format.header import Header
 from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.source import open_source
+from mptvc.video.orientation import upright, upright_info
 
 #: Source pixels that a page shows at most, over all its frames; each comes seven times, at 3 to 4 bits.
 _PAGE_PIXELS = 6_000_000
@@ -71,11 +72,15 @@ def write_report(
             if progress is not None:
                 progress(len(shown), len(wanted))
     page = files("mptvc.evaluate").joinpath("report.html").read_text(encoding="utf-8")
+    video = upright_info(header.video)
     data = {
         "title": comparison.clip,
-        "width": header.video.width,
-        "height": header.video.height,
-        "rate": float(header.video.frame_rate),
+        "width": video.width,
+        "height": video.height,
+        "aspect": float(video.pixel_aspect),
+        "rate": float(video.frame_rate),
+        "times": [round(float(video.times[i]), 3) for i in range(video.num_frames)]
+        + [round(float(video.times.end), 3)],
         "shown": shown,
         "levels": [_version(q) for q in comparison.files[str(file)]],
         "curves": {
@@ -103,7 +108,11 @@ def _source_frames(reference: str | Path, part: Part, wanted: list[int]) -> dict
 
 def _clip(reader: Decompressor, clip: int, sources: dict[int, np.ndarray]) -> list[dict[str, Any]]:
     """Pictures of the chosen frames of one clip: source, every level, its error and where its bits went."""
-    shown, first = [], reader.header.shots.frames(clip).start
+    shown, first, video = [], reader.header.shots.frames(clip).start, reader.header.video
+
+    def picture(pixels: np.ndarray) -> str:
+        return _picture(upright(pixels, video.rotation))
+
     for piece in reader.pieces(clip):
         chosen = [index for index in sources if first <= index < first + piece.num_frames]
         if chosen:
@@ -116,13 +125,13 @@ def _clip(reader: Decompressor, clip: int, sources: dict[int, np.ndarray]) -> li
             shown.append(
                 {
                     "index": index,
-                    "time": round(float(reader.header.video.times[index]), 3),
-                    "source": _picture(source),
-                    "levels": [_picture(frames[at]) for frames in decoded],
-                    "errors": [_picture(_error(source, frames[at])) for frames in decoded],
-                    "bits": [_picture(_heat(m)) for m in maps],
+                    "time": round(float(video.times[index]), 3),
+                    "source": picture(source),
+                    "levels": [picture(frames[at]) for frames in decoded],
+                    "errors": [picture(_error(source, frames[at])) for frames in decoded],
+                    "bits": [picture(_heat(m)) for m in maps],
                     "most": [float(m.max()) for m in maps],
-                    "motion": [_picture(_wheel(field)) for field in moved],
+                    "motion": [picture(_wheel(field)) for field in moved],
                     "fastest": [_fastest(field) for field in moved],
                 }
             )

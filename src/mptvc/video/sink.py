@@ -21,7 +21,7 @@ from av.video.frame import VideoFrame
 from mptvc.format.header import Colour, VideoInfo
 from mptvc.format.target import move_into_place, part_path, refuse_existing, refuse_other_files, remove
 from mptvc.video.colour import carried_colour, from_rgb
-from mptvc.video.ffmpeg import refusals, require_encoder, same_scheduling
+from mptvc.video.ffmpeg import quiet_encoders, refusals, require_encoder, same_scheduling
 from mptvc.video.orientation import upright, upright_info
 from mptvc.video.packets import EXPERIMENTAL, AnyPacket
 from mptvc.video.sound import SidePlayer
@@ -181,6 +181,7 @@ class VideoSink:
         context.colorspace, context.color_range = colour.matrix, colour.range
         if info.rotation and self._kind in _TAGGED:
             stream.set_display_rotation(info.rotation)
+        quiet_encoders()
         with same_scheduling():
             context.open()
         self._stream, self._pix_fmt, self._count = stream, pix_fmt, 0
