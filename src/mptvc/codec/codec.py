@@ -238,7 +238,7 @@ class Codec:
             return store.write(out, layout, side_file, lead_s)
 
     def require_tokens(self, tokens: Tokens) -> None:
-        """Check that tokens are those of all levels of their layout, and of these weights; errors as ``pack``."""
+        """Check that tokens are of all levels of their layout, and of these weights; errors as ``pack``."""
         self._check(tokens)
         if len(tokens.levels) < tokens.layout.num_levels:
             raise ValueError(f"{tokens.layout.num_levels} levels are needed, found {len(tokens.levels)}")
