@@ -57,25 +57,30 @@ def write_video(path: Path, frames: np.ndarray, options: OutputOptions = LOSSLES
 
 
 def make_source(
-    path: Path, codecs: tuple[str, ...] = ("aac",), *, late: float = 0.0, frames: int = 50
+    path: Path,
+    codecs: tuple[str, ...] = ("aac",),
+    *,
+    late: float = 0.0,
+    frames: int = 50,
+    rate: int = RATE,
 ) -> Path:
     """Two seconds of 32x32 video at 25 frames a second, with noise as sound from ``late`` seconds on."""
     rng = np.random.default_rng(4)
     with av.open(path, "w") as out:
         video = out.add_stream("libx264", rate=25)
         video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
-        sounds = [out.add_stream(codec, rate=RATE, layout="stereo") for codec in codecs]
+        sounds = [out.add_stream(codec, rate=rate, layout="stereo") for codec in codecs]
         for i in range(frames):
             frame = VideoFrame.from_ndarray(np.full((32, 32, 3), 5 * i, np.uint8), format="rgb24")
             frame.pts = i
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
         for sound in sounds:
-            samples = rng.normal(0, 0.1, (2, RATE * frames // 25)).astype(np.float32)
+            samples = rng.normal(0, 0.1, (2, rate * frames // 25)).astype(np.float32)
             frame = AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
-            frame.sample_rate, frame.pts = RATE, round(late * RATE)
+            frame.sample_rate, frame.pts = rate, round(late * rate)
             context = sound.codec_context
-            resampler = AudioResampler(context.format, context.layout, RATE, context.frame_size or 1024)
+            resampler = AudioResampler(context.format, context.layout, rate, context.frame_size or 1024)
             for part in (*resampler.resample(frame), *resampler.resample(None)):
                 out.mux(sound.encode(part))
             out.mux(sound.encode(None))

@@ -61,6 +61,7 @@ def damaged(path: Path, which: Container[int], damage: Callable[[bytes], bytes])
     with av.open(path) as source, av.open(target, "w") as out:
         stream = source.streams.video[0]
         copy = out.add_stream_from_template(stream, opaque=True)
+        copy.metadata.update(stream.metadata)
         for index, packet in enumerate(p for p in source.demux(stream) if p.size):
             made = Packet(damage(bytes(packet)) if index in which else bytes(packet))
             made.pts, made.dts, made.time_base = packet.pts, packet.dts, packet.time_base
@@ -91,6 +92,35 @@ def test_a_damaged_packet_takes_no_other_frame_along(
     assert "packets that cannot be decoded, so that frames are missing: 1" in outcome.warnings[0]
     with pytest.raises(VideoError, match="strict=True refuses"):
         read(tmp_path / f"damaged.{suffix}", strict=True)
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_a_damaged_packet_of_transparent_video_costs_itself_alone(tmp_path: Path, codec: str) -> None:
+    """What decodes transparency waits for the next key frame after a fault; the rest goes on without it."""
+    options = {"auto-alt-ref": "0", "deadline": "realtime", "cpu-used": "8"}
+    whole = write(tmp_path / "a.webm", codec, "yuva420p", gop_size=100, options=options)
+    path = damaged(whole, [9], lambda data: data[:5] + noise(data)[5:])
+    with av.open(path) as file:
+        assert file.streams.video[0].metadata.get(
+            "alpha_mode", file.streams.video[0].metadata.get("ALPHA_MODE")
+        )
+    outcome, found = read(path)
+    assert len(found) >= 19
+    assert len(found) == 20 or "packets that cannot be decoded" in outcome.warnings[0]
+
+
+def test_times_that_go_back_more_often_than_those_of_decoding_are_not_believed(tmp_path: Path) -> None:
+    """As FFmpeg does it: of two clips that were cut from one and joined, packets had each other's times."""
+    with VideoSource(write(tmp_path / "a.mkv", "mpeg4")) as source:
+        clock = decoding._Clock(source.info, by_decoding=False)
+    given = [(0, 0), (40, 40), (40, 80), (80, 120), (120, 160)]
+    stamped = []
+    for shown, decoded in given:
+        frame = VideoFrame(16, 16, "yuv420p")
+        frame.pts, frame.dts = shown, decoded
+        clock.stamp(frame)
+        stamped.append(frame.pts)
+    assert stamped == [0, 40, 80, 120, 160]
 
 
 @pytest.mark.parametrize(("codec", "pix_fmt", "suffix"), STREAMS)
@@ -202,6 +232,7 @@ def test_what_an_edit_list_leaves_out_is_not_missing(tmp_path: Path, first: int)
     ):
         stream = source.streams.video[0]
         copy = out.add_stream_from_template(stream, opaque=True)
+        copy.metadata.update(stream.metadata)
         for packet in source.demux(stream):
             if packet.size:
                 move(packet, -Fraction(first, RATE))

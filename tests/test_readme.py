@@ -2,6 +2,7 @@
 
 import gc
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +16,21 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::DeprecationWarning"
 )  # of webdataset and datasets
-def test_python_block_runs(block, tmp_path, monkeypatch, cli):
+def test_python_blocks_run_one_after_the_other_in_one_folder(tmp_path, monkeypatch, cli):
     monkeypatch.chdir(tmp_path)
     write_sample(tmp_path / "sample.mkv")
     (tmp_path / "sample.mkv").rename(tmp_path / "in.mp4")
-    if "shards" in block:
-        (tmp_path / "videos").mkdir()
-        (tmp_path / "in.mp4").rename(tmp_path / "videos" / "in.mp4")
-        for command in re.findall(r"^mptvc (tokenize videos .*)$", README, re.MULTILINE):
-            cli(*command.split(), "--threads", 1)
-    frames = np.random.default_rng(0).integers(0, 255, (9, 64, 96, 3), dtype=np.uint8)
-    exec(block, {"frames": frames})
+    for block in BLOCKS:
+        if "shards" in block:
+            (tmp_path / "videos").mkdir()
+            shutil.copy("in.mp4", "videos/in.mp4")
+            for command in re.findall(r"^mptvc (tokenize videos .*)$", README, re.MULTILINE):
+                assert cli(*command.split(), "--threads", 1).code == 0
+        frames = np.random.default_rng(0).integers(0, 255, (9, 64, 96, 3), dtype=np.uint8)
+        exec(block, {"frames": frames})
     gc.collect()  # what those libraries have left open
 
 

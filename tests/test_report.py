@@ -5,14 +5,17 @@ import os
 import re
 import shutil
 import subprocess
+from base64 import b64decode
 from dataclasses import replace
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
-from patterns import write_video
+from patterns import describe, moving, write_video
 from test_sound import make_source
 from torch import Tensor
 
@@ -20,12 +23,14 @@ import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.codec.patches import PatchCoder
 from mptvc.errors import MptError
-from mptvc.evaluate.compare import Comparison, compare_file
+from mptvc.evaluate.compare import WHOLE, Comparison, compare_file
 from mptvc.evaluate.metrics import Quality
 from mptvc.evaluate.report import _chosen_frames, _source_frames, write_report
 from mptvc.evaluate.sample import SAMPLE_CUT, SAMPLE_SHAPE, sample_frames, write_sample
 from mptvc.format.header import Header
 from mptvc.video.frames import SourceFrame, SourceFrames
+from mptvc.video.sink import OutputOptions, VideoSink
+from mptvc.video.source import VideoSource
 
 _BROWSER = [
     "--headless",
@@ -120,7 +125,7 @@ def test_source_is_read_up_to_the_last_frame_that_is_shown(
         return read_next(frames)
 
     monkeypatch.setattr(SourceFrames, "__next__", counted)
-    assert list(_source_frames(made / "long.mkv", [0, 3])) == [0, 3]
+    assert list(_source_frames(made / "long.mkv", WHOLE, [0, 3])) == [0, 3]
     assert len(read) == 4
 
 
@@ -235,3 +240,24 @@ def test_frames_of_every_kind_are_shown_where_there_is_room(header: Header, coun
         assert len(chosen) == min(count, 12)
         assert {given[index] for index in chosen} == set(given)
         assert len(_chosen_frames(replace(header, video=replace(video, width=4000, height=2000)), given)) == 1
+
+
+def test_page_shows_pictures_as_they_are_to_be_shown_at_their_times(tmp_path: Path) -> None:
+    source, codec = tmp_path / "in.mkv", mptvc.load("tokenizer", device="cpu")
+    frames = moving(5, 32, 64)
+    base, steps = Fraction(1, 1000), (0, 100, 200, 300, 100)
+    video = describe(frames, rotation=90, pixel_aspect=Fraction(4, 3)).with_times(base, steps, 2000)
+    with VideoSink(source, video, OutputOptions(codec="ffv1")) as sink:
+        sink.write(frames)
+    mptvc.encode_file(source, tmp_path / "a.mpt", codec=codec)
+    qualities = {str(tmp_path / "a.mpt"): compare_file(source, tmp_path / "a.mpt", codec=codec)}
+    with open(tmp_path / "page.html", "wb") as out:
+        write_report(source, tmp_path / "a.mpt", out, codec=codec, comparison=Comparison("in", qualities, {}))
+    data = content((tmp_path / "page.html").read_text())
+    assert (data["width"], data["height"]) == (32, 64)
+    assert data["times"][:5] == [0, 0.1, 0.3, 0.6, 0.7]
+    assert [shown["time"] for shown in data["shown"]] == data["times"][:5]
+    with VideoSource(source, shot_threshold=None) as read:
+        assert data["aspect"] == float(1 / read.info.pixel_aspect)
+    picture = b64decode(data["shown"][0]["source"].partition(",")[2])
+    assert av.open(BytesIO(picture)).streams.video[0].width == 32

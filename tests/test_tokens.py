@@ -341,3 +341,13 @@ def test_windows_that_make_no_sense_are_refused(corpus: list[Path]) -> None:
         mptvc.VideoDataset(corpus, frames=0)
     with pytest.raises(ValueError, match="multiples of 4"):
         mptvc.VideoDataset(corpus, frames=10, tokens=True)
+
+
+def test_an_error_of_the_callers_progress_is_the_callers(made: Path, codec: Codec, tmp_path: Path) -> None:
+    def fail(_done: int, _total: int) -> None:
+        raise ValueError("mine")
+
+    mptvc.export_tokens(made / "in.mpt", tmp_path / "a.safetensors", codec=codec)
+    with pytest.raises(ValueError, match="mine"):
+        mptvc.import_tokens(tmp_path / "a.safetensors", tmp_path / "a.mpt", codec=codec, progress=fail)
+    assert not (tmp_path / "a.mpt").exists()

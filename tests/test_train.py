@@ -25,7 +25,7 @@ from mptvc.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from mptvc.train.config import CropShape, TrainConfig
 from mptvc.train.data import CropSampler, find_shards, to_video
 from mptvc.train.loop import LevelTrainer, draw_gains, trade_off, validate
-from mptvc.train.run import default_model_config, train, validation_clip
+from mptvc.train.run import _fitted, default_model_config, train, validation_clip
 from mptvc.train.shards import _names, prepare_shards
 from mptvc.train.tables import TableCounter, estimated_bits
 
@@ -442,3 +442,22 @@ def test_missing_data_is_reported(tmp_path):
         find_videos([tmp_path])
     with pytest.raises(VideoError, match=r"no \.npy shards"):
         find_shards(tmp_path)
+
+
+def test_crops_are_no_larger_than_the_shots(tmp_path):
+    shots = stored(tmp_path / "shots", [moving_video(frames=21, height=48, width=70)])
+    config = TrainConfig(minutes=(1, 1, 1))
+    fitted = _fitted(config.crops, shots, default_model_config())
+    assert {(crop.frames, crop.size) for crop in fitted} == {(24, 96)}
+    large = stored(tmp_path / "large", [np.zeros((40, 400, 20, 3), np.uint8)])
+    assert _fitted(config.crops, large, default_model_config()) == config.crops
+
+
+def test_the_log_goes_on_after_a_line_that_was_cut(shards, tmp_path):
+    config = quick_config(steps=(1, 0, 0))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "log.jsonl").write_bytes(b'{"level": 0, "st')
+    train(shards, tmp_path / "out", config)
+    cut, *whole = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
+    assert cut == '{"level": 0, "st'
+    assert [json.loads(line)["level"] for line in whole] == [0, 0]

@@ -140,3 +140,13 @@ def test_training_names_a_folder_that_is_missing(cli: Cli, made: Path, tmp_path:
     result = cli("train", made, "nowhere", "--out", "t", "--steps", "1", "1", "1")
     assert result.code == FAILED
     assert "nowhere: no such file or folder" in result.err
+
+
+@pytest.mark.parametrize("amount", [("--minutes", 0, 0, 0), ("--minutes", 1, 0, 1), ("--steps", 0, 0, 0)])
+def test_a_run_that_would_end_without_weights_is_refused_first(
+    cli: Cli, videos: Path, amount: tuple[object, ...]
+) -> None:
+    result = cli("train", videos, "--out", "out", *amount)
+    assert result.code == 2
+    assert "without --init each level needs some" in result.err
+    assert not Path("out").exists()

@@ -510,6 +510,22 @@ def test_progress_reaches_the_total(long: Sample, codec: Codec, tmp_path: Path) 
     assert calls == [(32, 70), (64, 70), (70, 70)]
 
 
+def test_progress_counts_what_is_coded(small_codec: Codec, tmp_path: Path) -> None:
+    """A short clip is computed after its last frame is read: nothing is done before."""
+    source = write_video(tmp_path / "in.mkv", moving(40, 32, 32))
+    calls: list[tuple[int, int]] = []
+    encode_file(source, BytesIO(), codec=small_codec, progress=lambda *at: calls.append(at))
+    assert calls == [(0, 40)] * 32 + [(32, 40)] * 9 + [(40, 40)] * 2
+
+
+def test_progress_with_prediction_counts_slices(loop_codec: Codec, tmp_path: Path) -> None:
+    source = write_video(tmp_path / "in.mkv", moving(9, 16, 16))
+    calls: list[tuple[int, int]] = []
+    encode_file(source, BytesIO(), codec=loop_codec, progress=lambda *at: calls.append(at))
+    assert {done for done, _ in calls} == {1, 5, 6, 9}
+    assert calls.index((9, 9)) > calls.index((6, 9))
+
+
 def test_known_shots_are_taken_as_they_are(small_codec: Codec, tmp_path: Path) -> None:
     frames = moving(12, 32, 32)
     frames[7:] = 255 - frames[7:]

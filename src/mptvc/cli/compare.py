@@ -42,7 +42,7 @@ from mptvc.format.target import atomic_output, refuse_existing, refuse_same
 
 if TYPE_CHECKING:
     from mptvc.codec.codec import Codec
-    from mptvc.evaluate.compare import Comparison, Pair
+    from mptvc.evaluate.compare import Comparison, Pair, Part
     from mptvc.evaluate.metrics import Quality
     from mptvc.video.raw import RawVideo
 
@@ -60,6 +60,10 @@ def compare(
     csv_path: Annotated[Path | None, typer.Option("--csv", help="Write the table to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write rate-distortion curves to this PNG.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page about one .mpt file.")] = None,
+    start: Annotated[float, typer.Option(min=0, help="Seconds of REF before what FILE was made of.")] = 0.0,
+    duration: Annotated[
+        float | None, typer.Option(min=0, help="Seconds of REF that FILE was made of.")
+    ] = None,
     yuv: RawFormat = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -80,7 +84,7 @@ def compare(
 
     Example: [bold]mptvc compare in.mp4 out.mpt --against x264,x265 --plot curves.png[/]
     """
-    from mptvc.evaluate.compare import pair_files
+    from mptvc.evaluate.compare import Part, pair_files
     from mptvc.evaluate.peers import chosen_peers
 
     _check_extras(against, ssim, plot)
@@ -97,7 +101,7 @@ def compare(
             weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch
         )
     show = partial(progress_callback, mode=progress, quiet=quiet)
-    meter = _Meter(codec, Limits(max_pixels, max_frames), ssim, peers, show)
+    meter = _Meter(codec, Part(start, duration), Limits(max_pixels, max_frames), ssim, peers, show)
     results = []
     for path, found in pairs:
         clip = path.relative_to(reference) if reference.is_dir() else path.name
@@ -157,6 +161,7 @@ class _Meter:
     """Measures files with the options of one command."""
 
     codec: "Codec | None"
+    part: "Part"
     limits: Limits
     ssim: bool
     peers: Sequence[str]
@@ -168,7 +173,7 @@ class _Meter:
 
         versions = {str(file): self._versions(source, file) for file in files}
         with self.show(f"{clip} against") as step:
-            peers = compare_peers(source, self.peers, ssim=self.ssim, progress=step)
+            peers = compare_peers(source, self.peers, part=self.part, ssim=self.ssim, progress=step)
         return Comparison(clip, versions, peers)
 
     def _versions(self, source: "RawVideo | Path", file: str | Path) -> "list[Quality]":
@@ -177,9 +182,15 @@ class _Meter:
 
         with self.show(Path(file).name) as step:
             if self.codec is None or ending(str(file)) != ".mpt":
-                return [compare_video(source, file, ssim=self.ssim, progress=step)]
+                return [compare_video(source, file, part=self.part, ssim=self.ssim, progress=step)]
             return compare_file(
-                source, file, codec=self.codec, ssim=self.ssim, limits=self.limits, progress=step
+                source,
+                file,
+                codec=self.codec,
+                part=self.part,
+                ssim=self.ssim,
+                limits=self.limits,
+                progress=step,
             )
 
     def write_page(
@@ -193,7 +204,7 @@ class _Meter:
             raise ValueError(f"{file} is no .mpt file")
         write = partial(write_report, source, file, out, codec=self.codec, comparison=comparison)
         with self.show("page") as step:
-            write(limits=self.limits, progress=step)
+            write(part=self.part, limits=self.limits, progress=step)
 
 
 def _print(results: "Sequence[Comparison]", ssim: bool, has_peers: bool) -> None:

@@ -1,11 +1,15 @@
-"""The command that decodes a file, or any prefix of one."""
+"""The command that decodes a file, or any prefix of one, or a folder of them."""
 
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mptvc.cli.folders import show_folder
 from mptvc.cli.options import (
     FRAMES,
     PIXELS,
@@ -31,6 +35,7 @@ from mptvc.cli.options import (
 )
 from mptvc.cli.output import EXIT_DAMAGED, completeness, counted, explain, print_json, say, warn
 from mptvc.cli.progress import progress_callback
+from mptvc.files.folders import StoppedError, coded_files, mirrored, work_through
 from mptvc.format.header import prefix_name
 from mptvc.format.inspect import FileReport, probe
 from mptvc.format.limits import Limits
@@ -41,6 +46,9 @@ if TYPE_CHECKING:
     from mptvc.files.transcode import DecodeReport
     from mptvc.video.sink import OutputOptions
 
+#: `decode_file` with the options of the command: source, target and ``progress`` are left.
+_Decoder = Callable[..., "DecodeReport"]
+
 
 class SizeMode(StrEnum):
     """Size of decoded frames."""
@@ -50,8 +58,15 @@ class SizeMode(StrEnum):
 
 
 def decode(
-    source: Annotated[str, typer.Argument(metavar="IN", help=".mpt file, address, or - for stdin.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="Video, folder, or - for stdout.")],
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help=".mpt file, folder or address, or - for stdin.")
+    ],
+    target: Annotated[
+        str | None, typer.Argument(metavar="OUT", help="Video, folder of pictures, or - for stdout.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Folder for the videos of a folder, in a tree like its own.")
+    ] = None,
     levels: Annotated[int | None, typer.Option(min=1, help="Levels to decode.")] = None,
     size: Annotated[SizeMode, typer.Option(help="source or level.")] = SizeMode.SOURCE,
     allow_partial: Annotated[
@@ -85,38 +100,85 @@ def decode(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decode a file, or any prefix of one.
+    """Decode a file, or any prefix of one, or the files of a folder to videos of --format, mp4 by default.
 
-    Example: [bold]mptvc decode out.mpt back.mp4 --levels 2[/]
+    Example: [bold]mptvc decode out.mpt back.mp4 --levels 2[/], [bold]mptvc decode coded --output-dir back[/]
     """
     from mptvc.files.transcode import decode_file
     from mptvc.video.sink import OutputOptions
 
     output, limits = OutputOptions(format, codec_name, crf, pix_fmt, stored), Limits(max_pixels, max_frames)
+
+    def decoder() -> _Decoder:
+        return partial(
+            decode_file,
+            codec=codec_from_options(
+                weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch
+            ),
+            levels=levels,
+            allow_partial=allow_partial,
+            best_effort=best_effort,
+            sound=audio == Audio.COPY,
+            source_size=size == SizeMode.SOURCE,
+            start=start,
+            duration=duration,
+            output=output,
+            force=force,
+            limits=limits,
+        )
+
+    if source != "-" and Path(source).is_dir():
+        _decode_folder(Path(source), target, output_dir, output, decoder, progress, as_json, quiet)
+        return
+    target = _one(source, target, output_dir)
     _check_target(source, target, output, force)
     with open_source(source_named(source)) as (file, _):
         found = probe(file, limits=limits)
-        codec = codec_from_options(
-            weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch
-        )
+        decode_one = decoder()
         with progress_callback("decode", progress, quiet) as show:
-            report = decode_file(
-                file,
-                target_named(target),
-                codec=codec,
-                levels=levels,
-                allow_partial=allow_partial,
-                best_effort=best_effort,
-                sound=audio == Audio.COPY,
-                source_size=size == SizeMode.SOURCE,
-                start=start,
-                duration=duration,
-                output=output,
-                force=force,
-                limits=limits,
-                progress=show,
-            )
+            report = decode_one(file, target_named(target), progress=show)
     _show(target, report, found, as_json, quiet)
+
+
+def _decode_folder(
+    source: Path,
+    target: str | None,
+    output_dir: Path | None,
+    output: "OutputOptions",
+    decoder: "Callable[[], _Decoder]",
+    progress: ProgressMode,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Decode all files of a folder, whatever happens to one."""
+    if output_dir is None or target is not None:
+        raise ValueError(f"{source} is a folder: name the folder of its videos with --output-dir")
+    from mptvc.video.sink import suffix_of
+
+    files = coded_files(source)
+    outputs = mirrored(files, source, output_dir, suffix_of(output))
+    decode_one = decoder()
+
+    def job(file: Path, out: Path, stop: Event) -> tuple[str, ...]:
+        def look(_done: int, _total: int) -> None:
+            if stop.is_set():
+                raise StoppedError(f"{file}: stopped")
+
+        report = decode_one(file, out, progress=look)
+        return (*report.warnings, *(explain(error)[1] for error in report.damage))
+
+    with progress_callback("decode", progress, quiet, unit="files") as show:
+        done = work_through(outputs, job, skip_existing=False, jobs=1, progress=show)
+    show_folder(done, "decoded", as_json, quiet)
+
+
+def _one(source: str, target: str | None, output_dir: Path | None) -> str:
+    """The output of one file."""
+    if output_dir is not None:
+        raise ValueError(f"--output-dir is for the files of a folder, and {source} is none: name the output")
+    if target is None:
+        raise ValueError(f"name what {source} is decoded to: a video, a folder of pictures, or -")
+    return target
 
 
 def _check_target(source: str, target: str, output: "OutputOptions", force: bool) -> None:

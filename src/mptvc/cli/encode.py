@@ -1,6 +1,7 @@
-"""The encode command: one video, or a folder of them."""
+"""The encode command: one video, or several and folders of them."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mptvc.cli.folders import show_folder
 from mptvc.cli.options import (
     AsJson,
     Audio,
@@ -38,12 +40,12 @@ from mptvc.cli.options import (
     source_named,
     target_named,
 )
-from mptvc.cli.output import EXIT_FAILED, counted, explain, in_options, print_json, say, show_error, warn
+from mptvc.cli.output import counted, print_json, say, warn
 from mptvc.cli.progress import progress_callback
 from mptvc.errors import VideoError
 from mptvc.files.folders import (
+    CODED,
     VIDEO_SUFFIXES,
-    FolderReport,
     StoppedError,
     mirrored,
     sort_files,
@@ -63,18 +65,21 @@ _Encoder = Callable[..., "EncodeReport"]
 
 
 def encode(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Video file, folder, or - for stdin.")],
-    target: Annotated[
-        str | None, typer.Argument(metavar="OUT", help="Default: IN with .mpt; - for stdout.")
-    ] = None,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IN... [OUT]",
+            help="Video, folder of pictures, .npy, or - for stdin; with --output-dir any videos and folders.",
+        ),
+    ],
     output_dir: Annotated[
-        Path | None, typer.Option(help="Folder for the files of a folder, in a tree like its own.")
+        Path | None, typer.Option(help="Folder for the files of all inputs, in trees like theirs.")
     ] = None,
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Folders inside too.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out videos that are done.")
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Videos of a folder at a time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Videos at a time, of several.")] = 1,
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -100,12 +105,17 @@ def encode(
     on_size_change: Annotated[
         str, typer.Option(help="stop, or scale: where the size changes on the way.")
     ] = "stop",
+    frame_rate: Annotated[
+        str, typer.Option(help="Frames a second of pictures and .npy: 25, or 30000/1001.")
+    ] = "25",
     force: Force = False,
     progress: ShowProgress = ProgressMode.AUTO,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Encode a video, or a folder of them.
+    """Encode a video, or several and folders of them.
+
+    Without OUT the file is named after its input.
 
     Example: [bold]mptvc encode in.mp4 out.mpt[/], [bold]mptvc encode videos -r --output-dir coded[/]
     """
@@ -135,21 +145,22 @@ def encode(
             strict=strict,
             stream=stream,
             on_size_change=on_size_change,
+            frame_rate=_parse_frame_rate(frame_rate),
             force=force,
         )
 
-    if source == "-" and yuv is not None:
+    if "-" in paths and yuv is not None:
         raise ValueError("--yuv describes files: raw video is not read from standard input")
     as_video = parse_raw(yuv)
-    if source != "-" and Path(source).is_dir():
-        outputs = _outputs(Path(source), target, output_dir, recursive)
+    if output_dir is not None and (len(paths) > 1 or Path(paths[0]).is_dir()):
+        outputs = _outputs([Path(path) for path in paths], output_dir, recursive)
         job = _stoppable(encoder(), as_video)
         _share_threads(jobs)
         with progress_callback("encode", progress, quiet, unit="files") as show:
             done = work_through(outputs, job, skip_existing=skip_existing, jobs=jobs, progress=show)
-        _show_folder(done, as_json, quiet)
+        show_folder(done, "encoded", as_json, quiet)
         return
-    target = _output(source, target, output_dir)
+    source, target = _one(paths, output_dir)
     if skip_existing and target != "-" and Path(target).exists():
         say(quiet, f"{target} exists, skipped")
         return
@@ -162,32 +173,79 @@ def encode(
     _show(target, report.header, as_json, quiet)
 
 
-def _outputs(source: Path, target: str | None, output_dir: Path | None, recursive: bool) -> dict[Path, Path]:
-    """The output of each video of a folder."""
-    if output_dir is None or target is not None:
-        raise ValueError(f"{source} is a folder: name the folder of its files with --output-dir")
-    videos, others = sort_files([source], recursive=recursive)
-    if others:
-        names = ", ".join(str(path.relative_to(source)) for path in others[:_NAMED])
-        more = ", ..." if len(others) > _NAMED else ""
-        warn([f"{source}: {counted(len(others), 'file')} left out as no video: {names}{more}"])
-    return mirrored(videos, source, output_dir)
+def _outputs(sources: list[Path], output_dir: Path, recursive: bool) -> dict[Path, Path]:
+    """The output of each input, and of each video of those that are folders."""
+    outputs: dict[Path, Path] = {}
+    for source in sources:
+        if not source.is_dir():
+            if source.suffix.lower() == CODED:
+                raise ValueError(f"{source} is no input: --output-dir names the outputs after their inputs")
+            found = {source: output_dir / f"{source.stem}{CODED}"}
+        elif _is_row(source):
+            found = {source: output_dir / f"{source.name}{CODED}"}
+        else:
+            videos, others = sort_files([source], recursive=recursive)
+            warn(_left_out(source, others))
+            found = mirrored(videos, source, output_dir)
+        for one, out in found.items():
+            if (same := next((s for s, o in outputs.items() if o == out and s != one), None)) is not None:
+                raise ValueError(f"{same} and {one} would both become {out}: name folders of their own")
+            outputs[one] = out
+    return outputs
 
 
-def _output(source: str, target: str | None, output_dir: Path | None) -> str:
-    """The output of one video: as it is named, or named after its input."""
+def _left_out(source: Path, others: list[Path]) -> list[str]:
+    """A warning of the files of a folder that are no videos."""
+    if not others:
+        return []
+    names = ", ".join(str(path.relative_to(source)) for path in others[:_NAMED])
+    more = ", ..." if len(others) > _NAMED else ""
+    return [f"{source}: {counted(len(others), 'file')} left out as no video: {names}{more}"]
+
+
+def _is_row(folder: Path) -> bool:
+    """Whether a folder holds pictures and nothing else, but for hidden files."""
+    from mptvc.video.stills import pictures_of
+
+    return len(pictures_of(folder)) == sum(not path.name.startswith(".") for path in folder.iterdir()) > 0
+
+
+def _one(paths: list[str], output_dir: Path | None) -> tuple[str, str]:
+    """Input and output of one video: the output as it is named, or named after its input."""
+    source = paths[0]
     if output_dir is not None:
-        if target is not None or source == "-":
+        if source == "-":
             raise ValueError("--output-dir names the folder of an output that is named after its input")
         output_dir.mkdir(parents=True, exist_ok=True)
-        return str(output_dir / f"{Path(source).stem}.mpt")
-    if target is None:
+        return source, str(output_dir / f"{Path(source).stem}{CODED}")
+    if len(paths) > 2:
+        raise ValueError(f"{len(paths)} paths: several inputs need the folder of their files, --output-dir")
+    if Path(source).is_dir() and not _has_pictures(Path(source)):
+        raise ValueError(f"{source} is a folder: name the folder of its files with --output-dir")
+    if len(paths) == 1:
         if source == "-":
             raise ValueError("reading from standard input, name the output")
-        return str(Path(source).with_suffix(".mpt"))
+        folder = Path(source).is_dir()
+        return source, f"{Path(source)}{CODED}" if folder else str(Path(source).with_suffix(CODED))
+    target = paths[1]
     if target.endswith("/") or Path(target).suffix.lower() in VIDEO_SUFFIXES:
         raise ValueError(f"{target} is no name for an encoded file, which ends in .mpt; or use --output-dir")
-    return target
+    return source, target
+
+
+def _has_pictures(folder: Path) -> bool:
+    from mptvc.video.stills import pictures_of
+
+    return bool(pictures_of(folder))
+
+
+def _parse_frame_rate(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(
+            f"--frame-rate is a number or a ratio, such as 25 or 30000/1001; found {text}"
+        ) from None
 
 
 def _check_paths(source: str, target: str, force: bool) -> None:
@@ -235,19 +293,3 @@ def _show(target: str, header: Header, as_json: bool, quiet: bool) -> None:
     if as_json and target != "-":
         print_json({"output": target, "frames": header.video.num_frames, "prefix_bytes": sizes})
     say(quiet, f"{target}: {sizes[-1]} bytes, bits per pixel: {bpp}")
-
-
-def _show_folder(report: FolderReport, as_json: bool, quiet: bool) -> None:
-    failed = {str(source): explain(error)[1] for source, error in report.failed.items()}
-    warnings = {str(source): [*map(in_options, found)] for source, found in sorted(report.warnings.items())}
-    for source, found in warnings.items():
-        warn(f"{source}: {warning}" for warning in found)
-    for source, message in failed.items():
-        show_error(message if source in message else f"{source}: {message}")
-    if as_json:
-        done, skipped = list(report.done), list(report.skipped)
-        print_json({"done": done, "skipped": skipped, "failed": failed, "warnings": warnings})
-    counts = f"{len(report.done)} encoded, {len(report.skipped)} skipped, {len(report.failed)} failed"
-    say(quiet, counts)
-    if report.failed:
-        raise typer.Exit(EXIT_FAILED)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import mptvc
-from mptvc.cli.options import FRAMES, PIXELS, AsJson, MaxFrames, MaxPixels, source_named
+from mptvc.cli.options import FRAMES, PIXELS, AsJson, MaxFrames, MaxPixels, source_named, with_folders
 from mptvc.cli.output import (
     completeness,
     counted,
@@ -30,7 +30,8 @@ from mptvc.format.remote import is_url
 
 def info(
     sources: Annotated[
-        list[str], typer.Argument(metavar="IN", help=".mpt files, addresses of them, or - for stdin.")
+        list[str],
+        typer.Argument(metavar="IN", help=".mpt files, folders, addresses, or - for stdin."),
     ],
     max_pixels: MaxPixels = PIXELS,
     max_frames: MaxFrames = FRAMES,
@@ -41,12 +42,13 @@ def info(
     Example: [bold]mptvc info out.mpt[/]
     """
     out, found, code = output_console(), [], 0
-    for name in sources:
+    names = with_folders(sources)
+    for name in names:
         try:
             limits = Limits(max_pixels, max_frames)
             report = mptvc.probe(source_named(name), limits=limits, slices=not is_url(name))
         except MptError as error:
-            if len(sources) == 1:
+            if len(names) == 1:
                 raise
             failed, message = explain(error)
             show_error(message)

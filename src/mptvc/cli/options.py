@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from mptvc.codec.memory import keep_freed_memory
-from mptvc.files.folders import VIDEO_SUFFIXES
+from mptvc.files.folders import VIDEO_SUFFIXES, coded_files
 from mptvc.format.limits import DEFAULT_LIMITS
 from mptvc.format.remote import is_url
 from mptvc.format.rules import MAX_CLIP
@@ -82,6 +82,15 @@ Duration = Annotated[float | None, typer.Option(min=0, help="Seconds to keep.")]
 def source_named(name: str) -> str | BinaryIO:
     """What a command reads: standard input for ``-``; a path or an address stays as it is."""
     return sys.stdin.buffer if name == "-" else name
+
+
+def with_folders(names: list[str]) -> list[str]:
+    """What commands for several files work on: of a folder its .mpt files, at any depth."""
+    found: list[str] = []
+    for name in names:
+        folder = not is_url(name) and Path(name).is_dir()
+        found += map(str, coded_files(Path(name))) if folder else [name]
+    return found
 
 
 def target_named(name: str) -> str | BinaryIO:

@@ -73,6 +73,7 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     config = _config(settings, minutes, steps)
+    config.require_training(from_nothing=init is None)
     _refuse_foreign(out)
     target = resolve_device(device)
     model = None if init is None else build_model(*read_weights(init))

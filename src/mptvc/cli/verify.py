@@ -23,6 +23,7 @@ from mptvc.cli.options import (
     Weights,
     codec_from_options,
     source_named,
+    with_folders,
 )
 from mptvc.cli.output import completeness, explain, print_json, show_error
 from mptvc.cli.progress import Step, progress_callback
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 def verify(
     sources: Annotated[
-        list[str], typer.Argument(metavar="IN", help=".mpt files, addresses of them, or - for stdin.")
+        list[str],
+        typer.Argument(metavar="IN", help=".mpt files, folders, addresses, or - for stdin."),
     ],
     deep: Annotated[
         bool, typer.Option("--deep", help="Decode the symbols too, and print a hash of each level.")
@@ -60,15 +62,16 @@ def verify(
     """
     codec = codec_from_options(weights, device=device, dtype=dtype, threads=threads) if deep else None
     results, code = [], 0
-    for name in sources:
+    names = with_folders(sources)
+    for name in names:
         result: dict[str, Any] = {"file": name, "ok": True}
         show = partial(progress_callback, name, progress, quiet, unit="clips")
         try:
             report = _check(result, codec, Limits(max_pixels, max_frames), show)
             if not as_json:
-                _print(result, report, quiet, several=len(sources) > 1)
+                _print(result, report, quiet, several=len(names) > 1)
         except MptError as error:
-            if len(sources) == 1 and not as_json:
+            if len(names) == 1 and not as_json:
                 raise
             failed, message = explain(error)
             code = max(code, failed)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.codec.coder import within_memory
 from mptvc.codec.loop_coder import LoopCoder, picture_tensor
 from mptvc.codec.loop_rate import Arrived, SliceRate, Work, no_work
 from mptvc.codec.pictures import CodedPicture, Past
+from mptvc.codec.settings import computing
 from mptvc.codec.slice_motion import LumaPyramid, Motion, Pyramid, SliceMotion
 from mptvc.codec.slices import ClipLoop, CodedSlice
 from mptvc.format.geometry import LOOP_SLICE, Geometry
@@ -92,7 +92,7 @@ class ClipEncoder:
         # Which of its kinds each level took in its last trial, and slices since then.
         self._usual, self._since_trial = [0] * coder.num_levels, [-1] * coder.num_levels
 
-    @within_memory()
+    @computing()
     def add(self, frame: np.ndarray) -> None:
         """Take the next frame."""
         picture = picture_tensor(frame, self._size, self._coder.device)
@@ -166,7 +166,7 @@ class ClipEncoder:
         for packets, coded in zip(self._slices, levels, strict=True):
             packets.extend(SlicePacket(one.packet, one.gain, one.kind) for one in coded.slices)
 
-    @within_memory()
+    @computing()
     def code(self, level: int, job: Job, coarser: Coded | None) -> Coded:
         """Code one level of the next slices, again with other gains until its size is right.
 

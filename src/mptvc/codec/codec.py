@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from itertools import accumulate
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -20,8 +20,11 @@ from mptvc.codec.patch_encoder import PatchEncoder
 from mptvc.codec.patch_tokens import PatchTokens
 from mptvc.codec.patches import grid_coder
 from mptvc.codec.rate import DEFAULT_RATE, Rate
+from mptvc.codec.settings import computing
 from mptvc.codec.tokens import TOKENS, TokenForm, Tokens, dtype_name
+from mptvc.errors import WeightsError
 from mptvc.format.bitstream import read_header
+from mptvc.format.frames import as_frames
 from mptvc.format.header import Header, Layout
 from mptvc.model.model import Model
 
@@ -49,6 +52,7 @@ class Codec:
     Args:
         coder: Codes single clips.
         others: Finds the coder of other weights that may have made a file, by their SHA-256.
+        source: Makes it again in another process.
 
     Attributes:
         coder: Codes single clips, for those who stream.
@@ -64,8 +68,23 @@ class Codec:
         (5, 48, 64, 3)
     """
 
-    def __init__(self, coder: ClipCoder, others: Callable[[bytes], ClipCoder | None] | None = None) -> None:
-        self.coder, self._others = coder, others
+    def __init__(
+        self,
+        coder: ClipCoder,
+        others: Callable[[bytes], ClipCoder | None] | None = None,
+        source: "Callable[[], Codec] | None" = None,
+    ) -> None:
+        self.coder, self._others, self._source = coder, others, source
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process by name: it loads the weights again.
+
+        Raises:
+            TypeError: The codec was not made by `mptvc.load`.
+        """
+        if self._source is None:
+            raise TypeError("a codec that mptvc.load has not made stays in its process")
+        return _loaded_again, (self._source, self.coder.weights_id)
 
     @property
     def model(self) -> Model:
@@ -93,7 +112,7 @@ class Codec:
         """Frames to tokens; with prediction, those of the file that ``compress`` makes.
 
         Args:
-            frames: uint8 ``[T, H, W, 3]``.
+            frames: uint8 ``[T, H, W, 3]``, an array, a tensor in main memory or a list of pictures.
             frame_rate: Frames a second; it is kept beside the tokens.
             shots: Frames of each shot; one shot by default (`mptvc.detect_shots` finds them).
             rate: How finely to quantize; the default gives every video tokens of the same meaning.
@@ -102,6 +121,7 @@ class Codec:
             ValueError: Wrong shape or dtype, or shots that do not sum to T.
             MptError: A network returned a number that is not finite, or the memory is too small.
         """
+        frames = as_frames(frames)
         if isinstance(self.coder, LoopCoder):
             return self.unpack(self.compress(frames, frame_rate=frame_rate, shots=shots, rate=rate))
         video, lengths = describe(frames, frame_rate), checked_lengths(shots, len(frames))
@@ -112,6 +132,7 @@ class Codec:
         gains = [[level.gain for level in clip] for clip in clips]
         return Tokens(tuple(levels), self.coder.layout(video, lengths, gains))
 
+    @computing()
     def _to_tokens(self, level: int, clips: list[Tensor]) -> Tensor:
         symbols = torch.cat(clips).to(self.coder.device)
         return grid_coder(self.coder).model.level(level).fsq.to_symbols(symbols).cpu()
@@ -130,6 +151,7 @@ class Codec:
         Raises:
             ValueError: A value is out of range, an array of another shape, or how frames are predicted does
                 not fit together; there are too few levels.
+            TypeError: They are no tokens.
             WeightsError: The tokens belong to other weights.
         """
         form = self._checked(tokens)
@@ -183,9 +205,7 @@ class Codec:
         progress: Callable[[int, int], None] | None = None,
     ) -> Header:
         """Write tokens of all levels, with sound, as ``Compressor.finish`` does; errors as for ``pack``."""
-        form, layout = self._checked(tokens), tokens.layout
-        if len(tokens.levels) < layout.num_levels:
-            raise ValueError(f"{layout.num_levels} levels are needed, found {len(tokens.levels)}")
+        form, layout = self.require_tokens(tokens), tokens.layout
         with SectionStore(layout.num_levels) as store:
             for clip in range(layout.shots.num_clips):
                 store.add(form.sections(tokens, clip))
@@ -229,8 +249,19 @@ class Codec:
         require_weights(layout, coder)
         return LoopTokens(coder) if isinstance(coder, LoopCoder) else PatchTokens(grid_coder(coder))
 
+    def require_tokens(self, tokens: Tokens) -> TokenForm:
+        """What to do with tokens, if they are of all levels of their layout; errors as for ``pack``."""
+        form, wanted = self._checked(tokens), tokens.layout.num_levels
+        if len(tokens.levels) < wanted:
+            raise ValueError(f"{wanted} levels are needed, found {len(tokens.levels)}")
+        return form
+
+    @computing()
     def _checked(self, tokens: Tokens) -> TokenForm:
         """What to do with tokens, which are those of the first levels of their layout, of known weights."""
+        if not isinstance(tokens, Tokens) or not isinstance(tokens.layout, Layout):
+            found = type(tokens).__name__
+            raise TypeError(f"tokens are mptvc.Tokens with the layout of a video, found {found}")
         layout, form, count = tokens.layout, self.form(tokens.layout), len(tokens.levels)
         if not 1 <= count <= layout.num_levels:
             raise ValueError(f"tokens have 1 to {layout.num_levels} levels, found {count}")
@@ -243,6 +274,11 @@ class Codec:
             for name, (dtype, shape) in wanted.items():
                 what = f"level {k}" if name == TOKENS else f"{name} of level {k}"
                 array = arrays[name]
+                if not isinstance(array, Tensor) or array.is_meta:
+                    found = type(array).__name__
+                    raise TypeError(
+                        f"{what} is a tensor {dtype_name(dtype)} {shape} with its data, found {found}"
+                    )
                 if tuple(array.shape) != shape or array.dtype != dtype:
                     found = f"{dtype_name(array.dtype)} {tuple(array.shape)}"
                     raise ValueError(f"{what} is {dtype_name(dtype)} {shape}, found {found}")
@@ -258,6 +294,7 @@ class Codec:
         rate: Rate = DEFAULT_RATE,
     ) -> bytes:
         """Frames to the bytes of an ``.mpt`` file; arguments and errors as in ``encode``."""
+        frames = as_frames(frames)
         video, out = describe(frames, frame_rate), BytesIO()
         with Compressor(self.coder, rate) as compressor:
             for frame, is_cut in _with_cuts(frames, checked_lengths(shots, len(frames))):
@@ -288,6 +325,23 @@ class Codec:
         file = BytesIO(data)
         header = read_header(file)
         return Decompressor(self.coder_of(header), file, len(data), levels=levels, header=header)
+
+
+def _loaded_again(source: Callable[[], Codec], weights_id: bytes) -> Codec:
+    """A codec from another process.
+
+    Raises:
+        WeightsError: Its weights are not there any more, or have changed.
+    """
+    codec = source()
+    if codec.coder.weights_id != weights_id:
+        expected, found = weights_id.hex(), codec.coder.weights_id.hex()
+        raise WeightsError(
+            f"the codec had the weights {expected}, where it was loaded from {found} are now",
+            expected=expected,
+            found=found,
+        )
+    return codec
 
 
 def _with_cuts(frames: np.ndarray, lengths: tuple[int, ...]) -> Iterator[tuple[np.ndarray, bool]]:

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.errors import FormatError, MptError
+from mptvc.errors import FormatError
 from mptvc.format.geometry import Geometry, Shots
 from mptvc.format.header import Layout, VideoInfo
 from mptvc.model.config import PyramidConfig
@@ -205,12 +204,3 @@ def require_geometry(fits: bool) -> None:
     """Raise a FormatError unless a header has the geometry of the weights that it names."""
     if not fits:
         raise FormatError("the header's geometry is not that of the weights it names: the file is forged")
-
-
-@contextmanager
-def within_memory() -> Iterator[None]:
-    """Turn a lack of memory into an MptError that says what to do."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise MptError('out of memory: use device="cpu", or encode with a smaller tile=') from error

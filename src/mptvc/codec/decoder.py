@@ -153,6 +153,6 @@ def checked_levels(levels: int | None, most: int) -> int:
     """
     if levels is None:
         return most
-    if not 1 <= levels <= most:
+    if not isinstance(levels, int) or not 1 <= levels <= most:
         raise ValueError(f"levels is 1 to {most}, found {levels}")
     return levels

@@ -3,7 +3,7 @@
 Memory does not grow with the length of the video.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from numbers import Rational
 from tempfile import SpooledTemporaryFile
@@ -25,6 +25,10 @@ from mptvc.format.rules import MAX_SIDE
 
 _SPOOL_BYTES = 2**25
 _COPY_BYTES = 2**20
+
+
+#: Called with the number of frames that are coded so far.
+Told = Callable[[int], None]
 
 
 class FrameEncoder(Protocol):
@@ -49,17 +53,18 @@ class FrameEncoder(Protocol):
         """Code what is left, and return the sections of each clip."""
 
 
-def make_encoder(coder: ClipCoder, rate: Rate) -> FrameEncoder:
+def make_encoder(coder: ClipCoder, rate: Rate, told: Told | None = None) -> FrameEncoder:
     """The encoder of the weights' form.
 
     Args:
         coder: Codes the clips.
         rate: How finely to quantize, or how many bits to use.
+        told: Told what is done, which is later than what has come.
     """
     if isinstance(coder, LoopCoder):
-        return LoopEncoder(coder, rate)
+        return LoopEncoder(coder, rate, told)
     if isinstance(coder, PatchCoder):
-        return PatchEncoder(coder, rate)
+        return PatchEncoder(coder, rate, told)
     raise TypeError(f"{type(coder).__name__} is none of the forms")
 
 
@@ -121,8 +126,8 @@ class SectionStore:
 class Compressor:
     """Takes frames one at a time and writes the file at the end; use it in a ``with`` block."""
 
-    def __init__(self, coder: ClipCoder, rate: Rate = DEFAULT_RATE) -> None:
-        self._coder, self._encoder = coder, make_encoder(coder, rate)
+    def __init__(self, coder: ClipCoder, rate: Rate = DEFAULT_RATE, told: Told | None = None) -> None:
+        self._coder, self._encoder = coder, make_encoder(coder, rate, told)
         self._store = SectionStore(coder.num_levels)
         self._gains: list[tuple[int, ...]] = []
         self._count = 0
@@ -188,10 +193,8 @@ def describe(frames: np.ndarray, frame_rate: Fraction | float) -> VideoInfo:
     """Describe frames uint8 ``[T, H, W, 3]``.
 
     Raises:
-        ValueError: They have another shape or dtype, are empty or too large, or the rate is not above zero.
+        ValueError: They are too large, or the rate is not above zero.
     """
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or frames.size == 0:
-        raise ValueError(f"frames are uint8 [T, H, W, 3], found {frames.dtype} {frames.shape}")
     count, height, width, _ = frames.shape
     return describe_size(count, height, width, frame_rate)
 

@@ -16,11 +16,11 @@ from mptvc.codec.coder import (
     Piece,
     Shown,
     require_geometry,
-    within_memory,
 )
 from mptvc.codec.loop import LevelTables
 from mptvc.codec.overlap import Levels
 from mptvc.codec.pictures import CodedPicture
+from mptvc.codec.settings import computing
 from mptvc.codec.slices import ClipLoop, CodedSlice, enlarged
 from mptvc.codec.tokens import TOKENS
 from mptvc.format.geometry import Geometry, LoopShots, Shots, TileGrid
@@ -78,6 +78,7 @@ class LoopCoder(ClipCoder):
         """
         require_geometry(isinstance(shots, LoopShots))
 
+    @computing()
     def clip(self, geometry: Geometry, levels: int) -> ClipLoop:
         """The state of a clip of which so many levels are coded."""
         return ClipLoop(self.tables[:levels], self.config, self.padded(geometry))
@@ -115,7 +116,7 @@ class LoopCoder(ClipCoder):
                     there = len(found)
                     yield LoopPiece(self, layout.geometry, found)
 
-    @within_memory()
+    @computing()
     def _level(
         self,
         loop: ClipLoop,
@@ -155,7 +156,7 @@ class LoopPiece(Piece):
         self._coder, self._geometry, self._levels = coder, geometry, levels
         self.num_levels, self.num_frames = len(levels), len(levels[0].pictures)
 
-    @within_memory()
+    @computing()
     def frames(self, levels: int, *, source_size: bool = True) -> np.ndarray:
         """Frames of a prefix; as ``Piece.frames``."""
         shrink = self._coder.config.shrink(levels - 1) if source_size else 1
@@ -177,6 +178,7 @@ class LoopPiece(Piece):
                 yield coded.side.vectors
             yield coded.symbols
 
+    @computing()
     def arrays(self, level: int) -> dict[str, Tensor]:
         """Tokens and how frames are predicted; as ``Piece.arrays``."""
         coded = self._levels[level]
@@ -191,6 +193,7 @@ class LoopPiece(Piece):
             "gains": torch.tensor([coded.gain], dtype=torch.int8),
         }
 
+    @computing()
     def bits(self, level: int, frame: int) -> np.ndarray:
         """Bits of a frame's tokens, side symbols left out; as ``Piece.bits``."""
         coded = self._levels[level].pictures[frame]
@@ -198,6 +201,7 @@ class LoopPiece(Piece):
         bits: np.ndarray = model.bits(coded.symbols, coded.context).cpu().numpy()
         return bits
 
+    @computing()
     def shown(self, level: int, frame: int) -> Shown:
         """How a frame is predicted; as ``Piece.shown``."""
         coded = self._levels[level].pictures[frame]
@@ -208,6 +212,7 @@ class LoopPiece(Piece):
         moved, blends, left = (x.cpu().numpy() for x in (motion, side.blends, coded.coded))
         return Shown(kind, moved, blends, left)
 
+    @computing()
     def side_bits(self, level: int, frame: int) -> float:
         """Bits of choices, vectors and coefficients; as ``Piece.side_bits``."""
         coded = self._levels[level].pictures[frame]

@@ -4,6 +4,7 @@ Memory is bounded by the frames that are held to look ahead and by a clip's pack
 """
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 
 import numpy as np
@@ -29,17 +30,18 @@ class LoopEncoder:
     Args:
         coder: Weights.
         rate: How finely to quantize, or how many bits to use.
+        told: Called after each slice with the number of frames that are coded.
     """
 
-    def __init__(self, coder: LoopCoder, rate: Rate) -> None:
-        self._coder = coder
+    def __init__(self, coder: LoopCoder, rate: Rate, told: Callable[[int], None] | None = None) -> None:
+        self._coder, self._told = coder, told
         self._rate, self._arrived = SliceRate(rate, [level.step for level in coder.config.levels]), Arrived()
         self._geometry: Geometry | None = None
         self._levels: Levels[Coded]
         self._lengths: list[int] = []
         self._clips: deque[ClipEncoder] = deque()  # that are not done; the last one may get more frames
-        self._running: deque[tuple[ClipEncoder, list[Future[Coded]]]] = deque()
-        self._clip_length = self._ahead = 0
+        self._running: deque[tuple[Job, list[Future[Coded]]]] = deque()
+        self._clip_length = self._ahead = self._done = 0
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -106,7 +108,7 @@ class LoopEncoder:
         """Code until only so many frames wait and slices run; returns the sections of clips that are done."""
         try:
             while job := self._next_job(ahead):
-                self._running.append((job.clip, self._levels.submit(job)))
+                self._running.append((job, self._levels.submit(job)))
                 self._keep(running)
             self._keep(running)
         except BaseException:
@@ -128,5 +130,8 @@ class LoopEncoder:
     def _keep(self, running: int) -> None:
         """Wait until only so many slices run, and keep what the others came to."""
         while len(self._running) > running:
-            clip, levels = self._running.popleft()
-            clip.keep([level.result() for level in levels])
+            job, levels = self._running.popleft()
+            job.clip.keep([level.result() for level in levels])
+            self._done += sum(map(len, job.motions))
+            if self._told is not None:
+                self._told(self._done)

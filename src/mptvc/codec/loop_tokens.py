@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.codec.coder import within_memory
 from mptvc.codec.loop_coder import SIDE_TYPES, LoopCoder, LoopPiece, loop_shots
 from mptvc.codec.pictures import PictureTokens
+from mptvc.codec.settings import computing
 from mptvc.codec.slices import ClipLoop, CodedSlice
 from mptvc.codec.tokens import TOKENS, Specification, Tokens
 from mptvc.format.header import Layout
@@ -46,6 +46,7 @@ class LoopTokens:
             "gains": (torch.int8, slices),
         }
 
+    @computing()
     def check(self, level: int, arrays: Mapping[str, Tensor]) -> None:
         """Check the values of a level's arrays one by one; as ``TokenForm.check``."""
         ranges = {
@@ -87,7 +88,7 @@ class LoopTokens:
                     raise ValueError(f"level {level}, frames {place[0]} to {place[-1]}: {error}") from error
             yield found
 
-    @within_memory()
+    @computing()
     def _slice(
         self,
         loop: ClipLoop,

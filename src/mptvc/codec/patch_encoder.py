@@ -1,5 +1,7 @@
 """Frames as they come, to clips of patches."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mptvc.codec.patches import CodedLevel, PatchCoder
@@ -14,10 +16,12 @@ class PatchEncoder:
     Args:
         coder: Codes the clips.
         rate: How finely to quantize, or how many bits to use.
+        told: Called after each clip with the number of frames that are coded.
     """
 
-    def __init__(self, coder: PatchCoder, rate: Rate) -> None:
-        self._coder, self._patch = coder, coder.config.patch_frames
+    def __init__(self, coder: PatchCoder, rate: Rate, told: Callable[[int], None] | None = None) -> None:
+        self._coder, self._patch, self._told = coder, coder.config.patch_frames, told
+        self._coded = 0
         self._control = RateControl(rate, len(coder.config.levels))
         self._geometry: Geometry | None = None
         self._lengths: list[int] = []
@@ -85,5 +89,8 @@ class PatchEncoder:
         self._control.start_clip(frames[self._padding :].size // 3, overhead)
         coded = self._coder.encode_clip(frames, self._geometry, shots, self._control)
         self._charged_shots, self._is_first = shots[-1] + 1, False
+        self._coded += self._filled - self._padding
+        if self._told is not None:
+            self._told(self._coded)
         self._filled, self._padding, self._slice_shots = 0, 0, []
         return coded

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mptvc.codec.patches import PatchCoder
 from mptvc.codec.plain_grid import patch_shots
+from mptvc.codec.settings import computing
 from mptvc.codec.tokens import TOKENS, Specification, Tokens
 from mptvc.format.header import Layout
 
@@ -43,6 +44,7 @@ class PatchTokens:
         symbols, plan = self._symbols(tokens, clip), patch_shots(tokens.layout).clip(clip).shots
         return [self._coder.pack_level(k, s, symbols[:k], plan) for k, s in enumerate(symbols)]
 
+    @computing()
     def _symbols(self, tokens: Tokens, clip: int) -> list[Tensor]:
         """Centred symbols of every level of one clip."""
         slices = patch_shots(tokens.layout).slices(clip)

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.codec.coder import ClipCoder, CodedSection, Damaged, Piece, require_geometry, within_memory
+from mptvc.codec.coder import ClipCoder, CodedSection, Damaged, Piece, require_geometry
 from mptvc.codec.plain_grid import NO_GRID, patch_shots
 from mptvc.codec.rate import RateControl
+from mptvc.codec.settings import computing
 from mptvc.codec.stages import stage
 from mptvc.codec.tiled_networks import TiledNetworks
 from mptvc.codec.tiles import choose_tiles
@@ -118,7 +119,7 @@ class PatchCoder(ClipCoder):
         require_geometry(fits)
 
     @torch.no_grad()
-    @within_memory()
+    @computing()
     def encode_clip(
         self, frames: np.ndarray, geometry: Geometry, shots: tuple[int, ...], control: RateControl
     ) -> list[CodedLevel]:
@@ -179,7 +180,7 @@ class PatchCoder(ClipCoder):
         return tried[gain]
 
     @torch.no_grad()
-    @within_memory()
+    @computing()
     def pack_level(self, level: int, symbols: Tensor, coarser: list[Tensor], shots: tuple[int, ...]) -> bytes:
         """The packet of one level of one clip.
 
@@ -196,7 +197,7 @@ class PatchCoder(ClipCoder):
         self._code(level, writer, symbols.shape[:3], coarser, shots, symbols.to(self.device), False)
         return writer.finish()
 
-    @within_memory()
+    @computing()
     def unpack_level(
         self, level: int, packet: bytes, coarser: list[Tensor], geometry: Geometry, shots: tuple[int, ...]
     ) -> Tensor:
@@ -228,7 +229,7 @@ class PatchCoder(ClipCoder):
         return self.model.level(level).entropy_model.code(coder, grid, parent, fresh, latents, choose=choose)
 
     @torch.no_grad()
-    @within_memory()
+    @computing()
     def decode_clip(
         self,
         symbols: list[Tensor],
@@ -321,6 +322,7 @@ class _Patches(Piece):
         yield self._coder.model.level(level).fsq.to_symbols(self._symbols[level].to(self._coder.device))
 
     @torch.no_grad()
+    @computing()
     def bits(self, level: int, frame: int) -> np.ndarray:
         """Bits of a slice's tokens, hyper symbols left out; as ``Piece.bits``."""
         slice_ = self._plan.kept[frame] // self._coder.config.patch_frames

@@ -7,7 +7,7 @@ types that the configuration implies.
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from os.path import isdir
 from pathlib import Path
@@ -28,6 +28,7 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.coder import ClipCoder
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.codec.patches import PatchCoder
+from mptvc.codec.settings import computing
 from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE, Config, build_model, digest, is_entropy
 from mptvc.errors import WeightsError
 from mptvc.model.loop_config import read_config
@@ -75,7 +76,23 @@ def load_codec(
     target = resolve_device(device)
     options = _CoderOptions(target, resolve_dtype(dtype, target), tile, tile_batch, clip_frames)
     coder = options.coder(*read_weights(weights))
-    return Codec(coder, cache(options.packaged) if weights is None else None)
+    again = partial(
+        load_codec,
+        _from_anywhere(weights),
+        device=device,
+        dtype=dtype,
+        tile=tile,
+        tile_batch=tile_batch,
+        clip_frames=clip_frames,
+    )
+    return Codec(coder, cache(options.packaged) if weights is None else None, again)
+
+
+def _from_anywhere(weights: str | Path | None) -> str | Path | None:
+    """The name of weights for a process in another folder."""
+    if weights is None or str(weights) in PACKAGED or str(weights).startswith(_HUB):
+        return weights
+    return Path(weights).absolute()
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,7 @@ class _CoderOptions:
     tile_batch: int
     clip_frames: int | None
 
+    @computing()
     def coder(self, config: Config, tensors: dict[str, Tensor]) -> ClipCoder:
         """The coder of some weights."""
         model = build_model(config, tensors).to(self.device).eval()
@@ -119,6 +137,7 @@ class _CoderOptions:
         return None
 
 
+@computing()
 def read_weights(weights: str | Path | None) -> tuple[Config, dict[str, Tensor]]:
     """Configuration and stored tensors of the packaged weights, a folder or the Hub.
 

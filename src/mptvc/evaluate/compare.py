@@ -31,6 +31,38 @@ Pair = tuple[Path, list[str | Path]]
 
 
 @dataclass(frozen=True)
+class Part:
+    """Which part of a source files were made of.
+
+    Attributes:
+        start: Seconds to skip.
+        duration: Seconds from there on; None for all.
+    """
+
+    start: float = 0.0
+    duration: float | None = None
+
+    def of(self, reference: str | Path | RawVideo, *, upright: bool = False) -> VideoSource:
+        """The part of a source.
+
+        Raises:
+            VideoError: The source cannot be read.
+            ValueError: The part is out of range.
+        """
+        return VideoSource(
+            reference,
+            shot_threshold=None,
+            start=self.start,
+            duration=self.duration,
+            force_8bit=True,
+            upright=upright,
+        )
+
+
+WHOLE = Part()
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Versions of one video.
 
@@ -50,6 +82,7 @@ def compare_file(
     file: str | Path,
     *,
     codec: Codec,
+    part: Part = WHOLE,
     ssim: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress | None = None,
@@ -60,6 +93,7 @@ def compare_file(
         reference: The source video.
         file: The ``.mpt`` file.
         codec: Codec with the file's weights.
+        part: What the file was made of.
         ssim: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
         limits: What to accept.
         progress: Called after each clip with frames done and expected.
@@ -71,7 +105,7 @@ def compare_file(
     """
     with (
         open_source(file) as (opened, size),
-        VideoSource(reference, shot_threshold=None, force_8bit=True) as source,
+        part.of(reference) as source,
     ):
         header = read_header(opened, limits)
         reader = Decompressor(codec.coder_of(header), opened, size, header=header)
@@ -92,7 +126,9 @@ def compare_file(
                 if progress is not None:
                     progress(done, video.num_frames)
         if next(frames, None) is not None:
-            raise VideoError(f"{reference} has more frames than {file}: compare it with what was encoded")
+            raise VideoError(
+                f"{reference} has more frames than {file}: start= and duration= say which part it is of"
+            )
         return [
             replace(meter.quality(prefix_name(count), header.picture_bytes(count)), kinds=tuple(mine))
             for count, (meter, mine) in enumerate(zip(meters, kinds, strict=True), start=1)
@@ -103,17 +139,18 @@ def compare_video(
     reference: str | Path | RawVideo,
     file: str | Path,
     *,
+    part: Part = WHOLE,
     ssim: bool = False,
     progress: Progress | None = None,
 ) -> Quality:
-    """Compare a video file of any format with its source, frame by frame; its rate is the whole file's.
+    """Compare a video file of any format with a part of its source; its rate is the whole file's.
 
     Raises:
         VideoError: One cannot be read, or they differ in size or number of frames.
     """
     meter = QualityMeter(ssim)
     with (
-        VideoSource(reference, shot_threshold=None, force_8bit=True, upright=True) as source,
+        part.of(reference, upright=True) as source,
         VideoSource(file, shot_threshold=None, force_8bit=True, upright=True) as other,
     ):
         try:
@@ -131,6 +168,7 @@ def compare_peers(
     reference: str | Path | RawVideo,
     names: Sequence[str],
     *,
+    part: Part = WHOLE,
     ssim: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, list[Quality]]:
@@ -139,6 +177,7 @@ def compare_peers(
     Args:
         reference: The source video.
         names: Of ``mptvc.evaluate.peers.PEERS``.
+        part: What to code of it.
         ssim: Measure SSIM and MS-SSIM too, which needs the extra ``eval``.
         progress: Called after each encode.
 
@@ -152,7 +191,7 @@ def compare_peers(
     curves: dict[str, list[Quality]] = {peer.describe(): [] for peer in peers}
     rate, jobs = _frame_rate(reference), [(peer, quality) for peer in peers for quality in peer.qualities]
     for done, (peer, quality) in enumerate(jobs, start=1):
-        point = encode_with(peer, quality, lambda: _frames(reference), rate, ssim=ssim)
+        point = encode_with(peer, quality, lambda: _frames(reference, part), rate, ssim=ssim)
         curves[peer.describe()].append(point)
         if progress is not None:
             progress(done, len(jobs))
@@ -273,14 +312,14 @@ def _check_size(reference: object, mine: tuple[int, ...], file: object, other: t
         raise VideoError(f"{reference} is {mine[1]}x{mine[0]}, {file} is {other[1]}x{other[0]}")
 
 
-def _frames(reference: str | Path | RawVideo) -> Iterator[np.ndarray]:
-    with closing(VideoSource(reference, shot_threshold=None, force_8bit=True)) as source:
+def _frames(reference: str | Path | RawVideo, part: Part) -> Iterator[np.ndarray]:
+    with closing(part.of(reference)) as source:
         for frame in source.frames():
             yield frame.pixels
 
 
 def _frame_rate(reference: str | Path | RawVideo) -> Fraction:
-    with VideoSource(reference, shot_threshold=None, force_8bit=True) as source:
+    with WHOLE.of(reference) as source:
         return source.info.frame_rate.limit_denominator(65535)
 
 

@@ -4,7 +4,6 @@ An encoder gets the frames in 4:2:0, which is what its users give it, and what i
 in RGB at source size, as mptvc's output is. Its rate counts the packets and the stream header, no container.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,7 +16,7 @@ from mptvc.errors import VideoError
 from mptvc.evaluate.metrics import Quality, QualityMeter
 from mptvc.format.header import Colour
 from mptvc.video.colour import LIMITED, from_rgb, to_rgb
-from mptvc.video.ffmpeg import refusals, same_scheduling
+from mptvc.video.ffmpeg import quiet_encoders, refusals, same_scheduling
 
 #: What an encoder is given: BT.709 in limited range, as most video is.
 _COLOUR = Colour(primaries=1, transfer=1, matrix=1, range=LIMITED)
@@ -112,7 +111,7 @@ def encode_packets(
     peer: Peer, quality: int, frames: Iterable[np.ndarray], rate: Fraction
 ) -> tuple[list[bytes], bytes]:
     """Packets and stream header of frames uint8 ``[H, W, 3]``."""
-    os.environ.setdefault("SVT_LOG", "1")  # errors only; that library prints past FFmpeg's log
+    quiet_encoders()
     context: av.VideoCodecContext | None = None
     packets: list[bytes] = []
     for index, pixels in enumerate(frames):

@@ -17,14 +17,14 @@ import numpy as np
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
 from mptvc.errors import MptError
-from mptvc.evaluate.compare import Comparison
+from mptvc.evaluate.compare import WHOLE, Comparison, Part
 from mptvc.evaluate.pictures import jpeg, png
 from mptvc.evaluate.prediction import BLENDS, LevelBits, picture_of
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import Header
 from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.source import open_source
-from mptvc.video.source import VideoSource
+from mptvc.video.orientation import upright, upright_info
 
 #: Source pixels that a page shows at most, over all its frames; each comes seven times, at 3 to 4 bits.
 _PAGE_PIXELS = 6_000_000
@@ -41,6 +41,7 @@ def write_report(
     *,
     codec: Codec,
     comparison: Comparison,
+    part: Part = WHOLE,
     limits: Limits = DEFAULT_LIMITS,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -52,6 +53,7 @@ def write_report(
         out: Binary file.
         codec: Codec with the file's weights.
         comparison: What ``mptvc.evaluate.compare`` measured of the file, and other codecs.
+        part: What the file was made of.
         limits: What to accept.
         progress: Called after each clip with its frames that are done and all that are shown.
 
@@ -65,7 +67,7 @@ def write_report(
         reader = Decompressor(codec.coder_of(header), opened, size, header=header)
         versions = comparison.files[str(file)]
         wanted = _chosen_frames(header, versions[-1].kinds)
-        sources = _source_frames(reference, wanted)
+        sources = _source_frames(reference, part, wanted)
         shown: list[dict[str, Any]] = []
         spent = [LevelBits() for _ in range(reader.levels)] if versions[-1].kinds else []
         clips = {clip: list(chosen) for clip, chosen in groupby(wanted, header.shots.clip_at)}
@@ -74,12 +76,16 @@ def write_report(
             if progress is not None:
                 progress(len(shown), len(wanted))
     page = files("mptvc.evaluate").joinpath("report.html").read_text(encoding="utf-8")
+    video = upright_info(header.video)
     data = {
         "title": comparison.clip,
-        "width": header.video.width,
-        "height": header.video.height,
+        "width": video.width,
+        "height": video.height,
         "covered": _covered(header),
-        "rate": float(header.video.frame_rate),
+        "aspect": float(video.pixel_aspect),
+        "rate": float(video.frame_rate),
+        "times": [round(float(video.times[i]), 3) for i in range(video.num_frames)]
+        + [round(float(video.times.end), 3)],
         "shown": shown,
         "levels": [_version(q) for q in versions],
         "bits": [bits.rows(header, level) for level, bits in enumerate(spent)],
@@ -108,8 +114,8 @@ def _chosen_frames(header: Header, kinds: Sequence[str]) -> list[int]:
     return sorted(chosen)
 
 
-def _source_frames(reference: str | Path, wanted: list[int]) -> dict[int, np.ndarray]:
-    with VideoSource(reference, shot_threshold=None, force_8bit=True) as source:
+def _source_frames(reference: str | Path, part: Part, wanted: list[int]) -> dict[int, np.ndarray]:
+    with part.of(reference) as source:
         frames = enumerate(islice(source.frames(), wanted[-1] + 1))
         return {i: frame.pixels for i, frame in frames if i in wanted}
 
@@ -121,7 +127,12 @@ def _clip(
 
     Where the bits of all frames are counted, the whole clip is decoded.
     """
-    shown, first, width = [], reader.header.shots.frames(clip).start, _covered(reader.header)[0]
+    shown, first, video = [], reader.header.shots.frames(clip).start, reader.header.video
+    width = _covered(reader.header)[0]
+
+    def picture(pixels: np.ndarray) -> str:
+        return _picture(upright(pixels, video.rotation))
+
     for piece in reader.pieces(clip):
         chosen = [index for index in sources if first <= index < first + piece.num_frames]
         if chosen:
@@ -133,13 +144,14 @@ def _clip(
             shown.append(
                 {
                     "index": index,
-                    "time": round(float(reader.header.video.times[index]), 3),
-                    "source": _picture(source),
-                    "levels": [_picture(frames[at]) for frames in decoded],
-                    "errors": [_picture(_error(source, frames[at])) for frames in decoded],
-                    "bits": [_picture(_heat(m)) for m in maps],
+                    "time": round(float(video.times[index]), 3),
+                    "source": picture(source),
+                    "levels": [picture(frames[at]) for frames in decoded],
+                    "errors": [picture(_error(source, frames[at])) for frames in decoded],
+                    "bits": [picture(_heat(m)) for m in maps],
                     "most": [float(m.max()) for m in maps],
-                    "predicted": [one for one in predicted if one is not None],
+                    # Vectors are drawn over pictures as they are stored.
+                    "predicted": [one for one in predicted if one is not None and not video.rotation],
                 }
             )
         for level, bits in enumerate(spent):

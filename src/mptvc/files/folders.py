@@ -9,6 +9,8 @@ from threading import Event
 
 from mptvc.errors import MptError, VideoError
 
+#: The ending of files of the format.
+CODED = ".mpt"
 #: Endings of files that are meant as videos, whatever is in them.
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m", ".m4v", ".mpg", ".ts", ".yuv")
 
@@ -72,20 +74,33 @@ def sort_files(sources: Iterable[Path], *, recursive: bool = True) -> tuple[list
     return [*found.values()], others
 
 
+def coded_files(folder: Path, *, recursive: bool = True) -> list[Path]:
+    """The ``.mpt`` files of a folder; hidden files and folders are left out.
+
+    Raises:
+        MptError: There are none.
+    """
+    found = sorted(folder.glob("**/*" if recursive else "*"))
+    coded = [p for p in found if p.suffix.lower() == CODED and p.is_file() and not _is_hidden(p, folder)]
+    if not coded:
+        raise MptError(f"{folder}: the folder holds no {CODED} files")
+    return coded
+
+
 def _is_hidden(path: Path, source: Path) -> bool:
     """Whether a file that was found below a source is hidden, or in a hidden folder."""
     return path != source and any(part.startswith(".") for part in path.relative_to(source).parts)
 
 
-def mirrored(videos: list[Path], source: Path, target: Path) -> dict[Path, Path]:
-    """The output of each video in a tree that mirrors the source's.
+def mirrored(videos: list[Path], source: Path, target: Path, suffix: str = CODED) -> dict[Path, Path]:
+    """The output of each video, with an ending, in a tree that mirrors the source's.
 
     ``a/b.mp4`` becomes ``a/b.mpt``; where ``a/b.mkv`` exists too, they become ``a/b.mp4.mpt`` and
     ``a/b.mkv.mpt``.
     """
     taken = Counter(videos) + Counter(video.with_suffix("") for video in videos)
     names = {v: v.stem if taken[v.with_suffix("")] == 1 else v.name for v in videos}
-    return {v: target / v.relative_to(source).parent / f"{names[v]}.mpt" for v in videos}
+    return {v: target / v.relative_to(source).parent / f"{names[v]}{suffix}" for v in videos}
 
 
 def work_through(

@@ -15,6 +15,7 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
 from mptvc.codec.patches import grid_coder
 from mptvc.codec.plain_grid import patch_shots
+from mptvc.codec.settings import computing
 from mptvc.codec.weights import load_codec
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import VideoInfo
@@ -208,6 +209,7 @@ class VideoReader:
         """Tokens of every decoded level, each packet decoded once; arguments as for `tokens`."""
         return self._tokens(list(range(self.levels)), start, self.num_slices if stop is None else stop)
 
+    @computing()
     def _tokens(self, levels: list[int], start: int, stop: int) -> tuple[Tensor, ...]:
         if not 0 <= start <= stop <= self.num_slices:
             raise IndexError(f"slices {start} to {stop} of {self.num_slices}")

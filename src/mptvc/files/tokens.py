@@ -199,9 +199,10 @@ def import_tokens(
             side, lead_s = BytesIO(_tensor(tensors, "side").numpy().tobytes()), header.side.lead_s
         with atomic_output(Path(target), force=force) as out:
             try:
-                return codec.pack_into(tokens, out, side, lead_s, progress=progress)
+                codec.require_tokens(tokens)
             except ValueError as error:  # a file is no argument: what is wrong with one is damage
                 raise FormatError(str(error)) from error
+            return codec.pack_into(tokens, out, side, lead_s, progress=progress)
 
 
 def read_tokens(data: bytes, levels: int | None = None) -> tuple[Tensor, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
@@ -11,7 +12,7 @@ import numpy as np
 
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
-from mptvc.codec.encoder import Compressor, checked_lengths
+from mptvc.codec.encoder import Compressor, checked_lengths, checked_rate
 from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.weights import load_codec
 from mptvc.errors import FormatError, MptError
@@ -23,6 +24,7 @@ from mptvc.format.sections import open_side
 from mptvc.format.source import Source, open_source, seekable
 from mptvc.format.target import open_target, refuse_existing, refuse_same
 from mptvc.video.cuts import SHOT_THRESHOLD
+from mptvc.video.description import USUAL_RATE, SourceInfo
 from mptvc.video.raw import RawVideo
 from mptvc.video.sink import OutputOptions, VideoSink
 from mptvc.video.sound import SidePlayer
@@ -82,13 +84,15 @@ def encode_file(
     strict: bool = False,
     stream: int | None = None,
     on_size_change: str = "stop",
+    frame_rate: Fraction | float = USUAL_RATE,
     force: bool = False,
     progress: Progress | None = None,
 ) -> EncodeReport:
     """Encode a video file to an ``.mpt`` file; memory does not grow with its length.
 
     Args:
-        source: Any file that FFmpeg reads, raw video, or a binary file object.
+        source: Any file that FFmpeg reads, a folder of PNG or JPEG pictures, an array uint8
+            ``[T, H, W, 3]`` in a ``.npy`` file, raw video, or a binary file object.
         target: Path or binary file object of the result.
         codec: Codec to use; by default one with the packaged weights.
         rate: How finely to quantize, or how many bits to use.
@@ -103,14 +107,15 @@ def encode_file(
         stream: Number of the video stream in the source; None takes the default one, or the largest, and no
             cover picture.
         on_size_change: ``stop`` where the size changes on the way, or ``scale`` to the first one.
+        frame_rate: Frames a second of a folder or an array.
         force: Replace an existing target.
-        progress: Called after each frame, and at the end with the true number of frames.
+        progress: Called after each frame with the frames that are coded, and at the end with all.
 
     Raises:
         VideoError: The source cannot be read.
         MptError: The target exists or cannot be written.
-        ValueError: Source and target are the same file, ``stream`` is no video stream, or ``shots`` do not
-            add up to the frames.
+        ValueError: Source and target are the same file, ``stream`` is no video stream, ``shots`` do not add
+            up to the frames, or ``frame_rate`` is out of range.
 
     Example:
         >>> import mptvc
@@ -136,15 +141,16 @@ def encode_file(
                 strict=strict,
                 stream=stream,
                 on_size_change=on_size_change,
+                frame_rate=checked_rate(frame_rate),
             )
         )
-        with Compressor((codec or load_codec()).coder, rate) as compressor:
+        steps = _Steps(progress, _expected(video.info, start, duration))
+        with Compressor((codec or load_codec()).coder, rate, steps.code) as compressor:
             frames = video.frames()
             starts = None if shots is None else set(accumulate(shots, initial=0))
             for count, frame in enumerate(frames, start=1):
                 compressor.add(frame.pixels, is_cut=frame.is_cut if starts is None else count - 1 in starts)
-                if progress is not None:
-                    progress(count, max(count, video.info.expected_frames))
+                steps.read(count)
             outcome = frames.outcome()
             checked_lengths(shots, outcome.video.num_frames)
             with open_target(target, force=force) as out:
@@ -158,6 +164,34 @@ def encode_file(
         if progress is not None:
             progress(header.video.num_frames, header.video.num_frames)
         return EncodeReport(header, (*outcome.warnings, *exceeded), video.is_silenced)
+
+
+def _expected(info: SourceInfo, start: float, duration: float | None) -> int:
+    """About how many frames of a source are read."""
+    left = info.expected_frames - round(Fraction(start) * info.frame_rate)
+    wanted = left if duration is None else min(left, round(Fraction(duration) * info.frame_rate))
+    return max(1, wanted)
+
+
+class _Steps:
+    """Reports frames as done when they are coded, and looks in after each frame that is read."""
+
+    def __init__(self, progress: Progress | None, expected: int) -> None:
+        self._progress, self._expected, self._coded, self._read = progress, expected, 0, 0
+
+    def code(self, count: int) -> None:
+        """Take note that so many frames are coded."""
+        self._coded = count
+        self._tell()
+
+    def read(self, count: int) -> None:
+        """Take note that so many frames are read."""
+        self._read = count
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress(self._coded, max(self._read, self._expected))
 
 
 def _exceeded(header: Header, rate: Rate) -> list[str]:

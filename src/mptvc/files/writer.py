@@ -17,6 +17,7 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.encoder import Compressor, checked_rate, describe
 from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.weights import load_codec
+from mptvc.format.frames import as_frames
 from mptvc.format.header import MAX_RATIO, Header, VideoInfo
 from mptvc.format.target import open_target, refuse_existing
 from mptvc.video.cuts import SHOT_THRESHOLD, CutDetector, checked_threshold
@@ -94,7 +95,8 @@ class VideoWriter:
             MptError: A network returned a number that is not finite; nothing is written then.
         """
         self._check_open()
-        video = describe(frame[None], self._frame_rate)
+        (frame,) = frames = as_frames(frame[None] if hasattr(frame, "ndim") else [frame])
+        video = describe(frames, self._frame_rate)
         if self._video is None:
             self._video = video
         if (video.width, video.height) != (self._video.width, self._video.height):

@@ -61,9 +61,10 @@ pixels by repeating the last row and column.
 **Gain.** The decoder divides centred symbols by 2^(gain / 24) before it reconstructs from them. Without
 prediction a section has one gain, with prediction each packet.
 
-**Side section** = sound and subtitles as they were in the source, in a NUT container whose time stamps are
-``lead`` seconds later than those of the video, whose first frame is at 0. It stands before level 0, so that a
-preview has its sound. A reader MUST check its CRC-32 before it hands it to a demuxer.
+**Side section** = sound and subtitles as they were in the source, and its title and chapters, in a container
+of NUT or Matroska, or, where there are no packets, of FFmpeg's metadata text; its first bytes say which. Its
+time stamps are ``lead`` seconds later than those of the video, whose first frame is at 0. It stands before
+level 0, so that a preview has its sound. A reader MUST check its CRC-32 before it hands it to a demuxer.
 
 **Section** = without prediction one packet (see `packet`), with prediction a packet for each slice, in order,
 with 6 bytes in front of each (see `slices`). What a packet holds follows from the geometry and the weights. A

@@ -11,6 +11,8 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Self
 
+import numpy as np
+
 from mptvc.format.geometry import Geometry, Shots
 from mptvc.format.timeline import Timeline
 
@@ -144,6 +146,13 @@ class Index:
         """One section."""
         at = 2 * (level * self.num_clips + clip)
         return Section(self.entries[at], self.entries[at + 1])
+
+    def filled(self, level: int) -> list[int]:
+        """Clips whose section of a level holds something, or should: one without a byte has the CRC-32 0."""
+        entries = np.frombuffer(self.entries, dtype=np.dtype(f"u{self.entries.itemsize}"))
+        of_level = entries.reshape(-1, self.num_clips, 2)[level]
+        clips: list[int] = np.flatnonzero(of_level.any(axis=1)).tolist()
+        return clips
 
     def lengths(self, level: int) -> "array[int]":
         """Bytes of each section of a level."""

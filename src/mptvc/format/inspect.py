@@ -120,7 +120,7 @@ def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> FileReport:
         header = read_header(file, limits)
         open_side(file, header)
         for level in range(header.num_levels):
-            for clip in range(header.shots.num_clips):
+            for clip in header.index.filled(level):
                 read_section(file, header, level, clip)
         report = FileReport(header, size, availability(header, size))
         if size > header.prefix_bytes(header.num_levels):

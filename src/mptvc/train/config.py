@@ -45,7 +45,7 @@ class TrainConfig:
         steps: Optimiser steps of each level; the result depends on nothing but this and the data.
         quantization_steps: Of each level, for orthonormal coefficients; they set the start and, as
             6 / (ln 2 step^2) bits per squared error, the rate-distortion trade-off.
-        crops: Batch shape of each level.
+        crops: Batch shape of each level; smaller ones are taken where all shots are smaller.
         rate_attention: Peak learning rate of blocks and hyper-networks.
         rate_linear: Peak learning rate of the orthonormal maps.
         rate_integer: Peak learning rate of integer weights, in their own units.
@@ -98,6 +98,23 @@ class TrainConfig:
             raise ValueError("quantization steps are above 0, the moving average's decay is below 1")
         if not all(isinstance(steps, int) for steps in self.steps):
             raise ValueError("steps are whole numbers")
+
+    def require_training(self, *, from_nothing: bool) -> None:
+        """Check that there is something to train: without it there are no weights at the end.
+
+        Args:
+            from_nothing: No weights are there to start from, so that every level needs some.
+
+        Raises:
+            ValueError: Levels, or all of them, get no time.
+        """
+        given = self.minutes or self.steps
+        idle = [level for level, amount in enumerate(given) if not amount]
+        if len(idle) == len(given) or (from_nothing and idle):
+            what = "minutes" if self.minutes else "steps"
+            raise ValueError(
+                f"level {idle[0]} gets 0 {what}: without init= each level needs some, with it one"
+            )
 
     def to_json(self) -> str:
         """Return the settings as JSON text."""

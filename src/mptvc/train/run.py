@@ -5,8 +5,9 @@ Needs no video library, no entropy coder and no network: shards in, a trained mo
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mptvc.format.target import atomic_output
 from mptvc.model.config import LevelConfig, ModelConfig
 from mptvc.model.model import Model
 from mptvc.train.checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from mptvc.train.config import TrainConfig
+from mptvc.train.config import CropShape, TrainConfig
 from mptvc.train.data import CropSampler, Shot, find_shards, pad_to
 from mptvc.train.loop import LevelTrainer, validate
 
@@ -124,6 +125,7 @@ class _Run:
         self.model = (init or Model(default_model_config())).to(device)
         _check_crops(config, self.model.config)
         training = [shot for name, shot in shots.items() if name not in held_out]
+        self.fitted = replace(config, crops=_fitted(config.crops, training, self.model.config))
         self.sampler = CropSampler(training, config.seed, self.model.config.patch_frames)
         self.clips = [validation_clip(shots[name], self.model.config) for name in sorted(held_out)]
         self.level, self.step, self.seconds = 0, 0, [0.0] * len(config.crops)
@@ -164,7 +166,7 @@ class _Run:
 
     def _train_level(self, should_stop: Callable[[], bool]) -> bool:
         """Train the current level; False where it was stopped."""
-        trainer = LevelTrainer(self.model, self.level, self.config, self.sampler, self.dtype)
+        trainer = LevelTrainer(self.model, self.level, self.fitted, self.sampler, self.dtype)
         if self.restored:
             trainer.restore(self.restored, self.step)
             self.restored = {}
@@ -199,7 +201,7 @@ class _Run:
         return True
 
     def _position(self, trainer: LevelTrainer, budget: float) -> dict[str, Any]:
-        crop, seconds = self.config.crops[self.level], self.seconds[self.level]
+        crop, seconds = self.fitted.crops[self.level], self.seconds[self.level]
         pixels = crop.batch * crop.frames * crop.size**2
         return {
             "level": self.level,
@@ -216,8 +218,12 @@ class _Run:
         self._log({**self._position(trainer, budget), "held_out": held_out})
 
     def _log(self, record: dict[str, Any]) -> None:
-        with open(self.out / LOG_FILE, "a") as log:
-            log.write(json.dumps(record) + "\n")
+        with open(self.out / LOG_FILE, "ab+") as log:
+            if log.tell():  # a run that was ended may have left a part of a line
+                log.seek(-1, SEEK_END)
+                cut = log.read(1) != b"\n"
+                log.write(b"\n" if cut else b"")
+            log.write(json.dumps(record).encode() + b"\n")
         if self.report is not None:
             self.report(record)
 
@@ -261,6 +267,20 @@ def _check_crops(config: TrainConfig, model: ModelConfig) -> None:
                 f"crops are multiples of {model.patch_frames} frames and {model.multiple} pixels, found "
                 f"{crop.frames} and {crop.size}"
             )
+
+
+def _fitted(crops: Sequence[CropShape], shots: list[Shot], model: ModelConfig) -> tuple[CropShape, ...]:
+    """Crops that are no larger than the largest of all shots needs: the rest would be copies of its edges."""
+    longest = max((shot.shape[0] for shot in shots), default=1)
+    side = max((max(shot.shape[1:3]) for shot in shots), default=1)
+    return tuple(
+        replace(
+            crop,
+            frames=min(crop.frames, -(-longest // model.patch_frames) * model.patch_frames),
+            size=min(crop.size, -(-side // model.multiple) * model.multiple),
+        )
+        for crop in crops
+    )
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:

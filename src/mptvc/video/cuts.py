@@ -10,6 +10,8 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
+from mptvc.format.frames import as_frames
+
 #: Score of ``scdet``, 0 to 100, from which a frame starts a new shot.
 SHOT_THRESHOLD = 10.0
 
@@ -18,7 +20,7 @@ def detect_shots(frames: np.ndarray, threshold: float = SHOT_THRESHOLD) -> tuple
     """Lengths of the shots in frames uint8 ``[T, H, W, 3]``, found by FFmpeg's ``scdet``.
 
     Raises:
-        ValueError: The threshold is not between 0 and 100.
+        ValueError: The threshold is not between 0 and 100, or the frames are none.
 
     Example:
         >>> import mptvc, numpy as np
@@ -28,6 +30,7 @@ def detect_shots(frames: np.ndarray, threshold: float = SHOT_THRESHOLD) -> tuple
         (5, 3)
     """
     checked_threshold(threshold, "threshold")
+    frames = as_frames(frames)
     inputs = (VideoFrame.from_ndarray(frame, format="rgb24") for frame in frames)
     cuts = [i for i, (_, is_cut) in enumerate(pair_with_cuts(inputs, None, threshold)) if is_cut]
     borders = [0, *(cut for cut in cuts if cut), len(frames)]

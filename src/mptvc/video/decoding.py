@@ -56,7 +56,11 @@ class Decoding:
         self._decoded, self._end, self._last = 0, 0.0, 0.0  # the last: time of the latest packet
         self._clock = _Clock(info, by_decoding=stream.container.format.name == "avi")
         self._decoder = decoder_of(stream)
-        self._decoder.thread_count = 1
+        #: What decodes the same without transparency, where something else shows that.
+        self._plain = None if self._decoder is stream.codec_context else stream.codec_context
+        self._opaque = 0
+        for decoder in (self._decoder, stream.codec_context):
+            decoder.thread_count = 1
 
     def frames(self, start: float = 0.0) -> Iterator[VideoFrame]:
         """The frames, all with a time stamp where the first has one.
@@ -90,6 +94,7 @@ class Decoding:
                 container.seek(target, stream=self._stream)
                 self._sought = True
             self._decoder.flush_buffers()
+            self._stream.codec_context.flush_buffers()
             packet = next((p for p in self._packets if p.stream.index == self._stream.index), None)
             if packet is not None and packet.is_keyframe and packet.pts is not None and packet.pts <= target:
                 self._waiting.append(packet)
@@ -100,6 +105,8 @@ class Decoding:
         if self._faults:
             count, first = len(self._faults), self._faults[0]
             yield f"packets that cannot be decoded, so that frames are missing: {count} ({first})"
+        if self._opaque:
+            yield f"frames whose transparency cannot be decoded: {self._opaque}"
         if self._stopped:
             yield f"the source cannot be read after {self._end:.2f} s: {self._stopped}"
         promised, expected = max(promised_s(self._stream), self._last), self._info.promised_frames
@@ -145,17 +152,29 @@ class Decoding:
         return self._waiting.pop() if self._waiting else next(self._packets, None)
 
     def _frames_of(self, packet: AnyPacket) -> list[VideoFrame]:
-        try:
-            return self._decoder.decode(packet)
-        except av.EOFError:
-            return []
-        except REFUSALS as error:
-            self._faults.append(reason(error))
-            return []
+        frames, fault = _decoded(self._decoder, packet)
+        if self._plain is not None:  # after a fault the other one waits for the next key frame
+            opaque, other = _decoded(self._plain, packet)
+            if fault and (opaque or self._opaque):
+                self._opaque += len(opaque)
+                frames, fault = opaque, other
+        if fault:
+            self._faults.append(fault)
+        return frames
 
     def _end_of(self, frame: VideoFrame) -> float:
         shown = float((frame.duration or 0) * self._info.time_base)
         return (frame.time or 0.0) + max(shown, 1 / float(self._info.frame_rate))
+
+
+def _decoded(decoder: av.VideoCodecContext, packet: AnyPacket) -> tuple[list[VideoFrame], str]:
+    """The frames that a packet gives, and what is wrong with it."""
+    try:
+        return decoder.decode(packet), ""
+    except av.EOFError:
+        return [], ""
+    except REFUSALS as error:
+        return [], reason(error)
 
 
 class _Clock:
@@ -163,6 +182,7 @@ class _Clock:
 
     A frame without one is shown when the one before ends. Where the first has none, none keeps its own: they
     would not fit those before. AVI says when packets are decoded, in whole frames; frames come at that pace.
+    Where times of display go back more often than those of decoding, these are taken, as FFmpeg does.
     """
 
     def __init__(self, info: SourceInfo, *, by_decoding: bool) -> None:
@@ -172,6 +192,7 @@ class _Clock:
         self._runs: bool | None = None
         self._first: int | None = None  # when the first packet is decoded
         self._delay = 0
+        self._shown, self._decoded = _Rising(), _Rising()
         self.newest = 0  # the last time that was given
 
     def see(self, packet: AnyPacket) -> None:
@@ -181,7 +202,7 @@ class _Clock:
 
     def stamp(self, frame: VideoFrame) -> None:
         """Give the next frame its time."""
-        at = frame.dts if self._by_decoding else frame.pts
+        at = frame.dts if self._by_decoding else self._believed(frame.pts, frame.dts)
         if self._runs is None:
             self._runs = at is not None
             if self._by_decoding and at is not None and self._first is not None:
@@ -197,3 +218,25 @@ class _Clock:
             self._next = at * self._time_base + shown
         frame.pts, frame.time_base = at, self._time_base
         self.newest = max(self.newest, at or 0)
+
+    def _believed(self, shown: int | None, decoded: int | None) -> int | None:
+        """When a frame is shown: as its packet says, or else when that was decoded."""
+        self._shown.see(shown)
+        self._decoded.see(decoded)
+        if shown is None or decoded is None or self._shown.faults <= self._decoded.faults:
+            return shown
+        return decoded
+
+
+class _Rising:
+    """Counts how often times do not rise."""
+
+    def __init__(self) -> None:
+        self.faults = 0
+        self._last: int | None = None
+
+    def see(self, at: int | None) -> None:
+        """Take the next time, if there is one."""
+        if at is not None:
+            self.faults += self._last is not None and at <= self._last
+            self._last = at

@@ -12,7 +12,8 @@ from mptvc.errors import VideoError
 from mptvc.format.header import Colour
 from mptvc.video.colour import MATRICES, stream_colour
 
-_USUAL_RATE = Fraction(25)
+#: Frames a second where nothing says it.
+USUAL_RATE = Fraction(25)
 #: Of the numerator and denominator of a frame rate.
 _LARGEST_RATIO = 2**31
 
@@ -94,7 +95,7 @@ def _rate(container: av.container.InputContainer, stream: av.VideoStream) -> Fra
     """Frames a second; a raw stream says it inside, and FFmpeg puts 25 where a container would say it."""
     is_raw = Flags(container.format.flags) & Flags.no_timestamps
     first, second = stream.average_rate, stream.guessed_rate
-    return (second or first if is_raw else first or second) or _USUAL_RATE
+    return (second or first if is_raw else first or second) or USUAL_RATE
 
 
 def _promised_frames(container: av.container.InputContainer, stream: av.VideoStream) -> int:

@@ -53,6 +53,11 @@ def require_encoder(name: str) -> None:
         raise VideoError(f"{name} is no video codec that FFmpeg writes here; libx264 and ffv1 are")
 
 
+def quiet_encoders() -> None:
+    """Keep SVT-AV1 from printing how it is set: it prints past FFmpeg's log. What it reads is set once."""
+    os.environ.setdefault("SVT_LOG", "1")  # errors only
+
+
 @contextmanager
 def same_scheduling() -> Iterator[None]:
     """Give every thread back the policy that this one had, should it change inside.

@@ -21,9 +21,9 @@ from av.video.frame import VideoFrame
 from mptvc.format.header import Colour, VideoInfo
 from mptvc.format.target import move_into_place, part_path, refuse_existing, refuse_other_files, remove
 from mptvc.video.colour import carried_colour, from_rgb
-from mptvc.video.ffmpeg import refusals, require_encoder, same_scheduling
+from mptvc.video.ffmpeg import quiet_encoders, refusals, require_encoder, same_scheduling
 from mptvc.video.orientation import upright, upright_info
-from mptvc.video.packets import AnyPacket
+from mptvc.video.packets import EXPERIMENTAL, AnyPacket
 from mptvc.video.sound import SidePlayer
 
 
@@ -82,6 +82,12 @@ def output_format(target: str, options: OutputOptions) -> str:
     return _FORMATS[suffix]
 
 
+def suffix_of(options: OutputOptions) -> str:
+    """The ending of outputs that are named after their inputs."""
+    wanted = output_format("x.mp4", options)
+    return next(ending for ending, kind in _FORMATS.items() if kind == wanted)
+
+
 class VideoSink:
     """Writes frames to a file, a folder or a stream; the target appears when all is written.
 
@@ -117,7 +123,7 @@ class VideoSink:
         self._stamps = _stamps(info) if self._kind in _TAGGED else []
         self._side = side if self._kind in _TAGGED else None
         if side is not None and self._side is None:
-            side.warnings.append(f"{self._kind} holds no sound or subtitles: those of the video are left out")
+            side.warnings.append(f"{self._kind} holds no {side.contents}: those of the video are left out")
         if isinstance(target, Path):
             refuse_existing(target, force, folder=self._kind == "png")
             if self._kind == "png":
@@ -147,7 +153,7 @@ class VideoSink:
         if self._kind == "png":  # the folder is part of a pattern, in which %% stands for %
             where = f"{where}/".replace("%", "%%") + _FRAME
         name = str(where) if isinstance(where, str | Path) else where
-        extra = {"movflags": "+faststart"} if self._kind == "mp4" else {}
+        extra = EXPERIMENTAL | {"movflags": "+faststart"} if self._kind == "mp4" else {}
         with refusals(f"cannot write {self._name}"):
             self._container = av.open(name, "w", format=container_format, options=extra)
             self._add_stream(codec, pix_fmt, options.crf)
@@ -175,6 +181,7 @@ class VideoSink:
         context.colorspace, context.color_range = colour.matrix, colour.range
         if info.rotation and self._kind in _TAGGED:
             stream.set_display_rotation(info.rotation)
+        quiet_encoders()
         with same_scheduling():
             context.open()
         self._stream, self._pix_fmt, self._count = stream, pix_fmt, 0

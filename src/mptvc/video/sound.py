@@ -1,10 +1,12 @@
-"""Sound and subtitles of a source: packets copied as they are, never decoded.
+"""Sound and subtitles of a source, and what else its container holds: packets are copied as they are.
 
 They travel in a NUT container, which keeps packets and time stamps exactly, or in Matroska, which rounds to
-milliseconds, where NUT has no place for a stream (text subtitles). Neither takes negative time stamps, so all
-are moved by a whole number of seconds, the lead. Times are fractions of seconds from the video's first frame.
+milliseconds, where NUT has no place for something (text subtitles, fonts); texts and chapters without any
+packet travel as FFmpeg's text of them. None takes negative time stamps, so all are moved by a whole number of
+seconds, the lead. Times are fractions of seconds from the video's first frame.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,10 +18,13 @@ import av
 from av.stream import Stream
 
 from mptvc.format.sections import FileView
+from mptvc.video.extras import Extras
 from mptvc.video.ffmpeg import REFUSALS, reason, refusals
 from mptvc.video.packets import (
     AnyPacket,
-    copy_streams,
+    Copy,
+    Rising,
+    copy_of,
     end_of,
     first_packets,
     label,
@@ -28,12 +33,16 @@ from mptvc.video.packets import (
     stamp,
     time_of,
 )
+from mptvc.video.streams import PICTURES
+from mptvc.video.texts import TextCopy
 
-_CONTAINERS = ("nut", "matroska")
+#: Containers of packets by their first bytes, the best first, and the one of texts alone.
+_CONTAINERS = {b"nut/": "nut", b"\x1aE\xdf\xa3": "matroska"}
+_TEXTS = "ffmetadata"
+#: Sound that FFmpeg's NUT loses: packets of MPEG whose size is the usual one, and E-AC-3 comes back as AC-3.
+_NOT_IN_NUT = {"mp1", "mp2", "mp3", "eac3"}
 #: Later packets may start earlier than those that were read first, by less than this.
 _SPARE_S = 10
-#: Packets that are earlier than the one before by no more stand for the same time.
-_SAME_S = Fraction(1, 10)
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ class SideData:
 class SideRecorder:
     """Takes packets of a source's sound and subtitle streams and keeps those that belong to the video.
 
+    Titles and chapters are kept too, and fonts where there are streams.
+
     Args:
         container: The source.
 
@@ -63,7 +74,8 @@ class SideRecorder:
     def __init__(self, container: av.container.InputContainer) -> None:
         found = (*container.streams.audio, *container.streams.subtitles)
         self.streams: tuple[Stream, ...] = tuple(s for s in found if s.codec_context is not None)
-        self.warnings: list[str] = []
+        self._extras = Extras.of(container)
+        self.warnings = [f"{label(s)} is left out" for s in _others(container, self._extras)]
         self._waiting: list[AnyPacket] = []
         self._ended: set[int] = set()
         self._origin: Fraction | None = None
@@ -71,8 +83,9 @@ class SideRecorder:
         self._keep_early = True
         self._file: BinaryIO | None = None
         self._out: av.container.OutputContainer | None = None
-        self._copies: dict[int, Stream] = {}
-        self._last: dict[int, int] = {}  # the newest time of each copy, in its ticks
+        self._copies: dict[int, Copy] = {}
+        self._kept: Counter[int] = Counter()  # packets of each copy
+        self._rising: dict[int, Rising] = {}
         self._lead = 0
         self._name = ""  # of the container
 
@@ -126,18 +139,20 @@ class SideRecorder:
     def _store(self, packet: AnyPacket) -> None:
         if self._out is None:
             self._open()
-        copy = self._copies.get(packet.stream.index)
+        copy, name = self._copies.get(packet.stream.index), label(packet.stream)
         shift = self._lead - (self._origin or Fraction(0))
         if self._out is None or copy is None or time_of(packet) + shift < 0:
             return
-        name = label(packet.stream)
-        packet.stream = copy
-        move(packet, shift)
-        if not self._follows(packet, copy):
-            self._warn(f"{name} goes back in time: what does is left out")
-            return
         try:
-            self._out.mux(packet)
+            taken = copy.taken(packet)
+            if taken is None:
+                return
+            move(taken, shift)
+            if not self._rising[copy.stream.index].takes(taken):
+                self._warn(f"{name} goes back in time: what does is left out")
+                return
+            self._out.mux(taken)
+            self._kept[copy.stream.index] += 1
         except REFUSALS as error:
             self._warn(f"{name} is not whole: {reason(error)}")
 
@@ -146,38 +161,29 @@ class SideRecorder:
         if warning not in self.warnings:
             self.warnings.append(warning)
 
-    def _follows(self, packet: AnyPacket, copy: Stream) -> bool:
-        """Whether a packet comes after the one before it; one of an equal time is moved by a tick.
-
-        Containers with a coarse clock give short packets equal times, which of ours Matroska takes alone.
-        """
-        at = packet.dts if packet.dts is not None else packet.pts
-        if at is None or packet.time_base is None or copy.time_base is None:
-            return True
-        ticks = round(at * packet.time_base / copy.time_base)
-        last = self._last.get(copy.index, ticks - 1)
-        if (last - ticks) * copy.time_base > _SAME_S:
-            return False
-        least = last + (self._name != "matroska")
-        self._last[copy.index] = max(ticks, least)
-        if ticks < least:
-            packet.time_base = copy.time_base
-            packet.dts = packet.pts = least
-        return True
-
     def _open(self) -> None:
-        """Make the container that takes most of the streams; those that it does not are left out."""
-        refused = {name: {s: refusal(name, s) for s in self.streams} for name in _CONTAINERS}
-        name = min(_CONTAINERS, key=lambda name: sum(map(bool, refused[name].values())))
+        """Make the container that takes most; what it does not is left out."""
+        refused = {name: {s: _refusal(name, s) for s in self.streams} for name in _CONTAINERS.values()}
+        lost = {name: sum(map(bool, of.values())) for name, of in refused.items()}
+        lost["nut"] += len(self._extras.attachments)
+        name = min(lost, key=lambda name: lost[name])
         for stream, why in refused[name].items():
             if why:
                 self.warnings.append(f"{label(stream)} is left out: {why}")
-        self._file = TemporaryFile()  # noqa: SIM115 - closed by close
-        self._out, self._name = av.open(self._file, "w", format=name), name
         held = [stream for stream, why in refused[name].items() if not why]
-        self._copies = copy_streams(self._out, held, self.warnings)
-        if self._copies:
-            self._out.start_encoding()  # from here on the streams' own clocks are known
+        self._begin(name, held)
+
+    def _begin(self, name: str, streams: Iterable[Stream]) -> None:
+        """Start a container of some streams; without any it holds texts and chapters alone."""
+        self._file = TemporaryFile()  # noqa: SIM115 - closed by close
+        self._name = name if streams else _TEXTS
+        self._out = av.open(self._file, "w", format=self._name)
+        self._copies = {stream.index: copy_of(self._out, stream) for stream in streams}
+        self.warnings += _kept_as(self._copies, streams)
+        origin = self._origin or Fraction(0)
+        self.warnings += self._extras.within(origin, self._end, self._lead - origin).write(self._out)
+        self._out.start_encoding()  # from here on the streams' own clocks are known
+        self._rising = {copy.stream.index: Rising(copy.stream) for copy in self._copies.values()}
 
     def finish(self) -> SideData | None:
         """Everything that was kept, or None for nothing.
@@ -185,13 +191,28 @@ class SideRecorder:
         Raises:
             VideoError: The packets cannot be stored.
         """
-        if self._out is None or self._file is None or not self._copies:
+        if self._out is None and (self._extras.texts or self._extras.chapters):
+            self._begin(_TEXTS, ())
+        if self._out is None or self._file is None:
             return None
         with refusals("sound cannot be copied"):
             self._out.close()
         self._out = None
         self._file.seek(0)
+        self._count_again()
+        self._file.seek(0)
         return SideData(self._file, self._lead)
+
+    def _count_again(self) -> None:
+        """Warn where packets do not come back from the container, of which FFmpeg says nothing."""
+        if self._file is None or self._name == _TEXTS:
+            return
+        with refusals("sound cannot be copied"), av.open(self._file, "r", format=self._name) as container:
+            back = Counter(p.stream.index for p in container.demux() if p.size)
+            for index, count in self._kept.items():
+                if back[index] != count:
+                    name = label(container.streams[index])
+                    self._warn(f"{name} is not whole: {back[index]} of {count} packets")
 
     def close(self) -> None:
         """Drop the temporary file."""
@@ -217,15 +238,23 @@ class SidePlayer:
         self, section: FileView, lead_s: int, start: Fraction, end: Fraction | None, *, trimmed: bool
     ) -> None:
         self._section, self._container = section, _open_side(section)
+        last = None if end is None else lead_s + end
+        self._extras = Extras.of(self._container).within(lead_s + start, last, -lead_s - start)
         self.warnings: list[str] = []
         self._shift, self._end = -lead_s - start, None if end is None else end - start
         self._trimmed = trimmed
         self._packets = self._read()
         self._next: AnyPacket | None = None
-        self._copies: dict[int, Stream] = {}
+        self._copies: dict[int, Copy] = {}
+        self._rising: dict[int, Rising] = {}
+
+    @property
+    def contents(self) -> str:
+        """What there is, in words."""
+        return "sound or subtitles" if self._container.streams else "titles or chapters"
 
     def add_streams(self, out: av.container.OutputContainer) -> None:
-        """Announce the streams to an output container; those that it cannot hold are left out."""
+        """Announce everything to an output container; what it cannot hold is left out."""
         with _open_side(self._section.again()) as trial:
             first = first_packets(trial)
             held = [
@@ -233,9 +262,14 @@ class SidePlayer:
                 for index, packet in sorted(first.items())
                 if not refusal(out.format.name, packet.stream, packet)
             ]
-        lost = [s for s in self._container.streams if s not in held]
+        lost = [s for s in self._container.streams if s not in held and s.type != "attachment"]
         self.warnings += [f"{label(stream)} is left out: {out.format.name} cannot hold it" for stream in lost]
-        self._copies = copy_streams(out, held, self.warnings)
+        self._copies = {stream.index: copy_of(out, stream) for stream in held}
+        self.warnings += _kept_as(self._copies, held)
+        self.warnings += self._extras.write(out)
+        if self._copies:
+            out.start_encoding()
+        self._rising = {copy.stream.index: Rising(copy.stream) for copy in self._copies.values()}
         self._next = next(self._packets, None)
 
     def play(self, out: av.container.OutputContainer, until: Fraction | None) -> None:
@@ -246,22 +280,28 @@ class SidePlayer:
 
     def _read(self) -> Iterator[AnyPacket]:
         """Packets of the copied streams with their times in the output, until each is past the end."""
-        ended: set[Stream] = set()
+        ended: set[int] = set()
+        newest: dict[int, int] = {}
         for packet in self._container.demux():
             if len(ended) == len(self._copies):
                 return
-            copy = self._copies.get(packet.stream.index)
-            if copy is None or stamp(packet) is None or not packet.size:
+            index, started = packet.stream.index, stamp(packet)
+            copy = self._copies.get(index)
+            if copy is None or started is None or not packet.size:
                 continue
+            # NUT does not say how long a packet is, and MP4 ends where the last one does.
+            packet.duration = packet.duration or max(0, started - newest.get(index, started))
+            newest[index] = started
             move(packet, self._shift)
             at = time_of(packet)
             if self._end is not None and at >= self._end:
-                ended.add(copy)
+                ended.add(index)
                 continue
             if self._trimmed and end_of(packet) <= 0:
                 continue
-            packet.stream = copy
-            yield packet
+            taken = copy.taken(packet)
+            if taken is not None and self._rising[copy.stream.index].takes(taken):
+                yield taken
 
     def close(self) -> None:
         """Close the section."""
@@ -275,7 +315,31 @@ class SidePlayer:
 
 
 def _open_side(section: FileView) -> av.container.InputContainer:
-    kind = "nut" if section.read(4) == b"nut/" else "matroska"
+    kind = _CONTAINERS.get(section.read(4), _TEXTS)
     section.seek(0)
     with refusals("sound and subtitles cannot be read"):
         return av.open(section, "r", format=kind)
+
+
+def _others(container: av.container.InputContainer, extras: Extras) -> list[Stream]:
+    """Streams that are not kept; a video stream that is not taken is named elsewhere."""
+    chapters = {"bin_data"} if extras.chapters else set()  # MP4 holds them as a stream too
+    data = [s for s in container.streams.data if s.name not in chapters]
+    sound = [s for s in (*container.streams.audio, *container.streams.subtitles) if s.codec_context is None]
+    return [*sound, *data, *(s for s in container.streams.video if s.disposition & PICTURES)]
+
+
+def _refusal(container: str, stream: Stream) -> str:
+    """Why a side section's container does not take a stream; empty where it does."""
+    if container == "nut" and stream.codec_context.codec.canonical_name in _NOT_IN_NUT:
+        return "NUT loses it"
+    return refusal(container, stream)
+
+
+def _kept_as(copies: dict[int, Copy], streams: Iterable[Stream]) -> list[str]:
+    """Warnings of text that is not kept as it was."""
+    return [
+        f"{label(stream)} is kept as {copies[stream.index].stream.codec_context.name}"
+        for stream in streams
+        if isinstance(copies[stream.index], TextCopy)
+    ]

@@ -1,5 +1,7 @@
 """Video files opened through PyAV: what they say of themselves, and then their frames."""
 
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -7,13 +9,14 @@ import av
 
 from mptvc.errors import VideoError
 from mptvc.video.cuts import SHOT_THRESHOLD
-from mptvc.video.description import SourceInfo, Warnings, check_stream, describe
+from mptvc.video.description import USUAL_RATE, SourceInfo, Warnings, check_stream, describe
 from mptvc.video.diagnosis import invalid, is_encrypted, unreadable
 from mptvc.video.ffmpeg import REFUSALS, local, reason
 from mptvc.video.frames import Reading, SourceFrames
 from mptvc.video.joins import without_jumps
 from mptvc.video.raw import RawVideo
 from mptvc.video.sound import SideRecorder
+from mptvc.video.stills import ARRAY, open_array, open_pictures, packets_of, pictures_of
 from mptvc.video.streams import PICTURES, chosen_stream
 
 #: A picture's name is that of one file, not a pattern for the names of many; streams that start late are
@@ -28,7 +31,7 @@ class VideoSource:
     """A video file's video stream, opened; use it in a ``with`` block.
 
     Args:
-        source: Path, raw video or binary file.
+        source: Path of a video, of a folder of pictures or of an array; raw video or binary file.
         shot_threshold: Score from which a frame starts a shot; None looks for no cuts.
         start: Seconds to skip.
         duration: Seconds to read; None reads to the end.
@@ -39,6 +42,7 @@ class VideoSource:
         stream: Number of the video stream in the file; None takes the one that is the film.
         upright: Give pictures as they are to be shown; otherwise as they are stored, but never mirrored.
         on_size_change: ``stop`` where the size changes on the way, or ``scale`` to the first one.
+        frame_rate: Frames a second of a source that does not say: a folder of pictures, or an array.
 
     Attributes:
         info: What the file says of its video; what is true of it, the frames tell.
@@ -63,17 +67,18 @@ class VideoSource:
         stream: int | None = None,
         upright: bool = False,
         on_size_change: str = "stop",
+        frame_rate: Fraction = USUAL_RATE,
     ) -> None:
         name = _name(source)
         self._reading = Reading(
             shot_threshold, start, duration, force_8bit, deinterlace, upright, on_size_change
         )
         self._warnings = Warnings(name, strict)
-        self._container = _opened(source, name)
+        self._container = _opened(source, name, frame_rate)
         self._recorder: SideRecorder | None = None
         try:
             self._stream = chosen_stream(name, self._container, stream, self._warnings)
-            if isinstance(source, str | Path) and is_encrypted(Path(source)):
+            if isinstance(source, str | Path) and Path(source).is_file() and is_encrypted(Path(source)):
                 raise VideoError(f"{name}: its pictures are encrypted")
             check_stream(name, self._stream, force_8bit, self._warnings)
             self.info: SourceInfo = describe(name, self._container, self._stream)
@@ -88,8 +93,12 @@ class VideoSource:
         except BaseException:
             self.close()
             raise
-        kept = () if self._recorder is None else self._recorder.streams
-        self._packets = without_jumps(self._container, self._container.demux(self._stream, *kept))
+        others = () if self._recorder is None else self._recorder.streams
+        self._packets = without_jumps(self._container, self._container.demux(self._stream, *others))
+        if isinstance(source, str | Path) and Path(source).is_dir():
+            paths = pictures_of(Path(source))
+            self.info = replace(self.info, expected_frames=len(paths), promised_frames=len(paths))
+            self._packets = packets_of(paths, self._stream)
 
     def frames(self) -> SourceFrames:
         """The frames in the order in which they are shown, which come once."""
@@ -129,7 +138,9 @@ def _name(source: str | Path | RawVideo | BinaryIO) -> str:
     return str(getattr(source, "url", "standard input"))
 
 
-def _opened(source: str | Path | RawVideo | BinaryIO, name: str) -> av.container.InputContainer:
+def _opened(
+    source: str | Path | RawVideo | BinaryIO, name: str, frame_rate: Fraction
+) -> av.container.InputContainer:
     """A container in which texts that are no UTF-8 do not matter."""
     path = Path(name)
     if isinstance(source, str | Path | RawVideo) and not path.exists():
@@ -140,6 +151,10 @@ def _opened(source: str | Path | RawVideo | BinaryIO, name: str) -> av.container
     try:
         if isinstance(source, RawVideo):
             return av.open(local(source.path), "r", "rawvideo", options=source.options)
+        if isinstance(source, str | Path) and path.is_dir():
+            return open_pictures(path, frame_rate)
+        if is_file and path.suffix.lower() == ARRAY:
+            return open_array(path, frame_rate)
         opened = local(source) if isinstance(source, str | Path) else source
         return av.open(opened, "r", options=_OPTIONS, metadata_errors="replace")
     except REFUSALS as error:
