@@ -64,7 +64,7 @@ def test_peers_code_the_same_frames():
 
 
 def test_command_prints_every_stage(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["mptvc", "bench", "--sizes", "64x64, 72x64", "--frames", "3, 4"])
+    monkeypatch.setattr("sys.argv", ["mptvc", "bench", "--sizes", "32x32, 48x32", "--frames", "1, 2"])
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 0

@@ -11,7 +11,7 @@ from mptvc.codec.loop_coder import SIDE_TYPES, LoopCoder, LoopPiece, loop_shots
 from mptvc.codec.pictures import PictureTokens
 from mptvc.codec.settings import computing
 from mptvc.codec.slices import ClipLoop, CodedSlice
-from mptvc.codec.tokens import TOKENS, Specification, Tokens
+from mptvc.codec.tokens import TOKENS, Specification, Tokens, UnfitError
 from mptvc.format.header import Layout
 from mptvc.format.slices import KINDS, MAX_SLICE_GAIN, SlicePacket, joined
 from mptvc.model.activity import LARGEST, NUMBERS
@@ -85,7 +85,8 @@ class LoopTokens:
                 try:
                     found.append(self._slice(loop, tokens, level, number, place, found))
                 except ValueError as error:
-                    raise ValueError(f"level {level}, frames {place[0]} to {place[-1]}: {error}") from error
+                    message = f"level {level}, frames {place[0]} to {place[-1]}: {error}"
+                    raise UnfitError(message) from error
             yield found
 
     @computing()

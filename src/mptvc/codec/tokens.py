@@ -18,6 +18,10 @@ from mptvc.format.header import Layout
 TOKENS = "tokens"
 
 
+class UnfitError(ValueError):
+    """Tokens that do not fit each other."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """How the frames of one level are predicted: with prediction, what a decoder needs beside tokens.
@@ -141,7 +145,7 @@ class TokenForm(Protocol):
         """Source frames of a clip from its first levels, some at a time, uint8 ``[T, H, W, 3]``.
 
         Raises:
-            ValueError: Values do not fit each other.
+            UnfitError: Values do not fit each other.
         """
 
     def sections(self, tokens: Tokens, clip: int) -> list[bytes]:

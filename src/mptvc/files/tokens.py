@@ -24,7 +24,7 @@ from torch import Tensor
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
 from mptvc.codec.plain_grid import NO_GRID
-from mptvc.codec.tokens import TOKENS, Tokens, dtype_name
+from mptvc.codec.tokens import TOKENS, Tokens, UnfitError, dtype_name
 from mptvc.codec.weights import load_codec
 from mptvc.errors import FormatError, MptError, UnsupportedVersionError, WeightsError
 from mptvc.files.tensor_file import TensorFile
@@ -202,7 +202,10 @@ def import_tokens(
                 codec.require_tokens(tokens)
             except ValueError as error:  # a file is no argument: what is wrong with one is damage
                 raise FormatError(str(error)) from error
-            return codec.pack_into(tokens, out, side, lead_s, progress=progress)
+            try:
+                return codec.pack_into(tokens, out, side, lead_s, progress=progress)
+            except UnfitError as error:
+                raise FormatError(str(error)) from error
 
 
 def read_tokens(data: bytes, levels: int | None = None) -> tuple[Tensor, ...]:
