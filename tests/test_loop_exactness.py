@@ -16,8 +16,9 @@ from test_loop_bits import moved
 
 import mptvc
 import mptvc.codec.loop_encoder
-from mptvc.codec.clip_encoder import ClipEncoder, Coded
 from mptvc.codec.decoder import Decompressor
+from mptvc.codec.loop_encoder import _ClipEncoder
+from mptvc.codec.slices import CodedSlice
 
 SHOTS = [7, 1, 6]
 #: How threads and types of the networks change from process to process.
@@ -26,14 +27,14 @@ THREADS = (1, 2)
 TOLERANCE_DB = 0.1
 
 
-class Recording(ClipEncoder):
+class Recording(_ClipEncoder):
     """Remembers the symbols that encoders have chosen, of every level."""
 
     made: tuple[Any, ...] = ()
 
-    def code(self, level: int, *args: Any) -> Coded:
-        coded = super().code(level, *args)
-        for picture in chain.from_iterable(one.pictures for one in coded.slices):
+    def _code_level(self, level: int, *args: Any) -> list[CodedSlice]:
+        coded = super()._code_level(level, *args)
+        for picture in chain.from_iterable(one.pictures for one in coded):
             side = [] if (s := picture.side) is None else [s.coefficients, s.choices, s.vectors]
             for symbols in (*side, picture.symbols):
                 self.made[level].update(np.ascontiguousarray(symbols.numpy()).tobytes())
@@ -52,7 +53,7 @@ class Program:
     def encode(self, frames: str, target: str, shots: list[int], threads: int, dtype: str) -> list[str]:
         """Encode an array to a file; digests of the encoder's own symbols."""
         torch.set_num_threads(threads)
-        mptvc.codec.loop_encoder.ClipEncoder = Recording  # type: ignore[misc]
+        mptvc.codec.loop_encoder._ClipEncoder = Recording  # type: ignore[misc]
         Recording.made = tuple(hashlib.sha256() for _ in range(3))
         codec = mptvc.load("codec", device="cpu", dtype=dtype, clip_frames=6)
         Path(target).write_bytes(codec.compress(np.load(frames), shots=shots))

@@ -13,7 +13,7 @@ from test_loop import texture
 
 import mptvc
 from mptvc.codec.codec import Codec
-from mptvc.codec.loop_rate import Arrived, SliceRate, Work, counted
+from mptvc.codec.loop_rate import SliceRate, Work, counted
 from mptvc.codec.rate import Rate
 from mptvc.format.slices import MAX_SLICE_GAIN
 
@@ -130,32 +130,24 @@ def work(frames: int, difference: float) -> Work:
 
 def test_what_is_taken_at_any_gain_is_kept_for_those_that_follow() -> None:
     rate = SliceRate(Rate(bpp=(1.0,)), [100.0])
-    room = rate.room(0, Arrived(8 * 400), 0)
+    rate.arrive(8 * 400)
     first, rest = work(4, 3.0), work(16, 3.0)
     rate.note(0, 0, [100], [first])
-    most = rate.most(0, [first], rest, room)
+    most = rate.most(0, [first], rest)
     assert first.fixed(0) < most <= 400 - 3 * first.fixed(0)
-    assert rate.most(0, [rest], rest, room) == 400
-    assert rate.spend(0, 100, 0) == 100
-    assert rate.room(0, Arrived(8 * 400), 0) == 300
-
-
-def test_a_level_keeps_room_for_what_coarser_ones_are_yet_to_take() -> None:
-    rate = SliceRate(Rate(bpp=(1.0, 3.0)), [100.0, 30.0])
-    arrived = Arrived(8 * 100, overhead=10)
-    assert rate.room(0, arrived, 0) == 100 - 10
-    assert rate.room(1, arrived, rate.spend(0, 20, 0)) == 200
-    assert rate.room(1, arrived, rate.spend(0, 100, 0)) == 300 - 10 - 120
+    assert rate.most(0, [rest], rest) == 400
 
 
 def test_calm_and_busy_shots_share_bits_at_one_gain() -> None:
     """What is learned of one shot says what another takes, whose frames differ more."""
-    for difference in (1.0, 30.0):
-        rate, mine = SliceRate(Rate(bpp=(1.0,)), [100.0]), work(4, difference)
+    sizes = {difference: SliceRate(Rate(bpp=(1.0,)), [100.0]) for difference in (1.0, 30.0)}
+    for difference, rate in sizes.items():
+        rate.arrive(8 * 1000)
+        mine = work(4, difference)
         rate.note(0, 0, [mine.fixed(0) + 400], [mine])
-        harder, same, easier = (rate.gain(0, mine + work(4, k * difference), 1000.0) for k in (2.0, 1.0, 0.5))
-        assert harder < same < easier
-        assert abs(same) < 6
+        assert rate.gain(0, mine + mine) == pytest.approx(0, abs=6)
+        harder, easier = (rate.gain(0, mine + work(4, other * difference)) for other in (2.0, 0.5))
+        assert harder < rate.gain(0, mine + mine) < easier
 
 
 def test_bits_for_another_number_of_levels_are_refused(long_codec: Codec) -> None:

@@ -109,15 +109,15 @@ def _growth_table(result: "BenchResult") -> Table:
     for size in result.sizes:
         cells = [f"{size.width}x{size.height}", str(size.frames)]
         for mine, base in ((size.encode, first.encode), (size.decode, first.decode)):
-            cost = size.ns_per_pixel(mine["elapsed"])
-            cells += [f"{cost:.1f}", f"{cost / first.ns_per_pixel(base['elapsed']):.2f}"]
+            cost = size.ns_per_pixel(mine["total"])
+            cells += [f"{cost:.1f}", f"{cost / first.ns_per_pixel(base['total']):.2f}"]
         table.add_row(*cells)
     return table
 
 
 def _peer_table(size: "SizeResult") -> Table:
     """Times of the peers as ratios to ours: above 1 they are slower."""
-    mine = [size.ns_per_pixel(stages["elapsed"]) for stages in (size.encode, size.decode)]
+    mine = [size.ns_per_pixel(stages["total"]) for stages in (size.encode, size.decode)]
     columns = number_columns("encode, ns/pixel", "of ours", "decode, ns/pixel", "of ours")
     table = Table("peer", *columns, box=None)
     for peer in size.peers:

@@ -1,9 +1,6 @@
 """Weights with a closed loop: clips of slices to symbols and frames."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +15,6 @@ from mptvc.codec.coder import (
     require_geometry,
 )
 from mptvc.codec.loop import LevelTables
-from mptvc.codec.overlap import Levels
 from mptvc.codec.pictures import CodedPicture
 from mptvc.codec.settings import computing
 from mptvc.codec.slices import ClipLoop, CodedSlice, enlarged
@@ -33,8 +29,6 @@ from mptvc.model.motion import BLOCK, UNITS
 from mptvc.model.prediction import Blend
 from mptvc.model.side import Side, base_alone
 
-#: Slices of which coarser levels are decoded ahead.
-_AHEAD = 2
 #: Pictures are whole: nothing of this form sees them in tiles.
 _WHOLE = TileGrid(1, 1, 0)
 #: Types of side symbols as tokens; vectors double with each of up to eight levels.
@@ -100,47 +94,29 @@ class LoopCoder(ClipCoder):
             except ValueError as error:
                 damaged(level, error)
                 break
-        if not packets:
-            return
-        there, loop = len(packets), self.clip(layout.geometry, len(packets))
-        running: deque[list[Future[CodedSlice]]] = deque()
-        with Levels[CodedSlice](there, self.device, layout.video.width * layout.video.height) as levels:
-            for index, frames in enumerate(slices):
-                job = partial(self._level, loop, [level[index] for level in packets], len(frames))
-                running.append(levels.submit(job))
-                is_last = index + 1 == len(slices)
-                while len(running) > (_AHEAD if levels.overlap and not is_last else 0):
-                    found = _decoded(running.popleft()[:there], damaged)
-                    if not found:
-                        return
-                    there = len(found)
-                    yield LoopPiece(self, layout.geometry, found)
+        loop = self.clip(layout.geometry, len(packets))
+        for index, frames in enumerate(slices):
+            found = self._slice(loop, [level[index] for level in packets], len(frames), damaged)
+            if not found:
+                return
+            packets = packets[: len(found)]
+            yield LoopPiece(self, layout.geometry, found)
 
     @computing()
-    def _level(
-        self,
-        loop: ClipLoop,
-        packets: Sequence[SlicePacket],
-        count: int,
-        level: int,
-        coarser: CodedSlice | None,
-    ) -> CodedSlice:
-        """One level of a slice of so many frames."""
-        coded, pictures = packets[level], coarser.pictures if coarser else []
-        decoded = loop.decode(level, coded.packet, count, pictures, coded.kind, coded.gain)
-        return CodedSlice(coded.packet, decoded, coded.gain, coded.kind)
-
-
-def _decoded(levels: Sequence[Future[CodedSlice]], damaged: Damaged) -> list[CodedSlice]:
-    """Every level of a slice that can be decoded."""
-    found: list[CodedSlice] = []
-    for level, coded in enumerate(levels):
-        try:
-            found.append(coded.result())
-        except ValueError as error:
-            damaged(level, error)
-            break
-    return found
+    def _slice(
+        self, loop: ClipLoop, packets: Sequence[SlicePacket], count: int, damaged: Damaged
+    ) -> list[CodedSlice]:
+        """Every level of a slice that can be decoded."""
+        found: list[CodedSlice] = []
+        for level, coded in enumerate(packets):
+            coarser = found[-1].pictures if found else []
+            try:
+                pictures = loop.decode(level, coded.packet, count, coarser, coded.kind, coded.gain)
+            except ValueError as error:
+                damaged(level, error)
+                break
+            found.append(CodedSlice(coded.packet, pictures, coded.gain, coded.kind))
+        return found
 
 
 class LoopPiece(Piece):

@@ -4,24 +4,36 @@ Memory is bounded by the frames that are held to look ahead and by a clip's pack
 """
 
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from mptvc.codec.clip_encoder import ClipEncoder, Coded, Job
 from mptvc.codec.coder import CodedSection
-from mptvc.codec.loop_coder import LoopCoder
-from mptvc.codec.loop_rate import Arrived, SliceRate, no_work
-from mptvc.codec.overlap import Levels
+from mptvc.codec.loop_coder import LoopCoder, picture_tensor
+from mptvc.codec.loop_rate import SliceRate, Work, no_work
+from mptvc.codec.pictures import CodedPicture, Past
 from mptvc.codec.rate import Rate
+from mptvc.codec.settings import computing
+from mptvc.codec.slice_motion import LumaPyramid, Motion, Pyramid, SliceMotion
+from mptvc.codec.slices import ClipLoop, CodedSlice
 from mptvc.format.bitstream import header_share
 from mptvc.format.geometry import LOOP_SLICE, Geometry
+from mptvc.format.slices import CHAIN, FRONT_BYTES, MAX_SLICE_GAIN, SlicePacket, joined, kinds_of
 
 #: Bytes of frames that are held to look ahead, and about what a pixel of one takes.
 _HELD_BYTES, _HELD_PIXEL = 2**28, 4
-#: Slices that run while frames are looked at.
-_RUNNING = 2
+#: How often a clip's start is coded to find its gains, if it fits then.
+_TRIES = 4
+#: Squared steps of error that a bit is worth where slices choose their keys: about the slope of the curves of
+#: training clips.
+_KIND_PRICE = 0.4
+#: Slices from one trial of kinds to the next, at level 0 and at finer levels.
+_TRIALS, _FINER_TRIALS = 4, 8
+#: Gains apart at which another try is not worth it.
+_NEAR_GAIN = 2
 
 
 class LoopEncoder:
@@ -30,18 +42,16 @@ class LoopEncoder:
     Args:
         coder: Weights.
         rate: How finely to quantize, or how many bits to use.
-        told: Called after each slice with the number of frames that are coded.
+        told: Called with the number of frames that are coded so far.
     """
 
     def __init__(self, coder: LoopCoder, rate: Rate, told: Callable[[int], None] | None = None) -> None:
         self._coder, self._told = coder, told
-        self._rate, self._arrived = SliceRate(rate, [level.step for level in coder.config.levels]), Arrived()
+        self._rate = SliceRate(rate, [level.step for level in coder.config.levels])
         self._geometry: Geometry | None = None
-        self._levels: Levels[Coded]
         self._lengths: list[int] = []
-        self._clips: deque[ClipEncoder] = deque()  # that are not done; the last one may get more frames
-        self._running: deque[tuple[Job, list[Future[Coded]]]] = deque()
-        self._clip_length = self._ahead = self._done = 0
+        self._clips: deque[_ClipEncoder] = deque()  # of which frames are held; the last one may get more
+        self._clip_length = self._ahead = 0
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -60,7 +70,9 @@ class LoopEncoder:
         """
         is_first = self._geometry is None
         if self._geometry is None:
-            self._start_video(frame)
+            self._geometry = self._coder.geometry(frame.shape[1], frame.shape[0])
+            held = _HELD_BYTES // (_HELD_PIXEL * frame.shape[0] * frame.shape[1])
+            self._ahead = max(1 + LOOP_SLICE, held) if self._rate.is_planned else 0
         elif frame.shape != (self._geometry.height, self._geometry.width, 3):
             raise ValueError(f"a frame of {frame.shape} after frames of another size")
         starts_shot = is_cut or is_first
@@ -70,10 +82,9 @@ class LoopEncoder:
             self._start_clip(header_share(self._coder.num_levels, int(starts_shot), is_first=is_first))
         self._lengths[-1] += 1
         self._clip_length += 1
-        self._arrived += Arrived(frame.shape[0] * frame.shape[1])
-        with self._levels.sharing():
-            self._clips[-1].add(frame)
-        return self._coded(self._ahead, _RUNNING if self._levels.overlap else 0)
+        self._rate.arrive(frame.shape[0] * frame.shape[1])
+        self._clips[-1].add(frame)
+        return self._coded(self._ahead)
 
     def finish(self) -> list[list[CodedSection]]:
         """Code what is left, and return the sections of each clip.
@@ -81,57 +92,211 @@ class LoopEncoder:
         Raises:
             MptError: As for ``add``.
         """
-        if not self._clips:
-            return []
-        self._clips[-1].end()
-        done = self._coded(0, 0)
-        self._levels.close()
-        return done
-
-    def _start_video(self, frame: np.ndarray) -> None:
-        height, width, _ = frame.shape
-        self._geometry = self._coder.geometry(width, height)
-        self._levels = Levels(self._coder.num_levels, self._coder.device, height * width)
-        if self._rate.is_planned:
-            self._ahead = max(1 + LOOP_SLICE, _HELD_BYTES // (_HELD_PIXEL * height * width))
+        if self._clips:
+            self._clips[-1].end()
+        return self._coded(0)
 
     def _start_clip(self, overhead: int) -> None:
         if self._geometry is None:
             raise ValueError("no frame was added")
         if self._clips:
             self._clips[-1].end()
-        self._clips.append(ClipEncoder(self._coder, self._geometry, self._rate))
+        self._clips.append(_ClipEncoder(self._coder, self._geometry, self._rate))
         self._clip_length = 0
-        self._arrived += Arrived(overhead=overhead)
+        self._rate.arrive(0, overhead)
 
-    def _coded(self, ahead: int, running: int) -> list[list[CodedSection]]:
-        """Code until only so many frames wait and slices run; returns the sections of clips that are done."""
-        try:
-            while job := self._next_job(ahead):
-                self._running.append((job, self._levels.submit(job)))
-                self._keep(running)
-            self._keep(running)
-        except BaseException:
-            self._levels.close()
-            raise
-        done = []
-        while self._clips and self._clips[0].is_done:
-            done.append([CodedSection(section, 0) for section in self._clips.popleft().sections])
+    def _coded(self, ahead: int) -> list[list[CodedSection]]:
+        """Code until so many frames are held at most; returns the sections of clips that are done."""
+        done, nothing = [], no_work(self._coder.num_levels)
+        while self._clips:
+            clip, held = self._clips[0], sum(map(len, self._clips))
+            if clip.is_done:
+                done.append([CodedSection(section, 0) for section in clip.sections])
+                self._clips.popleft()
+            elif held > ahead and clip.has_next:
+                clip.code(sum((clip.work for clip in self._clips), nothing))
+                if self._told is not None:
+                    self._told(sum(self._lengths) - sum(map(len, self._clips)))
+            else:
+                break
         return done
 
-    def _next_job(self, ahead: int) -> Job | None:
-        """The next slices, if more than so many frames wait."""
-        clip = next((clip for clip in self._clips if not clip.is_taken), None)
-        if clip is None or not clip.has_next or sum(map(len, self._clips)) <= ahead:
-            return None
-        left = sum((clip.work for clip in self._clips), no_work(self._coder.num_levels))
-        return clip.next_job(left, self._arrived)
 
-    def _keep(self, running: int) -> None:
-        """Wait until only so many slices run, and keep what the others came to."""
-        while len(self._running) > running:
-            job, levels = self._running.popleft()
-            job.clip.keep([level.result() for level in levels])
-            self._done += sum(map(len, job.motions))
-            if self._told is not None:
-                self._told(self._done)
+@dataclass(frozen=True)
+class _Held:
+    """A frame that waits to be coded."""
+
+    pyramid: Pyramid
+    motion: Motion
+
+
+class _ClipEncoder:
+    """Codes one clip; as long as the frames of it that wait."""
+
+    def __init__(self, coder: LoopCoder, geometry: Geometry, rate: SliceRate) -> None:
+        self._coder, self._rate = coder, rate
+        self._size = coder.padded(geometry)
+        self._loop: ClipLoop = coder.clip(geometry, coder.num_levels)
+        self._slices: list[list[SlicePacket]] = [[] for _ in range(coder.num_levels)]
+        self._held: deque[_Held] = deque()
+        self._luma: LumaPyramid | None = None  # of the last frame
+        self._before: Pyramid | None = None  # of the last frame that was coded
+        self._opens, self._has_all = True, False
+        # Which of its kinds each level took in its last trial, and slices since then.
+        self._usual, self._since_trial = [0] * coder.num_levels, [-1] * coder.num_levels
+
+    @computing()
+    def add(self, frame: np.ndarray) -> None:
+        """Take the next frame."""
+        picture = picture_tensor(frame, self._size, self._coder.device)
+        pyramid = Pyramid(picture, self._coder.config)
+        luma = LumaPyramid(pyramid)
+        self._held.append(_Held(pyramid, luma.motion_from(self._luma)))
+        self._luma = luma
+
+    def end(self) -> None:
+        """No frame follows."""
+        self._luma, self._has_all = None, True
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all is coded."""
+        return self._has_all and not self._held
+
+    @property
+    def has_next(self) -> bool:
+        """Whether the frames of the next slices are there."""
+        return self._has_all or len(self._held) >= sum(self._next())
+
+    @property
+    def sections(self) -> list[bytes]:
+        """Every level's section."""
+        return [joined(slices) for slices in self._slices]
+
+    @property
+    def work(self) -> Work:
+        """What the frames that wait say."""
+        nothing, opening = no_work(self._coder.num_levels), self._opens and bool(self._held)
+        changes = [held.motion.change for held in self._held]
+        texture, changes = (changes[0], changes[1:]) if opening else (nothing.texture, changes)
+        slices = -(-len(changes) // LOOP_SLICE) + opening
+        return Work(sum(changes, nothing.change), texture, len(changes), slices)
+
+    def _next(self) -> tuple[int, ...]:
+        """Frames of the slices coded next: at the start two, which together say what bits are needed."""
+        if not self._opens:
+            return (LOOP_SLICE,)
+        return (1, LOOP_SLICE) if self._rate.is_planned else (1,)
+
+    @computing()
+    def code(self, left: Work) -> None:
+        """Code the next slices at all levels.
+
+        Args:
+            left: What all frames say that are held, those of later clips too.
+        """
+        motions = [self._taken(min(n, len(self._held))) for n in self._next() if self._held]
+        coarser: list[CodedSlice] = []
+        for level in range(self._coder.num_levels):
+            coarser = self._code_level(level, motions, coarser, left)
+            for coded in coarser:
+                self._slices[level].append(SlicePacket(coded.packet, coded.gain, coded.kind))
+                self._rate.spend(level, FRONT_BYTES + len(coded.packet))
+        self._opens = False
+
+    def _taken(self, count: int) -> SliceMotion:
+        """The first frames that are held, which wait no longer."""
+        frames, before = [self._held.popleft() for _ in range(count)], self._before
+        self._before = frames[-1].pyramid
+        return SliceMotion([held.pyramid for held in frames], [held.motion for held in frames], before)
+
+    def _code_level(
+        self, level: int, motions: list[SliceMotion], coarser: list[CodedSlice], left: Work
+    ) -> list[CodedSlice]:
+        """Code one level of the next slices, again with other gains until its size is right.
+
+        Args:
+            level: The level.
+            motions: The frames of each slice, and how they move.
+            coarser: The coarser level of these slices; nothing at level 0.
+            left: What all frames that are held say, these included.
+        """
+        opens, past = self._opens, self._loop.past(level)
+        works = [_work(motion, opens=opens and not index) for index, motion in enumerate(motions)]
+        gain, tries = self._rate.gain(level, left), 0
+        while True:
+            tries += 1
+            coded = [
+                self._encode(level, motion, coarser[index] if coarser else None, gain)
+                for index, motion in enumerate(motions)
+            ]
+            sizes = [FRONT_BYTES + len(c.packet) for c in coded]
+            if not self._rate.is_planned:
+                return coded
+            self._rate.note(level, gain, sizes, works)
+            wanted = self._rate.gain(level, left, again=opens)
+            fits = sum(sizes) <= self._rate.most(level, works, left)
+            is_done = not opens or tries >= _TRIES or abs(wanted - gain) <= _NEAR_GAIN
+            if (fits and is_done) or gain == -MAX_SLICE_GAIN:
+                return coded
+            self._loop.put_back(level, past)
+            gain = wanted if fits else max(-MAX_SLICE_GAIN, min(wanted, gain - 2 * tries))
+
+    def _encode(self, level: int, motion: SliceMotion, coarser: CodedSlice | None, gain: int) -> CodedSlice:
+        """Code one level of a slice with the best keys.
+
+        Level 0 may have all kinds of slices, finer levels the kind of level 0 or chains. Now and then all
+        that a level may have are tried, and what was best is done until the next trial.
+        """
+        if coarser is None:
+            pictures, kinds, pause = list[CodedPicture](), [*kinds_of(len(motion.pyramids))], _TRIALS
+        else:
+            pictures, kinds, pause = coarser.pictures, sorted({CHAIN, coarser.kind}), _FINER_TRIALS
+        if len(kinds) == 1:
+            return self._best(level, motion, pictures, kinds, gain)
+        self._since_trial[level] = (self._since_trial[level] + 1) % pause
+        if self._since_trial[level]:
+            usual = kinds[min(self._usual[level], len(kinds) - 1)]
+            return self._best(level, motion, pictures, [usual], gain)
+        coded = self._best(level, motion, pictures, kinds, gain)
+        self._usual[level] = kinds.index(coded.kind)
+        return coded
+
+    def _best(
+        self,
+        level: int,
+        motion: SliceMotion,
+        coarser: Sequence[CodedPicture],
+        kinds: Sequence[int],
+        gain: int,
+    ) -> CodedSlice:
+        """Code one level of a slice with the kind of which error and bits together are least."""
+        if len(kinds) == 1:
+            return self._loop.encode(level, motion, coarser, kinds[0], gain)
+        tried: list[tuple[float, CodedSlice, Past | None]] = []
+        past, price = self._loop.past(level), _KIND_PRICE * self._loop.step(level, gain) ** 2
+        for kind in kinds:
+            self._loop.put_back(level, past)
+            coded = self._loop.encode(level, motion, coarser, kind, gain)
+            pairs = zip(coded.pictures, motion.pyramids, strict=True)
+            error = sum(_squared_error(mine.picture, frame.pictures[level]) for mine, frame in pairs)
+            tried.append((error + 8 * price * len(coded.packet), coded, self._loop.past(level)))
+        _, coded, past = min(tried, key=lambda one: one[0])
+        self._loop.put_back(level, past)
+        return coded
+
+
+def _squared_error(a: Tensor, b: Tensor) -> float:
+    """Sum of squared differences of two pictures uint8."""
+    return float((a.to(torch.int16) - b).float().square_().sum())
+
+
+def _work(motion: SliceMotion, *, opens: bool) -> Work:
+    """What one slice says."""
+    nothing = np.zeros_like(motion.change)
+    if opens:
+        return Work(nothing, motion.change, 0, 1)
+    return Work(motion.change, nothing, len(motion.pyramids), 1)

@@ -79,25 +79,8 @@ def no_work(levels: int) -> Work:
     return Work(np.zeros((levels, _SIZES)), np.zeros((levels, _SIZES)), 0, 0)
 
 
-@dataclass(frozen=True)
-class Arrived:
-    """What an encoder was given so far.
-
-    Attributes:
-        pixels: Of all frames.
-        overhead: Bytes that the file takes beside slices.
-    """
-
-    pixels: int = 0
-    overhead: int = 0
-
-    def __add__(self, other: "Arrived") -> "Arrived":
-        """What both say."""
-        return Arrived(self.pixels + other.pixels, self.overhead + other.overhead)
-
-
 class SliceRate:
-    """Chooses the gains of a video's packets as its slices pass, the levels of each apart from each other.
+    """Chooses the gains of a video's packets as its slices pass.
 
     Args:
         rate: What decides.
@@ -110,7 +93,8 @@ class SliceRate:
     def __init__(self, rate: Rate, steps: Sequence[float]) -> None:
         rate.require_levels(len(steps))
         self._rate = rate
-        self._spent = [0] * len(steps)  # bytes of each level
+        self._pixels = 0
+        self._spent = [0.0] * len(steps)  # bytes of every prefix
         self._sizes = [_LevelSizes(level, step) for level, step in enumerate(steps)]
         self._quality = clamped(rate.quality / OCTAVE_DB * GAIN_OCTAVE)
 
@@ -119,25 +103,22 @@ class SliceRate:
         """Whether bits are planned, so that to look ahead is of use."""
         return bool(self._rate.bpp)
 
-    def spend(self, level: int, size: int, coarser: int) -> int:
-        """Note bytes of a level; returns those of it and of coarser levels, of which there are so many."""
-        self._spent[level] += size
-        return coarser + self._spent[level]
+    def arrive(self, pixels: int, overhead: int = 0) -> None:
+        """A frame of so many pixels is to be coded; the file takes so many bytes beside its slices."""
+        self._pixels += pixels
+        self.spend(0, overhead)
 
-    def room(self, level: int, arrived: Arrived, coarser: int) -> float:
-        """Bytes that a level may take in the frames that have arrived.
+    def spend(self, level: int, size: int) -> None:
+        """Note the bytes of a packet, which all prefixes from its level on hold."""
+        for k in range(level, len(self._spent)):
+            self._spent[k] += size
 
-        Args:
-            level: The level.
-            arrived: The frames.
-            coarser: Bytes of coarser levels up to the slices that come next.
-        """
-        if not self.is_planned:
-            return float("inf")
-        prefix = arrived.overhead + coarser
-        allowed = [bpp * arrived.pixels / 8 - prefix for bpp in self._rate.bpp[: level + 1]]
-        yet_to_come = max(0.0, allowed[level - 1]) if level else 0.0  # of coarser levels
-        return allowed[level] - self._spent[level] - yet_to_come
+    def left(self, level: int) -> float:
+        """Bytes that a level may take in the frames that have arrived."""
+        allowed = self._rate.bpp[level] * self._pixels / 8 - self._spent[level]
+        if level:  # what coarser levels are yet to take
+            allowed -= max(0.0, self._rate.bpp[level - 1] * self._pixels / 8 - self._spent[level - 1])
+        return allowed
 
     def note(self, level: int, gain: int, sizes: Sequence[int], works: Sequence[Work]) -> None:
         """Learn from slices that were coded.
@@ -151,30 +132,31 @@ class SliceRate:
         changing = [max(1, size - work.fixed(level)) for size, work in zip(sizes, works, strict=True)]
         self._sizes[level].note(gain, changing, works)
 
-    def gain(self, level: int, left: Work, room: float, *, again: bool = False) -> int:
+    def gain(self, level: int, left: Work, *, again: bool = False) -> int:
         """The gain at which what is left takes about what a level may take.
 
         Args:
             level: The level.
             left: All slices that are left.
-            room: Bytes that they may take.
             again: Whether the first of them is an opening key that was noted: it may have any gain.
         """
         if not self.is_planned:
             return self._quality
-        return self._sizes[level].gain(_AIM * (room - left.fixed(level)), left, again=again)
+        allowed = _AIM * (self.left(level) - left.fixed(level))
+        return self._sizes[level].gain(allowed, left, again=again)
 
-    def most(self, level: int, works: Sequence[Work], left: Work, room: float) -> float:
+    def most(self, level: int, works: Sequence[Work], left: Work) -> float:
         """Bytes that the next slices may take, so that something is left for what comes after them.
 
         Args:
             level: The level.
             works: The next slices.
             left: These and all that come after them.
-            room: Bytes that all of them may take.
         """
+        if not self.is_planned:
+            return float("inf")
         fixed, share = sum(work.fixed(level) for work in works), self._sizes[level].share(works, left)
-        return fixed + min(1.0, _TOLERANCE * share) * (room - left.fixed(level))
+        return fixed + min(1.0, _TOLERANCE * share) * (self.left(level) - left.fixed(level))
 
 
 class _LevelSizes:

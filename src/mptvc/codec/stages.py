@@ -32,11 +32,6 @@ def observed(observer: Observer) -> Iterator[None]:
         _observer.reset(token)
 
 
-def is_observed() -> bool:
-    """Whether an observer sees the stages that run in this thread."""
-    return _observer.get() is not None
-
-
 def stage(name: str) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
     """Name a function as a stage of encoding or decoding."""
 

@@ -8,7 +8,7 @@ arithmetic on the same machine can be faster.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -60,8 +60,7 @@ class SizeResult:
         width: Of the pictures.
         height: Of the pictures.
         frames: Number of frames that were coded.
-        encode: Stages of encoding; ``total`` is all of it, one stage after the other, and ``elapsed`` the
-            time that it takes where levels overlap.
+        encode: Stages of encoding; ``total`` is all of it.
         decode: Stages of decoding all levels.
         peak_bytes: Largest resident memory, on CUDA the largest allocation of the device.
         peers: What others take for the same frames, where that was asked for.
@@ -182,13 +181,6 @@ class _Stopwatch:
             result = work()
         return result, {**self.stages, "total": whole}
 
-    def elapsed(self, work: Callable[[], object]) -> float:
-        """Seconds of a call whose stages nobody observes."""
-        whole = Stage()
-        with self._clock(whole):
-            work()
-        return whole.seconds
-
     @contextmanager
     def _clock(self, stage: Stage) -> Iterator[None]:
         started = self._now()
@@ -228,15 +220,14 @@ def _size(coder: ClipCoder, width: int, height: int, frames: int) -> SizeResult:
     _, counted_decode = watch.run(decode)
     watch.counting = False
     timed = watch.run(encode)[1], watch.run(decode)[1]
-    for stages, counted, work in zip(timed, (counted_encode, counted_decode), (encode, decode), strict=True):
+    for stages, counted in zip(timed, (counted_encode, counted_decode), strict=True):
         _take_counts(stages, counted)
-        stages["elapsed"] = replace(stages["total"], seconds=watch.elapsed(work))
     return SizeResult(width, height, frames, *timed, _peak(coder.device))
 
 
 def _take_counts(timed: dict[str, Stage], counted: dict[str, Stage]) -> None:
     """Put operations and bytes beside the times of stages, and their sums beside the total."""
-    parts = timed.keys() - {"total"}
+    parts = [name for name in timed if name != "total"]
     for name in parts:
         timed[name].flops, timed[name].bytes = counted[name].flops, counted[name].bytes
     timed["total"].flops = sum(timed[name].flops for name in parts)
