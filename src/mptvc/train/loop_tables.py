@@ -121,23 +121,28 @@ def _shared_rows(wanted: np.ndarray, weights: np.ndarray, count: int) -> tuple[n
     """At most ``count`` rows for distributions ``[n, k]`` that come so often, so that few bits are lost.
 
     Clusters by the bits that a row takes for what its members hold; the first rows are spread over the
-    members in the order of their means, with equal weights.
+    members in the order of their means, with equal weights. What never came has no say in it.
 
     Returns:
         Row of each, uint8 ``[n]``, and the rows ``[count, k]``.
     """
-    shares = wanted / wanted.sum(1, keepdims=True)
-    mass = shares * (weights + 1e-3)[:, None]
+    everything = wanted / wanted.sum(1, keepdims=True)
+    came = weights > 0 if weights.any() else weights == 0
+    shares, weights = everything[came], weights[came] + 1e-3
     order = np.argsort(shares @ np.arange(shares.shape[1]))
-    place = np.cumsum(weights[order] + 1e-3)
-    row_of = np.empty(len(wanted), np.int64)
+    place = np.cumsum(weights[order])
+    row_of = np.empty(len(shares), np.int64)
     row_of[order] = np.minimum(count * place / place[-1], count - 1).astype(np.int64)
     for _ in range(_ROW_ROUNDS):
-        rows = np.full((count, shares.shape[1]), 1e-4)
-        np.add.at(rows, row_of, mass)
+        rows = 1e-4 + _summed(shares * weights[:, None], row_of, count)
         rows /= rows.sum(1, keepdims=True)
         row_of = (shares @ -np.log2(rows).T).argmin(1)
-    return row_of.astype(np.uint8), rows
+    return (everything @ -np.log2(rows).T).argmin(1).astype(np.uint8), rows
+
+
+def _summed(counts: np.ndarray, row_of: np.ndarray, rows: int) -> np.ndarray:
+    """Sums ``[rows, k]`` of counts ``[n, k]`` that share a row."""
+    return np.stack([np.bincount(row_of, column, rows) for column in counts.T], 1)
 
 
 def _fit_rows(frequencies: Tensor, scale_of: Tensor, counts: np.ndarray) -> None:
@@ -145,8 +150,7 @@ def _fit_rows(frequencies: Tensor, scale_of: Tensor, counts: np.ndarray) -> None
     flat, start = counts.reshape(-1, ALPHABET), frequencies.double().numpy() / 2**24
     for _ in range(_ROUNDS):
         scales = (flat @ -np.log2(frequencies.double().numpy() / 2**24).T).argmin(1)
-        rows = _PRIOR_ROWS * start
-        np.add.at(rows, scales, flat)
+        rows = _PRIOR_ROWS * start + _summed(flat, scales, len(start))
         frequencies.copy_(integer_frequencies(rows))
     scale_of.copy_(torch.from_numpy(scales.reshape(counts.shape[:2])))
 
