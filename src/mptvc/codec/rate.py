@@ -24,7 +24,8 @@ class Rate:
             about the change in PSNR of the full video. Finer only as far as the levels' values reach.
         bpp: Most bits per source pixel of each prefix, growing, one number for each level; none to go by
             ``quality``. All bytes count but sound and the time stamps of uneven frames. A clip may use what
-            those before it left; the limit is kept where the coarsest quantization can keep it, but for a few
+            those before it left and, with prediction, what frames to come are expected to leave, of all shots
+            in 256 MiB of them. The limit is kept where the coarsest quantization can keep it, but for a few
             per cent with prediction where a shot ends soon after a clip began.
 
     Raises:
