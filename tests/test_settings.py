@@ -77,7 +77,9 @@ def grids(folder: Path, codec: mptvc.Codec, weights: str) -> list[object]:
     tokens = codec.encode(FRAMES)
     mptvc.export_tokens(folder / "a.mpt", folder / "a.safetensors", codec=codec)
     mptvc.import_tokens(folder / "a.safetensors", folder / "again.mpt", codec=codec)
-    (row,) = mptvc.Tokenizer(mptvc.TokenizerOptions(weights=weights, levels=2))({"path": str(folder / "in.mkv")})
+    (row,) = mptvc.Tokenizer(mptvc.TokenizerOptions(weights=weights, levels=2))(
+        {"path": str(folder / "in.mkv")}
+    )
     return [
         *tokens.levels,
         codec.decode(tokens, levels=2),
