@@ -30,7 +30,7 @@ def timed(video: VideoInfo, stamps: Sequence[int | None], last: int) -> VideoInf
 def _steps(stamps: Sequence[int | None], period: Fraction) -> tuple[int, ...]:
     """Differences between time stamps, or nothing if they are those of a constant rate.
 
-    One that goes back a little is shown with the one before, as FFmpeg has it; where all starts again, no time
+    One that goes back a little is shown with the one before, as FFmpeg has it; where all starts again, none
     is believed.
     """
     known = [stamp for stamp in stamps if stamp is not None]
