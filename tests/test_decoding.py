@@ -324,6 +324,27 @@ def test_a_part_of_joined_streams_is_the_same_with_its_sound(
     assert few < many - 90
 
 
+def test_sound_that_stands_before_the_key_frame_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fragments with a second of sound, and then the pictures."""
+    whole, path = make_source(tmp_path / "a.mkv", ("aac",), frames=110, gop=25), tmp_path / "a.mp4"
+    with (
+        av.open(whole) as given,
+        av.open(path, "w", options={"movflags": "frag_keyframe+empty_moov"}) as out,
+    ):
+        streams = (given.streams.audio[0], given.streams.video[0])
+        copies = {stream.index: out.add_stream_from_template(stream) for stream in streams}
+        for packet in given.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                out.mux(packet)
+    (few, many), (found, wanted) = part_and_whole(path, 3.56, monkeypatch)
+    assert found == wanted
+    assert found[2]
+    assert few < many - 50
+
+
 def test_an_avi_without_an_index_gives_the_same_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.avi", "mpeg4", frames=110, gop_size=25, max_b_frames=2)
     data = path.read_bytes()

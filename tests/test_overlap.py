@@ -80,7 +80,7 @@ def test_large_pictures_observed_stages_and_one_thread_do_not_overlap() -> None:
 @pytest.mark.parametrize("rate", [DEFAULT_RATE, Rate(bpp=(0.1, 0.4, 1.5))], ids=["quality", "bits"])
 @pytest.mark.usefixtures("two_threads")
 def test_bytes_and_frames_do_not_depend_on_threads(loop_codec: Codec, rate: Rate) -> None:
-    frames, shots = moving(14, 48, 64), (9, 5)
+    frames, shots = moving(8, 32, 48), (5, 3)
     made, shown = [], []
     for threads in (2, 1):
         torch.set_num_threads(threads)

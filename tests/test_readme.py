@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patterns import moving, write_video
 
 from mptvc.cli.main import app
-from mptvc.evaluate.sample import write_sample
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -21,8 +21,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 )  # of webdataset and datasets
 def test_python_blocks_run_one_after_the_other_in_one_folder(tmp_path, monkeypatch, cli):
     monkeypatch.chdir(tmp_path)
-    write_sample(tmp_path / "sample.mkv")
-    (tmp_path / "sample.mkv").rename(tmp_path / "in.mp4")
+    write_video(tmp_path / "sample.mkv", moving(48, 64, 96)).rename(tmp_path / "in.mp4")
     for block in BLOCKS:
         if "shards" in block:
             (tmp_path / "videos").mkdir()

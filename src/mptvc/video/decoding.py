@@ -103,12 +103,22 @@ class Decoding:
                 container.seek(at, stream=self._stream)
                 self._sought = True
             self._flush()
-            packet = next((p for p in self._packets if p.stream.index == self._stream.index), None)
-            if packet is None or not packet.is_keyframe or packet.pts is None or packet.pts > at:
+            found = self._up_to_picture()
+            key = found[-1] if found else None
+            if key is None or not key.is_keyframe or key.pts is None or key.pts > at:
                 continue
-            if at == first or self._starts(packet):
-                self._waiting.append(packet)
+            if at == first or self._starts(key):
+                self._waiting = found[::-1]
                 return
+
+    def _up_to_picture(self) -> list[AnyPacket]:
+        """The next packets up to one of the stream, which is the last; sound may come before it."""
+        found: list[AnyPacket] = []
+        for packet in self._packets:
+            found.append(packet)
+            if packet.stream.index == self._stream.index:
+                return found
+        return []
 
     def _from_key(self, packets: Iterator[AnyPacket], target: int) -> Iterator[AnyPacket]:
         """The packets without those before the last key frame that is shown until a time in ticks.

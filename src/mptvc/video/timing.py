@@ -8,8 +8,8 @@ from mptvc.format.header import MAX_RATIO, VideoInfo
 
 #: Periods of a constant rate from which a last frame is worth a word of its own.
 _LONG = Fraction(3, 2)
-#: Periods by which a frame may be early: the most by which H.264 and HEVC change the order.
-_MOST_BACK = 16
+#: Periods by which a frame may be early: about as far as frames are coded in another order.
+_MOST_BACK = 4
 
 
 def timed(video: VideoInfo, stamps: Sequence[int | None], last: int) -> VideoInfo:
