@@ -63,15 +63,16 @@ def make_source(
     late: float = 0.0,
     frames: int = 50,
     rate: int = RATE,
+    gop: int = 250,
 ) -> Path:
     """Two seconds of 32x32 video at 25 frames a second, with noise as sound from ``late`` seconds on."""
     rng = np.random.default_rng(4)
     with av.open(path, "w") as out:
         video = out.add_stream("libx264", rate=25)
-        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        video.width, video.height, video.pix_fmt, video.gop_size = 32, 32, "yuv420p", gop
         sounds = [out.add_stream(codec, rate=rate, layout="stereo") for codec in codecs]
         for i in range(frames):
-            frame = VideoFrame.from_ndarray(np.full((32, 32, 3), 5 * i, np.uint8), format="rgb24")
+            frame = VideoFrame.from_ndarray(np.full((32, 32, 3), 5 * i % 256, np.uint8), format="rgb24")
             frame.pts = i
             out.mux(video.encode(frame))
         out.mux(video.encode(None))

@@ -82,6 +82,7 @@ def test_every_argument_that_a_message_names_is_an_option(cli: Cli, monkeypatch:
         ('use device="cpu", or a smaller tile=', "use --device cpu, or a smaller --tile"),
         ("too long: sound=False leaves it out", "too long: --audio none leaves it out"),
         ("shot_threshold= is 0 to 100", "--scene-detect is 0 to 100"),
+        ("with duration=0.480 and start=12.5", "with --duration 0.480 and --start 12.5"),
         ("crf=20.mkv: no such file", "crf=20.mkv: no such file"),
         ("https://host/a.mpt?force=True: 404", "https://host/a.mpt?force=True: 404"),
     ],

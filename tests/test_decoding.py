@@ -245,20 +245,109 @@ def test_what_an_edit_list_leaves_out_is_not_missing(tmp_path: Path, first: int)
     assert outcome.warnings == ()
 
 
+def part_and_whole(
+    path: Path, start: float, monkeypatch: pytest.MonkeyPatch
+) -> tuple[tuple[int, int], list[tuple[object, ...]]]:
+    """Frames that are decoded for a part with and without leaving out what comes before, and both results."""
+    decoded, results, counts = [0], [], []
+    stamp = decoding._Clock.stamp
+
+    def counted(clock: object, frame: VideoFrame) -> None:
+        decoded[0] += 1
+        stamp(clock, frame)
+
+    monkeypatch.setattr(decoding._Clock, "stamp", counted)
+    for far in (decoding._FAR_S, float("inf")):
+        monkeypatch.setattr(decoding, "_FAR_S", far)
+        decoded[0] = 0
+        with VideoSource(path, sound=True, start=start, duration=0.2, shot_threshold=None) as source:
+            frames = source.frames()
+            pixels = [frame.pixels.tobytes() for frame in frames]
+            outcome = frames.outcome()
+            side = b"" if outcome.side is None else outcome.side.file.read()
+        counts.append(decoded[0])
+        results.append((pixels, outcome.video, side, outcome.warnings))
+    return (counts[0], counts[1]), results
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 @pytest.mark.parametrize("start", [2.04, 2.5, 5.96])
 def test_what_comes_before_the_key_frame_is_not_decoded(
     tmp_path: Path, suffix: str, start: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / f"a.{suffix}", "libx264", frames=160, gop_size=25, max_b_frames=2)
-    options = {"start": start, "duration": 0.2, "strict": True, "shot_threshold": None}
-    decoded = []
-    stamp = decoding._Clock.stamp
-    monkeypatch.setattr(decoding._Clock, "stamp", lambda self, frame: decoded.append(stamp(self, frame)))
-    outcome, found = read(path, **options)
-    assert len(decoded) < 40
-    monkeypatch.setattr(decoding, "_FAR_S", float("inf"))
-    wanted, frames = read(path, **options)
-    assert len(decoded) > 60
-    assert np.array_equal(found, frames)
-    assert outcome.video == wanted.video
+    (few, many), (found, wanted) = part_and_whole(path, start, monkeypatch)
+    assert few < 40
+    assert many > 50
+    assert found == wanted
+    assert found[-1] == ()
+
+
+X264_OPEN, X264_PARTS = {"x264-params": "open-gop=1"}, {"intra-refresh": "1"}
+#: Containers whose parts are decoded from a key frame on, and how their frames may be coded.
+KEYED = [
+    ("a.ts", "libx264", X264_OPEN),
+    ("late.ts", "mpeg2video", {}),
+    ("a.mpg", "mpeg2video", {}),
+    ("a.avi", "mpeg4", {}),
+    ("b.avi", "libx264", X264_OPEN),
+    ("a.webm", "libvpx", {"deadline": "realtime", "cpu-used": "8"}),
+]
+#: Those whose key frames do not renew a whole picture, or whose packets have no times.
+UNKEYED = [("a.ts", "libx264", X264_PARTS), ("a.mp4", "libx264", X264_PARTS), ("a.mpg", "libx264", {})]
+
+
+@pytest.mark.parametrize(("name", "codec", "options"), [*KEYED, *UNKEYED])
+def test_a_part_is_the_same_from_a_key_frame_on(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = 95440 * RATE if name == "late.ts" else 0  # the clock of transport streams starts again in between
+    made = {"frames": 110, "gop_size": 25, "max_b_frames": 2, "options": options, "late": late}
+    path = write(tmp_path / name, codec, **made)
+    for start in (2.52, 3.36):
+        (few, many), (found, wanted) = part_and_whole(path, start, monkeypatch)
+        monkeypatch.undo()
+        assert found == wanted
+        assert len(found[0]) == 5
+        assert few < many - 20 if (name, codec, options) in KEYED else few >= many
+
+
+def test_a_part_of_joined_streams_is_the_same_with_its_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clocks that go back, and sound that was read before the key frame."""
+    first = make_source(tmp_path / "first.ts", ("aac",), frames=50).read_bytes()
+    (tmp_path / "a.ts").write_bytes(first + first + first)
+    (few, many), (found, wanted) = part_and_whole(tmp_path / "a.ts", 4.6, monkeypatch)
+    assert found == wanted
+    assert found[2]
+    assert few < many - 90
+
+
+def test_sound_that_stands_before_the_key_frame_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fragments with a second of sound, and then the pictures."""
+    whole, path = make_source(tmp_path / "a.mkv", ("aac",), frames=110, gop=25), tmp_path / "a.mp4"
+    with (
+        av.open(whole) as given,
+        av.open(path, "w", options={"movflags": "frag_keyframe+empty_moov"}) as out,
+    ):
+        streams = (given.streams.audio[0], given.streams.video[0])
+        copies = {stream.index: out.add_stream_from_template(stream) for stream in streams}
+        for packet in given.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                out.mux(packet)
+    (few, many), (found, wanted) = part_and_whole(path, 3.56, monkeypatch)
+    assert found == wanted
+    assert found[2]
+    assert few < many - 50
+
+
+def test_an_avi_without_an_index_gives_the_same_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.avi", "mpeg4", frames=110, gop_size=25, max_b_frames=2)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"idx1")])
+    _, (found, wanted) = part_and_whole(path, 3.36, monkeypatch)
+    assert found == wanted

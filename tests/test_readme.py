@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from patterns import write_video
+from patterns import moving, write_video
 
 from mptvc.cli.main import app
-from mptvc.evaluate.sample import sample_frames
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -22,14 +21,14 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 )  # of webdataset and datasets
 def test_python_blocks_run_one_after_the_other_in_one_folder(tmp_path, monkeypatch, cli):
     monkeypatch.chdir(tmp_path)
-    write_video(tmp_path / "sample.mkv", sample_frames()[:40, :96, :128]).rename(tmp_path / "in.mp4")
+    write_video(tmp_path / "sample.mkv", moving(32, 32, 48)).rename(tmp_path / "in.mp4")
     for block in BLOCKS:
         if "shards" in block:
             (tmp_path / "videos").mkdir()
             shutil.copy("in.mp4", "videos/in.mp4")
             for command in re.findall(r"^mptvc (tokenize videos .*)$", README, re.MULTILINE):
                 assert cli(*command.split(), "--threads", 1).code == 0
-        frames = np.random.default_rng(0).integers(0, 255, (9, 64, 96, 3), dtype=np.uint8)
+        frames = np.random.default_rng(0).integers(0, 255, (6, 32, 48, 3), dtype=np.uint8)
         exec(block, {"frames": frames})
     gc.collect()  # what those libraries have left open
 

@@ -99,6 +99,13 @@ def test_even_frames_need_no_word_about_the_last() -> None:
     assert timed(video, [7, None, 9], 0) == video
 
 
+def test_a_time_that_goes_back_a_little_takes_no_other_along() -> None:
+    video = describe(moving(6), Fraction(25))
+    assert tuple(timed(video, [5, 6, 9, 8, 10, 11], 0).time_steps) == (0, 1, 3, 0, 1, 1)
+    assert tuple(timed(video, [5, 6, 7, 8, 9, 8], 0).time_steps) == (0, 1, 1, 1, 1, 0)
+    assert timed(video, [50, 51, 52, 0, 1, 2], 0) == video
+
+
 def test_the_chunk_of_the_last_frame_may_be_missing_or_unknown(tmp_path: Path, small_codec: Codec) -> None:
     """A header without it is what it was before; a reader that does not know it skips its lower-case name."""
     even = write_video(tmp_path / "even.mkv", moving(3))

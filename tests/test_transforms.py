@@ -8,6 +8,7 @@ from mptvc.model.transforms import (
     frame_into_patches,
     frame_of_patches,
     init_klt,
+    leading_components,
     patchify,
     unpatchify,
 )
@@ -49,6 +50,22 @@ def test_untrained_networks_are_the_klt(small_config, index):
     assert error < 12 * 0.05**2 / 12 * 1.1
     deviations = y.flatten(0, -2).std(0)
     assert torch.equal(deviations.sort(descending=True).values, deviations)
+
+
+@pytest.mark.parametrize("rank", [12, 768])
+def test_few_components_of_many_hold_as_much_as_exact_ones(rank):
+    """Of patches with a falling spectrum, and of fewer than there are values."""
+    torch.manual_seed(0)
+    patches = torch.randn(rank, 768) / torch.arange(1, 769) ** 0.75
+    covariance = (patches.T @ patches) / rank
+    variances, vectors = leading_components(covariance, 100)
+    exact = torch.linalg.eigvalsh(covariance.double()).flip(0)[:100]
+    assert vectors.shape[1] < 768
+    held = vectors[:, :100].T @ covariance.double() @ vectors[:, :100]
+    assert abs(held.trace() / exact.sum() - 1) < 1e-4
+    assert torch.allclose(held.diagonal(), variances[:100])
+    assert torch.allclose(vectors.T @ vectors, torch.eye(vectors.shape[1]).double(), atol=1e-9)
+    assert all(map(torch.equal, leading_components(covariance, 100), (variances, vectors)))
 
 
 def test_linear_channels_pass_the_attention_by(small_config):

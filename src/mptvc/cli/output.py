@@ -21,7 +21,7 @@ _PIPE_WIDTH = 200
 EXIT_FAILED, EXIT_USAGE, EXIT_DAMAGED, EXIT_WEIGHTS, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 #: An argument as the library's messages name it: ``max_pixels=``, ``force=True``, ``device="cpu"``.
-_ARGUMENT = re.compile(r'(?<![^\s(])(\w+)=(?:True|False|"(\w+)"|(\d+))?(?=[,;:)]?(?:\s|$))')
+_ARGUMENT = re.compile(r'(?<![^\s(])(\w+)=(?:True|False|"(\w+)"|(\d+(?:\.\d+)?))?(?=[,;:)]?(?:\s|$))')
 #: Arguments whose option has another name.
 _OPTIONS = {
     "sound=False": "--audio none",

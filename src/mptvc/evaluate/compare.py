@@ -110,7 +110,6 @@ def compare_file(
         header = read_header(opened, limits)
         reader = Decompressor(codec.coder_of(header), opened, size, header=header)
         video = header.video
-        _check_size(reference, (source.info.height, source.info.width), file, (video.height, video.width))
         meters = [QualityMeter(ssim) for _ in range(reader.levels)]
         kinds: list[list[str]] = [[] for _ in meters]
         frames, done = (frame.pixels for frame in source.frames()), 0
@@ -120,6 +119,7 @@ def compare_file(
                     decoded = piece.frames(count)
                     if count == 1:
                         wanted = _take(frames, len(decoded), f"{reference} has fewer frames than {file}")
+                        _check_size(reference, wanted.shape[1:3], file, (video.height, video.width))
                     meter.add(wanted, decoded)
                     kinds[count - 1] += kinds_of(piece, count - 1)
                 done += len(wanted)

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from mptvc.model.attention import Block, Rotary, rotary_table
 from mptvc.model.config import LevelConfig, ModelConfig
 
+#: Share of components for which subspace iteration pays, its spare ones, and its rounds.
+_FEW, _SPARE_SHARE, _ITERATIONS = 4, 4, 6
+
 
 def patchify(x: Tensor, p_t: int, p: int) -> Tensor:
     """Cut video ``[B, 3, T, H, W]`` into patches ``[B, T/p_t, H/p, W/p, 3 p_t p p]``."""
@@ -174,6 +177,31 @@ def _base_embedding(index: int, config: ModelConfig) -> nn.Linear | None:
     return embed
 
 
+def leading_components(covariance: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The directions in which there is most, by subspace iteration where few of many are wanted.
+
+    Args:
+        covariance: Symmetric ``[P, P]`` without negative eigenvalues.
+        count: N, at most P.
+
+    Returns:
+        At least N variances, the largest first, and their orthonormal directions ``[P, N]``, float64; the
+        same for the same covariance.
+
+    Source: Halko, Martinsson, Tropp, Finding structure with randomness (2011), algorithm 4.4.
+    """
+    covariance, width = covariance.double(), count + count // _SPARE_SHARE
+    if _FEW * width > len(covariance):
+        variances, vectors = torch.linalg.eigh(covariance)
+        return variances.flip(0), vectors.flip(1)
+    start = torch.randn(len(covariance), width, generator=torch.Generator().manual_seed(0))
+    basis = start.to(covariance)
+    for _ in range(_ITERATIONS):
+        basis = torch.linalg.qr(covariance @ basis)[0]
+    variances, turn = torch.linalg.eigh(basis.T @ covariance @ basis)
+    return variances.flip(0), basis @ turn.flip(1)
+
+
 def init_klt(analysis: Analysis, synthesis: Synthesis, mean: Tensor, covariance: Tensor, step: float) -> None:
     """Set both networks to the KLT of patches with the given mean and covariance.
 
@@ -189,8 +217,8 @@ def init_klt(analysis: Analysis, synthesis: Synthesis, mean: Tensor, covariance:
         step: Quantization step of an orthonormal coefficient, pixels being in [-1, 1].
     """
     dim, attended = analysis.embed.out_features, analysis.head.out_features
-    variances, vectors = torch.linalg.eigh(covariance.double())
-    variances, vectors = variances.flip(0), vectors.flip(1)
+    wanted = max(dim, attended + (0 if analysis.linear is None else analysis.linear.out_features))
+    variances, vectors = leading_components(covariance, wanted)
     with torch.no_grad():
         if analysis.linear is not None and synthesis.linear is not None:
             weak = vectors[:, attended : attended + analysis.linear.out_features]

@@ -6,19 +6,22 @@ from fractions import Fraction
 
 import av
 from av.packet import Packet
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 
 from mptvc.errors import VideoError
 from mptvc.video.description import SourceInfo, promised_s
 from mptvc.video.ffmpeg import REFUSALS, reason
-from mptvc.video.packets import AnyPacket, time_of
-from mptvc.video.streams import decoder_of
+from mptvc.video.packets import AnyPacket, end_of, time_of
+from mptvc.video.streams import another_decoder, decoder_of
 
-#: Seconds to skip from which it pays to seek, and the containers with an index of key frames.
+#: Seconds to skip from which that pays, and the containers with an index of key frames.
 _FAR_S = 2.0
 _SEEKING = {"mp4", "matroska"}
-#: Seconds by which rounded time stamps are off.
-_ROUNDING_S = 1e-3
+#: Frames that are decoded before the first that is wanted: AVI says when packets are decoded, and whole
+#: frames are made of interlaced ones with those before.
+_SPARE_FRAMES = 8
+#: Packets that are held until the next key frame.
+_MOST_HELD = 10_000
 #: Seconds that may be missing at the end of a stream before that is worth a word.
 _MISSING_S = 0.5
 
@@ -66,10 +69,11 @@ class Decoding:
         """The frames, all with a time stamp where the first has one.
 
         Args:
-            start: Seconds from the first frame before which no other is needed. Where the container allows
-                it, what comes before the last key frame until then is not decoded.
+            start: Seconds from the first frame before which no other is needed. What comes before the last
+                key frame until then is not decoded where frames and times are the same without it.
         """
-        far = start > _FAR_S and not _SEEKING.isdisjoint(self._stream.container.format.name.split(","))
+        far = start > _FAR_S
+        seeks = not _SEEKING.isdisjoint(self._stream.container.format.name.split(","))
         for packet in self._video_packets():
             for frame in self._frames_of(packet):
                 self._clock.stamp(frame)
@@ -77,28 +81,89 @@ class Decoding:
                 self._end = max(self._end, self._end_of(frame))
                 yield frame
                 if far and frame.pts is not None:
-                    self._seek(frame.pts, start)
-                    break  # what else the packet held comes before the key frame, or again
+                    far = False
+                    first, spare_s = frame.pts, _SPARE_FRAMES / self._info.frame_rate
+                    target = first + int((Fraction(start) - spare_s) / self._info.time_base)
+                    if seeks:
+                        self._seek(target, first)
+                        break  # what else the packet held comes before the key frame, or again
+                    self._packets = self._from_key(self._packets, target)
             far = far and not self._decoded
         if not self._decoded and (self._faults or self._stopped):
             why = self._faults[0] if self._faults else self._stopped
             raise VideoError(f"{self._info.name}: cannot be decoded: {why}")
 
-    def _seek(self, first: int, start: float) -> None:
-        """Go to the last key frame that is shown until some seconds after the first frame, given in ticks."""
-        container, ticks = self._stream.container, float(self._info.time_base)
+    def _seek(self, target: int, first: int) -> None:
+        """Go to the last key frame that is shown until a time in ticks, or else to the first frame."""
+        container = self._stream.container
         if not isinstance(container, av.container.InputContainer):
             raise TypeError("what is read is an input")
-        for target in (first + int((start - _ROUNDING_S) / ticks), first):
+        for at in (target, first):
             with suppress(*REFUSALS):
-                container.seek(target, stream=self._stream)
+                container.seek(at, stream=self._stream)
                 self._sought = True
-            self._decoder.flush_buffers()
-            self._stream.codec_context.flush_buffers()
-            packet = next((p for p in self._packets if p.stream.index == self._stream.index), None)
-            if packet is not None and packet.is_keyframe and packet.pts is not None and packet.pts <= target:
-                self._waiting.append(packet)
+            self._flush()
+            found = self._up_to_picture()
+            key = found[-1] if found else None
+            if key is None or not key.is_keyframe or key.pts is None or key.pts > at:
+                continue
+            if at == first or self._starts(key):
+                self._waiting = found[::-1]
                 return
+
+    def _up_to_picture(self) -> list[AnyPacket]:
+        """The next packets up to one of the stream, which is the last; sound may come before it."""
+        found: list[AnyPacket] = []
+        for packet in self._packets:
+            found.append(packet)
+            if packet.stream.index == self._stream.index:
+                return found
+        return []
+
+    def _from_key(self, packets: Iterator[AnyPacket], target: int) -> Iterator[AnyPacket]:
+        """The packets without those before the last key frame that is shown until a time in ticks.
+
+        All are read, as a container without an index does not say whether its clock goes on evenly. Nothing
+        is left out after a packet whose time is missing or goes back: times of frames depend on those before.
+        """
+        held: list[AnyPacket] = []
+        newest, is_known = float("-inf"), False
+        try:
+            for packet in packets:
+                held.append(packet)
+                if packet.stream.index == self._stream.index:
+                    at = self._clock.time_of(packet)
+                    if at is None or packet.dts is None or packet.dts <= newest or at > target:
+                        break
+                    newest = packet.dts
+                    if packet.is_keyframe and packet.size:
+                        if not is_known and not self._starts(packet):
+                            break
+                        held = [p for p in held if p is packet or self._outlasts(p, packet)]
+                        is_known = self._sought = True
+                        self._flush()
+                if len(held) > _MOST_HELD:
+                    break
+        except REFUSALS:
+            yield from held
+            raise
+        yield from held
+        yield from packets
+
+    def _outlasts(self, packet: AnyPacket, key: AnyPacket) -> bool:
+        """Whether something other than a picture is heard or shown when a key frame is."""
+        return packet.stream.index != self._stream.index and end_of(packet) > time_of(key)
+
+    def _starts(self, packet: AnyPacket) -> bool:
+        """Whether decoding can start with a packet; pictures that are renewed in parts only claim it."""
+        trial = another_decoder(self._stream)
+        first, fault = _decoded(trial, packet)
+        frames = [*first, *_decoded(trial, _end_marker(self._info.time_base))[0]]
+        return not fault and bool(frames) and frames[0].pict_type == PictureType.I
+
+    def _flush(self) -> None:
+        for decoder in (self._decoder, self._stream.codec_context):
+            decoder.flush_buffers()
 
     def losses(self) -> Iterator[str]:
         """What is missing, known after the last frame."""
@@ -144,9 +209,7 @@ class Decoding:
                     self._hidden += packet.pts is not None or packet.dts is not None
         except REFUSALS as error:
             self._stopped = reason(error)
-        last: AnyPacket = Packet()
-        last.time_base = self._info.time_base
-        yield last
+        yield _end_marker(self._info.time_base)
 
     def _next_packet(self) -> "AnyPacket | None":
         return self._waiting.pop() if self._waiting else next(self._packets, None)
@@ -165,6 +228,13 @@ class Decoding:
     def _end_of(self, frame: VideoFrame) -> float:
         shown = float((frame.duration or 0) * self._info.time_base)
         return (frame.time or 0.0) + max(shown, 1 / float(self._info.frame_rate))
+
+
+def _end_marker(time_base: Fraction) -> AnyPacket:
+    """A packet that makes a decoder give what it holds back."""
+    packet: AnyPacket = Packet()
+    packet.time_base = time_base
+    return packet
 
 
 def _decoded(decoder: av.VideoCodecContext, packet: AnyPacket) -> tuple[list[VideoFrame], str]:
@@ -199,6 +269,12 @@ class _Clock:
         """Take note of a packet before its frames come."""
         if self._first is None:
             self._first = packet.dts
+
+    def time_of(self, packet: AnyPacket) -> int | None:
+        """About when a packet's frame is shown, where the packet says so."""
+        if not self._by_decoding:
+            return packet.pts
+        return None if packet.dts is None else packet.dts - self._delay
 
     def stamp(self, frame: VideoFrame) -> None:
         """Give the next frame its time."""

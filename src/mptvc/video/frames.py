@@ -1,7 +1,7 @@
 """Frames of an opened video in the order in which they are shown, and what is known after the last one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import av
@@ -178,8 +178,7 @@ class SourceFrames(Iterator[SourceFrame]):
         first_time: float | None = None
         newest = 0.0
         begun = not start  # from then on times may go back, as they do in files that were joined
-        for index, decoded in enumerate(self._whole()):
-            frame = self._checked(decoded, index)
+        for index, frame in enumerate(self._whole()):
             at = frame.time if frame.time is not None else index / float(self._info.frame_rate)
             first_time = at if first_time is None else first_time
             elapsed = at - first_time
@@ -192,17 +191,19 @@ class SourceFrames(Iterator[SourceFrame]):
                 if self._recorder is not None:
                     self._recorder.skip(_seconds(frame))
                 continue
+            if not begun or not index:
+                self._info = replace(self._info, width=frame.width, height=frame.height)
             begun, newest, self._last = True, at, frame.duration or 0
             corrupt += bool(frame.is_corrupt)
-            yield frame
+            yield self._checked(frame, index, elapsed)
         if corrupt:
             self._warnings.add(f"{corrupt} frames are damaged in the source")
 
     def _ticks_between(self, first: float, second: float) -> int:
         return max(0, round(Fraction(second - first) / self._info.time_base))
 
-    def _checked(self, frame: VideoFrame, index: int) -> VideoFrame:
-        """The frame, in the size of the video."""
+    def _checked(self, frame: VideoFrame, index: int, at: float) -> VideoFrame:
+        """The frame, so many seconds after the source's first one, in the size of the first that is read."""
         name, width, height = self._info.name, self._info.width, self._info.height
         check_depth(name, frame.format, self._reading.force_8bit)
         if (frame.width, frame.height) == (width, height):
@@ -210,7 +211,8 @@ class SourceFrames(Iterator[SourceFrame]):
         change = f"frame {index} is {frame.width}x{frame.height} after {width}x{height}"
         if self._reading.on_size_change == "stop":
             raise VideoError(
-                f'{name}: {change}; on_size_change="scale" makes one size, or split the video there'
+                f'{name}: {change}; on_size_change="scale" makes one size, and two videos are made with '
+                f"duration={at - self._reading.start:.3f} and start={at:.3f}"
             )
         if not self._resized:
             self._warnings.add(f"{change}, and scaled to it like all of another size")

@@ -47,10 +47,24 @@ def decoder_of(stream: av.VideoStream) -> av.VideoCodecContext:
     name = _SHOWING_ALPHA.get(context.codec.canonical_name)
     if name is None or not _has_hidden_alpha(stream):
         return context
+    return _created(name, context)
+
+
+def another_decoder(stream: av.VideoStream) -> av.VideoCodecContext:
+    """What decodes a stream too, without its transparency, from where it is given packets."""
+    context = stream.codec_context
+    decoder = _created(context.codec.name, context)
+    decoder.width, decoder.height, decoder.codec_tag = context.width, context.height, context.codec_tag
+    if context.pix_fmt is not None:
+        decoder.pix_fmt = context.pix_fmt
+    return decoder
+
+
+def _created(name: str, like: av.VideoCodecContext) -> av.VideoCodecContext:
     decoder = av.CodecContext.create(name, "r")
     if not isinstance(decoder, av.VideoCodecContext):
         raise TypeError("a video codec has a video context")
-    decoder.extradata = context.extradata
+    decoder.extradata, decoder.thread_count = like.extradata, 1
     return decoder
 
 

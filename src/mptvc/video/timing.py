@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from mptvc.format.header import MAX_RATIO, VideoInfo
 
 #: Periods of a constant rate from which a last frame is worth a word of its own.
 _LONG = Fraction(3, 2)
+#: Periods by which a frame may be early: about as far as frames are coded in another order.
+_MOST_BACK = 4
 
 
 def timed(video: VideoInfo, stamps: Sequence[int | None], last: int) -> VideoInfo:
@@ -26,14 +28,19 @@ def timed(video: VideoInfo, stamps: Sequence[int | None], last: int) -> VideoInf
 
 
 def _steps(stamps: Sequence[int | None], period: Fraction) -> tuple[int, ...]:
-    """Differences between time stamps, or nothing if they are those of a constant rate."""
+    """Differences between time stamps, or nothing if they are those of a constant rate.
+
+    One that goes back a little is shown with the one before, as FFmpeg has it; where all starts again, none
+    is believed.
+    """
     known = [stamp for stamp in stamps if stamp is not None]
     if len(known) < len(stamps):
         return ()
     rounding = min(Fraction(1), period / 2)
     if all(abs(stamp - known[0] - i * period) <= rounding for i, stamp in enumerate(known)):
         return ()
-    steps = [b - a for a, b in pairwise(known)]
-    if min(steps) < 0:
+    rising = list(accumulate(known, max))
+    if any(high - stamp > _MOST_BACK * period for high, stamp in zip(rising, known, strict=True)):
         return ()
+    steps = [b - a for a, b in pairwise(rising)]
     return (0, *(min(step, MAX_RATIO) for step in steps))
