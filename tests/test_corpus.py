@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,34 @@ def test_files_have_the_bytes_that_encoding_gives(
     bad = found[1]
     assert bad["error"] == f"{bad['source']}: cannot be read as video: it is text"
     assert summary.size_bytes == sum(p.stat().st_size for p in (tmp_path / "out").rglob("*.mpt"))
+
+
+@pytest.mark.parametrize(
+    ("rate", "is_exceeded"),
+    [
+        (mptvc.Rate(), False),
+        (mptvc.Rate(quality=2), False),
+        (mptvc.Rate(bpp=(0.5, 2.0, 6.0)), False),
+        (mptvc.Rate(bpp=(1e-3, 2e-3, 3e-3)), True),
+    ],
+)
+@pytest.mark.parametrize("levels", [1, None])
+def test_tokens_have_the_bytes_that_exporting_a_file_gives(
+    film: Path, weights: Path, tmp_path: Path, rate: mptvc.Rate, is_exceeded: bool, levels: int | None
+) -> None:
+    """Of several shots and clips, the last one not full; though no file is made and decoded again."""
+    options = TokenizerOptions(weights=str(weights), levels=levels, rate=rate, device="cpu")
+    (row,) = mptvc.Tokenizer(options)({"path": str(film), "end_s": 2.2})
+    file, exported, codec = BytesIO(), tmp_path / "tokens", mptvc.load(weights, device="cpu")
+    report = mptvc.encode_file(film, file, codec=codec, rate=rate, duration=2.2, sound=False)
+    mptvc.export_tokens(file.getvalue(), exported, levels=levels, codec=codec)
+    assert row["data"] == exported.read_bytes()
+    assert row["sha256"] == sha256(row["data"]).hexdigest()
+    assert row["size_bytes"] == len(row["data"])
+    assert (row["frames"], row["slices"]) == (55, report.header.shots.num_slices)
+    assert row["warnings"] == "; ".join(report.warnings)
+    assert ("more than" in row["warnings"]) == is_exceeded
+    assert report.header.shots.num_clips > 1
 
 
 def test_a_prefix_of_levels_is_kept(videos: Path, tmp_path: Path, options: Callable[..., RunOptions]) -> None:

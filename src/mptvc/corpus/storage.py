@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 
 from mptvc.errors import MptError, VideoError
 from mptvc.format.remote import RemoteFile, is_url
+from mptvc.format.source import seekable
 from mptvc.format.target import atomic_output, remove
 
 
@@ -87,8 +88,8 @@ def open_video(source: str) -> Iterator[Path | BinaryIO]:
     with reaching(source):
         opened: Any = BufferedReader(files.open(path, "rb"))
     opened.url = source  # for messages; a store's own file may have something else of that name
-    with opened:
-        yield opened
+    with opened, seekable(opened) as file:
+        yield file
 
 
 def read_bytes(source: str) -> bytes:
