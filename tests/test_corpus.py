@@ -855,6 +855,38 @@ def test_an_address_holds_what_a_folder_would(
     assert tokenize_corpus([str(videos / "v0.mkv")], f"file://{tmp_path}/file", run).videos == 1
 
 
+class Buckets(MemoryFileSystem):
+    """A store that makes a bucket where a folder is asked for, as those of clouds do."""
+
+    protocol = ("gs", "gcs")
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix("gs://").strip("/")
+
+    def put_file(self, lpath: str, rpath: str, *arguments: Any, **more: Any) -> None:
+        if not self.exists("/" + rpath.split("/")[1]):
+            raise FileNotFoundError("The specified bucket does not exist")
+        super().put_file(lpath, rpath, *arguments, **more)
+
+
+def test_a_bucket_that_is_not_there_is_an_error_before_any_work_and_is_not_made(
+    videos: Path, options: Callable[..., RunOptions]
+) -> None:
+    fsspec.register_implementation("gs", Buckets, clobber=True)
+    done: list[int] = []
+    with pytest.raises(
+        mptvc.MptError, match=r"^gs://misspelled/out: there is no such bucket; make it first$"
+    ):
+        tokenize_corpus([str(videos / "v0.mkv")], "gs://misspelled/out", options(), lambda *_: done.append(1))
+    assert not done
+    memory = fsspec.filesystem("memory")
+    assert not memory.exists("/misspelled")
+    memory.mkdir("/spelled")
+    assert tokenize_corpus([str(videos / "v0.mkv")], "gs://spelled/out", options()).videos == 1
+    assert memory.exists("/spelled/out/shard-000000.tar")
+
+
 def test_an_unknown_kind_of_address_is_one_clear_error(
     tmp_path: Path, options: Callable[..., RunOptions]
 ) -> None:

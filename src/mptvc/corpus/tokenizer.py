@@ -87,7 +87,8 @@ class Tokenizer:
     A row comes back with ``key``, ``source``, ``start_s``, ``end_s``, ``width``, ``height``, ``frames``,
     ``frame_rate``, ``slices`` (of its grids of tokens, in time), ``levels``, ``content``, ``size_bytes`` and
     ``sha256`` of ``data``, ``weights_id``, ``version``, ``warnings``, ``error``, ``error_kind`` and ``data``.
-    Where the video is bad, ``error`` says why, and what is not known is None.
+    The size is that of what is stored: of tokens that of plain integers, not that of a coded file, whatever
+    ``rate`` said. Where the video is bad, ``error`` says why, and what is not known is None.
 
     Args:
         options: How to code.
