@@ -103,15 +103,15 @@ def test_files_have_the_bytes_that_encoding_gives(
 
 
 @pytest.mark.parametrize(
-    ("rate", "is_exceeded"),
+    ("rate", "is_exceeded", "levels"),
     [
-        (mptvc.Rate(), False),
-        (mptvc.Rate(quality=2), False),
-        (mptvc.Rate(bpp=(0.5, 2.0, 6.0)), False),
-        (mptvc.Rate(bpp=(1e-3, 2e-3, 3e-3)), True),
+        (mptvc.Rate(), False, 1),
+        (mptvc.Rate(), False, None),
+        (mptvc.Rate(quality=2), False, 1),
+        (mptvc.Rate(bpp=(0.5, 2.0, 6.0)), False, None),
+        (mptvc.Rate(bpp=(1e-3, 2e-3, 3e-3)), True, 1),
     ],
 )
-@pytest.mark.parametrize("levels", [1, None])
 def test_tokens_have_the_bytes_that_exporting_a_file_gives(
     film: Path, weights: Path, tmp_path: Path, rate: mptvc.Rate, is_exceeded: bool, levels: int | None
 ) -> None:

@@ -76,7 +76,7 @@ _HOMES = {
     "encode_file": ("files.transcode", "encode_file"),
     "decode_file": ("files.transcode", "decode_file"),
     "symbol_digests": ("files.digests", "symbol_digests"),
-    "EncodeReport": ("files.transcode", "EncodeReport"),
+    "EncodeReport": ("files.encoding", "EncodeReport"),
     "DecodeReport": ("files.transcode", "DecodeReport"),
     "VideoReader": ("files.reader", "VideoReader"),
     "VideoWriter": ("files.writer", "VideoWriter"),
