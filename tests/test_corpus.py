@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,34 @@ def test_files_have_the_bytes_that_encoding_gives(
     bad = found[1]
     assert bad["error"] == f"{bad['source']}: cannot be read as video: it is text"
     assert summary.size_bytes == sum(p.stat().st_size for p in (tmp_path / "out").rglob("*.mpt"))
+
+
+@pytest.mark.parametrize(
+    ("rate", "is_exceeded", "levels"),
+    [
+        (mptvc.Rate(), False, 1),
+        (mptvc.Rate(), False, None),
+        (mptvc.Rate(quality=2), False, 1),
+        (mptvc.Rate(bpp=(0.5, 2.0, 6.0)), False, None),
+        (mptvc.Rate(bpp=(1e-3, 2e-3, 3e-3)), True, 1),
+    ],
+)
+def test_tokens_have_the_bytes_that_exporting_a_file_gives(
+    film: Path, weights: Path, tmp_path: Path, rate: mptvc.Rate, is_exceeded: bool, levels: int | None
+) -> None:
+    """Of several shots and clips, the last one not full; though no file is made and decoded again."""
+    options = TokenizerOptions(weights=str(weights), levels=levels, rate=rate, device="cpu")
+    (row,) = mptvc.Tokenizer(options)({"path": str(film), "end_s": 2.2})
+    file, exported, codec = BytesIO(), tmp_path / "tokens", mptvc.load(weights, device="cpu")
+    report = mptvc.encode_file(film, file, codec=codec, rate=rate, duration=2.2, sound=False)
+    mptvc.export_tokens(file.getvalue(), exported, levels=levels, codec=codec)
+    assert row["data"] == exported.read_bytes()
+    assert row["sha256"] == sha256(row["data"]).hexdigest()
+    assert row["size_bytes"] == len(row["data"])
+    assert (row["frames"], row["slices"]) == (55, report.header.shots.num_slices)
+    assert row["warnings"] == "; ".join(report.warnings)
+    assert ("more than" in row["warnings"]) == is_exceeded
+    assert report.header.shots.num_clips > 1
 
 
 def test_a_prefix_of_levels_is_kept(videos: Path, tmp_path: Path, options: Callable[..., RunOptions]) -> None:
@@ -824,6 +853,38 @@ def test_an_address_holds_what_a_folder_would(
         tokenize_corpus([str(videos)], "memory://videos", run)
     assert tokenize_corpus(["memory://videos/v[01].mkv"], "memory://few", run).videos == 2
     assert tokenize_corpus([str(videos / "v0.mkv")], f"file://{tmp_path}/file", run).videos == 1
+
+
+class Buckets(MemoryFileSystem):
+    """A store that makes a bucket where a folder is asked for, as those of clouds do."""
+
+    protocol = ("gs", "gcs")
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix("gs://").strip("/")
+
+    def put_file(self, lpath: str, rpath: str, *arguments: Any, **more: Any) -> None:
+        if not self.exists("/" + rpath.split("/")[1]):
+            raise FileNotFoundError("The specified bucket does not exist")
+        super().put_file(lpath, rpath, *arguments, **more)
+
+
+def test_a_bucket_that_is_not_there_is_an_error_before_any_work_and_is_not_made(
+    videos: Path, options: Callable[..., RunOptions]
+) -> None:
+    fsspec.register_implementation("gs", Buckets, clobber=True)
+    done: list[int] = []
+    with pytest.raises(
+        mptvc.MptError, match=r"^gs://misspelled/out: there is no such bucket; make it first$"
+    ):
+        tokenize_corpus([str(videos / "v0.mkv")], "gs://misspelled/out", options(), lambda *_: done.append(1))
+    assert not done
+    memory = fsspec.filesystem("memory")
+    assert not memory.exists("/misspelled")
+    memory.mkdir("/spelled")
+    assert tokenize_corpus([str(videos / "v0.mkv")], "gs://spelled/out", options()).videos == 1
+    assert memory.exists("/spelled/out/shard-000000.tar")
 
 
 def test_an_unknown_kind_of_address_is_one_clear_error(

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.codec.tokens import Tokens
+from mptvc.format.packet import PacketWriter
 
 Use = Callable[[Codec, Tokens], Any]
 
@@ -103,6 +104,24 @@ def test_tokens_of_bytes_are_those_that_are_encoded(small_codec: Codec, frames: 
     assert small_codec.unpack(data, levels=1) == Tokens(tokens.levels[:1], tokens.layout)
     with pytest.raises(ValueError, match="levels is 1 to 3, found 4"):
         small_codec.unpack(data, levels=4)
+
+
+@pytest.mark.parametrize("rate", [mptvc.Rate(), mptvc.Rate(quality=2), mptvc.Rate(bpp=(0.5, 2.0, 6.0))])
+def test_packets_are_made_for_tokens_only_where_bits_are_counted(
+    small_codec: Codec, frames: np.ndarray, rate: mptvc.Rate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokens are those of the file either way."""
+    expected = small_codec.unpack(small_codec.compress(frames, shots=(6, 5), rate=rate))
+    made: list[bytes] = []
+
+    class Counted(PacketWriter):
+        def finish(self) -> bytes:
+            made.append(super().finish())
+            return made[-1]
+
+    monkeypatch.setattr("mptvc.codec.patches.PacketWriter", Counted)
+    assert small_codec.encode(frames, shots=(6, 5), rate=rate) == expected
+    assert bool(made) == bool(rate.bpp)
 
 
 def test_predictions_of_weights_without_any_are_refused(

@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from mptvc.errors import WeightsError as WeightsError
     from mptvc.files.dataset import VideoDataset as VideoDataset
     from mptvc.files.digests import symbol_digests as symbol_digests
+    from mptvc.files.encoding import EncodeReport as EncodeReport
     from mptvc.files.reader import VideoReader as VideoReader
     from mptvc.files.samples import ShardDecoder as ShardDecoder
     from mptvc.files.tokens import export_tokens as export_tokens
     from mptvc.files.tokens import import_tokens as import_tokens
     from mptvc.files.transcode import DecodeReport as DecodeReport
-    from mptvc.files.transcode import EncodeReport as EncodeReport
     from mptvc.files.transcode import decode_file as decode_file
     from mptvc.files.transcode import encode_file as encode_file
     from mptvc.files.writer import VideoWriter as VideoWriter
@@ -76,7 +76,7 @@ _HOMES = {
     "encode_file": ("files.transcode", "encode_file"),
     "decode_file": ("files.transcode", "decode_file"),
     "symbol_digests": ("files.digests", "symbol_digests"),
-    "EncodeReport": ("files.transcode", "EncodeReport"),
+    "EncodeReport": ("files.encoding", "EncodeReport"),
     "DecodeReport": ("files.transcode", "DecodeReport"),
     "VideoReader": ("files.reader", "VideoReader"),
     "VideoWriter": ("files.writer", "VideoWriter"),

@@ -55,7 +55,7 @@ from mptvc.format.header import Header, prefix_name
 from mptvc.format.target import refuse_existing
 
 if TYPE_CHECKING:
-    from mptvc.files.transcode import EncodeReport
+    from mptvc.files.encoding import EncodeReport
     from mptvc.video.raw import RawVideo
 
 #: Files left out of a folder that are named.

@@ -125,7 +125,7 @@ class Codec:
         if isinstance(self.coder, LoopCoder):
             return self.unpack(self.compress(frames, frame_rate=frame_rate, shots=shots, rate=rate))
         video, lengths = describe(frames, frame_rate), checked_lengths(shots, len(frames))
-        encoder = PatchEncoder(grid_coder(self.coder), rate)
+        encoder = PatchEncoder(grid_coder(self.coder), rate, packs=False)
         coded = [encoder.add(frame, is_cut=is_cut) for frame, is_cut in _with_cuts(frames, lengths)]
         clips = [levels for done in (*coded, encoder.finish()) for levels in done]
         levels = (self._to_tokens(k, [clip[k].symbols for clip in clips]) for k in range(len(clips[0])))

@@ -84,7 +84,7 @@ class SectionStore:
     def add(self, data: Sequence[bytes]) -> None:
         """Take the sections of the next clip, one for each level."""
         for section, sections, spool in zip(data, self._sections, self._spools, strict=True):
-            sections.append(Section(len(section), crc32(section)))
+            sections.append(section_of(section))
             spool.write(section)
 
     def write(
@@ -171,6 +171,11 @@ class Compressor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def section_of(data: bytes) -> Section:
+    """Length and CRC-32 of a section."""
+    return Section(len(data), crc32(data))
 
 
 def _measure(file: BinaryIO) -> Section:

@@ -17,12 +17,20 @@ class PatchEncoder:
         coder: Codes the clips.
         rate: How finely to quantize, or how many bits to use.
         told: Called after each clip with the number of frames that are coded.
+        packs: Whether packets are wanted, and not symbols alone.
     """
 
-    def __init__(self, coder: PatchCoder, rate: Rate, told: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        coder: PatchCoder,
+        rate: Rate,
+        told: Callable[[int], None] | None = None,
+        *,
+        packs: bool = True,
+    ) -> None:
         self._coder, self._patch, self._told = coder, coder.config.patch_frames, told
         self._coded = 0
-        self._control = RateControl(rate, len(coder.config.levels))
+        self._control = RateControl(rate, len(coder.config.levels), packs=packs)
         self._geometry: Geometry | None = None
         self._lengths: list[int] = []
         self._buffer = np.empty((0, 0, 0, 3), dtype=np.uint8)

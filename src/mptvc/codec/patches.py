@@ -37,7 +37,7 @@ class CodedLevel(CodedSection):
     """One level of one clip.
 
     Attributes:
-        data: The packet that holds it.
+        data: The packet that holds it; empty where none is asked for.
         gain: How much finer than in training it is quantized.
         symbols: Centred symbols, int8 ``[T, h, w, C]``.
     """
@@ -129,7 +129,7 @@ class PatchCoder(ClipCoder):
             frames: uint8 ``[F, H, W, 3]``, F a multiple of ``patch_frames``.
             geometry: Of the video.
             shots: Shot number of each slice, T = F / patch_frames of them.
-            control: Chooses the gains; it has started the clip.
+            control: Chooses the gains, and whether to make packets; it has started the clip.
 
         Raises:
             MptError: A network returned a number that is not finite, or the memory is too small.
@@ -157,18 +157,18 @@ class PatchCoder(ClipCoder):
         shots: tuple[int, ...],
         control: RateControl,
     ) -> CodedLevel:
-        """Latents ``[T, h, w, C]`` to symbols and a packet, at the gain that rate control asks for."""
+        """Latents ``[T, h, w, C]`` to symbols, and a packet, at the gain that rate control asks for."""
         parents = [c.symbols for c in coarser]
         tried: dict[int, CodedLevel] = {}
 
         def size_of(gain: int) -> int:
-            writer = PacketWriter(self._tables[level])
+            writer = PacketWriter(self._tables[level]) if control.packs else None
             y = latents * gain_factor(gain) if gain else latents
             symbols = self._code(level, writer, y.shape[:3], parents, shots, y)
             # Tried gains below this one fit and those above do not: only the largest below can still win.
             for other in sorted(tried, key=lambda g: (g < gain, g))[:-1]:
                 del tried[other]
-            tried[gain] = CodedLevel(writer.finish(), gain, symbols)
+            tried[gain] = CodedLevel(b"" if writer is None else writer.finish(), gain, symbols)
             return len(tried[gain].data)
 
         def finest() -> int:
@@ -216,7 +216,7 @@ class PatchCoder(ClipCoder):
     def _code(
         self,
         level: int,
-        coder: PacketWriter | PacketReader,
+        coder: PacketWriter | PacketReader | None,
         shape: Sequence[int],
         coarser: list[Tensor],
         shots: tuple[int, ...],

@@ -69,14 +69,18 @@ class RateControl:
     Args:
         rate: What decides.
         levels: Levels of the video.
+        packs: Whether packets are wanted, and not symbols alone.
+
+    Attributes:
+        packs: Whether packets are to be made: always where bits are counted.
 
     Raises:
         ValueError: The rate has bits for another number of levels.
     """
 
-    def __init__(self, rate: Rate, levels: int) -> None:
+    def __init__(self, rate: Rate, levels: int, *, packs: bool = True) -> None:
         rate.require_levels(levels)
-        self._rate = rate
+        self._rate, self.packs = rate, packs or bool(rate.bpp)
         self._pixels = 0
         self._spent = [0] * len(rate.bpp)  # bytes of every prefix
 

@@ -14,7 +14,12 @@ from typing import Any, BinaryIO, cast
 
 from mptvc.errors import MptError, VideoError
 from mptvc.format.remote import RemoteFile, is_url
+from mptvc.format.source import seekable
 from mptvc.format.target import atomic_output, remove
+
+#: Stores of objects in buckets, which need no folders: asked for one, they make the bucket too, whose name
+#: may only be misspelled.
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 
 
 def is_address(source: object) -> bool:
@@ -87,8 +92,8 @@ def open_video(source: str) -> Iterator[Path | BinaryIO]:
     with reaching(source):
         opened: Any = BufferedReader(files.open(path, "rb"))
     opened.url = source  # for messages; a store's own file may have something else of that name
-    with opened:
-        yield opened
+    with opened, seekable(opened) as file:
+        yield file
 
 
 def read_bytes(source: str) -> bytes:
@@ -211,8 +216,19 @@ class Folder:
             yield cast(BinaryIO, spool)
             spool.flush()
             with reaching(self.address(name)):
-                self._files.makedirs(self._files._parent(self._at(name)), exist_ok=True)
-                self._files.put_file(spool.name, self._at(name))
+                self._store(spool.name, name)
+
+    def _store(self, local: str, name: str) -> None:
+        """Copy a file from here to a store."""
+        protocol = self._files.protocol
+        if _BUCKETS.isdisjoint([protocol] if isinstance(protocol, str) else protocol):
+            self._files.makedirs(self._files._parent(self._at(name)), exist_ok=True)
+            self._files.put_file(local, self._at(name))
+            return
+        try:
+            self._files.put_file(local, self._at(name))
+        except FileNotFoundError as error:
+            raise MptError(f"{self.root}: there is no such bucket; make it first", file=self.root) from error
 
     def clear(self, name: str) -> None:
         """Delete what somebody who was killed has left of a file that was to be written."""

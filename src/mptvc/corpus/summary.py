@@ -14,8 +14,8 @@ class Summary:
         videos: Rows without an error: videos, or parts that kept their keys.
         hours: Of these.
         frames: Of these.
-        size_bytes: Bytes of their data.
-        bpp: Bits per source pixel.
+        size_bytes: Bytes of their data: of tokens as integers, or of files.
+        bpp: Bits of these per source pixel.
         failed: Rows with an error.
         failures: Number of failures of each kind.
         done_now: Videos that this run did; the others were done before.

@@ -7,7 +7,7 @@ import errno
 import math
 import re
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -17,17 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from mptvc.codec.codec import Codec
+from mptvc.codec.encoder import Compressor
 from mptvc.codec.patches import grid_coder
 from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.weights import load_codec
 from mptvc.corpus.storage import is_address, open_video, reaching
 from mptvc.corpus.units import Unit
 from mptvc.errors import MptError, WeightsError
-from mptvc.files.tokens import token_bytes
-from mptvc.files.transcode import encode_file
+from mptvc.files.encoding import encode_source
+from mptvc.files.tokens import TokenCompressor
 from mptvc.format.geometry import PatchShots
 from mptvc.format.header import Header
 from mptvc.video.cuts import SHOT_THRESHOLD
+from mptvc.video.source import VideoSource
 
 CONTENTS = ("tokens", "mpt")
 #: What a user should know of a file whose source has more than pictures.
@@ -85,7 +87,8 @@ class Tokenizer:
     A row comes back with ``key``, ``source``, ``start_s``, ``end_s``, ``width``, ``height``, ``frames``,
     ``frame_rate``, ``slices`` (of its grids of tokens, in time), ``levels``, ``content``, ``size_bytes`` and
     ``sha256`` of ``data``, ``weights_id``, ``version``, ``warnings``, ``error``, ``error_kind`` and ``data``.
-    Where the video is bad, ``error`` says why, and what is not known is None.
+    The size is that of what is stored: of tokens that of plain integers, not that of a coded file, whatever
+    ``rate`` said. Where the video is bad, ``error`` says why, and what is not known is None.
 
     Args:
         options: How to code.
@@ -156,25 +159,30 @@ class Tokenizer:
     def _coded(self, unit: Unit) -> dict[str, Any]:
         options, out = self.options, BytesIO()
         start = unit.start_s or 0.0
-        with open_video(unit.path) as video, _reading(unit.path):
-            report = encode_file(
-                video,
-                out,
-                codec=self.codec,
-                rate=options.rate,
-                shot_threshold=options.shot_threshold,
-                shots=unit.shots,
-                start=start,
-                duration=None if unit.end_s is None else unit.end_s - start,
-                force_8bit=options.force_8bit,
-                deinterlace=options.deinterlace,
-                sound=False,
-                strict=options.strict,
+        with ExitStack() as stack:
+            video = stack.enter_context(open_video(unit.path))
+            stack.enter_context(_reading(unit.path))
+            source = stack.enter_context(
+                VideoSource(
+                    video,
+                    shot_threshold=options.shot_threshold if unit.shots is None else None,
+                    start=start,
+                    duration=None if unit.end_s is None else unit.end_s - start,
+                    force_8bit=options.force_8bit,
+                    deinterlace=options.deinterlace,
+                    strict=options.strict,
+                )
+            )
+            encoder: Compressor | TokenCompressor
+            if options.content == "tokens":
+                encoder = TokenCompressor(self.codec, options.rate, self.levels)
+            else:
+                encoder = stack.enter_context(Compressor(self.codec.coder, options.rate))
+            report = encode_source(
+                source, encoder, out, options.rate, shots=unit.shots, strict=options.strict
             )
         data = out.getvalue()
-        if options.content == "tokens":
-            data, _ = token_bytes(data, levels=self.levels, codec=self.codec)
-        else:
+        if options.content == "mpt":
             data = data[: report.header.prefix_bytes(self.levels)]
         is_silenced = report.is_silenced and options.content == "mpt"
         warnings = (*report.warnings, *[SILENCED] * is_silenced)

@@ -22,14 +22,18 @@ from safetensors.torch import load, load_file
 from torch import Tensor
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.decoder import Decompressor
+from mptvc.codec.decoder import Decompressor, checked_levels
+from mptvc.codec.encoder import section_of
+from mptvc.codec.patch_encoder import PatchEncoder
+from mptvc.codec.patches import CodedLevel, grid_coder
 from mptvc.codec.plain_grid import NO_GRID
+from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.tokens import TOKENS, Tokens, UnfitError, dtype_name
 from mptvc.codec.weights import load_codec
 from mptvc.errors import FormatError, MptError, UnsupportedVersionError, WeightsError
 from mptvc.files.tensor_file import TensorFile
-from mptvc.format.bitstream import read_header, write_header
-from mptvc.format.header import Header
+from mptvc.format.bitstream import make_header, read_header, write_header
+from mptvc.format.header import Header, Index, Section, VideoInfo
 from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.sections import open_side
 from mptvc.format.source import Source, naming, open_source
@@ -80,20 +84,6 @@ def export_tokens(
         return _write_tokens(source, out, levels, codec, limits, progress)
 
 
-def token_bytes(
-    source: Source,
-    *,
-    levels: int | None = None,
-    codec: Codec | None = None,
-    limits: Limits = DEFAULT_LIMITS,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[bytes, Header]:
-    """What ``export_tokens`` writes, the same bytes every time; arguments and errors as there."""
-    out = BytesIO()
-    header = _write_tokens(source, out, levels, codec, limits, progress)
-    return out.getvalue(), header
-
-
 def _write_tokens(
     source: Source,
     out: BinaryIO,
@@ -107,16 +97,10 @@ def _write_tokens(
     with open_source(source) as (file, size):
         header = read_header(file, limits)
         reader = Decompressor(codec.coder_of(header), file, size, levels=levels, header=header)
-        data, side = write_header(header), open_side(file, header)
-        specification = {
-            _name(level, array): (np.dtype(dtype_name(dtype)), shape)
-            for level in range(reader.levels)
-            for array, (dtype, shape) in codec.form(header).specification(header, level).items()
-        }
-        specification["header"] = _BYTES, (len(data),)
-        if side is not None:
-            specification["side"] = _BYTES, (header.side_bytes,)
-        tensors = TensorFile(out, specification, _metadata(codec, header, reader.levels))
+        side = open_side(file, header)
+        tensors = _begun(
+            out, codec, header, reader.levels, side_bytes=None if side is None else header.side_bytes
+        )
         for clip in range(header.shots.num_clips):
             for piece in reader.pieces(clip):
                 for level in range(reader.levels):
@@ -124,10 +108,86 @@ def _write_tokens(
                         tensors.append(_name(level, array), values.numpy())
             if progress is not None:
                 progress(clip + 1, header.shots.num_clips)
-        tensors.append("header", np.frombuffer(data, np.uint8))
         while side is not None and (chunk := side.read(_COPY_BYTES)):
             tensors.append("side", np.frombuffer(chunk, np.uint8))
     return header
+
+
+class TokenCompressor:
+    """Takes frames one at a time and writes what ``export_tokens`` makes of their file, for a plain grid.
+
+    As `Compressor`, but nothing is decoded again: an encoder has the tokens. Packets of all levels are made,
+    because the header that is written says how long they are.
+
+    Args:
+        codec: Codec with a plain grid of tokens.
+        rate: How finely to quantize, or how many bits to use.
+        levels: Levels to write; all by default.
+
+    Raises:
+        WeightsError: The weights have no plain grid.
+        ValueError: A wrong number of levels.
+    """
+
+    def __init__(self, codec: Codec, rate: Rate = DEFAULT_RATE, levels: int | None = None) -> None:
+        self._codec, self._coder = codec, grid_coder(codec.coder)
+        self._levels = checked_levels(levels, self._coder.num_levels)
+        self._encoder = PatchEncoder(self._coder, rate)
+        self._symbols: list[list[Tensor]] = []
+        self._sections: list[list[Section]] = []
+        self._gains: list[list[int]] = []
+
+    def add(self, frame: np.ndarray, *, is_cut: bool = False) -> None:
+        """Take the next frame; as ``PatchEncoder.add``."""
+        self._keep(self._encoder.add(frame, is_cut=is_cut))
+
+    def finish(self, video: VideoInfo, out: BinaryIO) -> Header:
+        """Write the file.
+
+        Args:
+            video: Describes the source; its number of frames must be that of the frames added.
+            out: Seekable binary file at its start.
+
+        Returns:
+            The header of the file of all levels.
+
+        Raises:
+            ValueError: No frame was added.
+            FormatError: ``video`` has another number of frames.
+        """
+        self._keep(self._encoder.finish())
+        layout = self._coder.layout(video, self._encoder.lengths, self._gains)
+        header = make_header(layout, Index.of([*zip(*self._sections, strict=True)]))
+        tensors = _begun(out, self._codec, header, self._levels)
+        for symbols in self._symbols:
+            for level, centred in enumerate(symbols):
+                grid = self._coder.model.level(level).fsq.to_symbols(centred.to(self._coder.device))
+                tensors.append(_name(level, TOKENS), grid.cpu().numpy())
+        return header
+
+    def _keep(self, clips: list[list[CodedLevel]]) -> None:
+        for clip in clips:
+            self._symbols.append([level.symbols for level in clip[: self._levels]])
+            self._sections.append([section_of(level.data) for level in clip])
+            self._gains.append([level.gain for level in clip])
+
+
+def _begun(
+    out: BinaryIO, codec: Codec, header: Header, levels: int, side_bytes: int | None = None
+) -> TensorFile:
+    """A file of tokens of some levels, and of sound where there is any, that holds its header already."""
+    data, form = write_header(header), codec.form(header)
+    specification = {
+        _name(level, array): (np.dtype(dtype_name(dtype)), shape)
+        for level in range(levels)
+        for array, (dtype, shape) in form.specification(header, level).items()
+    }
+    specification["header"] = _BYTES, (len(data),)
+    if side_bytes is not None:
+        specification["side"] = _BYTES, (side_bytes,)
+    tensors = TensorFile(out, specification, _metadata(codec, header, levels))
+    tensors.append("header", np.frombuffer(data, np.uint8))
+    return tensors
 
 
 def _name(level: int, array: str) -> str:

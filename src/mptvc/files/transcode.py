@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,17 +11,17 @@ import numpy as np
 
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
-from mptvc.codec.encoder import Compressor, checked_lengths, checked_rate
+from mptvc.codec.encoder import Compressor, checked_rate
 from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.weights import load_codec
-from mptvc.errors import FormatError, MptError
+from mptvc.errors import FormatError
+from mptvc.files.encoding import EncodeReport, encode_source
 from mptvc.format.bitstream import read_header
-from mptvc.format.chunks import time_bytes
-from mptvc.format.header import Header, VideoInfo, availability, prefix_name
+from mptvc.format.header import Header, VideoInfo, availability
 from mptvc.format.limits import DEFAULT_LIMITS, Limits
 from mptvc.format.sections import open_side
 from mptvc.format.source import Source, open_source, seekable
-from mptvc.format.target import open_target, refuse_existing, refuse_same
+from mptvc.format.target import refuse_existing, refuse_same
 from mptvc.video.cuts import SHOT_THRESHOLD
 from mptvc.video.description import USUAL_RATE, SourceInfo
 from mptvc.video.raw import RawVideo
@@ -32,21 +31,6 @@ from mptvc.video.source import VideoSource
 
 #: Called with the frames done and the frames expected.
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class EncodeReport:
-    """What ``encode_file`` wrote.
-
-    Attributes:
-        header: The file's header.
-        warnings: What a user should know about the source.
-        is_silenced: Whether the source has sound or subtitles, and they were not asked for.
-    """
-
-    header: Header
-    warnings: tuple[str, ...]
-    is_silenced: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,24 +130,12 @@ def encode_file(
         )
         steps = _Steps(progress, _expected(video.info, start, duration))
         with Compressor((codec or load_codec()).coder, rate, steps.code) as compressor:
-            frames = video.frames()
-            starts = None if shots is None else set(accumulate(shots, initial=0))
-            for count, frame in enumerate(frames, start=1):
-                compressor.add(frame.pixels, is_cut=frame.is_cut if starts is None else count - 1 in starts)
-                steps.read(count)
-            outcome = frames.outcome()
-            checked_lengths(shots, outcome.video.num_frames)
-            with open_target(target, force=force) as out:
-                if outcome.side is None:
-                    header = compressor.finish(outcome.video, out)
-                else:
-                    header = compressor.finish(outcome.video, out, outcome.side.file, outcome.side.lead_s)
-                exceeded = _exceeded(header, rate)
-                if exceeded and strict:
-                    raise MptError(f"{exceeded[0]}; strict=True refuses that")
+            report = encode_source(
+                video, compressor, target, rate, shots=shots, strict=strict, force=force, read=steps.read
+            )
         if progress is not None:
-            progress(header.video.num_frames, header.video.num_frames)
-        return EncodeReport(header, (*outcome.warnings, *exceeded), video.is_silenced)
+            progress(report.header.video.num_frames, report.header.video.num_frames)
+        return report
 
 
 def _expected(info: SourceInfo, start: float, duration: float | None) -> int:
@@ -192,19 +164,6 @@ class _Steps:
     def _tell(self) -> None:
         if self._progress is not None:
             self._progress(self._coded, max(self._read, self._expected))
-
-
-def _exceeded(header: Header, rate: Rate) -> list[str]:
-    """For each prefix that takes more bits than the rate allows, a warning."""
-    stamps = time_bytes(header.video)
-    pixels = header.video.num_pixels
-    taken = [8 * (header.picture_bytes(k + 1) - stamps) / pixels for k in range(header.num_levels)]
-    return [
-        f"{prefix_name(k + 1)}: {bpp:.4g} bits per pixel, more than {most:g}: "
-        "the coarsest quantization was not enough"
-        for k, (bpp, most) in enumerate(zip(taken, rate.bpp, strict=False))
-        if bpp > most
-    ]
 
 
 def decode_file(

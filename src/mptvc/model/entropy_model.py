@@ -165,7 +165,7 @@ class EntropyModel(nn.Module):
     @torch.no_grad()
     def code(
         self,
-        coder: SymbolCoder,
+        coder: SymbolCoder | None,
         shape: tuple[int, int, int],
         parent: Tensor | None,
         fresh: list[bool],
@@ -176,7 +176,8 @@ class EntropyModel(nn.Module):
         """Walk through one clip in coding order: to encode where ``y`` is given, else to decode.
 
         Args:
-            coder: Records or returns the differences between symbols and their predicted means.
+            coder: Records or returns the differences between symbols and their predicted means; None where
+                the symbols that are chosen are all that is wanted.
             shape: Tokens ``(T, H, W)``.
             parent: Symbols of the coarser level ``[T, ceil(H/2), ceil(W/2), C']`` or None.
             fresh: For each slice, whether it has no predecessor in its shot and clip.
@@ -187,7 +188,7 @@ class EntropyModel(nn.Module):
             The symbols ``[T, H, W, C]``, int8 on the processor: of a large picture they are many.
 
         Raises:
-            ValueError: A decoded symbol is outside its channel's range.
+            ValueError: A decoded symbol is outside its channel's range, or there is nothing to decode from.
         """
         parents = None if parent is None else parent[None]
         latents = None if y is None else y[None]
