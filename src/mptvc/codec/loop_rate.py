@@ -34,8 +34,8 @@ _SLOPES = (-1.0, 3.0)
 _TOLERANCE = 1.5
 #: Share of what was planned that is asked for, as slices differ.
 _AIM = 0.98
-#: How much the last slice's size counts in what is expected of the next.
-_NEWEST = 0.5
+#: What slices before the last count in what is expected of the next, each as against the one after it.
+_KEPT = 0.85
 #: Most by which gains of slices that follow each other differ, downwards and upwards.
 _STEPS = (8, 6)
 
@@ -165,7 +165,8 @@ class _LevelSizes:
     def __init__(self, level: int, step: float) -> None:
         self._level, self._last = level, 0
         self._units = [_units(step, *rule) for rule in (_CHANGE, _TEXTURE)]
-        self._chain = self._opening = 0.0  # bytes of each unit, at the last gain
+        self._opening = 0.0  # bytes of each unit of texture, at the last gain
+        self._chain = self._earlier = (0.0, 0.0)  # bytes of predicted frames, and their units of change
         self._slope = 0.0  # octaves by which these grow in an octave of gain
         self._works: Sequence[Work] = ()
 
@@ -175,15 +176,16 @@ class _LevelSizes:
         if works is self._works and octaves:  # the same once more
             missed = log2(sum(sizes) / self._expected(sum(works[1:], works[0]))[gain + MAX_SLICE_GAIN])
             self._slope = min(max(self._slope + missed / octaves, _SLOPES[0]), _SLOPES[1])
-        self._chain, self._opening = (x * 2 ** (self._slope * octaves) for x in (self._chain, self._opening))
-        is_first = False
+        scale, kept = 2 ** (self._slope * octaves), _KEPT
+        taken, changed = self._earlier if works is self._works else self._chain
+        self._earlier = self._chain = taken * scale, changed
+        self._opening *= scale
         for size, work in zip(sizes, works, strict=True):
             change, texture = (units[gain + MAX_SLICE_GAIN] for units in self._said(work))
             if texture:
-                self._opening, is_first = size / texture, True
+                self._opening, kept = size / texture, 0.0
             else:
-                found = size / max(change, 1e-9)
-                self._chain += (_NEWEST if self._chain and not is_first else 1.0) * (found - self._chain)
+                self._chain = kept * self._chain[0] + size, kept * self._chain[1] + change
         self._last, self._works = gain, works
 
     def share(self, works: Sequence[Work], left: Work) -> float:
@@ -207,7 +209,8 @@ class _LevelSizes:
         """Bytes at each gain, from the coarsest on."""
         change, texture = self._said(work)
         octaves = (np.arange(-MAX_SLICE_GAIN, MAX_SLICE_GAIN + 1) - self._last) / GAIN_OCTAVE
-        expected = (self._chain * change + self._opening * texture) * 2 ** (self._slope * octaves)
+        chain = self._chain[0] / max(self._chain[1], 1e-9)
+        expected = (chain * change + self._opening * texture) * 2 ** (self._slope * octaves)
         return np.maximum.accumulate(expected)
 
     def _said(self, work: Work) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ class PatchEncoder:
         rate: How finely to quantize, or how many bits to use.
         told: Called after each clip with the number of frames that are coded.
         packs: Whether packets are wanted, and not symbols alone.
+        levels: Levels that are wanted; all by default.
     """
 
     def __init__(
@@ -27,10 +28,11 @@ class PatchEncoder:
         told: Callable[[int], None] | None = None,
         *,
         packs: bool = True,
+        levels: int | None = None,
     ) -> None:
         self._coder, self._patch, self._told = coder, coder.config.patch_frames, told
         self._coded = 0
-        self._control = RateControl(rate, len(coder.config.levels), packs=packs)
+        self._control = RateControl(rate, len(coder.config.levels), packs=packs, wanted=levels)
         self._geometry: Geometry | None = None
         self._lengths: list[int] = []
         self._buffer = np.empty((0, 0, 0, 3), dtype=np.uint8)

@@ -123,7 +123,7 @@ class PatchCoder(ClipCoder):
     def encode_clip(
         self, frames: np.ndarray, geometry: Geometry, shots: tuple[int, ...], control: RateControl
     ) -> list[CodedLevel]:
-        """Coded frames to the symbols and packets of every level.
+        """Coded frames to the symbols and packets of every level that is wanted.
 
         Args:
             frames: uint8 ``[F, H, W, 3]``, F a multiple of ``patch_frames``.
@@ -143,7 +143,8 @@ class PatchCoder(ClipCoder):
             return found
 
         step: LevelStep[CodedLevel] | None = None
-        for k, picture in enumerate(networks.pyramid(torch.from_numpy(frames).to(self.device))):
+        pictures = networks.pyramid(torch.from_numpy(frames).to(self.device))
+        for k, picture in enumerate(pictures[: control.levels]):
             coarser = None if step is None else step.x_hat
             step = LevelStep(networks, k, picture, coarser, slice_shots, quantize)
             coded.append(step.coded)

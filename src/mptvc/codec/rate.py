@@ -70,17 +70,20 @@ class RateControl:
         rate: What decides.
         levels: Levels of the video.
         packs: Whether packets are wanted, and not symbols alone.
+        wanted: Levels that are wanted; all by default.
 
     Attributes:
         packs: Whether packets are to be made: always where bits are counted.
+        levels: Levels to be coded: all where bits are counted.
 
     Raises:
         ValueError: The rate has bits for another number of levels.
     """
 
-    def __init__(self, rate: Rate, levels: int, *, packs: bool = True) -> None:
+    def __init__(self, rate: Rate, levels: int, *, packs: bool = True, wanted: int | None = None) -> None:
         rate.require_levels(levels)
         self._rate, self.packs = rate, packs or bool(rate.bpp)
+        self.levels = levels if rate.bpp else wanted or levels
         self._pixels = 0
         self._spent = [0] * len(rate.bpp)  # bytes of every prefix
 

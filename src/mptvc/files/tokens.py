@@ -2,7 +2,8 @@
 
     level.0, level.1, ...  the tokens, uint8 [T, H, W, C], or with prediction int16; see `Tokens`
     level.0.choices, ...   with prediction how frames are predicted, under the names of `Prediction`'s fields
-    header                 uint8, the file's own header (see `bitstream`)
+    header                 uint8, the file's header (see `bitstream`) without what belongs to sections that
+                           are not here: lengths and checksums of all, gains of further levels
     side                   uint8, sound and subtitles, if the file holds any
 
 The metadata names the values of each level's channels and the gains of its clips (see `rate`; none where all
@@ -11,6 +12,7 @@ are zero), or with prediction the configuration of the weights, so that a traini
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -116,8 +118,8 @@ def _write_tokens(
 class TokenCompressor:
     """Takes frames one at a time and writes what ``export_tokens`` makes of their file, for a plain grid.
 
-    As `Compressor`, but nothing is decoded again: an encoder has the tokens. Packets of all levels are made,
-    because the header that is written says how long they are.
+    As `Compressor`, but nothing is decoded again: an encoder has the tokens. Packets and further levels are
+    made where bits are counted alone.
 
     Args:
         codec: Codec with a plain grid of tokens.
@@ -132,7 +134,7 @@ class TokenCompressor:
     def __init__(self, codec: Codec, rate: Rate = DEFAULT_RATE, levels: int | None = None) -> None:
         self._codec, self._coder = codec, grid_coder(codec.coder)
         self._levels = checked_levels(levels, self._coder.num_levels)
-        self._encoder = PatchEncoder(self._coder, rate)
+        self._encoder = PatchEncoder(self._coder, rate, packs=False, levels=self._levels)
         self._symbols: list[list[Tensor]] = []
         self._sections: list[list[Section]] = []
         self._gains: list[list[int]] = []
@@ -168,14 +170,16 @@ class TokenCompressor:
     def _keep(self, clips: list[list[CodedLevel]]) -> None:
         for clip in clips:
             self._symbols.append([level.symbols for level in clip[: self._levels]])
-            self._sections.append([section_of(level.data) for level in clip])
-            self._gains.append([level.gain for level in clip])
+            missing = self._coder.num_levels - len(clip)
+            self._sections.append([section_of(level.data) for level in clip] + [Section(0, 0)] * missing)
+            self._gains.append([level.gain for level in clip] + [0] * missing)
 
 
 def _begun(
     out: BinaryIO, codec: Codec, header: Header, levels: int, side_bytes: int | None = None
 ) -> TensorFile:
     """A file of tokens of some levels, and of sound where there is any, that holds its header already."""
+    header = _without_sections(header, levels)
     data, form = write_header(header), codec.form(header)
     specification = {
         _name(level, array): (np.dtype(dtype_name(dtype)), shape)
@@ -188,6 +192,17 @@ def _begun(
     tensors = TensorFile(out, specification, _metadata(codec, header, levels))
     tensors.append("header", np.frombuffer(data, np.uint8))
     return tensors
+
+
+def _without_sections(header: Header, levels: int) -> Header:
+    """A header that says of sections no more than the gains of some levels, whatever else was made."""
+    nothing, clips = Section(0, 0), header.shots.num_clips
+    gains = tuple(row if k < levels else (0,) * clips for k, row in enumerate(header.gains))
+    return replace(
+        header,
+        index=Index.of([[nothing] * clips] * header.num_levels),
+        gains=gains if any(map(any, gains)) else (),
+    )
 
 
 def _name(level: int, array: str) -> str:
