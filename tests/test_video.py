@@ -490,7 +490,7 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path, content: bytes) -> 
 def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match=r"a\.mp4: no such file"):
         VideoSource(tmp_path / "a.mp4")
-    with pytest.raises(VideoError, match=r"the folder holds no \.png"):
+    with pytest.raises(VideoError, match="the folder holds no \\.png"):
         VideoSource(tmp_path)
 
 
@@ -621,8 +621,17 @@ def test_change_of_size_names_the_frame(tmp_path: Path) -> None:
     second = write(tmp_path / "second.h264", moving(5, 32, 32), **raw)
     both = tmp_path / "both.h264"
     both.write_bytes(first.read_bytes() + second.read_bytes())
-    with pytest.raises(VideoError, match=r"frame 12 is 32x32 after 64x48; .* or split the video there"):
+    with pytest.raises(
+        VideoError, match=r"frame 12 is 32x32 after 64x48; .* with duration=0\.480 and start=0\.480"
+    ):
         read(both)
+    for part, whole in (({"duration": 0.48}, first), ({"start": 0.48}, second)):
+        outcome, found = read(both, **part)
+        expected, wanted = read(whole)
+        assert (outcome.video, outcome.warnings) == (expected.video, ())
+        assert all(map(np.array_equal, (f.pixels for f in found), (f.pixels for f in wanted)))
+    with pytest.raises(VideoError, match=r"with duration=0\.080 and start=0\.480"):
+        read(both, start=0.4)
     outcome, found = read(both, on_size_change="scale")
     assert [frame.pixels.shape for frame in found] == [(48, 64, 3)] * 17
     assert len(outcome.warnings) == 1
