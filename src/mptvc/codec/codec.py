@@ -17,8 +17,7 @@ from mptvc.codec.encoder import Compressor, SectionStore, checked_lengths, descr
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.codec.loop_tokens import LoopTokens
 from mptvc.codec.patch_encoder import PatchEncoder
-from mptvc.codec.patch_tokens import PatchTokens
-from mptvc.codec.patches import grid_coder
+from mptvc.codec.patch_tokens import PatchTokens, grid_coder
 from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.settings import computing
 from mptvc.codec.tokens import TOKENS, TokenForm, Tokens, dtype_name

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from mptvc.codec.coder import ClipCoder, Damaged, Piece
-from mptvc.codec.patches import grid_coder
+from mptvc.codec.patch_tokens import grid_coder
 from mptvc.errors import CorruptPacketError, FormatError, WeightsError
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import Availability, Header, Layout, availability, prefix_name

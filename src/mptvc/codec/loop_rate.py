@@ -25,8 +25,9 @@ _FRAME_BYTES, _FIRST_FRAME_BYTES = 1, 11
 #: Differences of blocks are counted by their size, in parts of an octave above the smallest.
 _SMALLEST, _PARTS, _SIZES = 2.0**-4, 4, 48
 #: A difference takes bits from about so many steps on, and a power of it does, for frames that are predicted
-#: and for opening keys. Fitted to slices of eight training clips at four gains: what they took is then within
-#: a factor of 1.9, 1.3 and 1.25 of what is expected at the three levels, 1.5, 1.1 and 1.1 for opening keys.
+#: and for opening keys. Fitted to slices of eight training clips at four gains: what they took then differs
+#: from what is expected by a factor of 1.9, 1.3 and 1.3 at the three levels (one standard deviation), 1.4,
+#: 1.1 and 1.1 for opening keys.
 _CHANGE, _TEXTURE = (0.25, 1.5), (0.3, 1.0)
 #: Bounds of octaves of size that an octave of gain takes beyond that.
 _SLOPES = (-1.0, 3.0)

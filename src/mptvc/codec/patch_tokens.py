@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mptvc.codec.coder import ClipCoder
 from mptvc.codec.patches import PatchCoder
-from mptvc.codec.plain_grid import patch_shots
+from mptvc.codec.plain_grid import NO_GRID, patch_shots
 from mptvc.codec.settings import computing
 from mptvc.codec.tokens import TOKENS, Specification, Tokens
+from mptvc.errors import WeightsError
 from mptvc.format.header import Layout
 
 
@@ -54,3 +56,14 @@ class PatchTokens:
             )
             for k, level in enumerate(tokens.levels)
         ]
+
+
+def grid_coder(coder: ClipCoder) -> PatchCoder:
+    """A coder of weights without prediction, which have a plain grid of tokens.
+
+    Raises:
+        WeightsError: The weights are of the other form.
+    """
+    if not isinstance(coder, PatchCoder):
+        raise WeightsError(NO_GRID)
+    return coder

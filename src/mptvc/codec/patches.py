@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from mptvc.codec.coder import ClipCoder, CodedSection, Damaged, Piece, require_geometry
-from mptvc.codec.plain_grid import NO_GRID, patch_shots
+from mptvc.codec.plain_grid import patch_shots
 from mptvc.codec.rate import RateControl
 from mptvc.codec.settings import computing
 from mptvc.codec.stages import stage
 from mptvc.codec.tiled_networks import TiledNetworks
 from mptvc.codec.tiles import choose_tiles
 from mptvc.codec.tokens import TOKENS
-from mptvc.errors import WeightsError
 from mptvc.format.gain import gain_factor
 from mptvc.format.geometry import Geometry, PatchShots, Shots, token_grid
 from mptvc.format.header import Layout
@@ -339,14 +338,3 @@ class _Patches(Piece):
     def arrays(self, level: int) -> dict[str, Tensor]:
         """Tokens alone; as ``Piece.arrays``."""
         return {TOKENS: next(self.symbols(level)).cpu()}
-
-
-def grid_coder(coder: ClipCoder) -> PatchCoder:
-    """A coder of weights without prediction, which have a plain grid of tokens.
-
-    Raises:
-        WeightsError: The weights are of the other form.
-    """
-    if not isinstance(coder, PatchCoder):
-        raise WeightsError(NO_GRID)
-    return coder

@@ -18,7 +18,7 @@ from typing import Any
 
 from mptvc.codec.codec import Codec
 from mptvc.codec.encoder import Compressor
-from mptvc.codec.patches import grid_coder
+from mptvc.codec.patch_tokens import grid_coder
 from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.weights import load_codec
 from mptvc.corpus.storage import is_address, open_video, reaching

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
-from mptvc.codec.patches import grid_coder
+from mptvc.codec.patch_tokens import grid_coder
 from mptvc.codec.plain_grid import patch_shots
 from mptvc.codec.settings import computing
 from mptvc.codec.weights import load_codec

@@ -27,7 +27,8 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor, checked_levels
 from mptvc.codec.encoder import section_of
 from mptvc.codec.patch_encoder import PatchEncoder
-from mptvc.codec.patches import CodedLevel, grid_coder
+from mptvc.codec.patch_tokens import grid_coder
+from mptvc.codec.patches import CodedLevel
 from mptvc.codec.plain_grid import NO_GRID
 from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.tokens import TOKENS, Tokens, UnfitError, dtype_name
