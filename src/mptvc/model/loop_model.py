@@ -21,7 +21,8 @@ _BANDS = (1.5, 4.5, 8.5, 13.5, 20.0)
 #: What is added to magnitudes before they are rounded down: less than half, as larger symbols take more bits.
 _ROUNDING = 0.31, 0.27  # of the lowest band, and of the others
 #: How much further from zero than its symbol a latent is restored: symbols are rounded towards zero. In the
-#: mean of four training clips latents with a symbol of 1 lie 0.04 to 0.13 further out, larger ones 0.02 to 0.17.
+#: mean of four training clips latents with a symbol of 1 lie 0.04 to 0.13 further out, larger ones 0.02 to
+#: 0.17.
 _OUTWARD = 0.1
 #: A group whose magnitudes sum to at most this is dropped where it is not worth its bits.
 _FEW = 5
