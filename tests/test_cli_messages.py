@@ -222,6 +222,17 @@ def test_progress_is_json_lines_up_to_the_total(cli: Cli, made: Path) -> None:
         ),
         (["compare", "{made}/in.mkv", "{made}/long.mkv", "--html", "a.html"], "found {made}/long.mkv"),
         (
+            ["compare", "{made}", "--html", "a.html"],
+            "one .mpt file, found {made}/in.mkv, {made}",
+        ),
+        (["compare", "{made}/in.mkv", "{made}/in.mpt", "--scale", "0.5"], "--scale is for encoding REF"),
+        (["compare", "{made}/in.mkv", "{made}/in.mpt", "--bpp", "1,2,3"], "done where no FILE is given"),
+        (["compare", "{made}/in.mkv", "{made}/in.mpt", "--quality", "1"], "--quality is for encoding REF"),
+        (["compare", "{made}/in.mkv", "--quality", "1", "--bpp", "1,2,3"], "not both"),
+        (["compare", "{made}/in.mkv", "--scale", "0"], "--scale is above 0 and at most 1, found 0.0"),
+        (["compare", "{made}/in.mkv", "--scale", "nan"], "--scale is above 0 and at most 1, found nan"),
+        (["compare", "{made}/in.mkv", "--scale", "1.01"], "--scale is above 0 and at most 1, found 1.01"),
+        (
             ["train", "{made}", "--out", "t", "--steps", "1", "1", "1", "--minutes", "1", "1", "1"],
             "give one of",
         ),
@@ -320,6 +331,7 @@ def test_missing_weights_exit_with_4(cli: Cli, made: Path, tmp_path: Path) -> No
         ["verify", "missing.mpt"],
         ["compare", "missing.mkv", "{made}/in.mpt"],
         ["compare", "{made}/in.mkv", "missing.mpt"],
+        ["compare", "missing.mkv"],
     ],
     ids=" ".join,
 )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from patterns import write_video
 
-from mptvc.cli.compare import _mean
+from mptvc.cli.comparison import mean_of
 from mptvc.cli.main import main
 from mptvc.errors import MptError, VideoError
 from mptvc.evaluate.compare import (
@@ -27,7 +27,9 @@ from mptvc.evaluate.compare import (
 )
 from mptvc.evaluate.metrics import Quality
 from mptvc.evaluate.peers import PEERS, chosen_peers, decode_packets, encode_packets, encode_with
+from mptvc.evaluate.plots import _short
 from mptvc.evaluate.sample import sample_frames, write_sample
+from mptvc.video.scaling import scaled
 from mptvc.video.source import VideoSource
 
 
@@ -140,7 +142,7 @@ def test_means_are_of_files_that_belong_together() -> None:
         Comparison("a.mkv", {"two/a.mpt": curve((9.0, 30.0))}, {}),
         Comparison("in/b.mkv", {"one/in/b.mpt": curve((1.0, 30.0)), "two/in/b.mpt": curve((3.0, 30.0))}, {}),
     ]
-    means = {name: version.bpp for name, (version,) in _mean(results).files.items()}
+    means = {name: version.bpp for name, (version,) in mean_of(results).files.items()}
     assert means == {"two/*.mpt, 2 of 2 clips": 6.0, "one/*.mpt, 1 of 2 clips": 1.0}
 
 
@@ -218,6 +220,50 @@ def test_command_writes_table_plot_and_deltas(tmp_path: Path, run: Callable[...,
         "levels 0-1",
         "levels 0-2",
     ]
+
+
+def test_what_has_no_file_is_encoded_in_the_size_that_is_asked_for(
+    tmp_path: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a folder, each video and the mean; as if smaller videos were encoded and compared."""
+    sources, smaller, spare = (tmp_path / name for name in ("src", "smaller", "spare"))
+    for folder in (sources, smaller, spare):
+        folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(spare))
+    options = ("--bpp", "0.4,0.9,2.5", "--weights", "tokenizer")
+    for index, name in enumerate("ab"):
+        frames = sample_frames()[4 * index : 4 * index + 4, 96:143, 64:126]
+        write_video(sources / f"{name}.mkv", frames)
+        write_video(smaller / f"{name}.mkv", np.stack([scaled(frame, 0.8) for frame in frames]))
+        run("encode", smaller / f"{name}.mkv", smaller / f"{name}.mpt", *options, "-q")
+    scale = ("--scale", 0.8, *options, "--csv", tmp_path / "t.csv")
+    made = json.loads(run("compare", sources, *scale, "--against", "x264", "--ssim", "--json"))
+    there = json.loads(run("compare", smaller, smaller, "--against", "x264", "--ssim", "--json"))
+    assert list(made[0]["files"]) == ["mptvc (scale 0.8, bpp 0.4,0.9,2.5, weights tokenizer)"]
+    assert [clip["clip"] for clip in made] == ["a.mkv", "b.mkv", "mean of 2 clips"]
+    for mine, other in zip(made, there, strict=True):
+        assert mine["peers"] == other["peers"]
+        assert [*mine["files"].values()] == [*other["files"].values()]
+    for version in made[1]["files"].popitem()[1]:
+        assert version["bpp"] == 8 * version["size_bytes"] / (4 * 38 * 50)
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 1 + 3 * (3 + len(PEERS["x264"].qualities))
+    assert not list(spare.iterdir())
+
+
+def test_plots_name_files_without_folders_and_what_was_made_without_settings() -> None:
+    assert _short("in/clip (1).mpt") == "clip (1).mpt"
+    assert _short("mptvc (scale 0.8, bpp 0.1,0.2,0.3)") == "mptvc"
+
+
+def test_what_has_no_file_is_encoded_as_it_is(tmp_path: Path, run: Callable[..., str]) -> None:
+    source = write_video(tmp_path / "a.mkv", sample_frames()[:4, :48, :64])
+    run("encode", source, tmp_path / "a.mpt", "-q")
+    ((there,), (made,)) = (
+        json.loads(run("compare", source, *files, "--json", "--html", tmp_path / f"{len(files)}.html"))
+        for files in ((tmp_path / "a.mpt",), ())
+    )
+    assert made["files"] == {"mptvc": there["files"][str(tmp_path / "a.mpt")]}
+    assert (tmp_path / "0.html").read_bytes() == (tmp_path / "1.html").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,29 @@
-"""The command that compares: prefixes, other files and other codecs, as a table, JSON, CSV or a plot."""
+"""The command that compares: prefixes, other files and other codecs, of files or of what it encodes."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
-from rich.markup import escape
-from rich.table import Column, Table
 
+from mptvc.cli.comparison import deltas, mean_of, print_comparisons, write_csv, write_plot
 from mptvc.cli.options import (
     FRAMES,
     PIXELS,
     AsJson,
+    BitsPerPixel,
     Device,
     Dtype,
     Force,
     MaxFrames,
     MaxPixels,
     ProgressMode,
+    Quality,
     Quiet,
     RawFormat,
     ShowProgress,
@@ -32,37 +32,52 @@ from mptvc.cli.options import (
     Weights,
     codec_from_options,
     ending,
+    parse_rate,
     parse_raw,
 )
-from mptvc.cli.output import number_columns, output_console, print_json, warn
+from mptvc.cli.output import print_json, warn
 from mptvc.cli.progress import Step, progress_callback
 from mptvc.errors import MptError
+from mptvc.files.folders import CODED, find_videos
 from mptvc.format.limits import Limits
 from mptvc.format.target import atomic_output, refuse_existing, refuse_same
 
 if TYPE_CHECKING:
     from mptvc.codec.codec import Codec
+    from mptvc.codec.rate import Rate
+    from mptvc.evaluate import metrics
     from mptvc.evaluate.compare import Comparison, Pair, Part
-    from mptvc.evaluate.metrics import Quality
     from mptvc.video.raw import RawVideo
+
+#: A file that is made to be compared.
+_MADE = f"made{CODED}"
 
 
 def compare(
     reference: Annotated[Path, typer.Argument(metavar="REF", help="The source, or a folder of sources.")],
     files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE", help=".mpt files or addresses, other videos, or folders of them."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE",
+            help=".mpt files or addresses, other videos, or folders of them; without any, REF is encoded.",
+            show_default=False,
+        ),
+    ] = None,
     against: Annotated[
         str | None, typer.Option(help="Other codecs to run on the same frames: x264,x265,svtav1,vp9.")
     ] = None,
+    scale: Annotated[
+        float, typer.Option(help="Encode REF in this size, above 0 and at most 1: 0.8 of each side.")
+    ] = 1.0,
+    quality: Quality = 0.0,
+    bpp: BitsPerPixel = None,
     ssim: Annotated[bool, typer.Option("--ssim", help="SSIM and MS-SSIM of luma too.")] = False,
     csv_path: Annotated[Path | None, typer.Option("--csv", help="Write the table to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write rate-distortion curves to this PNG.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page about one .mpt file.")] = None,
-    start: Annotated[float, typer.Option(min=0, help="Seconds of REF before what FILE was made of.")] = 0.0,
+    start: Annotated[float, typer.Option(min=0, help="Seconds of REF to skip, as FILE did.")] = 0.0,
     duration: Annotated[
-        float | None, typer.Option(min=0, help="Seconds of REF that FILE was made of.")
+        float | None, typer.Option(min=0, help="Seconds of REF to take, as FILE did.")
     ] = None,
     yuv: RawFormat = None,
     weights: Weights = None,
@@ -80,46 +95,91 @@ def compare(
     r"""Compare every prefix of a file with its source: PSNR and bits per pixel, beside other codecs.
 
     Of an .mpt file all bytes count but sound, of another video the whole file. Two folders are compared
-    file by file, with the mean. --against, --ssim and --plot need the extra: pip install 'mptvc\[eval]'.
+    file by file, with the mean. Without FILE, REF is encoded for it; with --scale, every codec gets smaller
+    frames, so that the codec REF comes from favours none. --against, --ssim and --plot need the extra: pip
+    install 'mptvc\[eval]'.
 
-    Example: [bold]mptvc compare in.mp4 out.mpt --against x264,x265 --plot curves.png[/]
+    Example: [bold]mptvc compare in.mp4 out.mpt --against x264,x265 --plot curves.png[/],
+    [bold]mptvc compare in.mp4 --scale 0.8 --bpp 0.02,0.15,0.6 --against x264[/]
     """
-    from mptvc.evaluate.compare import Part, pair_files
+    from mptvc.evaluate.compare import Part
     from mptvc.evaluate.peers import chosen_peers
 
     _check_extras(against, ssim, plot)
     peers = chosen_peers([] if against is None else against.split(","))
     as_video = parse_raw(yuv)
-    pairs, alone = pair_files(reference, files)
-    _check_targets((csv_path, plot, html), [*alone, *_inputs(pairs)], force)
-    if html is not None:
-        _check_page(pairs, yuv)
-    warn(f"{source} has no file to compare it with" for source in alone)
-    codec = None
-    if any(ending(str(file)) == ".mpt" for _, found in pairs for file in found):
-        codec = codec_from_options(
-            weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch
+    making = _making(files, scale, quality, bpp, weights)
+    with TemporaryDirectory() as folder:
+        pairs, alone = _pairs(reference, files, Path(folder) / _MADE)
+        _check_targets((csv_path, plot, html), [*alone, *_inputs(pairs)], force)
+        if html is not None:
+            _check_page(pairs, making, yuv)
+        warn(f"{source} has no file to compare it with" for source in alone)
+        codec = None
+        if any(ending(str(file)) == CODED for _, found in pairs for file in found):
+            codec = codec_from_options(
+                weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch
+            )
+        show = partial(progress_callback, mode=progress, quiet=quiet)
+        part, limits = Part(start, duration, scale), Limits(max_pixels, max_frames)
+        meter = _Meter(codec, part, making, limits, ssim, peers, show)
+        results = []
+        for path, found in pairs:
+            clip = path.relative_to(reference) if reference.is_dir() else path.name
+            results.append(meter.compare(str(clip), as_video(path), found))
+        everything = [*results, *([mean_of(results, made=bool(making))] if len(results) > 1 else [])]
+        writers: tuple[tuple[Path | None, Callable[[BinaryIO], None]], ...] = (
+            (csv_path, partial(write_csv, everything)),
+            (plot, partial(write_plot, results)),
+            (html, partial(meter.write_page, *pairs[0], results[0])),
         )
-    show = partial(progress_callback, mode=progress, quiet=quiet)
-    meter = _Meter(codec, Part(start, duration), Limits(max_pixels, max_frames), ssim, peers, show)
-    results = []
-    for path, found in pairs:
-        clip = path.relative_to(reference) if reference.is_dir() else path.name
-        results.append(meter.compare(str(clip), as_video(path), found))
-    everything = [*results, *([_mean(results)] if len(results) > 1 else [])]
-    writers: tuple[tuple[Path | None, Callable[[BinaryIO], None]], ...] = (
-        (csv_path, partial(_write_csv, everything)),
-        (plot, partial(_write_plot, results)),
-        (html, partial(meter.write_page, *pairs[0], results[0])),
-    )
-    for target, write in writers:
-        if target is not None:
-            with atomic_output(target, force=force) as out:
-                write(out)
+        for target, write in writers:
+            if target is not None:
+                with atomic_output(target, force=force) as out:
+                    write(out)
     if as_json:
-        print_json([asdict(result) | {"deltas": _deltas(result)} for result in everything])
+        print_json([asdict(result) | {"deltas": deltas(result)} for result in everything])
     else:
-        _print(everything, ssim, against is not None)
+        print_comparisons(everything, ssim, against is not None)
+
+
+@dataclass(frozen=True)
+class _Making:
+    """How files are made to be compared.
+
+    Attributes:
+        rate: How finely, or of how many bits.
+        name: What results call them: the options that they are made with.
+    """
+
+    rate: "Rate"
+    name: str
+
+
+def _making(
+    files: Sequence[str] | None, scale: float, quality: float, bpp: str | None, weights: str | None
+) -> _Making | None:
+    """How files are made where none are given, which alone takes options of encoding."""
+    rate = parse_rate(quality, bpp)
+    named = {"scale": scale if scale != 1 else None, "quality": quality or None, "bpp": bpp}
+    named = {name: value for name, value in named.items() if value is not None}
+    if not files:
+        if weights is not None:
+            named["weights"] = weights.rsplit("/", 1)[-1]
+        settings = ", ".join(f"{name} {value}" for name, value in named.items())
+        return _Making(rate, f"mptvc ({settings})" if settings else "mptvc")
+    if named:
+        raise ValueError(f"--{next(iter(named))} is for encoding REF, which is done where no FILE is given")
+    return None
+
+
+def _pairs(reference: Path, files: Sequence[str] | None, made: Path) -> "tuple[list[Pair], tuple[Path, ...]]":
+    """The sources with the files to compare, and those without any; of no files, with one that is made."""
+    from mptvc.evaluate.compare import pair_files
+
+    if files:
+        return pair_files(reference, files)
+    return [(source, [made]) for source in find_videos([reference])], ()
 
 
 def _inputs(pairs: "Sequence[Pair]") -> "list[str | Path]":
@@ -147,12 +207,12 @@ def _check_extras(against: str | None, ssim: bool, plot: Path | None) -> None:
         raise ValueError(f"--plot writes a PNG, found {plot}")
 
 
-def _check_page(pairs: "Sequence[Pair]", yuv: str | None) -> None:
+def _check_page(pairs: "Sequence[Pair]", making: _Making | None, yuv: str | None) -> None:
     """Refuse a page about anything but one video that players know and its ``.mpt`` file."""
     if yuv is not None:
         raise ValueError("--html needs a source that players know, not raw video")
-    names = [str(file) for _, found in pairs for file in found]
-    if len(names) > 1 or ending(names[0]) != ".mpt":
+    names = [str(path) for source, found in pairs for path in ([source] if making else found)]
+    if len(names) > 1 or (making is None and ending(names[0]) != CODED):
         raise ValueError(f"--html shows one source and one .mpt file, found {', '.join(names)}")
 
 
@@ -162,6 +222,7 @@ class _Meter:
 
     codec: "Codec | None"
     part: "Part"
+    making: _Making | None
     limits: Limits
     ssim: bool
     peers: Sequence[str]
@@ -171,17 +232,42 @@ class _Meter:
         """All versions of one video, and what other codecs make of it."""
         from mptvc.evaluate.compare import Comparison, compare_peers
 
-        versions = {str(file): self._versions(source, file) for file in files}
+        if self.making is None:
+            versions = {str(file): self._versions(source, file) for file in files}
+        else:
+            (file,) = files
+            self._make(clip, source, file, self.making.rate)
+            versions = {self.making.name: self._versions(source, file)}
         with self.show(f"{clip} against") as step:
             peers = compare_peers(source, self.peers, part=self.part, ssim=self.ssim, progress=step)
         return Comparison(clip, versions, peers)
 
-    def _versions(self, source: "RawVideo | Path", file: str | Path) -> "list[Quality]":
+    def _make(self, clip: str, source: "RawVideo | Path", file: str | Path, rate: "Rate") -> None:
+        """Encode a source to the file that is compared with it."""
+        from mptvc.files.transcode import encode_file
+
+        with self.show(f"{clip} encode") as step:
+            report = encode_file(
+                source,
+                file,
+                codec=self.codec,
+                rate=rate,
+                start=self.part.start,
+                duration=self.part.duration,
+                force_8bit=True,
+                sound=False,
+                scale=self.part.scale,
+                force=True,
+                progress=step,
+            )
+        warn(f"{clip}: {warning}" for warning in report.warnings)
+
+    def _versions(self, source: "RawVideo | Path", file: str | Path) -> "list[metrics.Quality]":
         """Every prefix of an ``.mpt`` file, or another video file."""
         from mptvc.evaluate.compare import compare_file, compare_video
 
         with self.show(Path(file).name) as step:
-            if self.codec is None or ending(str(file)) != ".mpt":
+            if self.codec is None or ending(str(file)) != CODED:
                 return [compare_video(source, file, part=self.part, ssim=self.ssim, progress=step)]
             return compare_file(
                 source,
@@ -202,107 +288,8 @@ class _Meter:
         (file,) = files
         if self.codec is None:
             raise ValueError(f"{file} is no .mpt file")
-        write = partial(write_report, source, file, out, codec=self.codec, comparison=comparison)
+        (versions,) = comparison.files.values()
+        named = replace(comparison, files={str(file): versions})
+        write = partial(write_report, source, file, out, codec=self.codec, comparison=named)
         with self.show("page") as step:
             write(part=self.part, limits=self.limits, progress=step)
-
-
-def _print(results: "Sequence[Comparison]", ssim: bool, has_peers: bool) -> None:
-    """Print a table for each file, and how it compares with other codecs."""
-    out = output_console()
-    for result in results:
-        for name, versions in result.files.items():
-            out.print(escape(f"{result.clip}: {name}"), style="bold", soft_wrap=True)
-            out.print(_table(versions, result.peers, ssim))
-        for name, delta in _deltas(result).items():
-            out.print(escape(f"  {name}: {_delta(delta)}"), soft_wrap=True)
-    if has_peers:
-        out.print("Other codecs: PSNR RGB at the same rate; - outside of their curves.", soft_wrap=True)
-
-
-def _table(versions: "list[Quality]", peers: "dict[str, list[Quality]]", ssim: bool) -> Table:
-    from mptvc.evaluate.compare import at_rate
-
-    names = ["bytes", "bpp", "PSNR RGB", "PSNR Y", *(["SSIM", "MS-SSIM"] if ssim else [])]
-    columns = number_columns(*names, *(name.split()[0] for name in peers))
-    table = Table(Column(no_wrap=True), *columns, box=None, collapse_padding=True)
-    for q in versions:
-        row = [q.name, str(q.size_bytes), f"{q.bpp:.4f}", _db(q.psnr_rgb), _db(q.psnr_y)]
-        row += [_share(q.ssim), _share(q.ms_ssim)] if ssim else []
-        row += [_db(at_rate(curve, q.bpp)) for curve in peers.values()]
-        table.add_row(*row)
-    return table
-
-
-def _deltas(result: "Comparison") -> dict[str, tuple[float | None, float | None]]:
-    """BD-rate and BD-PSNR of every file with several versions against every peer."""
-    from mptvc.evaluate.compare import bjontegaard
-
-    return {
-        f"{file} against {peer}": bjontegaard(curve, versions)
-        for file, versions in result.files.items()
-        if len(versions) > 1
-        for peer, curve in result.peers.items()
-    }
-
-
-def _mean(results: "Sequence[Comparison]") -> "Comparison":
-    """Mean over clips of the files of each folder and kind, version by version."""
-    from mptvc.evaluate.compare import Comparison, mean_quality
-
-    groups: dict[str, list[list[Quality]]] = {}
-    for result in results:
-        for file, ladder in result.files.items():
-            groups.setdefault(_kind(result, file), []).append(ladder)
-    files = {
-        f"{kind}, {len(ladders)} of {len(results)} clips": [
-            mean_quality(same) for same in zip(*ladders, strict=False)
-        ]
-        for kind, ladders in groups.items()
-    }
-    peers = {
-        name: [mean_quality(same) for same in zip(*(r.peers[name] for r in results), strict=True)]
-        for name in results[0].peers
-    }
-    return Comparison(f"mean of {len(results)} clips", files, peers)
-
-
-def _kind(result: "Comparison", file: str) -> str:
-    """What the files of several clips that belong together share: folder, above the clip's, and ending."""
-    path, below = Path(file), Path(result.clip).parent
-    folder = str(path.parent).removesuffix(str(below)) if str(below) != "." else str(path.parent)
-    return str(Path(folder) / f"*{path.suffix}")
-
-
-def _write_csv(results: "Sequence[Comparison]", out: BinaryIO) -> None:
-    """Write a line for each version of each file and each point of the other codecs."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    names = ("size_bytes", "bpp", "psnr_rgb", "psnr_y", "ssim", "ms_ssim")
-    writer.writerow(("clip", "file", "version", *names))
-    for result in results:
-        for file, versions in (result.files | result.peers).items():
-            for q in versions:
-                row = ["" if getattr(q, n) is None else getattr(q, n) for n in names]
-                writer.writerow((result.clip, file, q.name, *row))
-    out.write(text.getvalue().encode())
-
-
-def _write_plot(results: "Sequence[Comparison]", out: BinaryIO) -> None:
-    from mptvc.evaluate.plots import plot_comparisons
-
-    plot_comparisons(results, out)
-
-
-def _delta(delta: tuple[float | None, float | None]) -> str:
-    rate, psnr = delta
-    rate_text = "BD-rate: no common quality" if rate is None else f"BD-rate {rate:+.0f} %"
-    return f"{rate_text}, {'no common rate' if psnr is None else f'BD-PSNR {psnr:+.2f} dB'}"
-
-
-def _db(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

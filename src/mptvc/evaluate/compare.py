@@ -32,22 +32,24 @@ Pair = tuple[Path, list[str | Path]]
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of a source files were made of.
+    """Which part of a source files were made of, and in which size.
 
     Attributes:
         start: Seconds to skip.
         duration: Seconds from there on; None for all.
+        scale: Sides of the pictures by those of the source's, above 0 and at most 1.
     """
 
     start: float = 0.0
     duration: float | None = None
+    scale: float = 1.0
 
     def of(self, reference: str | Path | RawVideo, *, upright: bool = False) -> VideoSource:
         """The part of a source.
 
         Raises:
             VideoError: The source cannot be read.
-            ValueError: The part is out of range.
+            ValueError: The part or the scale is out of range.
         """
         return VideoSource(
             reference,
@@ -56,6 +58,7 @@ class Part:
             duration=self.duration,
             force_8bit=True,
             upright=upright,
+            scale=self.scale,
         )
 
 

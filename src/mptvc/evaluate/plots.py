@@ -126,4 +126,6 @@ def _points(curve: Sequence[Quality]) -> tuple[list[float], list[float]]:
 
 
 def _short(file: str) -> str:
-    return file.rsplit("/", 1)[-1]
+    """A file without its folder, or what was made for the comparison without its settings."""
+    name = file.rsplit("/", 1)[-1]
+    return name.split(" (")[0] if name.endswith(")") else name

@@ -69,6 +69,7 @@ def encode_file(
     stream: int | None = None,
     on_size_change: str = "stop",
     frame_rate: Fraction | float = USUAL_RATE,
+    scale: float = 1.0,
     force: bool = False,
     progress: Progress | None = None,
 ) -> EncodeReport:
@@ -92,6 +93,7 @@ def encode_file(
             cover picture.
         on_size_change: ``stop`` where the size changes on the way, or ``scale`` to the first one.
         frame_rate: Frames a second of a folder or an array.
+        scale: Sides of the coded pictures by those of the source's, above 0 and at most 1.
         force: Replace an existing target.
         progress: Called after each frame with the frames that are coded, and at the end with all.
 
@@ -99,7 +101,7 @@ def encode_file(
         VideoError: The source cannot be read.
         MptError: The target exists or cannot be written.
         ValueError: Source and target are the same file, ``stream`` is no video stream, ``shots`` do not add
-            up to the frames, or ``frame_rate`` is out of range.
+            up to the frames, or ``frame_rate`` or ``scale`` is out of range.
 
     Example:
         >>> import mptvc
@@ -126,6 +128,7 @@ def encode_file(
                 stream=stream,
                 on_size_change=on_size_change,
                 frame_rate=checked_rate(frame_rate),
+                scale=scale,
             )
         )
         steps = _Steps(progress, _expected(video.info, start, duration))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from mptvc.codec.loop import LevelTables
 from mptvc.codec.loop_coder import picture_tensor
@@ -20,6 +19,7 @@ from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
 from mptvc.model.motion import BLOCK
 from mptvc.train.loop_tables import ActivityCounter, SideCounter
+from mptvc.video.scaling import scaled
 from mptvc.video.source import VideoSource
 
 #: Frames of a shot, and height and width of the part, that are used; how much smaller resized ones are.
@@ -141,9 +141,8 @@ def _start_of(video: Path, *, is_resized: bool) -> np.ndarray:
             if frames and frame.is_cut:
                 break
             frames.append(frame.pixels)
-    x = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
-    if is_resized and min(x.shape[2:]) >= 2 * BLOCK:
-        smaller = F.interpolate(x.float(), scale_factor=_SCALE, mode="bicubic", antialias=True)
-        x = smaller.round_().clamp_(0, 255).to(torch.uint8)
-    top, left = (max(0, (have - want) // 2) for have, want in zip(x.shape[2:], _CROP, strict=True))
-    return x[:, :, top : top + _CROP[0], left : left + _CROP[1]].permute(0, 2, 3, 1).contiguous().numpy()
+    if is_resized and min(frames[0].shape[:2]) >= 2 * BLOCK:
+        frames = [scaled(frame, _SCALE) for frame in frames]
+    x = np.stack(frames)
+    top, left = (max(0, (have - want) // 2) for have, want in zip(x.shape[1:3], _CROP, strict=True))
+    return np.ascontiguousarray(x[:, top : top + _CROP[0], left : left + _CROP[1]])

@@ -17,6 +17,7 @@ from mptvc.video.deinterlace import deinterlaced
 from mptvc.video.description import SourceInfo, Warnings, check_depth
 from mptvc.video.orientation import orientation, upright, upright_info
 from mptvc.video.packets import AnyPacket
+from mptvc.video.scaling import checked_scale, scaled, scaled_size
 from mptvc.video.sound import SideData, SideRecorder
 from mptvc.video.timing import timed
 
@@ -36,9 +37,10 @@ class Reading:
         deinterlace: Turn interlaced frames into whole ones, one for one.
         upright: Give pictures as they are to be shown, not as they are stored.
         on_size_change: ``stop`` with an error, or ``scale`` to the first size.
+        scale: Sides of the pictures by those of the source's, above 0 and at most 1.
 
     Raises:
-        ValueError: A threshold, start or duration out of range, or another word for the size.
+        ValueError: A threshold, start, duration or scale out of range, or another word for the size.
     """
 
     shot_threshold: float | None = SHOT_THRESHOLD
@@ -48,9 +50,11 @@ class Reading:
     deinterlace: bool = False
     upright: bool = False
     on_size_change: str = "stop"
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         checked_threshold(self.shot_threshold)
+        checked_scale(self.scale)
         if self.on_size_change not in ("stop", "scale"):
             raise ValueError(f"on_size_change is stop or scale, found {self.on_size_change}")
         if not self.start >= 0 or not (self.duration is None or self.duration > 0):
@@ -149,6 +153,7 @@ class SourceFrames(Iterator[SourceFrame]):
                 warned = True
             if mirrored:
                 pixels = np.ascontiguousarray(pixels[:, ::-1])
+            pixels = scaled(pixels, self._reading.scale)
             if self._reading.upright:
                 pixels = upright(pixels, rotation)
             yield SourceFrame(pixels, is_cut=is_cut or len(times) == 1)
@@ -156,7 +161,9 @@ class SourceFrames(Iterator[SourceFrame]):
             late = f" after {self._reading.start} s" if self._reading.start else ""
             raise VideoError(f"{self._info.name}: no frame could be decoded{late}")
         side = self._finished_side()
-        video = _video(self._info, times, self._last, rotation)
+        height, width = scaled_size(self._info.height, self._info.width, self._reading.scale)
+        info = replace(self._info, height=height, width=width)
+        video = _video(info, times, self._last, rotation)
         if self._reading.upright:
             video = upright_info(video)
         self._outcome = SourceOutcome(video, side, tuple(self._warnings.found))

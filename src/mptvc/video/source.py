@@ -43,6 +43,7 @@ class VideoSource:
         upright: Give pictures as they are to be shown; otherwise as they are stored, but never mirrored.
         on_size_change: ``stop`` where the size changes on the way, or ``scale`` to the first one.
         frame_rate: Frames a second of a source that does not say: a folder of pictures, or an array.
+        scale: Sides of the pictures by those of the source's, above 0 and at most 1.
 
     Attributes:
         info: What the file says of its video; what is true of it, the frames tell.
@@ -50,7 +51,7 @@ class VideoSource:
 
     Raises:
         VideoError: The file cannot be read, has no video, or needs an option that is not set.
-        ValueError: A threshold, start or duration out of range, or the number of no video stream.
+        ValueError: A threshold, start, duration or scale out of range, or the number of no video stream.
     """
 
     def __init__(
@@ -68,10 +69,11 @@ class VideoSource:
         upright: bool = False,
         on_size_change: str = "stop",
         frame_rate: Fraction = USUAL_RATE,
+        scale: float = 1.0,
     ) -> None:
         name = _name(source)
         self._reading = Reading(
-            shot_threshold, start, duration, force_8bit, deinterlace, upright, on_size_change
+            shot_threshold, start, duration, force_8bit, deinterlace, upright, on_size_change, scale
         )
         self._warnings = Warnings(name, strict)
         self._container = _opened(source, name, frame_rate)
