@@ -1,9 +1,12 @@
 """The command that measures speed and memory."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mptvc.cli.options import (
@@ -24,10 +27,19 @@ from mptvc.cli.progress import progress_callback
 if TYPE_CHECKING:
     from mptvc.evaluate.bench import BenchResult, SizeResult
 
+_SIZES, _SCENES = "854x480,1920x1080,3840x2160", "still,slow,fast"
+
 
 def bench(
-    sizes: Annotated[str, typer.Option(help="Sizes to measure, WxH,WxH.")] = "854x480,1920x1080,3840x2160",
+    sizes: Annotated[str | None, typer.Option(help=f"Sizes to measure; otherwise {_SIZES}.")] = None,
     frames: Annotated[str, typer.Option(help="Numbers of frames to code at each size, N,N.")] = "16",
+    scenes: Annotated[
+        str | None,
+        typer.Option(help=f"Scenes to measure; otherwise {_SCENES}. The last is coded at all sizes."),
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option("--input", help="Code the first frames of this video instead.")
+    ] = None,
     peers: Annotated[
         bool, typer.Option("--peers", help="x264, x265 and the Cosmos tokenizer too; needs mptvc\\[peers].")
     ] = False,
@@ -46,14 +58,17 @@ def bench(
     """
     from mptvc.evaluate.bench import bench as measure
 
-    wanted = tuple(_size(text) for text in sizes.split(","))
+    if video is not None and (sizes, scenes) != (None, None):
+        raise ValueError("--input has a size and a scene of its own: leave out --sizes and --scenes")
+    wanted = tuple(_size(text) for text in (sizes or _SIZES).split(","))
+    moving = tuple(text.strip() for text in (scenes or _SCENES).split(","))
     numbers = [text.strip() for text in frames.split(",")]
     if not all(text.isdecimal() for text in numbers):
         raise ValueError(f"--frames is N,..., found {frames}")
     counts = tuple(map(int, numbers))
     codec = codec_from_options(weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch)
-    with progress_callback("bench", progress, quiet) as show:
-        result = measure(codec, wanted, frames=counts, peers=peers, progress=show)
+    with progress_callback("bench", progress, quiet, unit="runs") as show:
+        result = measure(codec, wanted, frames=counts, scenes=moving, video=video, peers=peers, progress=show)
     if as_json:
         print_json(asdict(result))
     else:
@@ -79,13 +94,18 @@ def _print(result: "BenchResult") -> None:
     out.print(", ".join(f"{name} {rate}" for name, rate in rates.items()), soft_wrap=True)
     for size in result.sizes:
         memory = f"peak memory {size.peak_bytes / 2**30:.1f} GiB"
-        out.print(f"\n{size.width}x{size.height}, {size.frames} frames, {memory}")
+        out.print(f"\n{size.scene}, {size.width}x{size.height}, {size.frames} frames, {memory}", markup=False)
         out.print(_stage_table(size))
         if size.peers:
             out.print(_peer_table(size))
-    if len(result.sizes) > 1:
+    first, last = result.sizes[0], result.sizes[-1]
+    place = first.width, first.height, first.frames
+    out.print("\nWhat the pictures hold: the cost of a pixel, and its ratio to the first")
+    out.print(_scene_table([s for s in result.sizes if (s.width, s.height, s.frames) == place]))
+    growing = [size for size in result.sizes if size.scene == last.scene]
+    if len(growing) > 1:
         out.print("\nGrowth with size and length: the cost of a pixel, and its ratio to the first")
-        out.print(_growth_table(result))
+        out.print(_growth_table(growing))
 
 
 def _stage_table(size: "SizeResult") -> Table:
@@ -101,12 +121,28 @@ def _stage_table(size: "SizeResult") -> Table:
     return table
 
 
-def _growth_table(result: "BenchResult") -> Table:
+def _scene_table(sizes: "Sequence[SizeResult]") -> Table:
+    """Cost of a pixel of every scene: time, operations of matrix products, and bytes that all touch."""
+    names = [name for job in ("encode", "decode") for name in (f"{job}, ns/pixel", "", "FLOP", "bytes")]
+    table = Table("scene", *number_columns("bits/pixel", "tokens coded", *names), box=None)
+    first = sizes[0]
+    for size in sizes:
+        coded = " / ".join(f"{100 * share:.0f}" for share in size.coded)
+        cells = [escape(size.scene), f"{size.bpp:.3f}", f"{coded} %" if coded else "all"]
+        for mine, base in ((size.encode, first.encode), (size.decode, first.decode)):
+            total, cost = mine["total"], size.ns_per_pixel(mine["total"])
+            cells += [f"{cost:.1f}", f"{cost / first.ns_per_pixel(base['total']):.2f}"]
+            cells += [f"{total.flops / size.pixels:.0f}", f"{total.touched / size.pixels:.0f}"]
+        table.add_row(*cells)
+    return table
+
+
+def _growth_table(sizes: "Sequence[SizeResult]") -> Table:
     """Cost of a pixel at every size and length."""
     columns = number_columns("frames", "encode, ns/pixel", "", "decode, ns/pixel", "")
     table = Table("size", *columns, box=None)
-    first = result.sizes[0]
-    for size in result.sizes:
+    first = sizes[0]
+    for size in sizes:
         cells = [f"{size.width}x{size.height}", str(size.frames)]
         for mine, base in ((size.encode, first.encode), (size.decode, first.decode)):
             cost = size.ns_per_pixel(mine["total"])

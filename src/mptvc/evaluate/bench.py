@@ -1,4 +1,4 @@
-"""Seconds, memory and floors of every stage of the pipeline, on generated frames.
+"""Seconds, memory and floors of every stage of the pipeline, on scenes that move more or less.
 
 The floor of a stage is the time that its matrix products take at the measured rate of large ones, or that its
 inputs and outputs take at the measured rate of a copy, whichever is longer: no implementation of the same
@@ -6,77 +6,70 @@ arithmetic on the same machine can be faster.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from mptvc.codec.codec import Codec
-from mptvc.codec.coder import ClipCoder, CodedSection
+from mptvc.codec.coder import ClipCoder, CodedSection, Piece
 from mptvc.codec.encoder import describe, make_encoder
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.codec.patches import PatchCoder
 from mptvc.codec.rate import DEFAULT_RATE
-from mptvc.codec.stages import observed
 from mptvc.evaluate.bench_peers import PeerTime, time_peers
-from mptvc.evaluate.sample import sample_frames
+from mptvc.evaluate.scenes import SPEEDS, first_frames, scene_frames
+from mptvc.evaluate.stopwatch import Stage, Stopwatch, take_counts
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 
 #: Width and height that are measured.
 SIZES = ((854, 480), (1920, 1080), (3840, 2160))
+#: Scenes that are measured.
+SCENES = tuple(SPEEDS)
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _CODED_SYMBOLS = 2_000_000
 
 
-@dataclass
-class Stage:
-    """One stage of encoding or decoding.
-
-    Attributes:
-        seconds: Time spent.
-        flops: Operations of its matrix products.
-        bytes: Size of what goes in and comes out.
-        floor_s: Time below which the stage cannot be on this machine.
-    """
-
-    seconds: float = 0.0
-    flops: int = 0
-    bytes: int = 0
-    floor_s: float = 0.0
-
-
 @dataclass(frozen=True)
 class SizeResult:
-    """What one picture size costs.
+    """What one scene costs at one size.
 
     Attributes:
+        scene: Its name, or that of a video.
         width: Of the pictures.
         height: Of the pictures.
         frames: Number of frames that were coded.
+        bpp: Bits per pixel of all levels.
+        coded: With prediction, at each level the share of tokens where it left something.
         encode: Stages of encoding; ``total`` is all of it.
         decode: Stages of decoding all levels.
         peak_bytes: Largest resident memory, on CUDA the largest allocation of the device.
         peers: What others take for the same frames, where that was asked for.
     """
 
+    scene: str
     width: int
     height: int
     frames: int
+    bpp: float
+    coded: tuple[float, ...]
     encode: dict[str, Stage]
     decode: dict[str, Stage]
     peak_bytes: int
     peers: list[PeerTime] = field(default_factory=list)
 
+    @property
+    def pixels(self) -> int:
+        """Source pixels of all frames."""
+        return self.width * self.height * self.frames
+
     def ns_per_pixel(self, stage: Stage) -> float:
         """Nanoseconds of a stage for each source pixel."""
-        return 1e9 * stage.seconds / (self.width * self.height * self.frames)
+        return 1e9 * stage.seconds / self.pixels
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ class BenchResult:
         copy_bytes_per_s: Bytes read and written a second by a large copy.
         coded_per_s: Symbols that the entropy coder writes a second on one core.
         read_per_s: Symbols that it reads a second.
-        sizes: A result for each size and number of frames.
+        sizes: A result for each scene, size and number of frames.
     """
 
     device: str
@@ -109,26 +102,37 @@ def bench(
     sizes: tuple[tuple[int, int], ...] = SIZES,
     *,
     frames: tuple[int, ...] = (16,),
+    scenes: tuple[str, ...] = SCENES,
+    video: Path | None = None,
     peers: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> BenchResult:
-    """Measure encoding and decoding of one clip at each size.
+    """Measure encoding and decoding of one clip of each scene at the smallest size, and of the last at each.
 
     Args:
         codec: What to measure.
         sizes: Width and height of each.
-        frames: Numbers of frames to code, at most a clip; a pass before each warms up and counts.
-        peers: Time other codecs and a tokenizer on the same frames too.
-        progress: Called after each size and number of frames.
+        frames: Numbers of frames to code, at most a clip; a pass before each warms up and counts. All but the
+            last scene take the first number alone.
+        scenes: Of ``mptvc.evaluate.scenes.SPEEDS``.
+        video: Code the first frames of this video, in its size, instead of scenes.
+        peers: Time other codecs and a tokenizer on the frames of the last scene too.
+        progress: Called after each scene, size and number of frames.
 
     Raises:
-        ValueError: More frames than a clip has.
+        ValueError: More frames than a clip has, or another scene.
+        VideoError: The video cannot be read, or has fewer frames.
         MptError: ``peers`` needs the extra of that name.
     """
     coder = codec.coder
     most = coder.shots((1,)).clip_frames
     if not 1 <= min(frames) <= max(frames) <= most:
         raise ValueError(f"frames= is 1 to {most}, found {frames}")
+    if unknown := [scene for scene in scenes if scene not in SPEEDS]:
+        raise ValueError(f"scenes= are of {', '.join(SPEEDS)}, found {unknown[0]}")
+    shown = None if video is None else first_frames(video, max(frames))
+    if video is not None and shown is not None:
+        scenes, sizes = (video.name,), ((shown.shape[2], shown.shape[1]),)
     device, dtype = coder.device, coder.dtype
     flops, copied = _matmul_rate(device, dtype), _copy_rate(device)
     written, read = _coder_rates(coder)
@@ -141,11 +145,14 @@ def bench(
         written,
         read,
     )
-    jobs = list(product(sizes, frames))
-    for done, ((width, height), count) in enumerate(jobs, start=1):
-        measured = _size(coder, width, height, count)
-        if peers:
-            measured.peers.extend(time_peers(_pictures(width, height, count), device, dtype))
+    smallest = min(sizes, key=lambda size: size[0] * size[1])
+    jobs = [(scene, smallest, frames[0]) for scene in scenes[:-1]]
+    jobs += [(scenes[-1], size, count) for size, count in product(sizes, frames)]
+    for done, (scene, (width, height), count) in enumerate(jobs, start=1):
+        pictures = scene_frames(scene, count, height, width) if shown is None else shown[:count]
+        measured = _measured(coder, scene, pictures)
+        if peers and scene == scenes[-1]:
+            measured.peers.extend(time_peers(pictures, device, dtype))
         for stage in (*measured.encode.values(), *measured.decode.values()):
             stage.floor_s = max(stage.flops / flops, stage.bytes / copied)
         result.sizes.append(measured)
@@ -154,50 +161,11 @@ def bench(
     return result
 
 
-class _Stopwatch:
-    """Observes the stages of a call: keeps the time of each, or counts its operations instead."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.stages: dict[str, Stage] = {}
-        self.counting = False
-
-    def __call__(self, stage: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a stage's work."""
-        found = self.stages.setdefault(stage, Stage())
-        if not self.counting:
-            with self._clock(found):
-                return work(*args, **kwargs)
-        with FlopCounterMode(display=False) as counter:
-            result = work(*args, **kwargs)
-        found.flops += counter.get_total_flops()
-        found.bytes += _tensor_bytes([*args, *kwargs.values(), result])
-        return result
-
-    def run(self, work: Callable[[], Any]) -> tuple[Any, dict[str, Stage]]:
-        """Call a function and return what its stages took, with all of its time as ``total``."""
-        self.stages, whole = {}, Stage()
-        with observed(self), self._clock(whole):
-            result = work()
-        return result, {**self.stages, "total": whole}
-
-    @contextmanager
-    def _clock(self, stage: Stage) -> Iterator[None]:
-        started = self._now()
-        yield
-        stage.seconds += self._now() - started
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
-
-
-def _size(coder: ClipCoder, width: int, height: int, frames: int) -> SizeResult:
+def _measured(coder: ClipCoder, scene: str, pictures: np.ndarray) -> SizeResult:
     """Code one clip once to count, which warms up, and once to time."""
-    pictures = _pictures(width, height, frames)
+    frames, height, width, _ = pictures.shape
     layout = coder.layout(describe(pictures, Fraction(25)), (frames,))
-    watch = _Stopwatch(coder.device)
+    watch, shares = Stopwatch(coder.device), _CodedShares(coder.num_levels)
     _forget_peak(coder.device)
 
     def encode() -> Sequence[CodedSection]:
@@ -213,6 +181,8 @@ def _size(coder: ClipCoder, width: int, height: int, frames: int) -> SizeResult:
     def decode() -> None:
         for piece in coder.pieces(sections, layout, 0, damaged):
             piece.frames(piece.num_levels)
+            if watch.counting:
+                shares.add(piece)
 
     watch.counting = True
     coded, counted_encode = watch.run(encode)
@@ -221,32 +191,24 @@ def _size(coder: ClipCoder, width: int, height: int, frames: int) -> SizeResult:
     watch.counting = False
     timed = watch.run(encode)[1], watch.run(decode)[1]
     for stages, counted in zip(timed, (counted_encode, counted_decode), strict=True):
-        _take_counts(stages, counted)
-    return SizeResult(width, height, frames, *timed, _peak(coder.device))
+        take_counts(stages, counted)
+    bpp = 8 * sum(map(len, sections)) / (width * height * frames)
+    return SizeResult(scene, width, height, frames, bpp, shares.means(), *timed, _peak(coder.device))
 
 
-def _take_counts(timed: dict[str, Stage], counted: dict[str, Stage]) -> None:
-    """Put operations and bytes beside the times of stages, and their sums beside the total."""
-    parts = [name for name in timed if name != "total"]
-    for name in parts:
-        timed[name].flops, timed[name].bytes = counted[name].flops, counted[name].bytes
-    timed["total"].flops = sum(timed[name].flops for name in parts)
-    timed["total"].bytes = sum(timed[name].bytes for name in parts)
+class _CodedShares:
+    """At each level the share of tokens where prediction left something."""
 
+    def __init__(self, num_levels: int) -> None:
+        self._frames: list[list[float]] = [[] for _ in range(num_levels)]
 
-def _pictures(width: int, height: int, frames: int) -> np.ndarray:
-    """The sample's frames, repeated to the size and mirrored so that no seam shows."""
-    sample = sample_frames()[:frames]
-    _, h, w, _ = sample.shape
-    rows, columns = (np.arange(side) for side in (height, width))
-    rows, columns = (np.abs((i + n) % (2 * n) - n).clip(0, n - 1) for i, n in ((rows, h), (columns, w)))
-    return np.ascontiguousarray(sample[:, rows[:, None], columns])
+    def add(self, piece: Piece) -> None:
+        for level, frame in product(range(piece.num_levels), range(piece.num_frames)):
+            if (shown := piece.shown(level, frame)) is not None:
+                self._frames[level].append(float(shown.coded.mean()))
 
-
-def _tensor_bytes(values: list[Any]) -> int:
-    """Bytes of all tensors among values and lists of them."""
-    flat = [v for value in values for v in (value if isinstance(value, list | tuple) else [value])]
-    return sum(v.numel() * v.element_size() for v in flat if isinstance(v, torch.Tensor))
+    def means(self) -> tuple[float, ...]:
+        return tuple(float(np.mean(shares)) for shares in self._frames if shares)
 
 
 def _best_seconds(device: torch.device, work: Callable[[], object]) -> float:
