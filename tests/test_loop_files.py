@@ -29,7 +29,7 @@ from mptvc.format.slices import CHAIN, KINDS, SlicePacket, joined, split
 from mptvc.model.activity import NUMBERS
 from mptvc.model.loop_model import LoopLevel
 from mptvc.model.motion import camera_vectors
-from mptvc.model.prediction import References, predicted
+from mptvc.model.prediction import FROM_FAR, References, any_of, predicted
 from mptvc.model.side import BLENDS, CHOICES, FARTHEST, Known, Side, parent_coefficients, parent_vectors
 
 SIZES = [(1, 1), (1, 40), (33, 17), (64, 48)]
@@ -285,6 +285,21 @@ def wild_plan(seed: int) -> Callable[..., Side]:
         fields = torch.stack([camera, still, own, parent, camera])
         found = fields.gather(0, (choices // BLENDS).expand(1, 2, *grid))[0]
         return Side(choices, found, coefficients)
+
+    return planned
+
+
+def possible_plan(seed: int) -> Callable[..., Side]:
+    """The same, of a decoder that has one picture only where there is one."""
+    wild = wild_plan(seed)
+
+    def planned(*given: object) -> Side:
+        side, references = wild(*given), given[3]
+        assert isinstance(references, References)
+        if references.far is None:  # what lies beyond is asked of none
+            lost = any_of(side.blends, FROM_FAR)
+            side = replace(side, choices=torch.where(lost, side.choices // BLENDS * BLENDS, side.choices))
+        return side
 
     return planned
 

@@ -14,7 +14,7 @@ from command_line import DAMAGED, Cli, is_one_error
 from patterns import moving
 from safetensors import safe_open
 from safetensors.numpy import load_file, save, save_file
-from test_loop_files import wild_plan
+from test_loop_files import possible_plan
 from torch import Tensor
 
 import mptvc
@@ -26,8 +26,7 @@ from mptvc.codec.loop_coder import SIDE_TYPES
 from mptvc.files.tensor_file import TensorFile
 from mptvc.format.slices import CHAIN, KINDS
 from mptvc.model.activity import LARGEST
-from mptvc.model.prediction import FROM_FAR, References, any_of
-from mptvc.model.side import BASE_CHOICE, BLENDS, Side
+from mptvc.model.side import BASE_CHOICE, Side
 
 #: Clips of at most six frames: an opening key alone, with a whole slice and one frame, and with three.
 SHOTS = (6, 1, 4)
@@ -94,17 +93,7 @@ def test_pictures_of_every_size_come_back(codec: Codec, width: int, height: int,
 
 
 def test_motion_as_wild_as_packets_can_say_comes_back(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    wild = wild_plan(seed=7)
-
-    def planned(*given: object) -> Side:
-        side, references = wild(*given), given[3]
-        assert isinstance(references, References)
-        if references.far is None:  # what lies beyond is asked of none
-            lost = any_of(side.blends, FROM_FAR)
-            side = replace(side, choices=torch.where(lost, side.choices // BLENDS * BLENDS, side.choices))
-        return side
-
-    monkeypatch.setattr(mptvc.codec.slices, "planned", planned)
+    monkeypatch.setattr(mptvc.codec.slices, "planned", possible_plan(seed=7))
     data = codec.compress(moving(6, 40, 56))
     tokens = codec.unpack(data)
     assert max(int(prediction.vectors.abs().max()) for prediction in tokens.predictions) > 1500

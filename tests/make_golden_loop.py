@@ -1,0 +1,155 @@
+"""Writes ``tests/golden/loop``: small files with prediction, and what they must decode to for ever.
+
+Run by hand, as ``make_golden.py``: ``python tests/make_golden_loop.py`` adds what is missing and replaces
+nothing. The weights are of this script alone, so that they never change, and are packed, as tables are long.
+"""
+
+import hashlib
+import json
+import lzma
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from make_golden import frame_means, sampled, shots_of_waves
+from test_loop_files import possible_plan
+
+import mptvc
+import mptvc.codec.loop_encoder
+import mptvc.codec.slices
+from mptvc.codec.codec import Codec
+from mptvc.codec.loop_encoder import _ClipEncoder
+from mptvc.codec.slices import CodedSlice
+from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE, write_weights
+from mptvc.files.digests import symbol_digests
+from mptvc.format.bitstream import VERSION
+from mptvc.format.slices import KINDS
+from mptvc.model.activity import SCALES
+from mptvc.model.integer_network import integer_frequencies
+from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
+from mptvc.model.loop_model import LoopModel
+
+GOLDEN = Path(__file__).parent / "golden" / "loop"
+WEIGHTS, FACTS = GOLDEN / f"{TENSORS_FILE}.xz", GOLDEN / "golden.json"
+#: Stored pixels of a prefix at most, about.
+PIXELS = 300
+
+
+def make_model() -> LoopModel:
+    """A model in whose tables every row differs from its neighbours, so that none stands for another."""
+    levels = (LoopLevelConfig(130.0, detail=2), LoopLevelConfig(38.0, detail=2), LoopLevelConfig(13.0))
+    model = LoopModel(LoopConfig(levels, clip_frames=18))
+
+    def peaks(shape: tuple[int, int], *, across: float) -> torch.Tensor:
+        """Rows with a peak that moves from row to row; few different ones, which are packed well."""
+        row, value = np.ogrid[: shape[0], : shape[1]]
+        return integer_frequencies(1 + 60.0 * np.exp(-np.abs(value - row % 16 * across % shape[1])))
+
+    def pattern(shape: tuple[int, ...], below: int) -> torch.Tensor:
+        numbers = sum((2 * k + 1) * index for k, index in enumerate(np.indices(shape)))
+        return torch.from_numpy(numbers % below).to(torch.uint8)
+
+    for level in model.levels:
+        for kind in (level.opening, level.key, level.between):
+            tables = kind.entropy_model
+            tables.activity_frequencies.copy_(peaks((*tables.activity_frequencies.shape,), across=0.36))
+            tables.row_of.copy_(pattern((*tables.row_of.shape,), len(tables.activity_frequencies)))
+            tables.scale_of.copy_(6 + pattern((*tables.scale_of.shape,), SCALES // 2))
+        for side in (level.key.side, level.between.side):
+            side.choice_frequencies.copy_(peaks((*side.choice_frequencies.shape,), across=7.3))
+            side.scale_of.copy_(pattern((*side.scale_of.shape,), SCALES))
+    return model
+
+
+@contextmanager
+def golden_weights() -> Iterator[Path]:
+    """The weights as a folder."""
+    with TemporaryDirectory() as folder:
+        (Path(folder) / TENSORS_FILE).write_bytes(lzma.decompress(WEIGHTS.read_bytes()))
+        (Path(folder) / CONFIG_FILE).write_bytes((GOLDEN / CONFIG_FILE).read_bytes())
+        yield Path(folder)
+
+
+class EveryKind(_ClipEncoder):
+    """Codes slices of all kinds by turns, at each level of another one."""
+
+    def _encode(self, level: int, motion: Any, coarser: CodedSlice | None, gain: int) -> CodedSlice:
+        kind = (len(self._slices[level]) + level) % KINDS
+        return self._loop.encode(level, motion, [] if coarser is None else coarser.pictures, kind, gain)
+
+
+def pixel(codec: Codec) -> bytes:
+    return codec.compress(np.full((3, 1, 1, 3), (200, 30, 90), np.uint8))
+
+
+def plain(codec: Codec) -> bytes:
+    """What an encoder makes of two shots, of which the second stands still; with bits to keep to."""
+    frames = shots_of_waves(17, 31, 32, (12,))
+    frames[12:] = frames[12]
+    return codec.compress(frames, shots=(12, 5), rate=mptvc.Rate(bpp=(0.4, 0.8, 1.6)))
+
+
+def wild(codec: Codec) -> bytes:
+    """Slices of every kind and length, blocks that are predicted in every way, from far outside."""
+    shots = (13, 2, 3, 4)
+    mine = mptvc.codec.slices.planned, mptvc.codec.loop_encoder._ClipEncoder
+    mptvc.codec.slices.planned = possible_plan(seed=1)
+    mptvc.codec.loop_encoder._ClipEncoder = EveryKind  # type: ignore[misc]
+    try:
+        frames = shots_of_waves(sum(shots), 29, 31, tuple(np.cumsum(shots)[:-1]))
+        return codec.compress(frames, shots=shots, rate=mptvc.Rate(-6))
+    finally:
+        mptvc.codec.slices.planned, mptvc.codec.loop_encoder._ClipEncoder = mine  # type: ignore[misc]
+
+
+FILES: dict[str, Callable[[Codec], bytes]] = {"pixel": pixel, "plain": plain, "wild": wild}
+
+
+def facts_of(data: bytes, codec: Codec, pixels: Path) -> dict[str, Any]:
+    """What a file decodes to; stores some pixels of every prefix beside it."""
+    header = mptvc.probe(data).header
+    prefixes = [codec.decompress(data, levels=k + 1).frames for k in range(header.num_levels)]
+    step = max(1, round((prefixes[0][..., 0].size / PIXELS) ** 0.5))
+    np.savez_compressed(pixels, **{f"levels{k + 1}": sampled(f, step) for k, f in enumerate(prefixes)})
+    return {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "version": VERSION,
+        "weights_id": header.weights_id.hex(),
+        "entropy_id": header.entropy_id.hex(),
+        "size": [header.video.width, header.video.height],
+        "shots": list(header.shots.lengths),
+        "clip_frames": header.shots.clip_frames,
+        "prefix_bytes": [header.prefix_bytes(levels + 1) for levels in range(header.num_levels)],
+        "digests": symbol_digests(data, codec=codec),
+        "pixel_step": step,
+        "frame_means": [frame_means(frames) for frames in prefixes],
+    }
+
+
+def main() -> None:
+    """Write what is missing."""
+    GOLDEN.mkdir(exist_ok=True)
+    if not WEIGHTS.exists():
+        with TemporaryDirectory() as folder:
+            write_weights(make_model(), Path(folder))
+            WEIGHTS.write_bytes(lzma.compress((Path(folder) / TENSORS_FILE).read_bytes(), preset=9))
+            (GOLDEN / CONFIG_FILE).write_bytes((Path(folder) / CONFIG_FILE).read_bytes())
+    with golden_weights() as folder:
+        codec = mptvc.load(folder, device="cpu")
+    facts = json.loads(FACTS.read_text()) if FACTS.exists() else {}
+    for name, make in FILES.items():
+        path = GOLDEN / f"v{VERSION}-{name}.mpt"
+        if path.exists():
+            continue
+        path.write_bytes(make(codec))
+        facts[path.name] = facts_of(path.read_bytes(), codec, path.with_suffix(".npz"))
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(known)}" for name, known in facts.items())
+    FACTS.write_text(f"{{{lines}}}\n")
+
+
+if __name__ == "__main__":
+    main()
