@@ -105,7 +105,7 @@ def _summary(weights: str | None) -> dict[str, Any]:
     for k in range(len(config.levels)):
         mine = {name: size for name, size in sizes.items() if name.startswith(f"levels.{k}.")}
         tables = {name for name in mine if name.endswith(("frequencies", "row_of", "scale_of"))}
-        entropy = {name for name in mine if ".entropy_model." in name or ".side." in name} - tables
+        entropy = set(filter(is_entropy, mine)) - tables
         rows.append(
             {
                 "level": k,

@@ -21,6 +21,7 @@ from mptvc.model.activity import (
     even_frequencies,
     token_classes,
 )
+from mptvc.model.fineness import FinenessModel
 from mptvc.model.loop_model import Kind, LoopLevel, PredictedKind
 from mptvc.model.motion import Reference
 from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, predicted
@@ -28,6 +29,7 @@ from mptvc.model.side import Known, Side, SideModel, part_of
 from mptvc.model.smoothing import smoothed
 
 Coder = PacketWriter | PacketReader
+EntropyModel = ActivityModel | SideModel | FinenessModel
 #: Pixels of a picture that transforms work on at once.
 _BAND_PIXELS = 2**17
 
@@ -49,11 +51,12 @@ class LevelTables:
         self.device = level.key.dct.device
         self.digits = Tables(even_frequencies().numpy())
         kinds = level.opening, level.key, level.between
-        models: list[ActivityModel | SideModel] = [kind.entropy_model for kind in kinds]
+        models: list[EntropyModel] = [kind.entropy_model for kind in kinds]
         models += [level.key.side, level.between.side]
+        models += [] if level.fineness is None else [level.fineness]
         self._of = {model: [Tables(table.cpu().numpy()) for table in model.tables()] for model in models}
 
-    def exchange(self, model: ActivityModel | SideModel, coder: Coder) -> Exchange:
+    def exchange(self, model: EntropyModel, coder: Coder) -> Exchange:
         """What lets a coder walk through one of the level's entropy models."""
         tables = self._of[model]
         return lambda rows, integers, table: coder(rows, integers, tables=tables[table])
@@ -75,7 +78,42 @@ class LevelLoop:
         self.tables = tables
         self.past: Past | None = None
         self._last: dict[bool, CodedPicture | None] = {}
+        self._last_fineness: Tensor | None = None  # of the last key
         self._slice: dict[int, tuple[Reference, CodedPicture]] = {}
+
+    @stage("entropy")
+    def fineness(
+        self,
+        coder: Coder,
+        grid: tuple[int, int],
+        turn: Turn | None,
+        coarser: CodedPicture | None,
+        given: Tensor | None = None,
+    ) -> Tensor:
+        """Code the fineness of the next picture, of which finer levels take that of the coarser one.
+
+        Args:
+            coder: The packet.
+            grid: Blocks of the level's picture along y and x.
+            turn: Which picture of the slice; None for the opening key.
+            coarser: The same picture at the coarser level, None at level 0.
+            given: What to encode at level 0; nothing to decode.
+
+        Returns:
+            int64 ``[h, w]``, on the grid of level 0; 0 between keys.
+
+        Raises:
+            ValueError: The packet does not fit.
+        """
+        is_between, model = turn is not None and turn.is_between, self.tables.level.fineness
+        if model is None or is_between:
+            mine = torch.zeros(grid, dtype=torch.int64, device=self.tables.device)
+            if coarser is not None:
+                mine = torch.zeros_like(coarser.fineness) if is_between else coarser.fineness
+            return mine
+        before = None if turn is None else self._last_fineness
+        self._last_fineness = model.code(self.tables.exchange(model, coder), before, grid, given)
+        return self._last_fineness
 
     @torch.no_grad()
     def opening(
@@ -83,6 +121,7 @@ class LevelLoop:
         coder: Coder,
         base: Tensor,
         step: float,
+        fineness: Tensor,
         coarser: CodedPicture | None,
         picture: Tensor | None = None,
         symbols: Tensor | None = None,
@@ -93,6 +132,7 @@ class LevelLoop:
             coder: The packet.
             base: What the coarser level says, uint8 ``[3, H, W]``, sides of whole blocks; gray at level 0.
             step: Quantization step.
+            fineness: Of the blocks of level 0, as ``fineness`` returns it.
             coarser: The coarser level's, None at level 0.
             picture: What to encode; nothing to decode.
             symbols: What to encode where they are known already, int16 ``[h, w, C]``.
@@ -101,9 +141,9 @@ class LevelLoop:
             ValueError: The packet does not fit.
         """
         kind = self.tables.level.opening
-        given = symbols if picture is None else _analysed(kind, picture, base, step)
-        coded = self._residual(coder, kind, base, step, coarser, Known(None, None), None, given)
-        self.past = Past(Reference(coded.picture))
+        given = symbols if picture is None else self._analysed(kind, picture, base, step, fineness)
+        coded = self._residual(coder, kind, base, step, fineness, coarser, Known(None, None), None, given)
+        self.past = Past(Reference(coded.picture), fineness)
         return coded
 
     def start(self) -> None:
@@ -114,14 +154,15 @@ class LevelLoop:
         """
         past = self._opened()
         self._slice.clear()
-        self._last = {False: past.key, True: past.between}
+        self._last, self._last_fineness = {False: past.key, True: past.between}, past.fineness
 
     def finish(self, kind: int, count: int) -> None:
         """End a slice of so many pictures, and keep what the next one needs."""
         before, last = [BEFORE, *keys_of(kind, count)][-2:]
         far, near = (self._reference(index) for index in (before, last))
+        fineness = self._slice[last][1].fineness
         self._slice.clear()
-        self.past = Past(near, far, last - before, self._last[False], self._last[True])
+        self.past = Past(near, fineness, far, last - before, self._last[False], self._last[True])
 
     def references(self, turn: Turn) -> References:
         """What a picture is predicted from."""
@@ -161,6 +202,7 @@ class LevelLoop:
         turn: Turn,
         base: Tensor,
         step: float,
+        fineness: Tensor,
         coarser: CodedPicture | None,
         plan: Side | None = None,
         picture: Tensor | None = None,
@@ -173,6 +215,7 @@ class LevelLoop:
             turn: Which picture of the slice.
             base: What the coarser level says.
             step: Quantization step.
+            fineness: Of the blocks of level 0, as ``fineness`` returns it.
             coarser: The same picture at the coarser level, None at level 0.
             plan: How it is predicted; nothing to decode.
             picture: What to encode; nothing to decode.
@@ -185,8 +228,8 @@ class LevelLoop:
         known = self.known(turn, coarser)
         side = self._side(coder, kind, references.near.grid, known, plan)
         prediction, last = _predicted(references, base, side), self._last[turn.is_between]
-        given = symbols if picture is None else _analysed(kind, picture, prediction, step)
-        coded = self._residual(coder, kind, prediction, step, coarser, known, side, given, last)
+        given = symbols if picture is None else self._analysed(kind, picture, prediction, step, fineness)
+        coded = self._residual(coder, kind, prediction, step, fineness, coarser, known, side, given, last)
         self._last[turn.is_between] = coded
         self._slice[turn.index] = Reference(coded.picture), coded
         return coded
@@ -203,6 +246,7 @@ class LevelLoop:
         kind: Kind,
         prediction: Tensor,
         step: float,
+        fineness: Tensor,
         coarser: CodedPicture | None,
         known: Known,
         side: Side | None,
@@ -220,9 +264,20 @@ class LevelLoop:
         symbols, activities = self._symbols(coder, kind, context, given)
         coded = symbols.any(-1)
         values = symbols[coded]
-        decoded = _synthesised(kind, coded, values, prediction, step)
-        is_between = kind is self.tables.level.between
-        return CodedPicture(decoded, side, coded, values, activities, context, known, is_between)
+        level = self.tables.level
+        steps = level.steps(step, fineness, grid)
+        decoded = smoothed(
+            _synthesised(kind, coded, values, prediction, steps), coded, level.smoothing * steps
+        )
+        is_between = kind is level.between
+        return CodedPicture(decoded, side, coded, values, activities, context, known, fineness, is_between)
+
+    def _analysed(
+        self, kind: Kind, picture: Tensor, prediction: Tensor, step: float, fineness: Tensor
+    ) -> Tensor:
+        """Symbols int16 ``[h, w, C]``."""
+        steps = self.tables.level.steps(step, fineness, kind.grid(*picture.shape[1:]))
+        return _analysed(kind, picture, prediction, steps)
 
     @stage("entropy")
     def _symbols(
@@ -246,17 +301,18 @@ def _predicted(references: References, base: Tensor, side: Side) -> Tensor:
 
 
 @stage("analysis")
-def _analysed(kind: Kind, picture: Tensor, prediction: Tensor, step: float) -> Tensor:
+def _analysed(kind: Kind, picture: Tensor, prediction: Tensor, steps: Tensor) -> Tensor:
     """Symbols int16 ``[h, w, C]``."""
+    scales = steps.reciprocal()[..., None]
     symbols = picture.new_empty(*kind.grid(*picture.shape[1:]), kind.channels, dtype=torch.int16)
     for tokens, rows in _bands(kind, picture):
         left = picture[:, rows].to(torch.int16) - prediction[:, rows]
-        symbols[tokens] = kind.quantized(kind.latents(left).mul_(1 / step))
+        symbols[tokens] = kind.quantized(kind.latents(left).mul_(scales[tokens]))
     return symbols
 
 
 @stage("synthesis")
-def _synthesised(kind: Kind, coded: Tensor, values: Tensor, prediction: Tensor, step: float) -> Tensor:
+def _synthesised(kind: Kind, coded: Tensor, values: Tensor, prediction: Tensor, steps: Tensor) -> Tensor:
     """The decoded picture uint8 ``[3, H, W]``: the predicted one, where no token has symbols."""
     decoded, done = prediction.clone(), 0
     (height, width), patch = coded.shape, kind.patch
@@ -264,10 +320,10 @@ def _synthesised(kind: Kind, coded: Tensor, values: Tensor, prediction: Tensor, 
     for tokens, _ in _bands(kind, decoded):
         band, mine = cells[tokens], coded[tokens]
         count = int(mine.sum())
-        left = kind.pixels(kind.restored(values[done : done + count]).mul_(step))
+        latents = kind.restored(values[done : done + count]).mul_(steps[tokens][mine][:, None])
         done += count
-        band[mine] = left.add_(band[mine]).round_().clamp_(0, 255).to(torch.uint8)
-    return smoothed(decoded, coded, step)
+        band[mine] = kind.pixels(latents).add_(band[mine]).round_().clamp_(0, 255).to(torch.uint8)
+    return decoded
 
 
 def _bands(kind: Kind, picture: Tensor) -> Iterator[tuple[slice, slice]]:

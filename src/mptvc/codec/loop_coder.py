@@ -33,6 +33,8 @@ from mptvc.model.side import Side, base_alone
 _WHOLE = TileGrid(1, 1, 0)
 #: Types of side symbols as tokens; vectors double with each of up to eight levels.
 SIDE_TYPES = {"choices": torch.uint8, "vectors": torch.int32, "coefficients": torch.int32}
+#: Type of fineness as tokens.
+FINENESS_TYPE = torch.int8
 
 
 class LoopCoder(ClipCoder):
@@ -80,6 +82,11 @@ class LoopCoder(ClipCoder):
     def padded(self, geometry: Geometry) -> tuple[int, int]:
         """Height and width of frames that are extended to whole tokens of level 0."""
         height, width = (side * self.config.multiple for side in geometry.grid(0))
+        return height, width
+
+    def blocks(self, geometry: Geometry, level: int) -> tuple[int, int]:
+        """Blocks of a level's pictures along y and x."""
+        height, width = (side // self.config.shrink(level) // BLOCK for side in self.padded(geometry))
         return height, width
 
     def pieces(
@@ -148,6 +155,7 @@ class LoopPiece(Piece):
     def symbols(self, level: int) -> Iterator[Tensor]:
         """All integers of a level; as ``Piece.symbols``."""
         for coded in self._levels[level].pictures:
+            yield coded.fineness
             if coded.side is not None:
                 yield coded.side.coefficients
                 yield coded.side.choices
@@ -165,6 +173,7 @@ class LoopPiece(Piece):
                 name: torch.stack([getattr(side, name) for side in sides]).to("cpu", dtype)
                 for name, dtype in SIDE_TYPES.items()
             },
+            "fineness": torch.stack([p.fineness for p in coded.pictures]).to("cpu", FINENESS_TYPE),
             "kinds": torch.tensor([coded.kind], dtype=torch.uint8),
             "gains": torch.tensor([coded.gain], dtype=torch.int8),
         }

@@ -72,7 +72,7 @@ class LoopEncoder:
         if self._geometry is None:
             self._geometry = self._coder.geometry(frame.shape[1], frame.shape[0])
             held = _HELD_BYTES // (_HELD_PIXEL * frame.shape[0] * frame.shape[1])
-            self._ahead = max(1 + LOOP_SLICE, held) if self._rate.is_planned else 0
+            self._ahead = max(1 + LOOP_SLICE, held)
         elif frame.shape != (self._geometry.height, self._geometry.width, 3):
             raise ValueError(f"a frame of {frame.shape} after frames of another size")
         starts_shot = is_cut or is_first
@@ -209,9 +209,10 @@ class _ClipEncoder:
 
     def _taken(self, count: int) -> SliceMotion:
         """The first frames that are held, which wait no longer."""
-        frames, before = [self._held.popleft() for _ in range(count)], self._before
-        self._before = frames[-1].pyramid
-        return SliceMotion([held.pyramid for held in frames], [held.motion for held in frames], before)
+        motions, before = [held.motion for held in self._held], self._before
+        pyramids = [self._held.popleft().pyramid for _ in range(count)]
+        self._before = pyramids[-1]
+        return SliceMotion(pyramids, motions, before)
 
     def _code_level(
         self, level: int, motions: list[SliceMotion], coarser: list[CodedSlice], left: Work

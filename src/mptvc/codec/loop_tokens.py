@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.codec.loop_coder import SIDE_TYPES, LoopCoder, LoopPiece, loop_shots
+from mptvc.codec.loop_coder import FINENESS_TYPE, SIDE_TYPES, LoopCoder, LoopPiece, loop_shots
 from mptvc.codec.pictures import PictureTokens
 from mptvc.codec.settings import computing
 from mptvc.codec.slices import ClipLoop, CodedSlice
@@ -15,6 +15,7 @@ from mptvc.codec.tokens import TOKENS, Specification, Tokens, UnfitError
 from mptvc.format.header import Layout
 from mptvc.format.slices import KINDS, MAX_SLICE_GAIN, SlicePacket, joined
 from mptvc.model.activity import LARGEST, NUMBERS
+from mptvc.model.fineness import FINEST
 from mptvc.model.motion import BLOCK
 from mptvc.model.side import BASE_CHOICE, CHOICES, Side, base_alone
 
@@ -34,14 +35,13 @@ class LoopTokens:
     def specification(self, layout: Layout, level: int) -> Specification:
         """The arrays that a level of a video has."""
         count, slices = layout.shots.num_frames, (layout.shots.num_slices,)
-        height, width = (
-            side // self._coder.config.shrink(level) for side in self._coder.padded(layout.geometry)
-        )
-        kind, blocks = self._coder.model.level(level).key, (height // BLOCK, width // BLOCK)
+        rows, columns = blocks = self._coder.blocks(layout.geometry, level)
+        kind = self._coder.model.level(level).key
         shapes = {"choices": blocks, "vectors": (2, *blocks), "coefficients": (2, 3)}
         return {
-            TOKENS: (torch.int16, (count, *kind.grid(height, width), kind.channels)),
+            TOKENS: (torch.int16, (count, *kind.grid(rows * BLOCK, columns * BLOCK), kind.channels)),
             **{name: (SIDE_TYPES[name], (count, *shapes[name])) for name in _SIDE},
+            "fineness": (FINENESS_TYPE, (count, *self._coder.blocks(layout.geometry, 0))),
             "kinds": (torch.uint8, slices),
             "gains": (torch.int8, slices),
         }
@@ -52,6 +52,7 @@ class LoopTokens:
         ranges = {
             TOKENS: (-LARGEST, LARGEST),
             "choices": (0, CHOICES - 1),
+            "fineness": (-FINEST, FINEST),
             "kinds": (0, KINDS - 1),
             "gains": (-MAX_SLICE_GAIN, MAX_SLICE_GAIN),
         }
@@ -106,12 +107,15 @@ class LoopTokens:
             side = Side(**{name: arrays[name][at].to(device).long() for name in _SIDE})
             if opens and not _same(side, base_alone(side.choices)):
                 raise ValueError(f"an opening key has choices of {BASE_CHOICE} and else 0")
-            given.append(PictureTokens(None if opens else side, arrays[TOKENS][at].to(device)))
+            fineness = arrays["fineness"][at].to(device).long()
+            given.append(PictureTokens(None if opens else side, arrays[TOKENS][at].to(device), fineness))
         kind, gain = int(arrays["kinds"][number]), int(arrays["gains"][number])
         coded = loop.encode(level, given, coarser[-1].pictures if coarser else [], kind, gain)
         for mine, theirs in zip(given, coded.pictures, strict=True):
             if mine.side is not None and theirs.side is not None and not _same(mine.side, theirs.side):
                 raise ValueError("vectors or coefficients are not those that choices and coarser levels say")
+            if not torch.equal(mine.fineness, theirs.fineness):
+                raise ValueError("fineness is that of the coarser level, and 0 between keys")
         return coded
 
 

@@ -16,10 +16,12 @@ class PictureTokens:
     Attributes:
         side: How it is predicted, None for an opening key.
         symbols: What prediction left, int16 ``[h, w, C]``.
+        fineness: Of the blocks of level 0, int64 ``[h, w]``.
     """
 
     side: Side | None
     symbols: Tensor
+    fineness: Tensor
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class CodedPicture:
         activities: Of all symbols, uint8 ``[h, w, groups]``.
         context: What was known of it before its symbols were.
         known: What was known of it before its side symbols were.
+        fineness: Of the blocks of level 0, int64 ``[h, w]``; 0 between keys.
         is_between: Whether it lies between pictures that were coded before it.
     """
 
@@ -44,6 +47,7 @@ class CodedPicture:
     activities: Tensor
     context: Context
     known: Known
+    fineness: Tensor
     is_between: bool = False
 
     @property
@@ -62,11 +66,13 @@ class Past:
         near: The last key.
         far: The key before that, None where there is none.
         apart: Frames from ``far`` to ``near``.
+        fineness: Of the last key.
         key: The last key that is predicted, None without one.
         between: The last picture that lay between others, None without one.
     """
 
     near: Reference
+    fineness: Tensor
     far: Reference | None = None
     apart: int = 0
     key: CodedPicture | None = None

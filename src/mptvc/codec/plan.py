@@ -91,7 +91,7 @@ def planned(
     known: Known,
     vectors: Sequence[Tensor],
     camera: Tensor,
-    step: float,
+    steps: Tensor,
 ) -> Side:
     """Choose how to predict each block of a picture.
 
@@ -104,14 +104,14 @@ def planned(
         vectors: Where blocks may be found in the picture before, in quarter pixels, int64 ``[2, h, w]`` each.
         camera: Coefficients of the whole picture's motion, int64 ``[2, 3]``, which is used where there is no
             parent.
-        step: Quantization step.
+        steps: Quantization step of each block, float32 ``[h, w]``.
     """
     grid = references.near.grid
     coefficients = parent_coefficients(known.parent, grid)
     coefficients = camera if coefficients is None else coefficients
     moved = camera_vectors(coefficients, *grid)
     bits = level.predicted(references.are_around).side.choice_bits(known, grid).flatten(0, 1)
-    planner = _Planner(level, picture, base, references, bits, step)
+    planner = _Planner(level, picture, base, references, bits, steps)
     own = [moved + (field - moved).clamp(-FARTHEST, FARTHEST) for field in vectors]
     choices, chosen = planner.choose(moved, parent_vectors(known.parent, moved), own)
     return Side(choices, chosen, coefficients)
@@ -130,7 +130,7 @@ class _Planner:
         base: Tensor,
         references: References,
         bits: Tensor,
-        step: float,
+        steps: Tensor,
     ) -> None:
         kind = level.predicted(references.are_around)
         self._dct, self._patch, self._has_base = kind.dct, kind.patch, level.index > 0
@@ -139,7 +139,7 @@ class _Planner:
             bits + bits.new_tensor(_USUAL_BITS[self._is_between])
         ) / 2  # of each choice, [N, CHOICES]
         picture, base, references = luma_of(picture), luma_of(base), references.luma
-        self._scale = kind.colours[0].sum() / step
+        self._scales = (kind.colours[0].sum() / steps).view(-1, 1, 1, 1)
         self._references = references
         self._wanted, self._below = (blocks_of(x.to(torch.int16)) for x in (picture, base))
         self._plain = Blend.BOTH if self._is_between else Blend.NEAR
@@ -214,14 +214,14 @@ class _Planner:
 
     def _costs(self, blocks: Tensor, places: Tensor | None = None) -> Tensor:
         """About what is left of blocks ``[N, C, BLOCK, BLOCK]``, or of some, costs once it is coded."""
-        wanted = self._wanted if places is None else self._wanted[places]
-        pairs = zip(torch.split(wanted, _AT_ONCE), torch.split(blocks, _AT_ONCE), strict=True)
-        return torch.cat([self._costs_of(mine - found) for mine, found in pairs])
+        wanted, scales = (x if places is None else x[places] for x in (self._wanted, self._scales))
+        parts = zip(*(torch.split(x, _AT_ONCE) for x in (wanted, blocks, scales)), strict=True)
+        return torch.cat([self._costs_of((mine - found) * scale) for mine, found, scale in parts])
 
     def _costs_of(self, apart: Tensor) -> Tensor:
-        """The same of differences, few enough to stay in the cache."""
+        """The same of differences in steps, few enough to stay in the cache."""
         side, patch = BLOCK // self._patch, self._patch
-        cells = (apart * self._scale).view(-1, side, patch, side, patch).transpose(2, 3)
+        cells = apart.view(-1, side, patch, side, patch).transpose(2, 3)
         latents = frequencies(cells.reshape(-1, patch, patch), self._dct)
         squares = latents.square_()
         coded = squares.clamp(min=1).log2_().mul_(_DOUBLING_COST).add_(_LATENT_COST)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mptvc.codec.importance import MOST_FRAMES, Flow, Role, fineness, importances
 from mptvc.codec.loop_rate import counted
 from mptvc.codec.motion_search import Found, Luma, refined, search
 from mptvc.codec.plan import fitted_camera
@@ -46,11 +47,13 @@ class Motion:
         camera: Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``.
         change: Differences of luma that are left, as `counted` at each level, ``[levels, sizes]``; those of
             neighbouring pixels where there is no frame before.
+        flow: The same of each block of level 0.
     """
 
     vectors: list[Tensor]
     camera: Tensor
     change: np.ndarray
+    flow: Flow
 
 
 class LumaPyramid:
@@ -68,14 +71,17 @@ class LumaPyramid:
     def motion_from(self, before: "LumaPyramid | None") -> Motion:
         """The motion from the frame before; without one, none."""
         if before is None:
-            textures = [counted(self._luma.texture(halvings)) for halvings in self._halvings]
-            return Motion([], torch.zeros(2, 3, dtype=torch.int64), np.stack(textures))
+            textures = [self._luma.texture(halvings) for halvings in self._halvings]
+            still = torch.zeros(2, *textures[0].shape, dtype=torch.int64, device=textures[0].device)
+            flow, change = Flow(textures[0], textures[0], still), np.stack(list(map(counted, textures)))
+            return Motion([], torch.zeros(2, 3, dtype=torch.int64), change, flow)
         found = [self.found_in(before)]
         for level in range(1, len(self._shrinks)):
             found.append(self.refined_in(before, level, found[-1]))
         camera = fitted_camera(found[-1].vectors, self._shrinks[0])
         change = np.stack([counted(level.differences) for level in found])
-        return Motion([level.vectors for level in found], camera, change)
+        flow = Flow(self._luma.texture(self._halvings[0]), found[0].differences, found[0].vectors)
+        return Motion([level.vectors for level in found], camera, change, flow)
 
     @stage("motion search")
     def found_in(self, other: "LumaPyramid", likely: Tensor | None = None) -> Found:
@@ -95,7 +101,7 @@ class SliceMotion:
 
     Args:
         pyramids: Of the frames.
-        motions: Of each frame from the one before.
+        motions: Of each frame from the one before, and of frames after the slice that are known.
         before: The frame before the slice, None where there is none.
 
     Attributes:
@@ -111,6 +117,7 @@ class SliceMotion:
             self._frames[BEFORE] = before
         self._luma: dict[int, LumaPyramid] = {}
         self._found: dict[tuple[int, int, int], Found] = {}
+        self._importances: tuple[float, list[Tensor]] = 0.0, []  # for a step
 
     def vectors(self, level: int, frame: int, reference: int) -> Tensor:
         """Where a frame before or after another one shows its blocks, int64 ``[2, h, w]``."""
@@ -137,8 +144,16 @@ class SliceMotion:
     @property
     def change(self) -> np.ndarray:
         """How much the frames differ from those before, as `Motion.change`, summed."""
-        total: np.ndarray = np.stack([motion.change for motion in self._motions]).sum(0)
+        motions = self._motions[: len(self)]
+        total: np.ndarray = np.stack([motion.change for motion in motions]).sum(0)
         return total
+
+    def fineness(self, frame: int, role: Role, step: float) -> Tensor:
+        """Fineness int64 ``[h, w]`` that a key of level 0 is worth, where that level has this step."""
+        if self._importances[0] != step:
+            flows = [motion.flow for motion in self._motions[:MOST_FRAMES]]
+            self._importances = step, importances(flows, len(self), step)
+        return fineness(self._importances[1][frame], role)
 
     def camera(self, frame: int, reference: int) -> Tensor:
         """Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``."""

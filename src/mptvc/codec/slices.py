@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mptvc.codec.importance import Role
 from mptvc.codec.loop import Coder, LevelLoop, LevelTables
 from mptvc.codec.pictures import CodedPicture, Past, PictureTokens
 from mptvc.codec.plan import planned
@@ -21,6 +22,7 @@ from mptvc.format.gain import gain_factor
 from mptvc.format.packet import PacketReader, PacketWriter
 from mptvc.format.slices import CHAIN, Turn, turns
 from mptvc.model.loop_config import LoopConfig
+from mptvc.model.motion import BLOCK
 from mptvc.model.pyramid import expand
 from mptvc.model.side import Side
 
@@ -142,17 +144,42 @@ class ClipLoop:
         step, config = self.step(level, gain), self._config
         if loop.past is None:
             base = self._base(level, coarser, 0)
-            step, parent = step * config.opening_step, coarser[0] if coarser else None
-            return [loop.opening(coder, base, step, parent, *_wanted(given, level, 0))]
+            parent = coarser[0] if coarser else None
+            fineness = self._fineness(level, coder, None, parent, given, Role.OPENING, step)
+            step *= config.opening_step
+            return [loop.opening(coder, base, step, fineness, parent, *_wanted(given, level, 0))]
         loop.start()
+        role = Role.CHAIN if kind == CHAIN else Role.KEY
         found: dict[int, CodedPicture] = {}
         for turn in turns(kind, count):
             base, parent = self._base(level, coarser, turn.index), coarser[turn.index] if coarser else None
             mine, wanted = step * _step_share(config, kind, turn), _wanted(given, level, turn.index)
-            plan = self._plan(level, turn, given, base, parent, mine)
-            found[turn.index] = loop.picture(coder, turn, base, mine, parent, plan, *wanted)
+            fineness = self._fineness(level, coder, turn, parent, given, role, step)
+            plan = self._plan(level, turn, given, base, parent, mine, fineness)
+            found[turn.index] = loop.picture(coder, turn, base, mine, fineness, parent, plan, *wanted)
         loop.finish(kind, count)
         return [found[index] for index in range(count)]
+
+    def _fineness(
+        self,
+        level: int,
+        coder: Coder,
+        turn: Turn | None,
+        parent: CodedPicture | None,
+        given: Given | None,
+        role: Role,
+        step: float,
+    ) -> Tensor:
+        """Code the fineness of a picture, without a turn the opening key; the step is that of the level."""
+        index, mine = 0 if turn is None else turn.index, None
+        if parent is not None or given is None:
+            pass
+        elif isinstance(given, SliceMotion):
+            mine = given.fineness(index, role, step)
+        else:
+            mine = given[index].fineness
+        height, width = (side // self._config.shrink(level) // BLOCK for side in self._size)
+        return self._levels[level].fineness(coder, (height, width), turn, parent, mine)
 
     def _plan(
         self,
@@ -162,6 +189,7 @@ class ClipLoop:
         base: Tensor,
         parent: CodedPicture | None,
         step: float,
+        fineness: Tensor,
     ) -> Side | None:
         """How to predict a picture, unless it is decoded."""
         if not isinstance(motion, SliceMotion):
@@ -178,7 +206,7 @@ class ClipLoop:
             loop.known(turn, parent),
             vectors,
             motion.camera(turn.index, turn.near),
-            step,
+            loop.tables.level.steps(step, fineness, loop.references(turn).near.grid),
         )
 
     def _base(self, level: int, coarser: Sequence[CodedPicture], index: int) -> Tensor:

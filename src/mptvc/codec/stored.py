@@ -72,6 +72,8 @@ def _build_loop_model(config: LoopConfig, tensors: dict[str, Tensor]) -> LoopMod
     model.load_state_dict(tensors)
     for k in range(len(config.levels)):
         level = model.level(k)
+        if level.fineness is not None:
+            _check_frequencies(k, level.fineness.value_frequencies)
         for kind in (level.opening, level.key, level.between):
             tables = kind.entropy_model
             _check_frequencies(k, tables.activity_frequencies)
@@ -112,9 +114,13 @@ def digest(config: Config, tensors: dict[str, Tensor]) -> bytes:
     return hasher.digest()
 
 
+#: What names of tensors hold that take part in entropy decoding.
+_ENTROPY = (".entropy_model.", ".side.", ".fineness.")
+
+
 def is_entropy(name: str) -> bool:
     """Whether a tensor takes part in entropy decoding."""
-    return (".entropy_model." in name or ".side." in name) and ".hyper_analysis." not in name
+    return any(part in name for part in _ENTROPY) and ".hyper_analysis." not in name
 
 
 def _stored_type(name: str) -> torch.dtype:

@@ -46,6 +46,9 @@ class Prediction:
         coefficients: The whole picture's motion, of dy and of dx, in sixteenths of a quarter pixel, int32
             ``[T, 2, 3]``: what is added at the lower edge and taken away at the upper one, the same of right
             and left, and what is added everywhere. 0 for an opening key.
+        fineness: How much more finely each block of level 0 is quantized than the picture, int8
+            ``[T, h0, w0]`` at every level, -3 to 3, 0 between keys: half an octave of the step each with the
+            packaged weights, a quarter at level 2.
         kinds: Of each slice, uint8 ``[S]``, 0 to 2: its every ``2**kind``-th frame is a key, and its last
             one; others lie between frames that are coded before them.
         gains: Of each slice, how much finer than in training it is quantized, int8 ``[S]``, -96 to 96 in
@@ -55,6 +58,7 @@ class Prediction:
     choices: Tensor
     vectors: Tensor
     coefficients: Tensor
+    fineness: Tensor
     kinds: Tensor
     gains: Tensor
 

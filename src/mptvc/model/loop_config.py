@@ -18,10 +18,14 @@ class LoopLevelConfig:
     Attributes:
         step: Quantization step of latents at gain 0, in units of 8-bit pixels.
         detail: As of the other form: how many times larger than 1/2^(K-1-k) of the source the picture is.
+        fineness: Octaves of the step that a unit of fineness is (see `fineness`).
+        smoothing: How much more than at level 0 borders of tokens are smoothed.
     """
 
     step: float
     detail: int = 1
+    fineness: float = 0.5
+    smoothing: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class LoopConfig(PyramidConfig):
         for index, level in enumerate(self.levels):
             check(1.0 <= level.step <= 1000.0, "step 1 to 1000", level.step)
             check(level.detail in (1, 2), "detail 1 or 2", level.detail)
+            check(0.0 <= level.fineness <= 1.0, "fineness 0 to 1", level.fineness)
+            check(0.0 <= level.smoothing <= 4.0, "smoothing 0 to 4", level.smoothing)
             check(self.patch_side(index) in (4, 8, 16), "patches of 4, 8 or 16 pixels", level.detail)
             side = self.multiple // self.shrink(index)
             check(side % BLOCK == 0, f"pictures of whole blocks of {BLOCK} pixels", f"multiples of {side}")

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mptvc.model.activity import LARGEST, ActivityModel
-from mptvc.model.loop_config import LoopConfig
+from mptvc.model.fineness import FINEST, FinenessModel
+from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.side import SideModel
 
 #: Luma and two differences of colours, orthonormal, from RGB.
@@ -131,21 +132,35 @@ class LoopLevel(nn.Module):
     Args:
         index: The level, 0 the coarsest, which has no base.
         patch: Pixels along a token's side.
+        config: Of the level.
 
     Attributes:
+        smoothing: How much borders of tokens are smoothed.
+        fineness: The entropy model of fineness, at level 0.
         opening: What an opening key is coded with.
         key: What a key is that is predicted from keys before it.
         between: What a picture is that lies between decoded ones.
     """
 
-    def __init__(self, index: int, patch: int) -> None:
+    shares: Tensor
+
+    def __init__(self, index: int, patch: int, config: LoopLevelConfig) -> None:
         super().__init__()
-        self.index = index
+        self.index, self.smoothing = index, config.smoothing
+        self.fineness = None if index else FinenessModel()
+        shares = [2.0 ** (-config.fineness * unit) for unit in range(-FINEST, FINEST + 1)]
+        self.register_buffer("shares", torch.tensor(shares), persistent=False)
         self.opening, self.key, self.between = Kind(patch), PredictedKind(patch), PredictedKind(patch)
 
     def predicted(self, is_between: bool) -> PredictedKind:
         """What a picture is coded with that is predicted."""
         return self.between if is_between else self.key
+
+    def steps(self, step: float, fineness: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Quantization steps float32 ``[h, w]`` on a grid of at least as many places as fineness has."""
+        factor = grid[0] // fineness.shape[0]
+        steps = (step * self.shares)[fineness + FINEST]
+        return steps.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
 
 
 class LoopModel(nn.Module):
@@ -158,8 +173,9 @@ class LoopModel(nn.Module):
     def __init__(self, config: LoopConfig) -> None:
         super().__init__()
         self.config = config
-        count = len(config.levels)
-        self.levels = nn.ModuleList(LoopLevel(k, config.patch_side(k)) for k in range(count))
+        self.levels = nn.ModuleList(
+            LoopLevel(k, config.patch_side(k), level) for k, level in enumerate(config.levels)
+        )
 
     def level(self, index: int) -> LoopLevel:
         """One level."""

@@ -10,7 +10,7 @@ Source: Norkin et al., "HEVC Deblocking Filter", 2012, whose normal filter this 
 import torch
 from torch import Tensor
 
-#: By how many steps a pixel changes at most.
+#: By how many steps a pixel changes at most, where smoothing is 1.
 _MOST = 0.08
 #: Curvature of both sides together, in steps, from which a border lies on detail and is left alone.
 _CURVED = 0.5
@@ -18,13 +18,14 @@ _CURVED = 0.5
 _EDGE = 10
 
 
-def smoothed(picture: Tensor, coded: Tensor, step: float) -> Tensor:
+def smoothed(picture: Tensor, coded: Tensor, steps: Tensor) -> Tensor:
     """A picture with smoothed borders.
 
     Args:
         picture: uint8 ``[3, H, W]``.
         coded: Which tokens hold symbols, bool ``[h, w]``; other borders than theirs are left alone.
-        step: Quantization step.
+        steps: Quantization step of each token, times the strength of smoothing, float32 ``[h, w]``; at a
+            border the smaller one counts.
 
     Returns:
         uint8 ``[3, H, W]``.
@@ -32,31 +33,32 @@ def smoothed(picture: Tensor, coded: Tensor, step: float) -> Tensor:
     result, (rows, columns) = picture.clone(), coded.shape
     patch = picture.shape[1] // rows
     cells = result.view(3, rows, patch, columns, patch)
-    limits = max(1, round(_MOST * step)), max(1, round(_CURVED * step))
     beside, below = coded[:, :-1] | coded[:, 1:], coded[:-1] | coded[1:]
     by_column, by_row = cells.permute(4, 0, 1, 2, 3), cells.permute(2, 0, 1, 3, 4)
-    _smooth([(line[..., :-1], line[..., 1:]) for line in by_column], beside[:, None], *limits)
-    _smooth([(line[:, :-1], line[:, 1:]) for line in by_row], below[..., None], *limits)
+    across, along = torch.minimum(steps[:, :-1], steps[:, 1:]), torch.minimum(steps[:-1], steps[1:])
+    _smooth([(line[..., :-1], line[..., 1:]) for line in by_column], beside[:, None], across[:, None])
+    _smooth([(line[:, :-1], line[:, 1:]) for line in by_row], below[..., None], along[..., None])
     return result
 
 
-def _smooth(lines: list[tuple[Tensor, Tensor]], applies: Tensor, most: int, curved: int) -> None:
+def _smooth(lines: list[tuple[Tensor, Tensor]], applies: Tensor, steps: Tensor) -> None:
     """Smooth across borders in place.
 
     Args:
         lines: For each place in a token, from its first line of pixels on, that line of all tokens before
             borders and of all behind them, uint8.
         applies: Which borders, bool, for all of a line.
-        most: Largest change of a pixel.
-        curved: Curvature from which a border is left alone.
+        steps: Of the borders.
     """
+    most = (_MOST * steps).round_().clamp_(1, 255).to(torch.int16)
+    curved = (_CURVED * steps).round_().clamp_(1, 4 * 255).to(torch.int16)
     p2, p1, p0 = (before.to(torch.int16) for before, _ in lines[-3:])
     q0, q1, q2 = (behind.to(torch.int16) for _, behind in lines[:3])
     change = ((q0 - p0) * 9 - (q1 - p1) * 3 + 8) >> 4
     bend = (p2 - 2 * p1 + p0).abs_() + (q2 - 2 * q1 + q0).abs_()
     applies = applies & (bend < curved) & (change.abs() < _EDGE * most)
     change = change.clamp_(-most, most).mul_(applies)
-    half = most // 2
+    half = most >> 1
     beside_p = ((((p2 + p0 + 1) >> 1) - p1 + change) >> 1).clamp_(-half, half).mul_(applies)
     beside_q = ((((q2 + q0 + 1) >> 1) - q1 - change) >> 1).clamp_(-half, half).mul_(applies)
     for line, pixels in ((lines[-2][0], p1 + beside_p), (lines[-1][0], p0 + change)):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mptvc.codec.loop import LevelTables
 from mptvc.codec.loop_coder import picture_tensor
@@ -18,12 +19,14 @@ from mptvc.format.slices import CHAIN, KINDS
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
 from mptvc.model.motion import BLOCK
-from mptvc.train.loop_tables import ActivityCounter, SideCounter
+from mptvc.train.loop_tables import ActivityCounter, FinenessCounter, SideCounter
 from mptvc.video.scaling import scaled
 from mptvc.video.source import VideoSource
 
-#: Frames of a shot, and height and width of the part, that are used; how much smaller resized ones are.
-_FRAMES, _CROP, _SCALE = 17, (256, 384), 0.8
+#: Frames of a shot that are coded, and that say what is built on these.
+_FRAMES, _AHEAD = 17, 65
+#: Height and width of the part that is used; how much smaller resized ones are.
+_CROP, _SCALE = (256, 384), 0.8
 #: Gains at which each shot is coded: 0.02, 0.15 and 0.6 bits per pixel lie about as far apart.
 _GAINS = (17, 0, -15)
 
@@ -46,9 +49,11 @@ class LoopCounter:
             [SideCounter(level.predicted(is_between).side) for is_between in (False, True)]
             for level in self._levels
         ]
+        self._fineness = [FinenessCounter(level.fineness) for level in self._levels if level.fineness]
+        self._before: Tensor | None = None  # fineness of the key before
 
     def add(self, frames: np.ndarray) -> None:
-        """Code the frames of a shot, uint8 ``[T, H, W, 3]``, as a clip at several gains, and count."""
+        """Code the first frames of a shot, uint8 ``[T, H, W, 3]``, as a clip at several gains, and count."""
         config, device = self._model.config, self._levels[0].key.dct.device
         multiple = config.multiple
         height, width = (-(-side // multiple) * multiple for side in frames.shape[1:3])
@@ -56,13 +61,13 @@ class LoopCounter:
         pyramids = [Pyramid(picture_tensor(frame, size, device), config) for frame in frames]
         luma = [None, *map(LumaPyramid, pyramids)]
         motions = [later.motion_from(earlier) for earlier, later in pairwise(luma) if later]
-        slices = LoopShots((len(frames),), len(frames)).slices(0)
+        count = min(_FRAMES, len(frames))
+        slices = LoopShots((count,), count).slices(0)
         for gain, kind in product(_GAINS, (CHAIN, KINDS - 1)):
             loop = ClipLoop([LevelTables(level) for level in self._levels], config, size)
             for place in slices:
-                at = slice(place.start, place.stop)
                 before = pyramids[place.start - 1] if place.start else None
-                motion = SliceMotion(pyramids[at], motions[at], before)
+                motion = SliceMotion(pyramids[place.start : place.stop], motions[place.start :], before)
                 coarser: list[CodedPicture] = []
                 for level in range(len(self._levels)):
                     coarser = loop.encode(level, motion, coarser, kind, gain).pictures
@@ -70,6 +75,9 @@ class LoopCounter:
                         self._count(level, picture)
 
     def _count(self, level: int, coded: CodedPicture) -> None:
+        if level == 0 and not coded.is_between:
+            self._fineness[0].add(coded.fineness, None if coded.side is None else self._before)
+            self._before = coded.fineness
         if coded.side is None:
             self._opening[level].add(coded.symbols, coded.context)
         else:
@@ -78,6 +86,8 @@ class LoopCounter:
 
     def fit(self) -> None:
         """Give the model tables that code what was counted in few bits, as far as counts can be trusted."""
+        for fineness in self._fineness:
+            fineness.fit()
         for opening in self._opening:
             opening.fit()
         for level, sides in zip(self._predicted, self._side, strict=True):
@@ -88,9 +98,8 @@ class LoopCounter:
 
 def default_loop_config() -> LoopConfig:
     """Level 0 at half size, the others at the source's; steps for about 0.02, 0.15 and 0.6 bits per pixel."""
-    return LoopConfig(
-        (LoopLevelConfig(130.0, detail=2), LoopLevelConfig(38.0, detail=2), LoopLevelConfig(13.0))
-    )
+    finest = LoopLevelConfig(13.0, fineness=0.25, smoothing=1.5)
+    return LoopConfig((LoopLevelConfig(130.0, detail=2), LoopLevelConfig(38.0, detail=2), finest))
 
 
 @torch.no_grad()
@@ -131,18 +140,18 @@ def fit_tables(
 
 
 def _start_of(video: Path, *, is_resized: bool) -> np.ndarray:
-    """The middle of the first frames of a video, uint8 ``[T, H, W, 3]``.
+    """The middle of the first frames of a video's first shot, uint8 ``[T, H, W, 3]``.
 
     Resized ones have lost the grid of the codec that made the file.
     """
     with VideoSource(video, force_8bit=True) as source:
         frames: list[np.ndarray] = []
-        for frame in islice(source.frames(), _FRAMES):
+        for frame in islice(source.frames(), _AHEAD):
             if frames and frame.is_cut:
                 break
-            frames.append(frame.pixels)
-    if is_resized and min(frames[0].shape[:2]) >= 2 * BLOCK:
-        frames = [scaled(frame, _SCALE) for frame in frames]
-    x = np.stack(frames)
-    top, left = (max(0, (have - want) // 2) for have, want in zip(x.shape[1:3], _CROP, strict=True))
-    return np.ascontiguousarray(x[:, top : top + _CROP[0], left : left + _CROP[1]])
+            pixels = frame.pixels
+            if is_resized and min(pixels.shape[:2]) >= 2 * BLOCK:
+                pixels = scaled(pixels, _SCALE)
+            top, left = (max(0, (have - want) // 2) for have, want in zip(pixels.shape, _CROP, strict=False))
+            frames.append(pixels[top : top + _CROP[0], left : left + _CROP[1]].copy())
+    return np.stack(frames)

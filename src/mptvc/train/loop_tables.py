@@ -12,7 +12,10 @@ from mptvc.model.activity import (
     ActivityModel,
     Context,
     all_contexts,
+    checkerboard,
 )
+from mptvc.model.fineness import FINEST, FinenessModel, fineness_rows
+from mptvc.model.fineness import KINDS as FINENESS_KINDS
 from mptvc.model.integer_network import ALPHABET, REACH, integer_frequencies
 from mptvc.model.side import KINDS, Known, Side, SideModel, Table, parent_vectors, wrapped
 
@@ -115,6 +118,29 @@ class SideCounter:
         self._model.choice_frequencies.copy_(integer_frequencies(choices))
         counts = self._vectors + self._vectors[..., ::-1]
         _fit_rows(self._model.vector_frequencies, self._model.scale_of, counts)
+
+
+class FinenessCounter:
+    """Counts how often a fineness model codes what.
+
+    Args:
+        model: The model; its table does not matter until ``fit``.
+    """
+
+    def __init__(self, model: FinenessModel) -> None:
+        self._model, self._values = model, np.zeros(tuple(model.value_frequencies.shape))
+
+    def add(self, fineness: Tensor, before: Tensor | None) -> None:
+        """Count one key; arguments as of ``FinenessModel.code``."""
+        for half, mine in enumerate(checkerboard(fineness)):
+            rows = fineness_rows(torch.where(mine, 0, fineness), before, half)
+            np.add.at(self._values, (rows[mine].numpy(), fineness[mine].numpy() + FINEST), 1)
+
+    def fit(self) -> None:
+        """Give the model a table that codes what was counted in few bits, as far as counts can be trusted."""
+        by_half = self._values.reshape(2, FINENESS_KINDS**2, -1)
+        values = _smoothed(by_half, FINENESS_KINDS).reshape(self._values.shape)
+        self._model.value_frequencies.copy_(integer_frequencies(values))
 
 
 def _shared_rows(wanted: np.ndarray, weights: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
