@@ -14,10 +14,14 @@ from mptvc.codec.plan import fitted_camera, planned
 from mptvc.format.packet import PacketReader, PacketWriter
 from mptvc.format.slices import CHAIN, KINDS, turns
 from mptvc.model.activity import LARGEST, Context
+from mptvc.model.fineness import FINEST
+from mptvc.model.loop_config import LoopLevelConfig
 from mptvc.model.loop_model import Kind, LoopLevel
 from mptvc.model.motion import BLOCK, Reference, camera_vectors
 
 HEIGHT, WIDTH, STEP = 64, 96, 30.0
+GRID = HEIGHT // BLOCK, WIDTH // BLOCK
+CONFIG = LoopLevelConfig(STEP)
 
 
 def texture(height: int, width: int, seed: int) -> Tensor:
@@ -54,6 +58,12 @@ def bases(pictures: list[Tensor], level: int) -> list[Tensor]:
     return [F.avg_pool2d(p.float(), 9, 1, 4, count_include_pad=False).to(torch.uint8) for p in pictures]
 
 
+def fineness(pictures: list[Tensor], seed: int) -> list[Tensor]:
+    """Of every picture, any values."""
+    rng = torch.Generator().manual_seed(seed)
+    return [torch.randint(-FINEST, FINEST + 1, GRID, generator=rng) for _ in pictures]
+
+
 Coarser = Sequence[CodedPicture | None]
 
 
@@ -63,7 +73,9 @@ def encoded(
     """Packets of an opening key and a slice of what follows it, and the pictures."""
     loop = LevelLoop(LevelTables(level))
     writers = [PacketWriter(loop.tables.digits) for _ in range(2)]
-    made = [loop.opening(writers[0], below[0], STEP, coarser[0], pictures[0])]
+    given = fineness(pictures, seed=0)
+    first = loop.fineness(writers[0], GRID, None, coarser[0], given[0])
+    made = [loop.opening(writers[0], below[0], STEP, first, coarser[0], pictures[0])]
     loop.start()
     found: dict[int, CodedPicture] = {}
     for turn in turns(kind, len(pictures) - 1):
@@ -72,8 +84,10 @@ def encoded(
         near, *far = (search(Luma(pictures[1 + side]), Luma(target)).vectors for side in sides)
         known, fields = loop.known(turn, coarser[at]), [near, *(-v for v in far)]
         references, camera = loop.references(turn), fitted_camera(near)
-        plan = planned(level, target, below[at], references, known, fields, camera, STEP)
-        found[turn.index] = loop.picture(writers[1], turn, below[at], STEP, coarser[at], plan, target)
+        mine = loop.fineness(writers[1], GRID, turn, coarser[at], given[at])
+        steps = level.steps(STEP, mine, GRID)
+        plan = planned(level, target, below[at], references, known, fields, camera, steps)
+        found[turn.index] = loop.picture(writers[1], turn, below[at], STEP, mine, coarser[at], plan, target)
     loop.finish(kind, len(pictures) - 1)
     return [w.finish() for w in writers], [*made, *(found[i] for i in range(len(pictures) - 1))]
 
@@ -83,13 +97,15 @@ def decode(
 ) -> list[Tensor]:
     loop = LevelLoop(LevelTables(level))
     readers = [PacketReader(loop.tables.digits, packet) for packet in packets]
-    first = loop.opening(readers[0], below[0], STEP, coarser[0]).picture
+    fineness = loop.fineness(readers[0], GRID, None, coarser[0])
+    first = loop.opening(readers[0], below[0], STEP, fineness, coarser[0]).picture
     readers[0].finish()
     loop.start()
     found = {}
     for turn in turns(kind, len(below) - 1):
         at = turn.index + 1
-        found[turn.index] = loop.picture(readers[1], turn, below[at], STEP, coarser[at]).picture
+        mine = loop.fineness(readers[1], GRID, turn, coarser[at])
+        found[turn.index] = loop.picture(readers[1], turn, below[at], STEP, mine, coarser[at]).picture
     readers[1].finish()
     return [first, *(found[i] for i in range(len(below) - 1))]
 
@@ -110,32 +126,33 @@ def test_a_decoder_has_the_encoders_pictures(
     index: int, patch: int, step: float, kind: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("test_loop.STEP", step)
-    level, pictures = LoopLevel(index, patch), pan(5, 0.75, -1.5)
+    level, pictures = LoopLevel(index, patch, CONFIG), pan(5, 0.75, -1.5)
     below, nothing = bases(pictures, index), [None] * len(pictures)
     packets, keys = encoded(level, pictures, below, nothing, kind)
     for ours, theirs in zip(decode(level, packets, below, nothing, kind), pictures_of(keys), strict=True):
         assert torch.equal(ours, theirs)
-    assert error(pictures_of(keys), pictures) < 3 * step**2 / 12
+    assert error(pictures_of(keys), pictures) < 3 * (step * 2**1.5) ** 2 / 12
 
 
 @pytest.mark.parametrize("value", [0, 255])
 @pytest.mark.parametrize("step", [30.0, 20.0, 10.0, 4.0])
 def test_white_and_black_are_coded_at_any_step(value: int, step: float) -> None:
     """The largest symbols are those of a flat picture over a gray base."""
-    level, loop = LoopLevel(0, 16), LevelLoop(LevelTables(LoopLevel(0, 16)))
+    level, loop = LoopLevel(0, 16, CONFIG), LevelLoop(LevelTables(LoopLevel(0, 16, CONFIG)))
     picture = torch.full((3, 32, 32), value, dtype=torch.uint8)
     writer = PacketWriter(loop.tables.digits)
-    made = loop.opening(writer, gray(picture), step, None, picture).picture
+    even = torch.zeros(2, 2, dtype=torch.int64)
+    made = loop.opening(writer, gray(picture), step, even, None, picture).picture
     assert int((made.int() - picture).abs().max()) <= 1 + step / 16
     reader, other = PacketReader(loop.tables.digits, writer.finish()), LevelLoop(LevelTables(level))
-    assert torch.equal(other.opening(reader, gray(picture), step, None).picture, made)
+    assert torch.equal(other.opening(reader, gray(picture), step, even, None).picture, made)
     reader.finish()
 
 
 def test_choices_of_the_coarser_level_are_a_context_that_both_have() -> None:
     pictures = pan(4, 0.0, 2.0)
     nothing = [None] * len(pictures)
-    coarse, fine = LoopLevel(1, 16), LoopLevel(2, 8)
+    coarse, fine = LoopLevel(1, 16, CONFIG), LoopLevel(2, 8, CONFIG)
     _, keys = encoded(coarse, pictures, bases(pictures, 1), nothing)
     made = pictures_of(keys)
     packets, finer = encoded(fine, pictures, made, keys)
@@ -144,14 +161,14 @@ def test_choices_of_the_coarser_level_are_a_context_that_both_have() -> None:
 
 
 def test_a_pan_costs_its_motion_and_little_more() -> None:
-    level, pictures = LoopLevel(0, 16), pan(5, 1.0, -2.0)
+    level, pictures = LoopLevel(0, 16, CONFIG), pan(5, 1.0, -2.0)
     for kind in range(KINDS):
         first, rest = encoded(level, pictures, bases(pictures, 0), [None] * 5, kind)[0]
         assert len(rest) < 2 * len(first)
 
 
 def test_a_still_scene_is_repeated() -> None:
-    level = LoopLevel(0, 16)
+    level = LoopLevel(0, 16, CONFIG)
     pictures = [texture(HEIGHT, WIDTH, seed=2)] * 5
     _, keys = encoded(level, pictures, bases(pictures, 0), [None] * 5)
     made = pictures_of(keys)
@@ -159,7 +176,7 @@ def test_a_still_scene_is_repeated() -> None:
 
 
 def test_a_key_needs_an_opening_key() -> None:
-    loop = LevelLoop(LevelTables(LoopLevel(0, 16)))
+    loop = LevelLoop(LevelTables(LoopLevel(0, 16, CONFIG)))
     for ask in (loop.start, lambda: loop.references(turns(CHAIN, 1)[0]), lambda: loop.finish(CHAIN, 1)):
         with pytest.raises(ValueError, match="an opening key comes first"):
             ask()
@@ -167,7 +184,7 @@ def test_a_key_needs_an_opening_key() -> None:
 
 @pytest.mark.parametrize("spoil", [lambda p: p + b"word", lambda p: bytes(4) + p[4:]])
 def test_a_packet_that_does_not_fit_is_refused(spoil: Callable[[bytes], bytes]) -> None:
-    level, pictures = LoopLevel(0, 16), pan(2, 0.0, 1.0)
+    level, pictures = LoopLevel(0, 16, CONFIG), pan(2, 0.0, 1.0)
     below, nothing = bases(pictures, 0), [None] * 2
     packets, _ = encoded(level, pictures, below, nothing)
     for spoiled in ([spoil(packets[0]), packets[1]], [packets[0], spoil(packets[1])]):

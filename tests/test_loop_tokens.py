@@ -23,6 +23,7 @@ import mptvc.codec.slices
 from mptvc import Prediction, Tokens
 from mptvc.codec.codec import Codec
 from mptvc.codec.loop_coder import SIDE_TYPES
+from mptvc.codec.tokens import PREDICTION
 from mptvc.files.tensor_file import TensorFile
 from mptvc.format.slices import CHAIN, KINDS
 from mptvc.model.activity import LARGEST
@@ -111,6 +112,7 @@ def test_every_array_is_of_its_type_and_shape(codec: Codec, tokens: Tokens) -> N
             "choices": ("torch.uint8", (frames, *grid)),
             "vectors": ("torch.int32", (frames, 2, *grid)),
             "coefficients": ("torch.int32", (frames, 2, 3)),
+            "fineness": ("torch.int8", (frames, 1, 2)),
             "kinds": ("torch.uint8", (slices,)),
             "gains": ("torch.int8", (slices,)),
         }
@@ -118,7 +120,7 @@ def test_every_array_is_of_its_type_and_shape(codec: Codec, tokens: Tokens) -> N
 
 def test_tokens_hold_all_side_symbols_that_there_are() -> None:
     assert list(SIDE_TYPES) == [field.name for field in fields(Side)]
-    assert [field.name for field in fields(Prediction)] == [*SIDE_TYPES, "kinds", "gains"]
+    assert [field.name for field in fields(Prediction)] == [*SIDE_TYPES, "fineness", "kinds", "gains"]
 
 
 def test_opening_keys_are_predicted_from_nothing_else(tokens: Tokens) -> None:
@@ -166,13 +168,25 @@ def test_changed_tokens_make_another_file(codec: Codec, tokens: Tokens) -> None:
 
 
 SPOILT: dict[str, tuple[Callable[[Tokens], Tokens], str]] = {
-    "symbol": (lambda t: changed(t, 1, tokens=put((2, 0, 0, 3), -(2**15))), "tokens are -16[0-9]+ to"),
-    "choice": (lambda t: changed(t, 2, choices=put((3, 0, 0), 29)), "level 2: choices are 0 to 28, found 29"),
-    "kind": (lambda t: changed(t, 0, kinds=put((1,), 3)), "level 0: kinds are 0 to 2, found 3"),
-    "gain": (lambda t: changed(t, 0, gains=put((1,), -97)), "level 0: gains are -96 to 96, found -97"),
+    "symbol": (lambda t: changed(t, 1, tokens=put((2, 0, 0, 3), -(2**15))), "tokens of -16[0-9]+ to"),
+    "choice": (lambda t: changed(t, 2, choices=put((3, 0, 0), 29)), "level 2: choices of 0 to 28, found 29"),
+    "kind": (lambda t: changed(t, 0, kinds=put((1,), 3)), "level 0: kinds of 0 to 2, found 3"),
+    "gain": (lambda t: changed(t, 0, gains=put((1,), -97)), "level 0: gains of -96 to 96, found -97"),
     "coefficient": (
         lambda t: changed(t, 0, coefficients=put((1, 0, 2), 8192)),
-        "level 0: coefficients are -8192 to 8191, found 8192",
+        "level 0: coefficients of -8192 to 8191, found 8192",
+    ),
+    "fineness": (
+        lambda t: changed(t, 0, fineness=put((0, 0, 0), 4)),
+        "level 0: fineness of -3 to 3, found 4",
+    ),
+    "fineness of the finer level": (
+        lambda t: changed(t, 1, fineness=put((0, 0, 1), 3)),
+        "level 1, frames 0 to 0: fineness is that of the coarser level, and 0 between keys",
+    ),
+    "fineness between keys": (
+        lambda t: changed(t, 0, kinds=put((1,), KINDS - 1), fineness=put((1, 0, 0), 3)),
+        "level 0, frames 1 to 4: ",
     ),
     "coefficient of the finer level": (
         lambda t: changed(t, 1, coefficients=put((1, 0, 2), 77)),
@@ -228,7 +242,7 @@ def test_any_tokens_are_decoded_or_refused(codec: Codec, tokens: Tokens) -> None
     rng = np.random.default_rng(5)
     done = 0
     for _ in range(24):
-        level, name = int(rng.integers(3)), str(rng.choice(["tokens", *SIDE_TYPES, "kinds", "gains"]))
+        level, name = int(rng.integers(3)), str(rng.choice(["tokens", *PREDICTION]))
         array = tokens.arrays(level)[name]
         place = tuple(int(rng.integers(side)) for side in array.shape)
         limits = torch.iinfo(array.dtype)
@@ -251,7 +265,7 @@ def test_files_come_back_byte_for_byte(tmp_path: Path, codec: Codec, data: bytes
         for name, array in tokens.arrays(level).items():
             place = f"level.{level}" if name == "tokens" else f"level.{level}.{name}"
             assert np.array_equal(stored[place], array.numpy())
-    assert len(stored) == 1 + 3 * 6
+    assert len(stored) == 1 + 3 * 7
     with safe_open(out, "numpy") as opened:
         assert json.loads(opened.metadata()["config"])["prediction"] == "loop"
     mptvc.import_tokens(out, back, codec=codec, progress=lambda *step: steps.append(step))
@@ -271,7 +285,7 @@ def test_a_file_that_does_not_fit_is_named(tmp_path: Path, codec: Codec, data: b
     good, bad, back = (tmp_path / name for name in ("a.safetensors", "bad.safetensors", "b.mpt"))
     mptvc.export_tokens(data, good, codec=codec)
     for name, value, message in (
-        ("level.1.choices", lambda array: array + 29, "level 1: choices are 0 to 28"),
+        ("level.1.choices", lambda array: array + 29, "level 1: choices of 0 to 28"),
         ("level.1.vectors", lambda array: array.astype(np.int64), "vectors is int32, found int64"),
         ("level.2", lambda array: array[1:], "level 2 is int16"),
         ("level.0.choices", lambda array: array * 0, "opening key has choices of 28"),

@@ -101,13 +101,14 @@ class LoopCoder(ClipCoder):
             except ValueError as error:
                 damaged(level, error)
                 break
-        loop = self.clip(layout.geometry, len(packets))
+        loop, fineness = self.clip(layout.geometry, len(packets)), None
         for index, frames in enumerate(slices):
             found = self._slice(loop, [level[index] for level in packets], len(frames), damaged)
             if not found:
                 return
             packets = packets[: len(found)]
-            yield LoopPiece(self, layout.geometry, found)
+            yield LoopPiece(self, layout.geometry, found, fineness)
+            fineness = found[0].pictures[-1].fineness
 
     @computing()
     def _slice(
@@ -133,10 +134,17 @@ class LoopPiece(Piece):
         coder: The weights.
         geometry: Of the video.
         levels: The slice at each level that is there.
+        fineness: Of the last key before it.
     """
 
-    def __init__(self, coder: LoopCoder, geometry: Geometry, levels: Sequence[CodedSlice]) -> None:
-        self._coder, self._geometry, self._levels = coder, geometry, levels
+    def __init__(
+        self,
+        coder: LoopCoder,
+        geometry: Geometry,
+        levels: Sequence[CodedSlice],
+        fineness: Tensor | None = None,
+    ) -> None:
+        self._coder, self._geometry, self._levels, self._before = coder, geometry, levels, fineness
         self.num_levels, self.num_frames = len(levels), len(levels[0].pictures)
 
     @computing()
@@ -199,11 +207,15 @@ class LoopPiece(Piece):
 
     @computing()
     def side_bits(self, level: int, frame: int) -> float:
-        """Bits of choices, vectors and coefficients; as ``Piece.side_bits``."""
-        coded = self._levels[level].pictures[frame]
-        if coded.side is None:
-            return 0.0
-        return self._coder.model.level(level).predicted(coded.is_between).side.bits(coded.known, coded.side)
+        """Bits of fineness, choices, vectors and coefficients; as ``Piece.side_bits``."""
+        pictures, model = self._levels[level].pictures, self._coder.model.level(level)
+        coded, total = pictures[frame], 0.0
+        if model.fineness is not None and not coded.is_between:
+            keys = [one.fineness for one in pictures[:frame] if not one.is_between]
+            total += model.fineness.bits(keys[-1] if keys else self._before, coded.fineness)
+        if coded.side is not None:
+            total += model.predicted(coded.is_between).side.bits(coded.known, coded.side)
+        return total
 
     def _kind(self, level: int, coded: CodedPicture) -> Kind:
         """What a picture is coded with."""

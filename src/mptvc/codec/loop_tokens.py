@@ -62,7 +62,7 @@ class LoopTokens:
             low, high = (int(end) for end in arrays[name].aminmax())
             if low < least or high > most:
                 found = low if low < least else high
-                raise ValueError(f"level {level}: {name} are {least} to {most}, found {found}")
+                raise ValueError(f"level {level}: {name} of {least} to {most}, found {found}")
 
     def frames(self, tokens: Tokens, levels: int, clip: int) -> Iterator[np.ndarray]:
         """Source frames of a clip; as ``TokenForm.frames``."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mptvc.model.activity import Exchange, checkerboard, exchanged, sum_of_neighbours
-from mptvc.model.integer_network import integer_frequencies
+from mptvc.model.integer_network import PRECISION, integer_frequencies
 
 #: Largest absolute fineness.
 FINEST = 3
@@ -69,6 +69,14 @@ class FinenessModel(nn.Module):
             given = None if values is None else values[mine]
             found[mine] = exchanged(exchange, rows, given, Table.VALUES)
         return found
+
+    def bits(self, before: Tensor | None, values: Tensor) -> float:
+        """Bits that one picture's fineness takes; arguments as of ``code``."""
+        bits, total = -torch.log2(self.value_frequencies / 2**PRECISION), 0.0
+        for half, mine in enumerate(checkerboard(values)):
+            rows = fineness_rows(values * ~mine, before, half)[mine]
+            total += float(bits[rows, values[mine] + FINEST].sum())
+        return total
 
 
 def fineness_rows(found: Tensor, before: Tensor | None, half: int) -> Tensor:

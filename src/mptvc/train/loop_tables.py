@@ -133,7 +133,7 @@ class FinenessCounter:
     def add(self, fineness: Tensor, before: Tensor | None) -> None:
         """Count one key; arguments as of ``FinenessModel.code``."""
         for half, mine in enumerate(checkerboard(fineness)):
-            rows = fineness_rows(torch.where(mine, 0, fineness), before, half)
+            rows = fineness_rows(fineness * ~mine, before, half)
             np.add.at(self._values, (rows[mine].numpy(), fineness[mine].numpy() + FINEST), 1)
 
     def fit(self) -> None:
