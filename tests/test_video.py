@@ -448,6 +448,20 @@ def test_deinterlacing_gives_whole_frames_at_the_same_times(tmp_path: Path) -> N
     assert clean < 0.3 * combed
 
 
+def test_deinterlacing_hides_no_change_of_size(tmp_path: Path) -> None:
+    both = b""
+    for frames in (moving(4), moving(3, 32, 32)):
+        coded = {"codec": "mpeg2video", "pix_fmt": "yuv420p", "max_b_frames": 0}
+        path = write(tmp_path / "a.ts", frames, **coded, options={"flags": "+ildct+ilme"})
+        both += path.read_bytes()
+    path.write_bytes(both)
+    plain, as_is = read(path, on_size_change="scale")
+    outcome, whole = read(path, deinterlace=True, on_size_change="scale")
+    assert len(whole) == len(as_is)
+    assert outcome.warnings == plain.warnings[1:]  # but for that of interlaced pictures
+    assert "is 32x32 after 64x48" in outcome.warnings[0]
+
+
 def test_deinterlacing_leaves_whole_frames_as_they_are(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", moving(5))
     assert np.array_equal(
@@ -636,7 +650,7 @@ def test_change_of_size_names_the_frame(tmp_path: Path) -> None:
     assert [frame.pixels.shape for frame in found] == [(48, 64, 3)] * 17
     assert len(outcome.warnings) == 1
     assert "frame 12 is 32x32 after 64x48, and scaled" in outcome.warnings[0]
-    with pytest.raises(ValueError, match="on_size_change is stop or scale, found other"):
+    with pytest.raises(ValueError, match="on_size_change is stop, scale or split, found other"):
         read(both, on_size_change="other")
 
 

@@ -41,7 +41,7 @@ class VideoSource:
         strict: Refuse what otherwise is a warning.
         stream: Number of the video stream in the file; None takes the one that is the film.
         upright: Give pictures as they are to be shown; otherwise as they are stored, but never mirrored.
-        on_size_change: ``stop`` where the size changes on the way, or ``scale`` to the first one.
+        on_size_change: ``stop`` or ``split`` end where the size changes on the way, ``scale`` makes one.
         frame_rate: Frames a second of a source that does not say: a folder of pictures, or an array.
 
     Attributes:
