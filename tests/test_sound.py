@@ -77,6 +77,15 @@ def test_mpeg_sound_of_one_size_comes_back(tmp_path: Path) -> None:
     assert [data for _, data in sound_of(target)] == [data for _, data in sound_of(tmp_path / "in.avi")]
 
 
+@pytest.mark.parametrize("name", ["aac", "mp3"])  # kept in NUT, and in Matroska
+def test_a_source_gives_the_same_bytes_twice(tmp_path: Path, small_codec: Codec, name: str) -> None:
+    source = make_source(tmp_path / "in.mkv", (name,), frames=10)
+    for target in ("a.mpt", "b.mpt"):
+        report = mptvc.encode_file(source, tmp_path / target, codec=small_codec)
+        assert report.header.side is not None
+    assert (tmp_path / "a.mpt").read_bytes() == (tmp_path / "b.mpt").read_bytes()
+
+
 def test_all_sound_streams_are_kept(tmp_path: Path, small_codec: Codec) -> None:
     given = make_source(tmp_path / "in.mkv", ("aac", "flac"))
     mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)

@@ -39,6 +39,8 @@ from mptvc.video.texts import TextCopy
 #: Containers of packets by their first bytes, the best first, and the one of texts alone.
 _CONTAINERS = {b"nut/": "nut", b"\x1aE\xdf\xa3": "matroska"}
 _TEXTS = "ffmetadata"
+#: Without names by chance or of FFmpeg's version: the same source gives the same section.
+_REPEATABLE = {"fflags": "+bitexact"}
 #: Sound that FFmpeg's NUT loses: packets of MPEG whose size is the usual one, and E-AC-3 comes back as AC-3.
 _NOT_IN_NUT = {"mp1", "mp2", "mp3", "eac3"}
 #: Later packets may start earlier than those that were read first, by less than this.
@@ -177,7 +179,7 @@ class SideRecorder:
         """Start a container of some streams; without any it holds texts and chapters alone."""
         self._file = TemporaryFile()  # noqa: SIM115 - closed by close
         self._name = name if streams else _TEXTS
-        self._out = av.open(self._file, "w", format=self._name)
+        self._out = av.open(self._file, "w", format=self._name, options=_REPEATABLE)
         self._copies = {stream.index: copy_of(self._out, stream) for stream in streams}
         self.warnings += _kept_as(self._copies, streams)
         origin = self._origin or Fraction(0)
