@@ -351,3 +351,25 @@ def test_an_avi_without_an_index_gives_the_same_part(tmp_path: Path, monkeypatch
     path.write_bytes(data[: data.rindex(b"idx1")])
     _, (found, wanted) = part_and_whole(path, 3.36, monkeypatch)
     assert found == wanted
+
+
+@pytest.mark.parametrize("edits", ["edts", "free"])
+@pytest.mark.parametrize("clocks", [[b"mdhd"], [b"mvhd"], [b"mdhd", b"mvhd"]])
+def test_no_frame_of_an_mp4_without_a_clock_is_lost_in_silence(
+    tmp_path: Path, clocks: list[bytes], edits: str
+) -> None:
+    """With a unit of 0 FFmpeg counts whole seconds, so that an edit list may leave out all but a frame."""
+    path = write(tmp_path / "a.mp4", "mpeg4", frames=9)
+    data = bytearray(path.read_bytes().replace(b"edts", edits.encode()))
+    for kind in clocks:
+        unit = data.index(kind) + 16
+        data[unit : unit + 4] = bytes(4)
+    path.write_bytes(data)
+    for start in (0.0, 3.0):
+        try:
+            outcome, found = read(path, start=start)
+        except VideoError as error:
+            assert "no frame could be decoded" in str(error)
+        else:
+            shown = sum(float(outcome.video.frame_rate) * start <= i for i in range(9))
+            assert len(found) == shown or "promises 9 frames" in outcome.warnings[0]
