@@ -104,6 +104,31 @@ def test_sound_that_starts_late_stays_late(tmp_path: Path, small_codec: Codec, l
     assert ours[0][0] == pytest.approx(late, abs=0.001)
 
 
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_sound_before_the_first_picture_is_heard(tmp_path: Path, small_codec: Codec, kind: str) -> None:
+    source = make_source(tmp_path / "in.mkv", ("mp3",), late=-0.7, frames=30)
+    mptvc.encode_file(source, tmp_path / "a.mpt", codec=small_codec)
+    out = tmp_path / f"out.{kind}"
+    mptvc.decode_file(tmp_path / "a.mpt", out, codec=small_codec)
+    assert_same(sound_of(out), sound_of(source), 2 * MILLISECOND)
+    with av.open(out) as made:
+        assert not any(packet.is_discard for packet in made.demux(audio=0))
+    with VideoSource(out, sound=True, strict=True) as again:
+        frames = again.frames()
+        assert sum(1 for _ in frames) == 30
+        assert float(frames.outcome().video.times.end) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_sound_that_an_edit_list_cuts_off_stays_so(tmp_path: Path, small_codec: Codec, kind: str) -> None:
+    source = make_source(tmp_path / "in.mp4", ("aac",), late=-0.7, frames=30)
+    mptvc.encode_file(source, tmp_path / "a.mpt", codec=small_codec)
+    mptvc.decode_file(tmp_path / "a.mpt", tmp_path / f"out.{kind}", codec=small_codec)
+    sound = sound_of(tmp_path / f"out.{kind}")
+    assert -0.1 < sound[0][0] < 0  # what a decoder needs to start
+    assert_same(sound, sound_of(source)[-len(sound) :], MILLISECOND)
+
+
 def test_excerpt_of_the_source_takes_its_part_of_the_sound(tmp_path: Path, small_codec: Codec) -> None:
     given = make_source(tmp_path / "in.mp4")
     mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec, start=0.52, duration=0.8)

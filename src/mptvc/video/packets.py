@@ -20,6 +20,8 @@ AnyPacket: TypeAlias = "Packet[Any]"
 EXPERIMENTAL = {"strict": "experimental"}
 #: Packets that are earlier than the one before by no more stand for the same time.
 _SAME_S = Fraction(1, 10)
+#: Sound that starts earlier than pictures by no more is what its decoder needs to start.
+PRIMING_S = Fraction(1, 10)
 #: What a number of channels means where a container does not say.
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 

@@ -21,6 +21,7 @@ from mptvc.format.sections import FileView
 from mptvc.video.extras import Extras
 from mptvc.video.ffmpeg import REFUSALS, reason, refusals
 from mptvc.video.packets import (
+    PRIMING_S,
     AnyPacket,
     Copy,
     Rising,
@@ -134,7 +135,8 @@ class SideRecorder:
 
     def _is_kept(self, packet: AnyPacket) -> bool:
         at, origin = time_of(packet), self._origin or Fraction(0)
-        if self._end is not None and at >= self._end:
+        is_cut = packet.is_discard and at < origin - PRIMING_S  # by an edit list
+        if is_cut or (self._end is not None and at >= self._end):
             return False
         return self._keep_early or end_of(packet) > origin
 
@@ -169,9 +171,7 @@ class SideRecorder:
         lost = {name: sum(map(bool, of.values())) for name, of in refused.items()}
         lost["nut"] += len(self._extras.attachments)
         name = min(lost, key=lambda name: lost[name])
-        for stream, why in refused[name].items():
-            if why:
-                self.warnings.append(f"{label(stream)} is left out: {why}")
+        self.warnings += [f"{label(s)} is left out: {why}" for s, why in refused[name].items() if why]
         held = [stream for stream, why in refused[name].items() if not why]
         self._begin(name, held)
 
@@ -269,6 +269,8 @@ class SidePlayer:
         self._copies = {stream.index: copy_of(out, stream) for stream in held}
         self.warnings += _kept_as(self._copies, held)
         self.warnings += self._extras.write(out)
+        if not self._trimmed and min(map(time_of, first.values()), default=0) + self._shift < -PRIMING_S:
+            out.options["avoid_negative_ts"] = "make_zero"  # or MP4 starts with the first picture
         if self._copies:
             out.start_encoding()
         self._rising = {copy.stream.index: Rising(copy.stream) for copy in self._copies.values()}
