@@ -517,7 +517,7 @@ def test_unknown_codec_is_no_decodable_video(tmp_path: Path) -> None:
         VideoSource(path)
 
 
-@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mxf"])
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.7])
 def test_cut_video_is_an_error_or_a_warning(tmp_path: Path, suffix: str, share: float) -> None:
     path = write(tmp_path / f"a.{suffix}", moving(60), codec="libx264", pix_fmt="yuv420p")
