@@ -1,10 +1,12 @@
 """A video whose size changes on the way becomes a file for each part, with its sound: all files or none."""
 
 import json
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 
 import av
 import numpy as np
@@ -109,6 +111,16 @@ def test_a_part_of_a_video_is_split_too_and_one_size_gives_one_file(
     report = mptvc.encode_file(path, out, codec=small_codec, on_size_change="split", duration=0.2, force=True)
     assert (report.warnings, dict(report.others)) == ((), {})
     assert report.header.video.num_frames == 5
+
+
+def test_a_named_pipe_is_read_once(tmp_path: Path, small_codec: Codec) -> None:
+    path, pipe = changing(tmp_path / "a.mkv", [(4, 48, 64), (3, 32, 32)]), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=lambda: pipe.write_bytes(path.read_bytes()), daemon=True)
+    writer.start()
+    report = mptvc.encode_file(pipe, tmp_path / "out.mpt", codec=small_codec, on_size_change="split")
+    writer.join(10)
+    assert [one.header.video.num_frames for one in (report, *report.others.values())] == [4, 3]
 
 
 def test_all_files_appear_or_none(tmp_path: Path, small_codec: Codec) -> None:

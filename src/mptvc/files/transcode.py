@@ -115,6 +115,8 @@ def encode_file(
             'on_size_change="split" makes several files, standard output or a file object is one'
         )
     with ExitStack() as stack:
+        if isinstance(source, str | Path) and Path(source).is_fifo():
+            source = stack.enter_context(open(source, "rb"))
         if not isinstance(source, str | Path | RawVideo):  # MP4's index may come last: a pipe is stored first
             source = stack.enter_context(seekable(source))
 
