@@ -246,6 +246,19 @@ def test_what_an_edit_list_leaves_out_is_not_missing(tmp_path: Path, first: int)
     assert outcome.warnings == ()
 
 
+@pytest.mark.parametrize("shown_ms", [200, 480, 1000])
+def test_what_an_edit_list_cuts_off_at_the_end_is_not_missing(tmp_path: Path, shown_ms: int) -> None:
+    whole = write(tmp_path / "a.mp4", "libx264", frames=50, max_b_frames=2, gop_size=10)
+    data = bytearray(whole.read_bytes())
+    length = data.index(b"elst") + 12  # of the only part that is shown, in milliseconds
+    assert int.from_bytes(data[length : length + 4]) == 2000
+    data[length : length + 4] = shown_ms.to_bytes(4)
+    (tmp_path / "cut.mp4").write_bytes(data)
+    outcome, found = read(tmp_path / "cut.mp4", strict=True)
+    assert np.array_equal(found, read(whole)[1][: shown_ms // 40])
+    assert outcome.warnings == ()
+
+
 def part_and_whole(
     path: Path, start: float, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[tuple[int, int], list[tuple[object, ...]]]:

@@ -203,7 +203,8 @@ class Decoding:
                 elif packet.size:
                     self._hidden += packet.is_discard
                     self._clock.see(packet)
-                    self._last = max(self._last, float(time_of(packet)))
+                    if not packet.is_discard:
+                        self._last = max(self._last, float(time_of(packet)))
                     yield packet
                 else:
                     self._hidden += packet.pts is not None or packet.dts is not None
