@@ -41,10 +41,11 @@ def write(
     times: list[int] | None = None,
     frames: int = 20,
     late: int = 0,
+    muxing: dict[str, str] | None = None,
     **settings: object,
 ) -> Path:
     """Moving pictures of 64 x 48, at 25 a second or at these times."""
-    with av.open(path, "w") as file:
+    with av.open(path, "w", options=muxing) as file:
         stream = file.add_stream(codec, rate=RATE, width=64, height=48, pix_fmt=pix_fmt)
         for name, value in settings.items():
             setattr(stream.codec_context, name, value)
@@ -153,6 +154,16 @@ def test_frames_without_time_stamps_are_not_left_out(tmp_path: Path) -> None:
     assert len(found) == 60
     assert [outcome.video.times[i] for i in (0, 1, 59)] == [0, Fraction(1, 25), Fraction(59, 25)]
     assert outcome.warnings == ()
+
+
+def test_the_end_of_frames_without_time_stamps_is_known(tmp_path: Path) -> None:
+    """Matroska says how long the stream is, and FFmpeg drops time stamps that start below zero."""
+    as_is = {"avoid_negative_ts": "disabled"}
+    path = write(tmp_path / "a.mkv", "libx264", frames=60, late=-10, max_b_frames=2, muxing=as_is)
+    with av.open(path) as file:
+        assert all(packet.pts is None for packet in file.demux(video=0))
+    outcome, found = read(path, strict=True)
+    assert (len(found), outcome.video.times.end) == (60, Fraction(60, 25))
 
 
 @pytest.mark.parametrize(
