@@ -448,6 +448,13 @@ def test_deinterlacing_gives_whole_frames_at_the_same_times(tmp_path: Path) -> N
     assert clean < 0.3 * combed
 
 
+def test_deinterlacing_keeps_times_where_there_are_none(tmp_path: Path) -> None:
+    """A raw stream says how long its frames are shown and no more."""
+    coded = {"codec": "libx264", "pix_fmt": "yuv420p", "max_b_frames": 0, "container": "h264"}
+    path = write(tmp_path / "a.h264", moving(5), **coded)
+    assert read(path, deinterlace=True)[0].video == read(path)[0].video
+
+
 def test_deinterlacing_hides_no_change_of_size(tmp_path: Path) -> None:
     both = b""
     for frames in (moving(4), moving(3, 32, 32)):
