@@ -2,9 +2,11 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from command_line import DAMAGED, FAILED, USAGE, WEIGHTS, Cli, is_one_error, nam
 
 import mptvc
 from mptvc.cli.main import app
-from mptvc.cli.options import ending
+from mptvc.cli.options import ending, target_named
 from mptvc.cli.output import in_options
 
 LIBRARY = Path(mptvc.__file__).parent
@@ -145,6 +147,15 @@ def test_messages_show_names_as_they_are(cli: Cli, made: Path, name: str) -> Non
     shutil.copy(made / "in.mpt", "in.mpt")
     assert cli("truncate", "in.mpt", name, "--levels", 1).err.startswith(f"{name}: ")
     assert name in cli("compare", made / "in.mkv", name).out
+
+
+def test_no_file_goes_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, terminal = os.openpty()
+    with os.fdopen(reader), os.fdopen(terminal, "w") as screen:
+        monkeypatch.setattr(sys, "stdout", screen)
+        with pytest.raises(ValueError, match="standard output is a terminal: name a file, or pipe"):
+            target_named("-")
+        assert target_named("a.mpt") == "a.mpt"
 
 
 def test_progress_is_json_lines_up_to_the_total(cli: Cli, made: Path) -> None:

@@ -1,6 +1,7 @@
 """Every frame that FFmpeg decodes is there, whatever packets lack; what is missing is said."""
 
 from collections.abc import Callable, Container
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,10 +41,11 @@ def write(
     times: list[int] | None = None,
     frames: int = 20,
     late: int = 0,
+    muxing: dict[str, str] | None = None,
     **settings: object,
 ) -> Path:
     """Moving pictures of 64 x 48, at 25 a second or at these times."""
-    with av.open(path, "w") as file:
+    with av.open(path, "w", options=muxing) as file:
         stream = file.add_stream(codec, rate=RATE, width=64, height=48, pix_fmt=pix_fmt)
         for name, value in settings.items():
             setattr(stream.codec_context, name, value)
@@ -154,6 +156,16 @@ def test_frames_without_time_stamps_are_not_left_out(tmp_path: Path) -> None:
     assert outcome.warnings == ()
 
 
+def test_the_end_of_frames_without_time_stamps_is_known(tmp_path: Path) -> None:
+    """Matroska says how long the stream is, and FFmpeg drops time stamps below zero."""
+    as_is = {"avoid_negative_ts": "disabled"}
+    path = write(tmp_path / "a.mkv", "libx264", frames=60, late=-10, max_b_frames=2, muxing=as_is)
+    with av.open(path) as file:
+        assert next(file.demux(video=0)).pts is None
+    outcome, found = read(path, strict=True)
+    assert (len(found), outcome.video.times.end) == (60, Fraction(60, 25))
+
+
 @pytest.mark.parametrize(
     ("codec", "max_b_frames"), [("mpeg4", 0), ("mpeg4", 2), ("libx264", 0), ("libx264", 2)]
 )
@@ -242,6 +254,19 @@ def test_what_an_edit_list_leaves_out_is_not_missing(tmp_path: Path, first: int)
         assert cut.streams.video[0].frames == 30
     outcome, found = read(tmp_path / "cut.mp4", strict=True)
     assert np.array_equal(found, wanted)
+    assert outcome.warnings == ()
+
+
+@pytest.mark.parametrize("shown_ms", [200, 480, 1000])
+def test_what_an_edit_list_cuts_off_at_the_end_is_not_missing(tmp_path: Path, shown_ms: int) -> None:
+    whole = write(tmp_path / "a.mp4", "libx264", frames=50, max_b_frames=2, gop_size=10)
+    data = bytearray(whole.read_bytes())
+    length = data.index(b"elst") + 12  # of the only part that is shown, in milliseconds
+    assert int.from_bytes(data[length : length + 4]) == 2000
+    data[length : length + 4] = shown_ms.to_bytes(4)
+    (tmp_path / "cut.mp4").write_bytes(data)
+    outcome, found = read(tmp_path / "cut.mp4", strict=True)
+    assert np.array_equal(found, read(whole)[1][: shown_ms // 40])
     assert outcome.warnings == ()
 
 
@@ -351,3 +376,22 @@ def test_an_avi_without_an_index_gives_the_same_part(tmp_path: Path, monkeypatch
     path.write_bytes(data[: data.rindex(b"idx1")])
     _, (found, wanted) = part_and_whole(path, 3.36, monkeypatch)
     assert found == wanted
+
+
+@pytest.mark.parametrize("edits", ["edts", "free"])
+@pytest.mark.parametrize("clocks", [[b"mdhd"], [b"mvhd"], [b"mdhd", b"mvhd"]])
+def test_no_frame_of_an_mp4_without_a_clock_is_lost_in_silence(
+    tmp_path: Path, clocks: list[bytes], edits: str
+) -> None:
+    """With a unit of 0 FFmpeg counts whole seconds, so that an edit list may leave out all but a frame."""
+    path = write(tmp_path / "a.mp4", "mpeg4", frames=9)
+    data = bytearray(path.read_bytes().replace(b"edts", edits.encode()))
+    for kind in clocks:
+        unit = data.index(kind) + 16
+        data[unit : unit + 4] = bytes(4)
+    path.write_bytes(data)
+    for start in (0.0, 3.0):
+        with suppress(VideoError):  # which says that no frame could be decoded
+            outcome, found = read(path, start=start)
+            shown = sum(float(outcome.video.frame_rate) * start <= i for i in range(9))
+            assert len(found) == shown or "promises 9 frames" in outcome.warnings[0]

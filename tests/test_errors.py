@@ -10,6 +10,7 @@ from mptvc.errors import (
     LimitExceededError,
     MptError,
     NotMptError,
+    SizeChangeError,
     UnsupportedVersionError,
     VideoError,
     WeightsError,
@@ -25,6 +26,7 @@ ERRORS = [
     LimitExceededError("too large"),
     WeightsError("others", expected="a", found="b"),
     VideoError("no video"),
+    SizeChangeError("another size", at=0.5),
 ]
 
 

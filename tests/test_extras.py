@@ -58,7 +58,9 @@ def make_film(path: Path, text: str | None = None, *, font: bool = False, data: 
 
 def written(kind: str) -> bytes:
     """The line "hello" as a codec holds it."""
-    return {"mov_text": b"\0\5hello", "subrip": b"hello", "webvtt": b"hello"}[kind]
+    return {"mov_text": b"\0\5hello", "subrip": b"hello", "webvtt": b"hello", "ass": b"0,0,,,0,0,0,,hello"}[
+        kind
+    ]
 
 
 def chapters_of(path: Path) -> list[tuple[str, float, float]]:
@@ -112,6 +114,7 @@ def test_parts_keep_their_part_of_the_chapters(tmp_path: Path, small_codec: Code
         ("in.mkv", "subrip", "out.mp4", "mov_text", ()),
         ("in.mkv", "webvtt", "out.mkv", "webvtt", ()),
         ("in.mkv", "webvtt", "out.mp4", "mov_text", ()),
+        ("in.mkv", "ass", "out.mkv", "ass", ()),
     ],
 )
 def test_lines_of_text_are_kept_as_the_output_holds_them(
@@ -122,6 +125,21 @@ def test_lines_of_text_are_kept_as_the_output_holds_them(
     report = mptvc.decode_file(tmp_path / "a.mpt", tmp_path / target, codec=small_codec)
     assert lines_of(tmp_path / target) == (held, [(0.2, 0.4, "hello")])
     assert len(report.warnings) == (held == "mov_text")
+
+
+@pytest.mark.parametrize("target", ["out.mkv", "out.mp4"])
+@pytest.mark.parametrize("first", ["encode", "decode"])
+def test_a_line_that_is_shown_when_a_part_starts_starts_with_it(
+    tmp_path: Path, small_codec: Codec, first: str, target: str
+) -> None:
+    """And the picture does not wait for it."""
+    source, coded, out = make_film(tmp_path / "in.mkv", "subrip"), tmp_path / "a.mpt", tmp_path / target
+    start = {"encode": 0.36 if first == "encode" else 0.0, "decode": 0.36 if first == "decode" else 0.0}
+    mptvc.encode_file(source, coded, codec=small_codec, start=start["encode"])
+    mptvc.decode_file(coded, out, codec=small_codec, start=start["decode"])
+    assert lines_of(out)[1] == [(0.0, pytest.approx(0.24), "hello")]
+    with av.open(out) as made:
+        assert next(made.decode(video=0)).time == 0
 
 
 def test_fonts_are_kept_in_mkv_and_named_in_mp4(tmp_path: Path, small_codec: Codec) -> None:

@@ -77,6 +77,15 @@ def test_mpeg_sound_of_one_size_comes_back(tmp_path: Path) -> None:
     assert [data for _, data in sound_of(target)] == [data for _, data in sound_of(tmp_path / "in.avi")]
 
 
+@pytest.mark.parametrize("name", ["aac", "mp3"])  # kept in NUT, and in Matroska
+def test_a_source_gives_the_same_bytes_twice(tmp_path: Path, small_codec: Codec, name: str) -> None:
+    source = make_source(tmp_path / "in.mkv", (name,), frames=10)
+    for target in ("a.mpt", "b.mpt"):
+        report = mptvc.encode_file(source, tmp_path / target, codec=small_codec)
+        assert report.header.side is not None
+    assert (tmp_path / "a.mpt").read_bytes() == (tmp_path / "b.mpt").read_bytes()
+
+
 def test_all_sound_streams_are_kept(tmp_path: Path, small_codec: Codec) -> None:
     given = make_source(tmp_path / "in.mkv", ("aac", "flac"))
     mptvc.encode_file(given, tmp_path / "a.mpt", codec=small_codec)
@@ -93,6 +102,31 @@ def test_sound_that_starts_late_stays_late(tmp_path: Path, small_codec: Codec, l
     ours = sound_of(tmp_path / "out.mkv")
     assert_same(ours, sound_of(given), MILLISECOND)
     assert ours[0][0] == pytest.approx(late, abs=0.001)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_sound_before_the_first_picture_is_heard(tmp_path: Path, small_codec: Codec, kind: str) -> None:
+    source = make_source(tmp_path / "in.mkv", ("mp3",), late=-0.7, frames=30)
+    mptvc.encode_file(source, tmp_path / "a.mpt", codec=small_codec)
+    out = tmp_path / f"out.{kind}"
+    mptvc.decode_file(tmp_path / "a.mpt", out, codec=small_codec)
+    assert_same(sound_of(out), sound_of(source), 2 * MILLISECOND)
+    with av.open(out) as made:
+        assert not any(packet.is_discard for packet in made.demux(audio=0))
+    with VideoSource(out, sound=True, strict=True) as again:
+        frames = again.frames()
+        assert sum(1 for _ in frames) == 30
+        assert float(frames.outcome().video.times.end) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_sound_that_an_edit_list_cuts_off_stays_so(tmp_path: Path, small_codec: Codec, kind: str) -> None:
+    source = make_source(tmp_path / "in.mp4", ("aac",), late=-0.7, frames=30)
+    mptvc.encode_file(source, tmp_path / "a.mpt", codec=small_codec)
+    mptvc.decode_file(tmp_path / "a.mpt", tmp_path / f"out.{kind}", codec=small_codec)
+    sound = sound_of(tmp_path / f"out.{kind}")
+    assert -0.1 < sound[0][0] < 0  # what a decoder needs to start
+    assert_same(sound, sound_of(source)[-len(sound) :], MILLISECOND)
 
 
 def test_excerpt_of_the_source_takes_its_part_of_the_sound(tmp_path: Path, small_codec: Codec) -> None:

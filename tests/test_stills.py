@@ -69,6 +69,24 @@ def test_a_damaged_picture_costs_itself_alone(tmp_path: Path) -> None:
     assert second == "the source promises 12 frames, 11 were decoded"
 
 
+def test_what_looks_like_a_picture_and_is_none_costs_no_other(tmp_path: Path) -> None:
+    """A folder, a link that leads nowhere, and a picture of another kind."""
+    row = write_video(tmp_path / "row", FRAMES, mptvc.OutputOptions())
+    (row / "frame_000002_.png").mkdir()
+    (row / "frame_000003.png").unlink()
+    (row / "frame_000003.png").symlink_to("nowhere")
+    (row / "frame_000004_.jpg").write_bytes(b"cover")
+    with VideoSource(row) as video:
+        frames = video.frames()
+        assert np.array_equal([frame.pixels for frame in frames], np.delete(FRAMES, 2, 0))
+        first, second, third = frames.outcome().warnings
+    assert first == "pictures of another kind are left out: 1 (frame_000004_.jpg)"
+    assert second.startswith("packets that cannot be decoded, so that frames are missing: 1")
+    assert third == "the source promises 12 frames, 11 were decoded"
+    with pytest.raises(mptvc.VideoError, match="of another kind are left out"):
+        VideoSource(row, strict=True)
+
+
 @pytest.mark.parametrize(
     ("array", "said"),
     [
@@ -89,6 +107,13 @@ def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray, said: str) 
 def test_what_is_no_array_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "in.npy").write_bytes(data)
     with pytest.raises(mptvc.VideoError, match="no array"):
+        VideoSource(tmp_path / "in.npy")
+
+
+def test_an_archive_of_arrays_is_no_array(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", FRAMES)
+    (tmp_path / "in.npz").rename(tmp_path / "in.npy")
+    with pytest.raises(mptvc.VideoError, match="no array but an archive of arrays"):
         VideoSource(tmp_path / "in.npy")
 
 

@@ -125,6 +125,16 @@ def test_training_lowers_the_loss(shards):
     assert loss() < 0.95 * before
 
 
+def test_a_few_small_shots_are_read_as_often_as_they_teach(tmp_path, small_model):
+    """Eight draws of each pixel: 60 frames of 64 x 48 need six batches of two crops, long shots all."""
+    config = replace(quick_config(steps=(1, 1, 1)), crops=(CropShape(2, 32, 64),) * 3)
+    for name, frames, most, drawn in (("few", 60, 24, 6), ("few", 60, 4, 4), ("long", 300, 24, 24)):
+        folder = tmp_path / f"{name}{most}"
+        shots = stored(folder, [np.zeros((frames, 48, 64, 3), np.uint8)])
+        trainer = LevelTrainer(small_model, 0, config, CropSampler(shots, 0, 4), torch.float32)
+        assert len(list(trainer._drawn(0, most))) == drawn
+
+
 def test_trade_off_is_the_slope_of_uniform_quantization():
     """At high rate D = step^2 / 12 and a halved step costs one bit: dD/dR = -ln 2 step^2 / 6."""
     step, small = 0.5, 1e-5
@@ -141,6 +151,10 @@ def test_fitted_tables_spend_fewer_bits(small_model):
     counter = TableCounter(model)
     counter.add(symbols, None, torch.zeros(2, 3))
     assert counter.counts.sum() == symbols.numel() + 2 * 3 * 5 * 5 * 4
+    alone = [TableCounter(model) for _ in symbols]
+    for one, clip in zip(alone, symbols, strict=True):
+        one.add(clip[None], None, torch.zeros(1, 3))
+    assert np.array_equal(counter.counts, sum(one.counts for one in alone))
     fitted = counter.frequencies()
     assert (fitted.long().sum(1) == 2**24).all()
     assert estimated_bits(counter.counts, fitted) < estimated_bits(counter.counts, logistic_frequencies(48))

@@ -448,6 +448,27 @@ def test_deinterlacing_gives_whole_frames_at_the_same_times(tmp_path: Path) -> N
     assert clean < 0.3 * combed
 
 
+def test_deinterlacing_keeps_times_where_there_are_none(tmp_path: Path) -> None:
+    """A raw stream says how long its frames are shown and no more."""
+    coded = {"codec": "libx264", "pix_fmt": "yuv420p", "max_b_frames": 0, "container": "h264"}
+    path = write(tmp_path / "a.h264", moving(5), **coded)
+    assert read(path, deinterlace=True)[0].video == read(path)[0].video
+
+
+def test_deinterlacing_hides_no_change_of_size(tmp_path: Path) -> None:
+    both = b""
+    for frames in (moving(4), moving(3, 32, 32)):
+        coded = {"codec": "mpeg2video", "pix_fmt": "yuv420p", "max_b_frames": 0}
+        path = write(tmp_path / "a.ts", frames, **coded, options={"flags": "+ildct+ilme"})
+        both += path.read_bytes()
+    path.write_bytes(both)
+    plain, as_is = read(path, on_size_change="scale")
+    outcome, whole = read(path, deinterlace=True, on_size_change="scale")
+    assert len(whole) == len(as_is)
+    assert outcome.warnings == plain.warnings[1:]  # but for that of interlaced pictures
+    assert "is 32x32 after 64x48" in outcome.warnings[0]
+
+
 def test_deinterlacing_leaves_whole_frames_as_they_are(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", moving(5))
     assert np.array_equal(
@@ -503,7 +524,7 @@ def test_unknown_codec_is_no_decodable_video(tmp_path: Path) -> None:
         VideoSource(path)
 
 
-@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mxf"])
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.7])
 def test_cut_video_is_an_error_or_a_warning(tmp_path: Path, suffix: str, share: float) -> None:
     path = write(tmp_path / f"a.{suffix}", moving(60), codec="libx264", pix_fmt="yuv420p")
@@ -636,7 +657,7 @@ def test_change_of_size_names_the_frame(tmp_path: Path) -> None:
     assert [frame.pixels.shape for frame in found] == [(48, 64, 3)] * 17
     assert len(outcome.warnings) == 1
     assert "frame 12 is 32x32 after 64x48, and scaled" in outcome.warnings[0]
-    with pytest.raises(ValueError, match="on_size_change is stop or scale, found other"):
+    with pytest.raises(ValueError, match="on_size_change is stop, scale or split, found other"):
         read(both, on_size_change="other")
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mptvc.errors import LimitExceededError as LimitExceededError
     from mptvc.errors import MptError as MptError
     from mptvc.errors import NotMptError as NotMptError
+    from mptvc.errors import SizeChangeError as SizeChangeError
     from mptvc.errors import UnsupportedVersionError as UnsupportedVersionError
     from mptvc.errors import VideoError as VideoError
     from mptvc.errors import WeightsError as WeightsError
@@ -107,6 +108,7 @@ _HOMES = {
     "LimitExceededError": ("errors", "LimitExceededError"),
     "WeightsError": ("errors", "WeightsError"),
     "VideoError": ("errors", "VideoError"),
+    "SizeChangeError": ("errors", "SizeChangeError"),
 }
 __all__ = ["__version__", *sorted(_HOMES)]
 

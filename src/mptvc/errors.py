@@ -8,6 +8,7 @@
     |- LimitExceededError         larger than a stated limit; names the option that raises it
     |- WeightsError               missing, damaged or not those the file was made with
     '- VideoError                 a video cannot be read or written; the original error chained
+       '- SizeChangeError         pictures of another size come; carries when
 
 A caller's wrong argument is a ``ValueError``. Every message says what was found, what was expected
 and what to do.
@@ -107,3 +108,15 @@ class WeightsError(MptError):
 
 class VideoError(MptError):
     """A video cannot be read or written."""
+
+
+class SizeChangeError(VideoError):
+    """The size of a video's pictures changes on the way.
+
+    Attributes:
+        at: Seconds from the source's first frame to the first of another size.
+    """
+
+    def __init__(self, message: str, *, at: float) -> None:
+        super().__init__(message)
+        self.at = at

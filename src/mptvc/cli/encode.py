@@ -103,7 +103,8 @@ def encode(
         int | None, typer.Option(min=0, help="Number of the video stream, where there are several.")
     ] = None,
     on_size_change: Annotated[
-        str, typer.Option(help="stop, or scale: where the size changes on the way.")
+        str,
+        typer.Option(help="Where the size changes: stop, scale, or split into OUT, OUT-2 and so on."),
     ] = "stop",
     frame_rate: Annotated[
         str, typer.Option(help="Frames a second of pictures and .npy: 25, or 30000/1001.")
@@ -154,6 +155,8 @@ def encode(
     as_video = parse_raw(yuv)
     if output_dir is not None and (len(paths) > 1 or Path(paths[0]).is_dir()):
         outputs = _outputs([Path(path) for path in paths], output_dir, recursive)
+        if force and on_size_change == "split":
+            _refuse_parts(set(outputs.values()))
         job = _stoppable(encoder(), as_video)
         _share_threads(jobs)
         with progress_callback("encode", progress, quiet, unit="files") as show:
@@ -169,8 +172,7 @@ def encode(
     encode_one = encoder()
     with progress_callback("encode", progress, quiet) as show:
         report = encode_one(video, target_named(target), progress=show)
-    warn(report.warnings)
-    _show(target, report.header, as_json, quiet)
+    _show(target, report, as_json, quiet)
 
 
 def _outputs(sources: list[Path], output_dir: Path, recursive: bool) -> dict[Path, Path]:
@@ -192,6 +194,14 @@ def _outputs(sources: list[Path], output_dir: Path, recursive: bool) -> dict[Pat
                 raise ValueError(f"{same} and {one} would both become {out}: name folders of their own")
             outputs[one] = out
     return outputs
+
+
+def _refuse_parts(outputs: set[Path]) -> None:
+    """Check that no part of a video could replace the file of another."""
+    for out in outputs:
+        name, _, number = out.stem.rpartition("-")
+        if number.isdecimal() and (first := out.with_name(f"{name}{out.suffix}")) in outputs:
+            raise ValueError(f"{out} might be replaced by a part of {first}: name folders of their own")
 
 
 def _left_out(source: Path, others: list[Path]) -> list[str]:
@@ -287,9 +297,18 @@ def _parse_tile(text: str) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def _show(target: str, header: Header, as_json: bool, quiet: bool) -> None:
-    sizes = [header.prefix_bytes(k + 1) for k in range(header.num_levels)]
-    bpp = ", ".join(f"{prefix_name(k)} {header.bpp(k):.4f}" for k in range(1, header.num_levels + 1))
+def _show(target: str, report: "EncodeReport", as_json: bool, quiet: bool) -> None:
+    """Print what was written: of JSON one object, which holds those of further parts."""
+    warn(report.warnings)
+    headers = {target: report.header} | {str(path): part.header for path, part in report.others.items()}
+    first, *others = (_result(output, header) for output, header in headers.items())
     if as_json and target != "-":
-        print_json({"output": target, "frames": header.video.num_frames, "prefix_bytes": sizes})
-    say(quiet, f"{target}: {sizes[-1]} bytes, bits per pixel: {bpp}")
+        print_json(first | ({"others": others} if others else {}))
+    for output, header in headers.items():
+        bpp = ", ".join(f"{prefix_name(k)} {header.bpp(k):.4f}" for k in range(1, header.num_levels + 1))
+        say(quiet, f"{output}: {header.prefix_bytes(header.num_levels)} bytes, bits per pixel: {bpp}")
+
+
+def _result(output: str, header: Header) -> dict[str, object]:
+    sizes = [header.prefix_bytes(k + 1) for k in range(header.num_levels)]
+    return {"output": output, "frames": header.video.num_frames, "prefix_bytes": sizes}

@@ -1,7 +1,7 @@
 """What encodes a source that is open: its frames, one after the other, to a file."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +15,9 @@ from mptvc.format.header import Header, prefix_name
 from mptvc.format.target import open_target
 from mptvc.video.source import VideoSource
 
+#: Called with the frames done and the frames expected.
+Progress = Callable[[int, int], None]
+
 
 @dataclass(frozen=True)
 class EncodeReport:
@@ -24,11 +27,13 @@ class EncodeReport:
         header: The file's header.
         warnings: What a user should know about the source.
         is_silenced: Whether the source has sound or subtitles, and they were not asked for.
+        others: The files of the further parts of a source whose size changes, if it is split.
     """
 
     header: Header
     warnings: tuple[str, ...]
     is_silenced: bool = False
+    others: Mapping[Path, "EncodeReport"] = field(default_factory=dict)
 
 
 def encode_source(

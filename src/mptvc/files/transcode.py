@@ -1,6 +1,6 @@
 """File to file: encode a video, decode a file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +15,8 @@ from mptvc.codec.encoder import Compressor, checked_rate
 from mptvc.codec.rate import DEFAULT_RATE, Rate
 from mptvc.codec.weights import load_codec
 from mptvc.errors import FormatError
-from mptvc.files.encoding import EncodeReport, encode_source
+from mptvc.files.encoding import EncodeReport, Progress, encode_source
+from mptvc.files.parts import Part, encode_parts
 from mptvc.format.bitstream import read_header
 from mptvc.format.header import Header, VideoInfo, availability
 from mptvc.format.limits import DEFAULT_LIMITS, Limits
@@ -28,9 +29,6 @@ from mptvc.video.raw import RawVideo
 from mptvc.video.sink import OutputOptions, VideoSink
 from mptvc.video.sound import SidePlayer
 from mptvc.video.source import VideoSource
-
-#: Called with the frames done and the frames expected.
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,9 @@ def encode_file(
         strict: Refuse what otherwise is a warning.
         stream: Number of the video stream in the source; None takes the default one, or the largest, and no
             cover picture.
-        on_size_change: ``stop`` where the size changes on the way, or ``scale`` to the first one.
+        on_size_change: ``stop`` where the size changes on the way, ``scale`` to the first one, or ``split``:
+            each part goes to a file of its own, the first to ``target`` and the others beside it, with
+            numbers: ``out.mpt``, ``out-2.mpt``. All appear, or none.
         frame_rate: Frames a second of a folder or an array.
         scale: Sides of the coded pictures by those of the source's, above 0 and at most 1.
         force: Replace an existing target.
@@ -101,7 +101,7 @@ def encode_file(
         VideoError: The source cannot be read.
         MptError: The target exists or cannot be written.
         ValueError: Source and target are the same file, ``stream`` is no video stream, ``shots`` do not add
-            up to the frames, or ``frame_rate`` or ``scale`` is out of range.
+            up to the frames, ``frame_rate`` or ``scale`` is out of range, or a file object is to be split.
 
     Example:
         >>> import mptvc
@@ -112,15 +112,24 @@ def encode_file(
     if isinstance(target, str | Path):
         refuse_same(str(source) if isinstance(source, RawVideo) else source, target)
         refuse_existing(Path(target), force)
+    elif on_size_change == "split":
+        raise ValueError(
+            'on_size_change="split" makes several files, standard output or a file object is one'
+        )
     with ExitStack() as stack:
+        if isinstance(source, str | Path) and Path(source).is_fifo():
+            source = stack.enter_context(open(source, "rb"))
         if not isinstance(source, str | Path | RawVideo):  # MP4's index may come last: a pipe is stored first
             source = stack.enter_context(seekable(source))
-        video = stack.enter_context(
-            VideoSource(
+
+        def opened(part: Part, shot_threshold: float | None, sound: bool) -> VideoSource:
+            if not isinstance(source, str | Path | RawVideo):
+                source.seek(0)
+            return VideoSource(
                 source,
-                shot_threshold=shot_threshold if shots is None else None,
-                start=start,
-                duration=duration,
+                shot_threshold=shot_threshold,
+                start=part.start,
+                duration=part.duration,
                 force_8bit=force_8bit,
                 deinterlace=deinterlace,
                 sound=sound,
@@ -130,21 +139,29 @@ def encode_file(
                 frame_rate=checked_rate(frame_rate),
                 scale=scale,
             )
-        )
-        steps = _Steps(progress, _expected(video.info, start, duration))
-        with Compressor((codec or load_codec()).coder, rate, steps.code) as compressor:
-            report = encode_source(
-                video, compressor, target, rate, shots=shots, strict=strict, force=force, read=steps.read
-            )
-        if progress is not None:
-            progress(report.header.video.num_frames, report.header.video.num_frames)
-        return report
+
+        def encoded(part: Part, out: str | Path | BinaryIO, progress: Progress | None) -> EncodeReport:
+            with opened(part, shot_threshold if shots is None else None, sound) as video:
+                steps = _Steps(progress, _expected(video.info, part))
+                with Compressor((codec or load_codec()).coder, rate, steps.code) as compressor:
+                    report = encode_source(
+                        video, compressor, out, rate, shots=shots, strict=strict, force=force, read=steps.read
+                    )
+            if progress is not None:
+                progress(report.header.video.num_frames, report.header.video.num_frames)
+            return report
+
+        whole = Part(start, duration)
+        if on_size_change == "split" and isinstance(target, str | Path):
+            named = str(source) if isinstance(source, RawVideo) else source
+            return encode_parts(named, Path(target), whole, opened, encoded, force=force, progress=progress)
+        return encoded(whole, target, progress)
 
 
-def _expected(info: SourceInfo, start: float, duration: float | None) -> int:
+def _expected(info: SourceInfo, part: Part) -> int:
     """About how many frames of a source are read."""
-    left = info.expected_frames - round(Fraction(start) * info.frame_rate)
-    wanted = left if duration is None else min(left, round(Fraction(duration) * info.frame_rate))
+    left = info.expected_frames - round(Fraction(part.start) * info.frame_rate)
+    wanted = left if part.duration is None else min(left, round(Fraction(part.duration) * info.frame_rate))
     return max(1, wanted)
 
 

@@ -196,10 +196,15 @@ class EntropyModel(nn.Module):
         return self._walk(coder, (1, *shape), parents, starts, latents, choose)[0]
 
     @torch.no_grad()
-    def choose(self, y: Tensor, parent: Tensor | None, fresh: Tensor) -> Tensor:
-        """The symbols that ``code`` chooses for latents ``[B, T, H, W, C]``; arguments as in ``forward``."""
+    def choose(
+        self, y: Tensor, parent: Tensor | None, fresh: Tensor, coder: SymbolCoder | None = None
+    ) -> Tensor:
+        """The symbols that ``code`` chooses for latents ``[B, T, H, W, C]``; arguments as in ``forward``.
+
+        The coder, if there is one, is given what all clips of the batch have to code in a step at once.
+        """
         shape = (y.shape[0], y.shape[1], y.shape[2], y.shape[3])
-        return self._walk(None, shape, parent, fresh, y, True).to(y.device).float()
+        return self._walk(coder, shape, parent, fresh, y, True).to(y.device).float()
 
     def _walk(
         self,

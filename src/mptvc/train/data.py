@@ -4,6 +4,7 @@ Needs numpy and torch only, so that it runs on a machine without a video library
 the arrays from videos.
 """
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,6 +44,9 @@ class CropSampler:
         seed: Start of the random stream; a batch depends on it and on its own number alone, so a
             resumed run draws what an uninterrupted one would.
         patch_frames: Joined shots meet at a multiple of this many frames.
+
+    Attributes:
+        num_pixels: Of all frames of all shots.
     """
 
     def __init__(self, shots: list[Shot], seed: int, patch_frames: int) -> None:
@@ -51,6 +55,7 @@ class CropSampler:
         self.shots, self.patch_frames, self.seed = shots, patch_frames, seed
         lengths = np.array([shot.shape[0] for shot in shots], dtype=np.float64)
         self.weights = lengths**0.5 / (lengths**0.5).sum()
+        self.num_pixels = sum(math.prod(shot.shape[:3]) for shot in shots)
 
     def batch(self, shape: CropShape, number: int) -> tuple[Tensor, Tensor]:
         """Draw batch ``number``.

@@ -20,6 +20,8 @@ from mptvc.train.data import CropSampler, to_video
 from mptvc.train.tables import TableCounter, estimated_bits
 
 _KLT_BATCHES, _TABLE_BATCHES = 10**9, 2 * 10**9  # batch numbers that no optimiser step reaches
+#: Times that each pixel is drawn, on average, after which statistics of a few small shots change no more.
+_ENOUGH_DRAWS = 8
 _INTEGERS = ("entropy_model.mixers", "entropy_model.hyper_scale", "entropy_model.hyper_gate")
 _LINEAR = (
     "analysis.embed.weight",
@@ -107,8 +109,7 @@ class LevelTrainer:
         values = self.model.config.patch_values(self.index)
         total, products = torch.zeros(values).double(), torch.zeros(values, values).double()
         count = 0
-        for number in range(self.config.klt_batches):
-            given = self._given(*self._batch(_KLT_BATCHES + number))
+        for given in self._drawn(_KLT_BATCHES, self.config.klt_batches):
             residual = self.level.residual(given.picture, self.model.base(self.index, given.coarser))
             patches = patchify(residual, *self.level.patch).flatten(0, 3).cpu()
             total += patches.double().sum(0)
@@ -147,8 +148,12 @@ class LevelTrainer:
         self._update(loss, progress)
         return {"loss": loss.item(), "bits": out.bits.item(), "mse": out.squared_error.item()}
 
-    def _batch(self, number: int) -> tuple[Tensor, Tensor]:
-        return self.sampler.batch(self.config.crops[self.index], number)
+    def _drawn(self, first: int, most: int) -> "Iterator[_Given]":
+        """What the level is trained on in batches from a number on, fewer where the shots hold little."""
+        crop = self.config.crops[self.index]
+        enough = -(-_ENOUGH_DRAWS * self.sampler.num_pixels // (crop.batch * crop.frames * crop.size**2))
+        for number in range(min(most, enough)):
+            yield self._given(*self.sampler.batch(crop, first + number))
 
     @torch.no_grad()
     def _given(self, pixels: Tensor, shots: Tensor, gains: np.ndarray | None = None) -> "_Given":
@@ -183,8 +188,7 @@ class LevelTrainer:
         """Fit the level's frequency tables to what it codes; returns the share of bits saved."""
         entropy_model = self.level.entropy_model
         counter = TableCounter(entropy_model)
-        for number in range(self.config.table_batches):
-            given = self._given(*self._batch(_TABLE_BATCHES + number))
+        for given in self._drawn(_TABLE_BATCHES, self.config.table_batches):
             with self.autocast:
                 y = self.model.analyse(self.index, given.picture, given.coarser, given.shots)
             counter.add(y, given.parent, given.shots)

@@ -27,11 +27,7 @@ class TableCounter:
             parent: Symbols of the coarser level ``[B, T, h, w, C']`` or None.
             shots: Shot number of each slice ``[B, T]``.
         """
-        fresh = fresh_slices(shots)
-        for i, latents in enumerate(y):
-            shape = (latents.shape[0], latents.shape[1], latents.shape[2])
-            above = None if parent is None else parent[i]
-            self._model.code(self._count, shape, above, fresh[i].tolist(), latents, choose=True)
+        self._model.choose(y, parent, fresh_slices(shots), self._count)
 
     def _count(self, rows: np.ndarray, symbols: np.ndarray | None, _means: np.ndarray) -> np.ndarray:
         if symbols is None:

@@ -203,7 +203,8 @@ class Decoding:
                 elif packet.size:
                     self._hidden += packet.is_discard
                     self._clock.see(packet)
-                    self._last = max(self._last, float(time_of(packet)))
+                    if not packet.is_discard:
+                        self._last = max(self._last, float(time_of(packet)))
                     yield packet
                 else:
                     self._hidden += packet.pts is not None or packet.dts is not None
@@ -226,8 +227,9 @@ class Decoding:
         return frames
 
     def _end_of(self, frame: VideoFrame) -> float:
-        shown = float((frame.duration or 0) * self._info.time_base)
-        return (frame.time or 0.0) + max(shown, 1 / float(self._info.frame_rate))
+        shown, period = float((frame.duration or 0) * self._info.time_base), 1 / float(self._info.frame_rate)
+        at = frame.time if frame.time is not None else (self._decoded - 1) * period
+        return at + max(shown, period)
 
 
 def _end_marker(time_base: Fraction) -> AnyPacket:

@@ -1,6 +1,7 @@
 """Interlaced frames to whole ones, by FFmpeg's ``bwdif`` filter through PyAV."""
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 import av
 from av.video.frame import VideoFrame
@@ -11,6 +12,11 @@ _SMALLEST = 3
 
 def deinterlaced(frames: Iterable[VideoFrame], stream: av.VideoStream) -> Iterator[VideoFrame]:
     """Yield one whole frame for each frame, with its time stamp; progressive frames stay as they are."""
+    for _, alike in groupby(frames, key=lambda frame: (frame.width, frame.height, frame.format.name)):
+        yield from _of_one_size(alike, stream)  # given another size the filter would scale to the first one
+
+
+def _of_one_size(frames: Iterable[VideoFrame], stream: av.VideoStream) -> Iterator[VideoFrame]:
     graph: av.filter.Graph | None = None
     waiting = 0
     for frame in frames:
@@ -47,8 +53,9 @@ def _pulled(graph: av.filter.Graph, stream: av.VideoStream) -> VideoFrame:
     frame = graph.pull()
     if not isinstance(frame, VideoFrame):
         raise TypeError("a video filter gives video frames")
-    if frame.pts is not None and frame.time_base and stream.time_base:  # the filter counts in half ticks
-        frame.pts = round(frame.pts * frame.time_base / stream.time_base)
-        frame.duration = round(frame.duration * frame.time_base / stream.time_base)
+    if frame.time_base and stream.time_base:  # the filter counts in half ticks
+        ticks = frame.time_base / stream.time_base
+        frame.pts = None if frame.pts is None else round(frame.pts * ticks)
+        frame.duration = round(frame.duration * ticks)
         frame.time_base = stream.time_base
     return frame

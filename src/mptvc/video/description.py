@@ -141,7 +141,9 @@ def check_depth(name: str, pixel_format: VideoFormat, force_8bit: bool) -> None:
 
 
 def promised_s(stream: av.VideoStream) -> float:
-    """Length that Matroska states of a stream, in seconds; 0 if it does not."""
+    """Length that Matroska or MXF states of a stream, in seconds; 0 if it does not."""
+    if stream.container.format.name == "mxf":
+        return float((stream.duration or 0) * (stream.time_base or 0))
     match = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
     if match is None:
         return 0.0

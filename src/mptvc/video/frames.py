@@ -8,7 +8,7 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from mptvc.errors import VideoError
+from mptvc.errors import SizeChangeError, VideoError
 from mptvc.format.header import VideoInfo
 from mptvc.video.colour import to_rgb
 from mptvc.video.cuts import SHOT_THRESHOLD, checked_threshold, pair_with_cuts
@@ -36,7 +36,7 @@ class Reading:
         force_8bit: Accept video of more than 8 bits and round it.
         deinterlace: Turn interlaced frames into whole ones, one for one.
         upright: Give pictures as they are to be shown, not as they are stored.
-        on_size_change: ``stop`` with an error, or ``scale`` to the first size.
+        on_size_change: ``scale`` to the first size; ``stop`` and ``split`` raise an error that says when.
         scale: Sides of the pictures by those of the source's, above 0 and at most 1.
 
     Raises:
@@ -55,8 +55,8 @@ class Reading:
     def __post_init__(self) -> None:
         checked_threshold(self.shot_threshold)
         checked_scale(self.scale)
-        if self.on_size_change not in ("stop", "scale"):
-            raise ValueError(f"on_size_change is stop or scale, found {self.on_size_change}")
+        if self.on_size_change not in ("stop", "scale", "split"):
+            raise ValueError(f"on_size_change is stop, scale or split, found {self.on_size_change}")
         if not self.start >= 0 or not (self.duration is None or self.duration > 0):
             raise ValueError(
                 f"start is 0 or more and duration above 0, found {self.start} and {self.duration}"
@@ -104,8 +104,9 @@ class SourceFrames(Iterator[SourceFrame]):
         warnings: Takes what a user should know.
 
     Raises:
-        VideoError: While frames are read: nothing can be decoded, the size changes on the way, sound cannot
-            be stored, or a warning refuses the source.
+        SizeChangeError: While frames are read: the size changes on the way.
+        VideoError: While frames are read: nothing can be decoded, sound cannot be stored, or a warning
+            refuses the source.
     """
 
     def __init__(
@@ -216,10 +217,11 @@ class SourceFrames(Iterator[SourceFrame]):
         if (frame.width, frame.height) == (width, height):
             return frame
         change = f"frame {index} is {frame.width}x{frame.height} after {width}x{height}"
-        if self._reading.on_size_change == "stop":
-            raise VideoError(
-                f'{name}: {change}; on_size_change="scale" makes one size, and two videos are made with '
-                f"duration={at - self._reading.start:.3f} and start={at:.3f}"
+        if self._reading.on_size_change != "scale":
+            raise SizeChangeError(
+                f'{name}: {change}; on_size_change="scale" makes one size, on_size_change="split" a file of '
+                f"each, as with duration={at - self._reading.start:.3f} and start={at:.3f}",
+                at=at,
             )
         if not self._resized:
             self._warnings.add(f"{change}, and scaled to it like all of another size")

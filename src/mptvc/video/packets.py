@@ -1,5 +1,6 @@
 """Packets of sound and subtitles: when they are shown, and copies of their streams in other containers."""
 
+from collections.abc import Iterable
 from fractions import Fraction
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -20,6 +21,8 @@ AnyPacket: TypeAlias = "Packet[Any]"
 EXPERIMENTAL = {"strict": "experimental"}
 #: Packets that are earlier than the one before by no more stand for the same time.
 _SAME_S = Fraction(1, 10)
+#: Sound that starts earlier than pictures by no more is what its decoder needs to start.
+PRIMING_S = Fraction(1, 10)
 #: What a number of channels means where a container does not say.
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 
@@ -125,6 +128,15 @@ def _template_copy(out: av.container.OutputContainer, stream: Stream) -> Stream:
     return copy
 
 
+def kept_as(copies: dict[int, Copy], streams: Iterable[Stream]) -> list[str]:
+    """Warnings of text that is not kept as it was."""
+    return [
+        f"{label(stream)} is kept as {copies[stream.index].stream.codec_context.name}"
+        for stream in streams
+        if isinstance(copies[stream.index], TextCopy)
+    ]
+
+
 def stamp(packet: AnyPacket) -> int | None:
     """When a packet is shown, or else decoded, in its ticks."""
     return packet.pts if packet.pts is not None else packet.dts
@@ -145,6 +157,14 @@ def move(packet: AnyPacket, seconds: Fraction | int) -> None:
     ticks = round(seconds / packet.time_base)
     packet.pts = None if packet.pts is None else packet.pts + ticks
     packet.dts = None if packet.dts is None else packet.dts + ticks
+
+
+def begin_at(packet: AnyPacket, start: Fraction) -> None:
+    """Let a subtitle that is shown at a time already begin then; a packet of sound stays whole."""
+    late = round((start - time_of(packet)) / packet.time_base)
+    if packet.stream.type == "subtitle" and packet.pts is not None and late > 0:
+        packet.pts = packet.dts = packet.pts + late
+        packet.duration = max(1, (packet.duration or 0) - late)
 
 
 class Rising:

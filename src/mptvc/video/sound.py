@@ -21,12 +21,15 @@ from mptvc.format.sections import FileView
 from mptvc.video.extras import Extras
 from mptvc.video.ffmpeg import REFUSALS, reason, refusals
 from mptvc.video.packets import (
+    PRIMING_S,
     AnyPacket,
     Copy,
     Rising,
+    begin_at,
     copy_of,
     end_of,
     first_packets,
+    kept_as,
     label,
     move,
     refusal,
@@ -34,12 +37,14 @@ from mptvc.video.packets import (
     time_of,
 )
 from mptvc.video.streams import PICTURES
-from mptvc.video.texts import TextCopy
 
 #: Containers of packets by their first bytes, the best first, and the one of texts alone.
 _CONTAINERS = {b"nut/": "nut", b"\x1aE\xdf\xa3": "matroska"}
 _TEXTS = "ffmetadata"
+#: Without names by chance or of FFmpeg's version: the same source gives the same section.
+_REPEATABLE = {"fflags": "+bitexact"}
 #: Sound that FFmpeg's NUT loses: packets of MPEG whose size is the usual one, and E-AC-3 comes back as AC-3.
+#: Of subtitles it loses how long they are shown.
 _NOT_IN_NUT = {"mp1", "mp2", "mp3", "eac3"}
 #: Later packets may start earlier than those that were read first, by less than this.
 _SPARE_S = 10
@@ -119,6 +124,8 @@ class SideRecorder:
         if self._end is not None and time_of(packet) >= self._end:
             self._ended.add(packet.stream.index)
         if self._is_kept(packet):
+            if not self._keep_early:
+                begin_at(packet, self._origin)
             self._store(packet)
 
     def drain(self, packets: Iterable[AnyPacket]) -> None:
@@ -132,7 +139,8 @@ class SideRecorder:
 
     def _is_kept(self, packet: AnyPacket) -> bool:
         at, origin = time_of(packet), self._origin or Fraction(0)
-        if self._end is not None and at >= self._end:
+        is_cut = packet.is_discard and at < origin - PRIMING_S  # by an edit list
+        if is_cut or (self._end is not None and at >= self._end):
             return False
         return self._keep_early or end_of(packet) > origin
 
@@ -167,9 +175,7 @@ class SideRecorder:
         lost = {name: sum(map(bool, of.values())) for name, of in refused.items()}
         lost["nut"] += len(self._extras.attachments)
         name = min(lost, key=lambda name: lost[name])
-        for stream, why in refused[name].items():
-            if why:
-                self.warnings.append(f"{label(stream)} is left out: {why}")
+        self.warnings += [f"{label(s)} is left out: {why}" for s, why in refused[name].items() if why]
         held = [stream for stream, why in refused[name].items() if not why]
         self._begin(name, held)
 
@@ -177,9 +183,9 @@ class SideRecorder:
         """Start a container of some streams; without any it holds texts and chapters alone."""
         self._file = TemporaryFile()  # noqa: SIM115 - closed by close
         self._name = name if streams else _TEXTS
-        self._out = av.open(self._file, "w", format=self._name)
+        self._out = av.open(self._file, "w", format=self._name, options=_REPEATABLE)
         self._copies = {stream.index: copy_of(self._out, stream) for stream in streams}
-        self.warnings += _kept_as(self._copies, streams)
+        self.warnings += kept_as(self._copies, streams)
         origin = self._origin or Fraction(0)
         self.warnings += self._extras.within(origin, self._end, self._lead - origin).write(self._out)
         self._out.start_encoding()  # from here on the streams' own clocks are known
@@ -265,8 +271,10 @@ class SidePlayer:
         lost = [s for s in self._container.streams if s not in held and s.type != "attachment"]
         self.warnings += [f"{label(stream)} is left out: {out.format.name} cannot hold it" for stream in lost]
         self._copies = {stream.index: copy_of(out, stream) for stream in held}
-        self.warnings += _kept_as(self._copies, held)
+        self.warnings += kept_as(self._copies, held)
         self.warnings += self._extras.write(out)
+        if not self._trimmed and min(map(time_of, first.values()), default=0) + self._shift < -PRIMING_S:
+            out.options["avoid_negative_ts"] = "make_zero"  # or MP4 starts with the first picture
         if self._copies:
             out.start_encoding()
         self._rising = {copy.stream.index: Rising(copy.stream) for copy in self._copies.values()}
@@ -297,8 +305,10 @@ class SidePlayer:
             if self._end is not None and at >= self._end:
                 ended.add(index)
                 continue
-            if self._trimmed and end_of(packet) <= 0:
-                continue
+            if self._trimmed:
+                if end_of(packet) <= 0:
+                    continue
+                begin_at(packet, Fraction(0))
             taken = copy.taken(packet)
             if taken is not None and self._rising[copy.stream.index].takes(taken):
                 yield taken
@@ -331,15 +341,7 @@ def _others(container: av.container.InputContainer, extras: Extras) -> list[Stre
 
 def _refusal(container: str, stream: Stream) -> str:
     """Why a side section's container does not take a stream; empty where it does."""
-    if container == "nut" and stream.codec_context.codec.canonical_name in _NOT_IN_NUT:
+    is_lost = stream.type == "subtitle" or stream.codec_context.codec.canonical_name in _NOT_IN_NUT
+    if container == "nut" and is_lost:
         return "NUT loses it"
     return refusal(container, stream)
-
-
-def _kept_as(copies: dict[int, Copy], streams: Iterable[Stream]) -> list[str]:
-    """Warnings of text that is not kept as it was."""
-    return [
-        f"{label(stream)} is kept as {copies[stream.index].stream.codec_context.name}"
-        for stream in streams
-        if isinstance(copies[stream.index], TextCopy)
-    ]

@@ -16,7 +16,7 @@ from mptvc.video.frames import Reading, SourceFrames
 from mptvc.video.joins import without_jumps
 from mptvc.video.raw import RawVideo
 from mptvc.video.sound import SideRecorder
-from mptvc.video.stills import ARRAY, open_array, open_pictures, packets_of, pictures_of
+from mptvc.video.stills import ARRAY, open_array, open_pictures, other_pictures, packets_of, pictures_of
 from mptvc.video.streams import PICTURES, chosen_stream
 
 #: A picture's name is that of one file, not a pattern for the names of many; streams that start late are
@@ -41,7 +41,7 @@ class VideoSource:
         strict: Refuse what otherwise is a warning.
         stream: Number of the video stream in the file; None takes the one that is the film.
         upright: Give pictures as they are to be shown; otherwise as they are stored, but never mirrored.
-        on_size_change: ``stop`` where the size changes on the way, or ``scale`` to the first one.
+        on_size_change: ``stop`` or ``split`` end where the size changes on the way, ``scale`` makes one.
         frame_rate: Frames a second of a source that does not say: a folder of pictures, or an array.
         scale: Sides of the pictures by those of the source's, above 0 and at most 1.
 
@@ -92,13 +92,18 @@ class VideoSource:
                 self._warnings.add(
                     f"{rest} bytes are left over after the last whole frame: is the size right?"
                 )
+            is_folder = isinstance(source, str | Path) and Path(source).is_dir()
+            if is_folder and (left_out := other_pictures(Path(name))):
+                self._warnings.add(
+                    f"pictures of another kind are left out: {len(left_out)} ({left_out[0].name})"
+                )
         except BaseException:
             self.close()
             raise
         others = () if self._recorder is None else self._recorder.streams
         self._packets = without_jumps(self._container, self._container.demux(self._stream, *others))
-        if isinstance(source, str | Path) and Path(source).is_dir():
-            paths = pictures_of(Path(source))
+        if is_folder:
+            paths = pictures_of(Path(name))
             self.info = replace(self.info, expected_frames=len(paths), promised_frames=len(paths))
             self._packets = packets_of(paths, self._stream)
 

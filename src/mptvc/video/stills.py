@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,10 +25,22 @@ def pictures_of(folder: Path) -> list[Path]:
 
     They are all of the kind of the first one; hidden files are left out.
     """
+    return _sorted_pictures(folder)[0]
+
+
+def other_pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder that are of another kind than the first one."""
+    return _sorted_pictures(folder)[1]
+
+
+def _sorted_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
     found = [p for p in folder.iterdir() if p.suffix.lower() in _PICTURES and not p.name.startswith(".")]
+    found = [path for path in found if not path.is_dir()]
     found.sort(key=lambda path: [(len(part), part) if part.isdecimal() else (0, part)
                                  for part in re.split(r"0*(\d+)", path.name)])  # fmt: skip
-    return [path for path in found if _PICTURES[path.suffix.lower()] == _PICTURES[found[0].suffix.lower()]]
+    kinds = [_PICTURES[path.suffix.lower()] for path in found]
+    alike = [path for path, kind in zip(found, kinds, strict=True) if kind == kinds[0]]
+    return alike, [path for path, kind in zip(found, kinds, strict=True) if kind != kinds[0]]
 
 
 def open_pictures(folder: Path, frame_rate: Fraction) -> av.container.InputContainer:
@@ -45,9 +58,12 @@ def open_pictures(folder: Path, frame_rate: Fraction) -> av.container.InputConta
 
 
 def packets_of(paths: list[Path], stream: av.VideoStream) -> Iterator[AnyPacket]:
-    """Pictures as packets of a stream, one after the other."""
+    """Pictures as packets of a stream, one after the other; one that cannot be read cannot be decoded."""
     for number, path in enumerate(paths):
-        packet: AnyPacket = Packet(path.read_bytes() or b"\0")  # an empty one would stand for no frame
+        data = b""
+        with suppress(OSError):
+            data = path.read_bytes()
+        packet: AnyPacket = Packet(data or b"\0")  # an empty one would stand for no frame
         packet.stream, packet.time_base = stream, stream.time_base or Fraction(1)
         packet.pts = packet.dts = number
         packet.duration, packet.is_keyframe = 1, True  # otherwise it would change the one before
@@ -64,7 +80,9 @@ def open_array(path: Path, frame_rate: Fraction) -> av.container.InputContainer:
         array = np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
         raise VideoError(f"{path}: no array: {error}") from error
-    if not isinstance(array, np.memmap) or array.dtype != np.uint8 or array.ndim != 4 or not array.size:
+    if not isinstance(array, np.memmap):
+        raise VideoError(f"{path}: no array but an archive of arrays")
+    if array.dtype != np.uint8 or array.ndim != 4 or not array.size:
         raise VideoError(f"{path}: frames are uint8 [T, H, W, 3], found {array.dtype} {array.shape}")
     if array.shape[3] != 3 or not array.flags.c_contiguous:
         raise VideoError(f"{path}: frames are uint8 [T, H, W, 3] in the order of C, found {array.shape}")
