@@ -26,7 +26,7 @@ from mptvc.format.bitstream import make_header, write_header
 from mptvc.format.geometry import LoopShots
 from mptvc.format.header import Header, Index, Section
 from mptvc.format.slices import CHAIN, KINDS, SlicePacket, joined, split
-from mptvc.model.activity import NUMBERS
+from mptvc.model.exchange import NUMBERS
 from mptvc.model.loop_model import LoopLevel
 from mptvc.model.motion import camera_vectors
 from mptvc.model.prediction import FROM_FAR, References, any_of, predicted

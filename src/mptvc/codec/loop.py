@@ -14,13 +14,8 @@ from mptvc.codec.pictures import CodedPicture, Past
 from mptvc.codec.stages import stage
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn, keys_of
-from mptvc.model.activity import (
-    ActivityModel,
-    Context,
-    Exchange,
-    even_frequencies,
-    token_classes,
-)
+from mptvc.model.activity import ActivityModel, Context, token_classes
+from mptvc.model.exchange import Exchange, even_frequencies
 from mptvc.model.fineness import FinenessModel
 from mptvc.model.loop_model import Kind, LoopLevel, PredictedKind
 from mptvc.model.motion import Reference

@@ -14,7 +14,8 @@ from mptvc.codec.slices import ClipLoop, CodedSlice
 from mptvc.codec.tokens import TOKENS, Specification, Tokens, UnfitError
 from mptvc.format.header import Layout
 from mptvc.format.slices import KINDS, MAX_SLICE_GAIN, SlicePacket, joined
-from mptvc.model.activity import LARGEST, NUMBERS
+from mptvc.model.activity import LARGEST
+from mptvc.model.exchange import NUMBERS
 from mptvc.model.fineness import FINEST
 from mptvc.model.motion import BLOCK
 from mptvc.model.side import BASE_CHOICE, CHOICES, Side, base_alone

@@ -80,6 +80,10 @@ def _build_loop_model(config: LoopConfig, tensors: dict[str, Tensor]) -> LoopMod
             _check_frequencies(k, tables.symbol_frequencies)
             _check_rows(k, tables.row_of, tables.activity_frequencies)
             _check_rows(k, tables.scale_of, tables.symbol_frequencies)
+            shares = tables.splitting
+            _check_frequencies(k, shares.share_frequencies)
+            for rows in (shares.row_of, shares.rest_row_of):
+                _check_rows(k, rows, shares.share_frequencies)
         for side in (level.key.side, level.between.side):
             _check_frequencies(k, side.choice_frequencies)
             _check_frequencies(k, side.vector_frequencies)

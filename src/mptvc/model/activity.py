@@ -16,7 +16,7 @@ Trees", 1996 (magnitudes of sets before values); Yoo, Ortega and Yu, "Image Subb
 Classification and Adaptive Quantization", 1999.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from math import log2
@@ -26,6 +26,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mptvc.model.exchange import (
+    DIGIT,
+    NUMBERS,
+    Exchange,
+    even_frequencies,
+    exchanged,
+    exchanged_numbers,
+)
 from mptvc.model.integer_network import (
     FRACTIONS,
     PRECISION,
@@ -33,6 +41,7 @@ from mptvc.model.integer_network import (
     integer_frequencies,
     logistic_frequencies,
 )
+from mptvc.model.splitting import SplittingModel, small_activity
 
 #: Activities are 0 to this.
 MOST = 16
@@ -46,16 +55,8 @@ _PARENT_SUMS = (1, 4, 10)
 ROWS, SCALES = 64, 48
 #: Row of a scale whose mean is the symbol 0.
 CENTRED = 2
-#: Values of a digit of numbers that are all as likely, of which a number has two.
-_DIGIT = 128
-#: Numbers are below this.
-NUMBERS = _DIGIT**2
 #: Largest magnitude of a symbol: the end of its table, and a number beyond it.
 LARGEST = REACH + NUMBERS - 1
-
-#: Turns ``(rows uint8 [n], integers int16 [n] or None, number of a table)`` into the integers: an encoder
-#: records what it is given, a decoder reads. They are counted from the middle of the table's alphabet.
-Exchange = Callable[[np.ndarray, np.ndarray | None, int], np.ndarray]
 
 
 class Table(IntEnum):
@@ -64,6 +65,7 @@ class Table(IntEnum):
     ACTIVITIES = 0
     SYMBOLS = 1
     DIGITS = 2
+    SPLITTING = 3  #: and on: those of how small sums are shared
 
 
 @dataclass(frozen=True)
@@ -100,19 +102,16 @@ def activity_thresholds() -> Tensor:
     return torch.tensor([next(s for s in range(1, 2**12) if s**3 >= 4**k) for k in range(MOST)])
 
 
-def even_frequencies() -> Tensor:
-    """The table of digits, int32 ``[1, alphabet]``."""
-    return integer_frequencies(np.ones((1, _DIGIT + 1)))
-
-
 class ActivityModel(nn.Module):
     """The entropy model of one kind of picture at one level.
 
     Args:
         group_of: Group of each channel; activities are coded in the order of the groups' numbers.
+        order: The channels by their groups, and each group's in the order of their frequencies.
 
     Attributes:
         num_groups: Number of groups.
+        splitting: The model of groups whose sums of magnitudes are small.
         activity_frequencies: int32 ``[ROWS, MOST + 1]``, each row summing to 2^24.
         row_of: Row of each group, half of the checkerboard and context, uint8
             ``[groups, 2, CLASSES CONTEXTS^2]``.
@@ -128,8 +127,9 @@ class ActivityModel(nn.Module):
     group_of: Tensor
     members: Tensor
 
-    def __init__(self, group_of: Tensor) -> None:
+    def __init__(self, group_of: Tensor, order: Tensor) -> None:
         super().__init__()
+        self.splitting = SplittingModel(order, group_of)
         self.num_groups = int(group_of.max()) + 1
         self.register_buffer("activity_frequencies", integer_frequencies(np.ones((ROWS, MOST + 1))))
         self.register_buffer(
@@ -148,7 +148,8 @@ class ActivityModel(nn.Module):
 
     def tables(self) -> list[Tensor]:
         """Frequencies of every table that ``code`` names, int32 ``[rows, alphabet]``, by its number."""
-        return [self.activity_frequencies, self.symbol_frequencies, even_frequencies()]
+        mine = [self.activity_frequencies, self.symbol_frequencies, even_frequencies()]
+        return [*mine, *self.splitting.tables()]
 
     @torch.no_grad()
     def code(
@@ -166,10 +167,22 @@ class ActivityModel(nn.Module):
         """
         known = None if symbols is None else self.activities(symbols)
         found = self._code_activities(exchange, context, known)
-        places, rows = self.symbol_rows(found)
-        given = None if symbols is None else symbols.flatten()[places]
         walked = torch.zeros(*found.shape[:2], len(self.group_of), dtype=torch.int16, device=found.device)
-        walked.view(-1)[places] = self._code_symbols(exchange, rows, given)
+        tokens = active_tokens(found)
+        some = found.flatten(0, 1)[tokens]
+        given = None if symbols is None else symbols.flatten(0, 1)[tokens]
+        mine = walked.new_zeros(len(tokens), len(self.group_of))
+        places, values = self.splitting.code(
+            lambda rows, integers, table: exchange(rows, integers, Table.SPLITTING + table),
+            some,
+            self.thresholds,
+            given,
+        )
+        mine.view(-1)[places] = values.to(torch.int16)
+        places, rows = self.symbol_rows(some)
+        large = None if given is None else given.flatten()[places]
+        mine.view(-1)[places] = self._code_symbols(exchange, rows, large)
+        walked.flatten(0, 1)[tokens] = mine
         return walked, found.to(torch.uint8)
 
     def _code_activities(self, exchange: Exchange, context: Context, known: Tensor | None) -> Tensor:
@@ -204,26 +217,32 @@ class ActivityModel(nn.Module):
         bits = -torch.log2(self.activity_frequencies / 2**PRECISION)
         for half, group, mine, contexts in all_contexts(found, context):
             total[mine] += bits[self.row_of[group, half].long()[contexts], found[..., group][mine]]
-        places, rows = self.symbol_rows(found)
-        walked = symbols.flatten()[places].long()
+        tokens = active_tokens(found)
+        some, given = found.flatten(0, 1)[tokens], symbols.flatten(0, 1)[tokens]
+        total.view(-1)[tokens] += self.splitting.bits(some, self.thresholds, given)
+        places, rows = self.symbol_rows(some)
+        walked = given.flatten()[places].long()
         bits = -torch.log2(self.symbol_frequencies / 2**PRECISION)
         taken = bits[rows.long(), walked.clamp(-REACH, REACH) + REACH]
-        taken += (walked.abs() >= REACH) * 2 * log2(_DIGIT)
-        return total.view(-1).index_add_(0, places // len(self.group_of), taken).view_as(total)
+        taken += (walked.abs() >= REACH) * 2 * log2(DIGIT)
+        return total.view(-1).index_add_(0, tokens[places // len(self.group_of)], taken).view_as(total)
 
     def symbol_rows(self, activities: Tensor) -> tuple[Tensor, Tensor]:
-        """Which symbols are coded under which rows.
+        """Which symbols of tokens with activities ``[n, groups]`` are coded by themselves, under which rows.
 
         Returns:
-            Places of the symbols in a flat picture ``[h w C]``, int64, and the row of each, uint8.
+            Places of the symbols in ``[n C]``, int64, and the row of each, uint8.
         """
-        channels = len(self.group_of)
-        tokens = torch.nonzero(activities.any(-1).flatten()).flatten()
-        of_channel = activities.view(-1, self.num_groups)[tokens].to(torch.uint8)[:, self.group_of].flatten()
+        channels, is_large = len(self.group_of), activities > small_activity(self.thresholds)
+        of_channel = (activities * is_large).to(torch.uint8)[:, self.group_of].flatten()
         coded = torch.nonzero(of_channel).flatten()
-        channel = coded % channels
-        rows = self.scale_of.flatten()[(of_channel[coded].long() - 1) * channels + channel]
-        return tokens[torch.div(coded, channels, rounding_mode="floor")] * channels + channel, rows
+        rows = self.scale_of.flatten()[(of_channel[coded].long() - 1) * channels + coded % channels]
+        return coded, rows
+
+
+def active_tokens(activities: Tensor) -> Tensor:
+    """Numbers of the tokens of a picture ``[h, w, groups]`` that hold something, int64 ``[n]``."""
+    return torch.nonzero(activities.any(-1).flatten()).flatten()
 
 
 def outer_contexts(found: Tensor, context: Context, half: int) -> Tensor:
@@ -271,24 +290,6 @@ def checkerboard(grid: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = (torch.arange(n, device=grid.device) for n in grid.shape[:2])
     second = (rows[:, None] + columns) % 2 == 1
     return ~second, second
-
-
-def exchanged(exchange: Exchange, rows: Tensor, given: Tensor | None, table: int) -> Tensor:
-    """Hand one step to whoever codes it, and return its integers, int64 ``[n]``."""
-    integers = None if given is None else given.to(torch.int16).cpu().numpy()
-    read = exchange(rows.to(torch.uint8).cpu().numpy(), integers, table)
-    return torch.from_numpy(read).to(rows.device).long()
-
-
-def exchanged_numbers(exchange: Exchange, count: int, given: Tensor | None, table: int) -> Tensor:
-    """Hand over so many numbers below ``NUMBERS``, in two digits of the table of digits, int64 ``[n]``."""
-    rows = torch.zeros(count, dtype=torch.uint8)
-    digits = (None, None) if given is None else (given // _DIGIT, given % _DIGIT)
-    high, low = (
-        exchanged(exchange, rows, None if digit is None else digit - _DIGIT // 2, table) + _DIGIT // 2
-        for digit in digits
-    )
-    return high * _DIGIT + low
 
 
 def sum_of_neighbours(x: Tensor) -> Tensor:

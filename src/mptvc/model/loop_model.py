@@ -47,6 +47,16 @@ def band_groups(patch: int) -> Tensor:
     return torch.cat([2 * bands.flatten(), *[2 * bands.flatten() + 1] * 2])
 
 
+def band_order(patch: int) -> Tensor:
+    """The channels by their groups, and in each from low to high frequencies, like ones side by side."""
+    frequency = torch.arange(patch)
+    low, apart = ((frequency[:, None] + sign * frequency).flatten().repeat(3) for sign in (1, -1))
+    order = torch.arange(3 * patch**2)
+    for key in (apart, low, band_groups(patch)):
+        order = order[key[order].argsort(stable=True)]
+    return order
+
+
 class Kind(nn.Module):
     """Transform and entropy model of one kind of picture at one level.
 
@@ -67,7 +77,7 @@ class Kind(nn.Module):
         self.patch, self.channels = patch, 3 * patch * patch
         self.register_buffer("dct", dct_matrix(patch), persistent=False)
         self.register_buffer("colours", torch.tensor(COLOURS), persistent=False)
-        self.entropy_model = ActivityModel(band_groups(patch))
+        self.entropy_model = ActivityModel(band_groups(patch), band_order(patch))
         first, later = _ROUNDING
         is_first = self.entropy_model.group_of < 2
         self.register_buffer("rounding", torch.where(is_first, first, later), persistent=False)

@@ -17,17 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mptvc.model.activity import (
-    CENTRED,
-    NUMBERS,
-    SCALES,
-    Exchange,
-    checkerboard,
-    even_frequencies,
-    exchanged,
-    exchanged_numbers,
-    sum_of_neighbours,
-)
+from mptvc.model.activity import CENTRED, SCALES, checkerboard, sum_of_neighbours
+from mptvc.model.exchange import NUMBERS, Exchange, even_frequencies, exchanged, exchanged_numbers
 from mptvc.model.integer_network import (
     FRACTIONS,
     PRECISION,

@@ -1,5 +1,7 @@
 """Tables of activity and side models, fitted by counting what a level codes."""
 
+from math import comb
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from mptvc.model.activity import (
     ROWS,
     ActivityModel,
     Context,
+    active_tokens,
     all_contexts,
     checkerboard,
 )
@@ -18,11 +21,15 @@ from mptvc.model.fineness import FINEST, FinenessModel, fineness_rows
 from mptvc.model.fineness import KINDS as FINENESS_KINDS
 from mptvc.model.integer_network import ALPHABET, REACH, integer_frequencies
 from mptvc.model.side import KINDS, Known, Side, SideModel, Table, parent_vectors, wrapped
+from mptvc.model.splitting import MOST_SUM, SHARES, Groups, Parts, SplittingModel
+from mptvc.model.splitting import ROWS as SPLITTING_ROWS
 
 #: Weight of the row of all contexts with the same second part, in activities, beside the counts of a context.
 _PRIOR_ACTIVITIES = 3.0
 #: Weight of a group's symbols of one activity, in symbols, beside those of one of its channels.
 _PRIOR_SYMBOLS = 6.0
+#: Weight of shares of larger sums that follow from those of a sum of 1, and of the remainders of all groups.
+_PRIOR_SHARES, _PRIOR_RESTS = 8.0, 8.0
 #: Weight of the rows that a fit starts from, in symbols.
 _PRIOR_ROWS = 1000.0
 #: How often what shares a row chooses it, and rows follow.
@@ -40,6 +47,7 @@ class ActivityCounter:
         self._model = model
         self._activities = np.zeros((*model.row_of.shape, MOST + 1))
         self._symbols = np.zeros((MOST, len(model.group_of), ALPHABET))
+        self._splitting = _SplittingCounter(model.splitting)
 
     def add(self, symbols: Tensor, context: Context) -> None:
         """Count one picture; arguments as of ``ActivityModel.code``."""
@@ -47,10 +55,13 @@ class ActivityCounter:
         found = model.activities(symbols)
         for half, group, mine, rows in all_contexts(found, context):
             np.add.at(self._activities[group, half], (rows.numpy(), found[..., group][mine].numpy()), 1)
-        places, _ = model.symbol_rows(found)
+        tokens = active_tokens(found)
+        some, mine = found.flatten(0, 1)[tokens], symbols.flatten(0, 1)[tokens]
+        model.splitting.walked(self._splitting, some, model.thresholds, mine)
+        places, _ = model.symbol_rows(some)
         channels = places % len(model.group_of)
-        activity = found.view(-1, model.num_groups)[places // len(model.group_of), model.group_of[channels]]
-        values = symbols.flatten()[places].long().clamp(-REACH, REACH)
+        activity = some[places // len(model.group_of), model.group_of[channels]]
+        values = mine.flatten()[places].long().clamp(-REACH, REACH)
         np.add.at(self._symbols, ((activity - 1).numpy(), channels.numpy(), (values + REACH).numpy()), 1)
 
     def fit(self) -> None:
@@ -63,6 +74,7 @@ class ActivityCounter:
         counts = self._symbols + self._symbols[..., ::-1]  # a symbol is as likely as its negative
         counts += _PRIOR_SYMBOLS * self._group_shares(counts)
         _fit_rows(model.symbol_frequencies, model.scale_of, counts)
+        self._splitting.fit()
 
     def _wanted(self) -> np.ndarray:
         """Counts of every context, with a little of those of all classes together."""
@@ -79,6 +91,55 @@ class ActivityCounter:
         sums = np.stack([counts[:, group_of == group].sum(1) for group in groups], 1)
         shares: np.ndarray = (sums / sums.sum(-1, keepdims=True).clip(1))[:, group_of]
         return shares
+
+
+class _SplittingCounter:
+    """Counts how often a splitting model codes what; a `Walk`."""
+
+    def __init__(self, model: SplittingModel) -> None:
+        self._model = model
+        self._shares = np.zeros((*model.row_of.shape, SHARES))
+        self._rests = np.zeros((*model.rest_row_of.shape, SHARES))
+
+    def rest(self, groups: Groups, given: Tensor | None) -> Tensor:
+        """Count remainders."""
+        return _counted(self._rests, groups.groups, groups.activities - 1, given)
+
+    def share(self, parts: Parts, given: Tensor | None) -> Tensor:
+        """Count shares."""
+        return _counted(self._shares, parts.sums - 1, parts.middle, given)
+
+    def fit(self) -> None:
+        """Give the model the rows that code what was counted in few bits."""
+        shares = self._shares + _PRIOR_SHARES * _even_shares(self._shares)
+        rests = (
+            self._rests + _PRIOR_RESTS * (self._rests.sum(0) + 1e-3) / (self._rests.sum((0, 2)) + 1)[:, None]
+        )
+        wanted = np.concatenate([shares.reshape(-1, SHARES), rests.reshape(-1, SHARES)])
+        seen = np.concatenate([x.reshape(-1, SHARES).sum(1) for x in (self._shares, self._rests)])
+        row_of, rows = _shared_rows(wanted, seen, SPLITTING_ROWS)
+        self._model.share_frequencies.copy_(integer_frequencies(rows))
+        ends = row_of[: self._model.row_of.numel()], row_of[self._model.row_of.numel() :]
+        for target, found in zip((self._model.row_of, self._model.rest_row_of), ends, strict=True):
+            target.copy_(torch.from_numpy(found).view_as(target))
+
+
+def _counted(counts: np.ndarray, first: Tensor, second: Tensor, given: Tensor | None) -> Tensor:
+    """Add one to ``[first, second, given]`` for each integer, and return these."""
+    if given is None:
+        raise ValueError("there is nothing to count")
+    np.add.at(counts, (first.cpu().numpy(), second.cpu().numpy(), given.cpu().numpy()), 1)
+    return given
+
+
+def _even_shares(counts: np.ndarray) -> np.ndarray:
+    """Distributions ``[sums, places, SHARES]`` if every 1 of a sum fell into a half as a sum of 1 does."""
+    one = (counts[0, :, 1] + 1) / (counts[0, :, :2].sum(-1) + 2)
+    sums, shares = np.arange(1, MOST_SUM + 1), np.arange(SHARES)
+    ways = np.array([[comb(int(n), int(k)) for k in shares] for n in sums], float)[:, None]
+    left = (sums[:, None, None] - shares).clip(0)
+    even: np.ndarray = ways * one[:, None] ** shares * (1 - one[:, None]) ** left
+    return even
 
 
 class SideCounter:
