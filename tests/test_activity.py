@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
+from mptvc.model import splitting
 from mptvc.model.activity import (
     CLASSES,
     CONTEXTS,
@@ -28,6 +29,7 @@ from mptvc.train.loop_tables import ActivityCounter
 GROUPS = (2, 3, 4, 8)
 CHANNELS = sum(GROUPS)
 GROUP_OF = torch.repeat_interleave(torch.arange(len(GROUPS)), torch.tensor(GROUPS))
+ORDER = torch.arange(CHANNELS)
 
 
 def pictures(count: int, seed: int, height: int = 9, width: int = 12) -> list[Tensor]:
@@ -78,7 +80,7 @@ def decoded(model: ActivityModel, coded: list[bytes], height: int, width: int) -
 
 @pytest.fixture(scope="module")
 def fitted() -> ActivityModel:
-    model = ActivityModel(GROUP_OF)
+    model = ActivityModel(GROUP_OF, ORDER)
     counter, past = ActivityCounter(model), nothing()
     for picture in pictures(40, seed=1):
         counter.add(picture, after(past))
@@ -88,19 +90,19 @@ def fitted() -> ActivityModel:
 
 
 def test_activity_is_a_logarithm_of_the_sum_of_magnitudes() -> None:
-    model = ActivityModel(torch.zeros(1, dtype=torch.int64))
+    model = ActivityModel(torch.zeros(1, dtype=torch.int64), torch.arange(1))
     for total in (0, 1, 2, 3, 4, 6, 7, 63, 64):
         activity = int(model.activities(torch.tensor([[[total]]])))
         assert activity == (1 + math.floor(1.5 * math.log2(total) + 1e-9) if total else 0)
     assert len(activity_thresholds()) == MOST
-    many = ActivityModel(torch.zeros(768, dtype=torch.int64))
+    many = ActivityModel(torch.zeros(768, dtype=torch.int64), torch.arange(768))
     assert int(many.activities(torch.full((1, 1, 768), LARGEST, dtype=torch.int16))) == MOST
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (9, 12)])
 @pytest.mark.parametrize("is_fitted", [False, True])
 def test_symbols_come_back(fitted: ActivityModel, is_fitted: bool, size: tuple[int, int]) -> None:
-    model = fitted if is_fitted else ActivityModel(GROUP_OF)
+    model = fitted if is_fitted else ActivityModel(GROUP_OF, ORDER)
     symbols = [picture[: size[0], : size[1]] for picture in pictures(4, seed=2)]
     for found, integers in zip(decoded(model, packets(model, symbols), *size), symbols, strict=True):
         assert torch.equal(found, integers)
@@ -117,7 +119,7 @@ def test_symbols_of_any_size_come_back(fitted: ActivityModel, seed: int, most: i
 
 def test_fitted_tables_take_fewer_bits_on_other_pictures(fitted: ActivityModel) -> None:
     others = pictures(12, seed=3)
-    before, after = (sum(map(len, packets(m, others))) for m in (ActivityModel(GROUP_OF), fitted))
+    before, after = (sum(map(len, packets(m, others))) for m in (ActivityModel(GROUP_OF, ORDER), fitted))
     assert after < 0.75 * before
 
 
@@ -127,19 +129,28 @@ def test_nothing_costs_next_to_nothing(fitted: ActivityModel) -> None:
     assert 8 * len(packets(fitted, [empty])[0]) < 8 * 12 + 0.2 * 432
 
 
-def test_only_groups_that_are_not_empty_are_walked(fitted: ActivityModel) -> None:
-    walked: list[int] = []
+def test_only_what_is_not_empty_is_walked(fitted: ActivityModel) -> None:
+    walked: list[tuple[int, int]] = []
 
     def exchange(rows: np.ndarray, integers: np.ndarray | None, table: int) -> np.ndarray:
         assert integers is not None
-        if table == Table.SYMBOLS:
-            walked.append(len(rows))
+        if table != Table.ACTIVITIES:
+            walked.append((table, len(rows)))
         return integers
 
     symbols = torch.zeros(4, 4, CHANNELS, dtype=torch.int16)
-    symbols[1, 2, 0], symbols[3, 3, CHANNELS - 1] = 5, -1
+    symbols[1, 2, 0], symbols[3, 3, CHANNELS - 1], symbols[0, 0, GROUPS[0]] = 5, -1, 70
     fitted.code(exchange, after(nothing(4, 4)), symbols)
-    assert walked == [GROUPS[0] + GROUPS[-1]]
+    shares, signs = (Table.SPLITTING + table for table in splitting.Table)
+    # A remainder of the sum of 5, which two channels share; a sum of 1 in eight channels; two signs.
+    assert walked == [
+        (shares, 1),
+        (shares, 2),
+        (shares, 1),
+        (shares, 1),
+        (signs, 2),
+        (Table.SYMBOLS, GROUPS[1]),
+    ]
 
 
 def test_contexts_hold_nothing_that_a_decoder_lacks() -> None:

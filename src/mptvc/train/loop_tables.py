@@ -47,7 +47,7 @@ class ActivityCounter:
         self._model = model
         self._activities = np.zeros((*model.row_of.shape, MOST + 1))
         self._symbols = np.zeros((MOST, len(model.group_of), ALPHABET))
-        self._splitting = _SplittingCounter(model.splitting)
+        self._splitting = SplittingCounter(model.splitting)
 
     def add(self, symbols: Tensor, context: Context) -> None:
         """Count one picture; arguments as of ``ActivityModel.code``."""
@@ -93,7 +93,7 @@ class ActivityCounter:
         return shares
 
 
-class _SplittingCounter:
+class SplittingCounter:
     """Counts how often a splitting model codes what; a `Walk`."""
 
     def __init__(self, model: SplittingModel) -> None:
