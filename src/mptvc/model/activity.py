@@ -5,8 +5,9 @@ symbol than its value elsewhere does. So a token first tells the **activity** of
 coarse logarithm of the sum of magnitudes, 0 for nothing. Activities are coded under contexts that a decoder
 has: those of the picture before, those of the groups before, for the second half of a checkerboard the four
 neighbours', and what the coarser level and the prediction say of the token. Then come the symbols of groups
-that are not empty, each under a row that its activity and channel name, and last what the few largest are
-beyond their table. A token without anything costs a fraction of a bit a group and nothing else.
+with little in them, as `splitting` tells them; then those of the others, each under a row that its activity
+and channel name, and last what the few largest are beyond their table. A token without anything costs a
+fraction of a bit a group and nothing else.
 
 Everything is integers: sums, thresholds, shifts and table look-ups. There is no network, and the tables are
 fitted by counting. Contexts that count alike share a row, so that a step has few.
