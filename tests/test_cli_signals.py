@@ -144,8 +144,10 @@ def test_signal_in_the_middle_leaves_no_trace(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        started = json.loads(pipe(process.stderr).readline())
-        assert 0 < started["done"] < started["total"] == 480
+        started = {"done": 0, "total": 480}
+        while not started["done"]:
+            started = json.loads(pipe(process.stderr).readline())
+        assert started["done"] < started["total"] == 480
         process.send_signal(number)
         out, error = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED

@@ -36,7 +36,7 @@ class Recording(_ClipEncoder):
         coded = super()._code_level(level, *args)
         for picture in chain.from_iterable(one.pictures for one in coded):
             side = [] if (s := picture.side) is None else [s.coefficients, s.choices, s.vectors]
-            for symbols in (*side, picture.symbols):
+            for symbols in (picture.fineness, *side, picture.symbols):
                 self.made[level].update(np.ascontiguousarray(symbols.numpy()).tobytes())
         return coded
 

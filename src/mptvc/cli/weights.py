@@ -95,7 +95,7 @@ def fit(
 
 def _summary(weights: str | None) -> dict[str, Any]:
     """Identity, sizes and configuration as plain data."""
-    from mptvc.codec.stored import build_model, digest, is_entropy
+    from mptvc.codec.stored import build_model, digest, is_entropy, of_entropy_model
     from mptvc.codec.weights import read_weights
 
     config, tensors = read_weights(weights)
@@ -105,7 +105,7 @@ def _summary(weights: str | None) -> dict[str, Any]:
     for k in range(len(config.levels)):
         mine = {name: size for name, size in sizes.items() if name.startswith(f"levels.{k}.")}
         tables = {name for name in mine if name.endswith(("frequencies", "row_of", "scale_of"))}
-        entropy = set(filter(is_entropy, mine)) - tables
+        entropy = set(filter(of_entropy_model, mine)) - tables
         rows.append(
             {
                 "level": k,

@@ -20,6 +20,7 @@ from mptvc.codec.settings import computing
 from mptvc.codec.slice_motion import LumaPyramid, Motion, Pyramid, SliceMotion
 from mptvc.codec.slices import ClipLoop, CodedSlice
 from mptvc.format.bitstream import header_share
+from mptvc.format.gain import GAIN_OCTAVE
 from mptvc.format.geometry import LOOP_SLICE, Geometry
 from mptvc.format.slices import CHAIN, FRONT_BYTES, MAX_SLICE_GAIN, SlicePacket, joined, kinds_of
 
@@ -244,7 +245,9 @@ class _ClipEncoder:
             if (fits and is_done) or gain == -MAX_SLICE_GAIN:
                 return coded
             self._loop.put_back(level, past)
-            gain = wanted if fits else max(-MAX_SLICE_GAIN, min(wanted, gain - 2 * tries))
+            tried, gain = gain, wanted if fits else max(-MAX_SLICE_GAIN, min(wanted, gain - 2 * tries))
+            if abs(gain - tried) >= GAIN_OCTAVE:  # other kinds may be better there
+                self._since_trial[level] = -1
 
     def _encode(self, level: int, motion: SliceMotion, coarser: CodedSlice | None, gain: int) -> CodedSlice:
         """Code one level of a slice with the best keys.

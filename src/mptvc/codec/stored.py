@@ -118,13 +118,14 @@ def digest(config: Config, tensors: dict[str, Tensor]) -> bytes:
     return hasher.digest()
 
 
-#: What names of tensors hold that take part in entropy decoding.
-_ENTROPY = (".entropy_model.", ".side.", ".fineness.")
+def of_entropy_model(name: str) -> bool:
+    """Whether a tensor is one of the entropy models'."""
+    return any(part in name for part in (".entropy_model.", ".side.", ".fineness."))
 
 
 def is_entropy(name: str) -> bool:
     """Whether a tensor takes part in entropy decoding."""
-    return any(part in name for part in _ENTROPY) and ".hyper_analysis." not in name
+    return of_entropy_model(name) and ".hyper_analysis." not in name
 
 
 def _stored_type(name: str) -> torch.dtype:

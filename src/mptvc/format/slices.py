@@ -7,8 +7,8 @@ Of a slice of kind k every 2^k-th frame is a **key**, and so is the last one. A 
 before it. It is followed in the packet by the frames between the last key and itself: first the one in the
 middle, which is predicted from both, and so on by halves.
 
-A packet holds, of each frame in that order, its fineness if it is a key of level 0, how it is predicted unless
-it is an opening key, and what prediction left (see `fineness`, `side` and `activity`).
+A packet holds, of each frame in that order, its fineness if it is a key of level 0, how it is predicted
+unless it is an opening key, and what prediction left (see `fineness`, `side` and `activity`).
 """
 
 import struct
