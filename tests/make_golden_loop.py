@@ -8,10 +8,11 @@ import hashlib
 import json
 import lzma
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -23,12 +24,14 @@ import mptvc.codec.loop_encoder
 import mptvc.codec.slices
 from mptvc.codec.codec import Codec
 from mptvc.codec.loop_encoder import _ClipEncoder
+from mptvc.codec.slice_motion import SliceMotion
 from mptvc.codec.slices import CodedSlice
 from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE, write_weights
 from mptvc.files.digests import symbol_digests
 from mptvc.format.bitstream import VERSION
 from mptvc.format.slices import KINDS
 from mptvc.model.activity import SCALES
+from mptvc.model.fineness import FINEST
 from mptvc.model.integer_network import integer_frequencies
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
@@ -41,7 +44,8 @@ PIXELS = 300
 
 def make_model() -> LoopModel:
     """A model in whose tables every row differs from its neighbours, so that none stands for another."""
-    levels = (LoopLevelConfig(130.0, detail=2), LoopLevelConfig(38.0, detail=2), LoopLevelConfig(13.0))
+    finest = LoopLevelConfig(13.0, fineness=0.25, smoothing=1.5)
+    levels = (LoopLevelConfig(130.0, detail=2), LoopLevelConfig(38.0, detail=2), finest)
     model = LoopModel(LoopConfig(levels, clip_frames=18))
 
     def peaks(shape: tuple[int, int], *, across: float) -> torch.Tensor:
@@ -54,11 +58,18 @@ def make_model() -> LoopModel:
         return torch.from_numpy(numbers % below).to(torch.uint8)
 
     for level in model.levels:
+        if level.fineness is not None:
+            values = level.fineness.value_frequencies
+            values.copy_(peaks((*values.shape,), across=1.9))
         for kind in (level.opening, level.key, level.between):
             tables = kind.entropy_model
             tables.activity_frequencies.copy_(peaks((*tables.activity_frequencies.shape,), across=0.36))
             tables.row_of.copy_(pattern((*tables.row_of.shape,), len(tables.activity_frequencies)))
             tables.scale_of.copy_(6 + pattern((*tables.scale_of.shape,), SCALES // 2))
+            shares = tables.splitting
+            shares.share_frequencies.copy_(peaks((*shares.share_frequencies.shape,), across=0.36))
+            for rows in (shares.row_of, shares.rest_row_of):
+                rows.copy_(pattern((*rows.shape,), len(shares.share_frequencies)))
         for side in (level.key.side, level.between.side):
             side.choice_frequencies.copy_(peaks((*side.choice_frequencies.shape,), across=7.3))
             side.scale_of.copy_(pattern((*side.scale_of.shape,), SCALES))
@@ -94,16 +105,22 @@ def plain(codec: Codec) -> bytes:
 
 
 def wild(codec: Codec) -> bytes:
-    """Slices of every kind and length, blocks that are predicted in every way, from far outside."""
+    """Slices of every kind and length, any fineness, blocks predicted in every way, from far outside."""
     shots = (13, 2, 3, 4)
-    mine = mptvc.codec.slices.planned, mptvc.codec.loop_encoder._ClipEncoder
-    mptvc.codec.slices.planned = possible_plan(seed=1)
-    mptvc.codec.loop_encoder._ClipEncoder = EveryKind  # type: ignore[misc]
-    try:
+    rng = np.random.default_rng(2)
+
+    def any_fineness(_: SliceMotion, *__: object) -> torch.Tensor:
+        return torch.from_numpy(rng.integers(-FINEST, FINEST + 1, (1, 1)))
+
+    with ExitStack() as stack:
+        for owner, name, mine in (
+            (mptvc.codec.slices, "planned", possible_plan(seed=1)),
+            (mptvc.codec.loop_encoder, "_ClipEncoder", EveryKind),
+            (SliceMotion, "fineness", any_fineness),
+        ):
+            stack.enter_context(mock.patch.object(owner, name, mine))
         frames = shots_of_waves(sum(shots), 29, 31, tuple(np.cumsum(shots)[:-1]))
         return codec.compress(frames, shots=shots, rate=mptvc.Rate(-6))
-    finally:
-        mptvc.codec.slices.planned, mptvc.codec.loop_encoder._ClipEncoder = mine  # type: ignore[misc]
 
 
 FILES: dict[str, Callable[[Codec], bytes]] = {"pixel": pixel, "plain": plain, "wild": wild}

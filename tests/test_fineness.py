@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 
 import mptvc
-from mptvc.codec.importance import Flow, Role, fineness, importances
+from mptvc.codec.importance import MOST_FRAMES, Flow, Role, fineness, importances
+from mptvc.codec.loop import LevelLoop, LevelTables
+from mptvc.codec.loop_coder import LoopCoder
+from mptvc.codec.loop_encoder import LoopEncoder
+from mptvc.codec.rate import Rate
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.fineness import FINEST, KINDS, VALUES, FinenessModel, fineness_rows
 from mptvc.model.loop_config import LoopLevelConfig
@@ -86,17 +90,17 @@ def flow(differences: float, dy: int = 0, dx: int = 0) -> Flow:
 
 
 def test_what_stays_counts_for_every_frame_and_what_changes_for_one() -> None:
-    still, changing = (importances([flow(d) for _ in range(9)], 2, 10.0) for d in (0.0, 50.0))
+    still, changing = (importances([flow(d) for _ in range(9)], 2) for d in (0.0, 50.0))
     assert len(still) == len(changing) == 2
     assert torch.allclose(still[0], torch.full(GRID, 9.0), atol=0.01)
     assert torch.allclose(still[1], torch.full(GRID, 8.0), atol=0.01)
     assert torch.equal(changing[0], torch.ones(GRID))
-    assert bool((fineness(still[0], Role.OPENING) > fineness(changing[0], Role.OPENING)).all())
+    assert bool((fineness(still[0], Role.OPENING, 0.5) > fineness(changing[0], Role.OPENING, 0.5)).all())
 
 
 def test_importance_lies_where_later_blocks_come_from() -> None:
     """All blocks are found half a block further right: the leftmost is used half, the last one twice."""
-    (first, _) = importances([flow(0.0), flow(0.0, dx=4 * 8)], 2, 10.0)
+    (first, _) = importances([flow(0.0), flow(0.0, dx=4 * 8)], 2)
     assert torch.allclose(first[:, 0], torch.full((GRID[0],), 1.5), atol=1e-3)
     assert torch.allclose(first[:, 1:-1], torch.full((GRID[0], GRID[1] - 2), 2.0), atol=1e-3)
     assert torch.allclose(first[:, -1], torch.full((GRID[0],), 2.5), atol=1e-3)  # half lies outside
@@ -104,8 +108,9 @@ def test_importance_lies_where_later_blocks_come_from() -> None:
 
 @pytest.mark.parametrize("role", Role)
 def test_fineness_keeps_to_its_bounds(role: Role) -> None:
-    found = fineness(torch.tensor([1.0, role.value.usual, 1e4]), role)
-    assert found.tolist() == [role.value.least, 0, role.value.most]
+    for unit in (0.0, 0.25, 0.5, 1.0):
+        found = fineness(torch.tensor([1e-3, role.value.usual, 1e6]), role, unit)
+        assert found.tolist() == [role.value.least, 0, role.value.most]
     assert VALUES == 2 * FINEST + 1
 
 
@@ -118,3 +123,26 @@ def test_what_stands_still_is_coded_more_finely_than_what_does_not() -> None:
     tokens = codec.unpack(codec.compress(frames), levels=1)
     opening = tokens.predictions[0].fineness[0]
     assert opening.tolist() == [[0, -2], [0, -2]]
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_finer_blocks_are_nearer_to_the_picture(index: int) -> None:
+    """Noise over gray: half of the picture has a step of 2^3 times that of the other half."""
+    level = LoopLevel(index, 16, LoopLevelConfig(40.0, fineness=0.5))
+    loop = LevelLoop(LevelTables(level))
+    picture = torch.randint(0, 256, (3, 64, 96), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    values = torch.full((4, 6), -FINEST)
+    values[:, :3] = FINEST
+    writer, base = PacketWriter(loop.tables.digits), torch.full_like(picture, 128)
+    made = loop.opening(writer, base, 40.0, values, None, picture).picture
+    apart = (made.float() - picture).square().mean((0, 1))
+    assert 20 * apart[:48].mean() < apart[48:].mean()
+
+
+@pytest.mark.parametrize(("size", "most"), [((1, 1), 2**14), ((2160, 3840), 8)])
+def test_frames_that_are_held_are_bounded(size: tuple[int, int], most: int) -> None:
+    coder = mptvc.load(device="cpu").coder
+    assert isinstance(coder, LoopCoder)
+    for rate, bound in ((Rate(), min(most, MOST_FRAMES)), (Rate(bpp=(0.02, 0.15, 0.6)), most)):
+        encoder = LoopEncoder(coder, rate)
+        assert 5 <= encoder._most_held(coder.geometry(size[1], size[0])) <= bound

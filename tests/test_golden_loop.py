@@ -17,11 +17,9 @@ import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.format.bitstream import VERSION
 from mptvc.format.slices import KINDS
+from mptvc.model.fineness import FINEST
 from mptvc.model.motion import UNITS
 from mptvc.model.side import BASE_CHOICE, CHOICES
-
-#: Until the form with prediction is final; then this line goes, and a missing file is a failure.
-pytestmark = pytest.mark.skipif(not FACTS.exists(), reason="python tests/make_golden_loop.py makes the files")
 
 NAMES = tuple(f"v{VERSION}-{name}.mpt" for name in FILES)
 #: Pixels are floating point, and a difference is carried along a clip. By how much they may differ, in what
@@ -97,6 +95,8 @@ def test_golden_files_cover_all_that_packets_can_say(golden_codec: Codec) -> Non
         own = [tokens.predictions[level] for tokens in files]
         assert all((one.choices[0] == BASE_CHOICE).all() for one in own)
     assert choices == set(range(CHOICES))
+    fineness = torch.cat([tokens.predictions[0].fineness.flatten() for tokens in files])
+    assert fineness.unique().tolist() == list(range(-FINEST, FINEST + 1))
     far = max(int(tokens.predictions[0].vectors.abs().max()) for tokens in files)
     assert far > 2 * UNITS * max(tokens.layout.video.width for tokens in files)
     assert any((tokens.predictions[0].coefficients != 0).any() for tokens in files)

@@ -16,15 +16,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mptvc.codec.loop_rate import CHANGE, TEXTURE
 from mptvc.model.motion import BLOCK, UNITS
 
-#: A difference takes bits from about so many steps of level 1 on, and a power of it does: of a block that is
-#: predicted, and of one that is not. As in `loop_rate`.
-_CHANGE, _TEXTURE = (0.25, 1.5), (0.3, 1.0)
-#: That step over the step of level 0.
-_FINER_STEP = 0.3
-#: Octaves of the step for each octave of importance, and fineness for an octave of the step.
-_SHARE, _UNITS = 1 / 3, 2
+#: Quantization step that is assumed, that of level 1 of the packaged weights. With the one that is used,
+#: fineness would change with the gain, and with it what is known of how bits grow with gains.
+_STEP = 38.0
+#: Octaves of the step for each octave of importance.
+_SHARE = 1 / 3
+#: Sums are of whole parts of this size, so that no order in which they are added changes them.
+_FIXED = 2.0**20
 #: Frames that are looked at.
 MOST_FRAMES = 97
 
@@ -65,34 +66,33 @@ class Flow:
     vectors: Tensor
 
 
-def importances(flows: Sequence[Flow], count: int, step: float) -> list[Tensor]:
+def importances(flows: Sequence[Flow], count: int) -> list[Tensor]:
     """For how many frames each block of the first ones counts, itself included, float32 ``[h, w]`` each.
 
     Args:
         flows: Of the frames.
         count: How many are asked for.
-        step: Quantization step of level 0.
     """
     amount = torch.ones_like(flows[-1].texture)
     found = [amount]
     for flow in reversed(flows[1:]):
-        amount = 1 + _handed_on(amount * _kept(flow, step * _FINER_STEP), flow.vectors)
+        amount = 1 + _handed_on(amount * _kept(flow), flow.vectors)
         found.append(amount)
     return found[::-1][:count]
 
 
-def fineness(importance: Tensor, role: Role) -> Tensor:
-    """Fineness int64 ``[h, w]`` of a key of some importance."""
+def fineness(importance: Tensor, role: Role, unit: float) -> Tensor:
+    """Fineness int64 ``[h, w]`` of a key of some importance; a unit of it is so much of an octave."""
     usual, least, most = role.value
     octaves = _SHARE * torch.log2(importance / usual)
-    return (_UNITS * octaves).round_().clamp_(least, most).long()
+    return (octaves / max(unit, 1e-3)).round_().clamp_(least, most).long()
 
 
-def _kept(flow: Flow, step: float) -> Tensor:
+def _kept(flow: Flow) -> Tensor:
     """Which share of what a block takes by itself it does not take, as it is predicted."""
     alone, left = (
-        torch.log2(1 + (x / (least * step)) ** power)
-        for x, (least, power) in ((flow.texture, _TEXTURE), (flow.differences, _CHANGE))
+        torch.log2(1 + (x / (least * _STEP)) ** power)
+        for x, (least, power) in ((flow.texture, TEXTURE), (flow.differences, CHANGE))
     )
     return (1 - left / (alone + 1e-3)).clamp_(0, 1)
 
@@ -103,10 +103,10 @@ def _handed_on(amounts: Tensor, vectors: Tensor) -> Tensor:
     y, x = (torch.arange(n, device=vectors.device) for n in (rows, columns))
     places = torch.stack([y[:, None].expand(rows, columns), x.expand(rows, columns)])
     at = places + vectors / (BLOCK * UNITS)
-    first, total = at.floor(), amounts.new_zeros(rows * columns)
+    first, total = at.floor(), torch.zeros(rows * columns, dtype=torch.int64, device=vectors.device)
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
         row, column = first[0] + down, first[1] + right
         share = (1 - (at[0] - row).abs()) * (1 - (at[1] - column).abs())
         target = row.clamp_(0, rows - 1) * columns + column.clamp_(0, columns - 1)
-        total.index_add_(0, target.long().flatten(), (amounts * share).flatten())
-    return total.view(rows, columns)
+        total.index_add_(0, target.long().flatten(), (amounts * share * _FIXED).round_().long().flatten())
+    return total.view(rows, columns) / _FIXED

@@ -89,7 +89,7 @@ class LevelLoop:
 
         Args:
             coder: The packet.
-            grid: Blocks of the level's picture along y and x.
+            grid: Blocks of level 0 along y and x.
             turn: Which picture of the slice; None for the opening key.
             coarser: The same picture at the coarser level, None at level 0.
             given: What to encode at level 0; nothing to decode.
@@ -101,14 +101,13 @@ class LevelLoop:
             ValueError: The packet does not fit.
         """
         is_between, model = turn is not None and turn.is_between, self.tables.level.fineness
-        if model is None or is_between:
-            mine = torch.zeros(grid, dtype=torch.int64, device=self.tables.device)
-            if coarser is not None:
-                mine = torch.zeros_like(coarser.fineness) if is_between else coarser.fineness
-            return mine
-        before = None if turn is None else self._last_fineness
-        self._last_fineness = model.code(self.tables.exchange(model, coder), before, grid, given)
-        return self._last_fineness
+        if model is not None and not is_between:
+            before = None if turn is None else self._last_fineness
+            self._last_fineness = model.code(self.tables.exchange(model, coder), before, grid, given)
+            return self._last_fineness
+        if coarser is not None and not is_between:
+            return coarser.fineness
+        return torch.zeros(grid, dtype=torch.int64, device=self.tables.device)
 
     @torch.no_grad()
     def opening(
@@ -259,12 +258,9 @@ class LevelLoop:
         symbols, activities = self._symbols(coder, kind, context, given)
         coded = symbols.any(-1)
         values = symbols[coded]
-        level = self.tables.level
-        steps = level.steps(step, fineness, grid)
-        decoded = smoothed(
-            _synthesised(kind, coded, values, prediction, steps), coded, level.smoothing * steps
-        )
-        is_between = kind is level.between
+        steps = self.tables.level.steps(step, fineness, grid)
+        decoded = _synthesised(kind, coded, values, prediction, steps, self.tables.level.smoothing)
+        is_between = kind is self.tables.level.between
         return CodedPicture(decoded, side, coded, values, activities, context, known, fineness, is_between)
 
     def _analysed(
@@ -307,7 +303,9 @@ def _analysed(kind: Kind, picture: Tensor, prediction: Tensor, steps: Tensor) ->
 
 
 @stage("synthesis")
-def _synthesised(kind: Kind, coded: Tensor, values: Tensor, prediction: Tensor, steps: Tensor) -> Tensor:
+def _synthesised(
+    kind: Kind, coded: Tensor, values: Tensor, prediction: Tensor, steps: Tensor, smoothing: float
+) -> Tensor:
     """The decoded picture uint8 ``[3, H, W]``: the predicted one, where no token has symbols."""
     decoded, done = prediction.clone(), 0
     (height, width), patch = coded.shape, kind.patch
@@ -318,7 +316,7 @@ def _synthesised(kind: Kind, coded: Tensor, values: Tensor, prediction: Tensor, 
         latents = kind.restored(values[done : done + count]).mul_(steps[tokens][mine][:, None])
         done += count
         band[mine] = kind.pixels(latents).add_(band[mine]).round_().clamp_(0, 255).to(torch.uint8)
-    return decoded
+    return smoothed(decoded, coded, smoothing * steps)
 
 
 def _bands(kind: Kind, picture: Tensor) -> Iterator[tuple[slice, slice]]:

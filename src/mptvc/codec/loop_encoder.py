@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mptvc.codec.coder import CodedSection
+from mptvc.codec.importance import MOST_FRAMES
 from mptvc.codec.loop_coder import LoopCoder, picture_tensor
 from mptvc.codec.loop_rate import SliceRate, Work, no_work
 from mptvc.codec.pictures import CodedPicture, Past
@@ -24,8 +25,8 @@ from mptvc.format.gain import GAIN_OCTAVE
 from mptvc.format.geometry import LOOP_SLICE, Geometry
 from mptvc.format.slices import CHAIN, FRONT_BYTES, MAX_SLICE_GAIN, SlicePacket, joined, kinds_of
 
-#: Bytes of frames that are held to look ahead, and about what a pixel of one takes.
-_HELD_BYTES, _HELD_PIXEL = 2**28, 4
+#: Bytes of frames that are held to look ahead; about what a pixel of one takes, and a frame beside these.
+_HELD_BYTES, _HELD_PIXEL, _HELD_FRAME = 2**28, 4, 2**14
 #: How often a clip's start is coded to find its gains, if it fits then.
 _TRIES = 4
 #: Squared steps of error that a bit is worth where slices choose their keys: about the slope of the curves of
@@ -72,8 +73,7 @@ class LoopEncoder:
         is_first = self._geometry is None
         if self._geometry is None:
             self._geometry = self._coder.geometry(frame.shape[1], frame.shape[0])
-            held = _HELD_BYTES // (_HELD_PIXEL * frame.shape[0] * frame.shape[1])
-            self._ahead = max(1 + LOOP_SLICE, held)
+            self._ahead = self._most_held(self._geometry)
         elif frame.shape != (self._geometry.height, self._geometry.width, 3):
             raise ValueError(f"a frame of {frame.shape} after frames of another size")
         starts_shot = is_cut or is_first
@@ -96,6 +96,14 @@ class LoopEncoder:
         if self._clips:
             self._clips[-1].end()
         return self._coded(0)
+
+    def _most_held(self, geometry: Geometry) -> int:
+        """Frames that are held to look ahead: of later clips only where bits are planned."""
+        height, width = self._coder.padded(geometry)
+        held = _HELD_BYTES // (_HELD_PIXEL * height * width + _HELD_FRAME)
+        if not self._rate.is_planned:
+            held = min(held, MOST_FRAMES)
+        return max(1 + LOOP_SLICE, held)
 
     def _start_clip(self, overhead: int) -> None:
         if self._geometry is None:

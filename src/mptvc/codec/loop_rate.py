@@ -28,7 +28,7 @@ _SMALLEST, _PARTS, _SIZES = 2.0**-4, 4, 48
 #: and for opening keys. Fitted to slices of eight training clips at four gains: what they took then differs
 #: from what is expected by a factor of 1.9, 1.3 and 1.3 at the three levels (one standard deviation), 1.4,
 #: 1.1 and 1.1 for opening keys.
-_CHANGE, _TEXTURE = (0.25, 1.5), (0.3, 1.0)
+CHANGE, TEXTURE = (0.25, 1.5), (0.3, 1.0)
 #: Bounds of octaves of size that an octave of gain takes beyond that.
 _SLOPES = (-1.0, 3.0)
 #: A slice may take so many times its share of what is left before it is coded again, more coarsely.
@@ -101,7 +101,7 @@ class SliceRate:
 
     @property
     def is_planned(self) -> bool:
-        """Whether bits are planned, so that to look ahead is of use."""
+        """Whether bits are planned."""
         return bool(self._rate.bpp)
 
     def arrive(self, pixels: int, overhead: int = 0) -> None:
@@ -165,7 +165,7 @@ class _LevelSizes:
 
     def __init__(self, level: int, step: float) -> None:
         self._level, self._last = level, 0
-        self._units = [_units(step, *rule) for rule in (_CHANGE, _TEXTURE)]
+        self._units = [_units(step, *rule) for rule in (CHANGE, TEXTURE)]
         self._opening = 0.0  # bytes of each unit of texture, at the last gain
         self._chain = self._earlier = (0.0, 0.0)  # bytes of predicted frames, and their units of change
         self._slope = 0.0  # octaves by which these grow in an octave of gain

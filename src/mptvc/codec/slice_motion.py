@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -117,7 +118,6 @@ class SliceMotion:
             self._frames[BEFORE] = before
         self._luma: dict[int, LumaPyramid] = {}
         self._found: dict[tuple[int, int, int], Found] = {}
-        self._importances: tuple[float, list[Tensor]] = 0.0, []  # for a step
 
     def vectors(self, level: int, frame: int, reference: int) -> Tensor:
         """Where a frame before or after another one shows its blocks, int64 ``[2, h, w]``."""
@@ -148,12 +148,13 @@ class SliceMotion:
         total: np.ndarray = np.stack([motion.change for motion in motions]).sum(0)
         return total
 
-    def fineness(self, frame: int, role: Role, step: float) -> Tensor:
-        """Fineness int64 ``[h, w]`` that a key of level 0 is worth, where that level has this step."""
-        if self._importances[0] != step:
-            flows = [motion.flow for motion in self._motions[:MOST_FRAMES]]
-            self._importances = step, importances(flows, len(self), step)
-        return fineness(self._importances[1][frame], role)
+    def fineness(self, frame: int, role: Role, unit: float) -> Tensor:
+        """Fineness int64 ``[h, w]`` that a key of level 0 is worth; a unit of it is so much of an octave."""
+        return fineness(self._importances[frame], role, unit)
+
+    @cached_property
+    def _importances(self) -> list[Tensor]:
+        return importances([motion.flow for motion in self._motions[:MOST_FRAMES]], len(self))
 
     def camera(self, frame: int, reference: int) -> Tensor:
         """Coefficients of the whole picture's motion at level 0, int64 ``[2, 3]``."""

@@ -145,8 +145,8 @@ class ClipLoop:
         if loop.past is None:
             base = self._base(level, coarser, 0)
             parent = coarser[0] if coarser else None
-            fineness = self._fineness(level, coder, None, parent, given, Role.OPENING, step)
             step *= config.opening_step
+            fineness = self._fineness(level, coder, None, parent, given, Role.OPENING)
             return [loop.opening(coder, base, step, fineness, parent, *_wanted(given, level, 0))]
         loop.start()
         role = Role.CHAIN if kind == CHAIN else Role.KEY
@@ -154,7 +154,7 @@ class ClipLoop:
         for turn in turns(kind, count):
             base, parent = self._base(level, coarser, turn.index), coarser[turn.index] if coarser else None
             mine, wanted = step * _step_share(config, kind, turn), _wanted(given, level, turn.index)
-            fineness = self._fineness(level, coder, turn, parent, given, role, step)
+            fineness = self._fineness(level, coder, turn, parent, given, role)
             plan = self._plan(level, turn, given, base, parent, mine, fineness)
             found[turn.index] = loop.picture(coder, turn, base, mine, fineness, parent, plan, *wanted)
         loop.finish(kind, count)
@@ -168,17 +168,15 @@ class ClipLoop:
         parent: CodedPicture | None,
         given: Given | None,
         role: Role,
-        step: float,
     ) -> Tensor:
-        """Code the fineness of a picture, without a turn the opening key; the step is that of the level."""
+        """Code the fineness of a picture, without a turn the opening key."""
         index, mine = 0 if turn is None else turn.index, None
-        if parent is not None or given is None:
-            pass
-        elif isinstance(given, SliceMotion):
-            mine = given.fineness(index, role, step)
-        else:
-            mine = given[index].fineness
-        height, width = (side // self._config.shrink(level) // BLOCK for side in self._size)
+        if parent is None and given is not None and (turn is None or not turn.is_between):
+            if isinstance(given, SliceMotion):
+                mine = given.fineness(index, role, self._config.levels[0].fineness)
+            else:
+                mine = given[index].fineness
+        height, width = (side // self._config.shrink(0) // BLOCK for side in self._size)
         return self._levels[level].fineness(coder, (height, width), turn, parent, mine)
 
     def _plan(

@@ -19,7 +19,7 @@ class LoopLevelConfig:
         step: Quantization step of latents at gain 0, in units of 8-bit pixels.
         detail: As of the other form: how many times larger than 1/2^(K-1-k) of the source the picture is.
         fineness: Octaves of the step that a unit of fineness is (see `fineness`).
-        smoothing: How much more than at level 0 borders of tokens are smoothed.
+        smoothing: How strongly borders of tokens are smoothed; see `smoothing`.
     """
 
     step: float
@@ -58,16 +58,19 @@ class LoopConfig(PyramidConfig):
             WeightsError: A field is outside its range.
         """
         check(1 <= len(self.levels) <= 8, "1 to 8 levels", len(self.levels))
-        check(self.patch_size in (4, 8, 16), "patch_size 4, 8 or 16", self.patch_size)
+        check(self.patch_size in (8, 16), "patch_size 8 or 16", self.patch_size)
+        check(self.levels[-1].detail == 1, "detail 1 of the finest level", self.levels[-1].detail)
         for index, level in enumerate(self.levels):
             check(1.0 <= level.step <= 1000.0, "step 1 to 1000", level.step)
             check(level.detail in (1, 2), "detail 1 or 2", level.detail)
             check(0.0 <= level.fineness <= 1.0, "fineness 0 to 1", level.fineness)
-            check(0.0 <= level.smoothing <= 4.0, "smoothing 0 to 4", level.smoothing)
+            check(0.1 <= level.smoothing <= 4.0, "smoothing 0.1 to 4", level.smoothing)
             check(self.patch_side(index) in (4, 8, 16), "patches of 4, 8 or 16 pixels", level.detail)
             side = self.multiple // self.shrink(index)
             check(side % BLOCK == 0, f"pictures of whole blocks of {BLOCK} pixels", f"multiples of {side}")
-        check(self.levels[-1].detail == 1, "detail 1 of the finest level", self.levels[-1].detail)
+            if index:
+                ratio = self.shrink(index - 1) // self.shrink(index)
+                check(ratio in (1, 2), "pictures as large as those of the coarser level, or twice", ratio)
         check(1 <= self.clip_frames <= 4096, "clip_frames 1 to 4096", self.clip_frames)
         check(len(self.chain_steps) == LOOP_SLICE, f"{LOOP_SLICE} chain_steps", self.chain_steps)
         halvings = LOOP_SLICE.bit_length() - 1

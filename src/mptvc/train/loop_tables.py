@@ -112,9 +112,8 @@ class SplittingCounter:
     def fit(self) -> None:
         """Give the model the rows that code what was counted in few bits."""
         shares = self._shares + _PRIOR_SHARES * _even_shares(self._shares)
-        rests = (
-            self._rests + _PRIOR_RESTS * (self._rests.sum(0) + 1e-3) / (self._rests.sum((0, 2)) + 1)[:, None]
-        )
+        usual = self._rests.sum(0) + 1e-3
+        rests = self._rests + _PRIOR_RESTS * usual / usual.sum(-1, keepdims=True)
         wanted = np.concatenate([shares.reshape(-1, SHARES), rests.reshape(-1, SHARES)])
         seen = np.concatenate([x.reshape(-1, SHARES).sum(1) for x in (self._shares, self._rests)])
         row_of, rows = _shared_rows(wanted, seen, SPLITTING_ROWS)
@@ -128,7 +127,7 @@ def _counted(counts: np.ndarray, first: Tensor, second: Tensor, given: Tensor | 
     """Add one to ``[first, second, given]`` for each integer, and return these."""
     if given is None:
         raise ValueError("there is nothing to count")
-    np.add.at(counts, (first.cpu().numpy(), second.cpu().numpy(), given.cpu().numpy()), 1)
+    np.add.at(counts, (first.numpy(), second.numpy(), given.numpy()), 1)
     return given
 
 
