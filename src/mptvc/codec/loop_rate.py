@@ -33,6 +33,9 @@ CHANGE, TEXTURE = (0.25, 1.5), (0.3, 1.0)
 _SLOPES = (-1.0, 3.0)
 #: A slice may take so many times its share of what is left before it is coded again, more coarsely.
 _TOLERANCE = 1.5
+#: Share of what is left that every slice may take: beside an opening key to come, what others are expected
+#: to take may be less than they take at any gain.
+_LEAST_SHARE = 0.1
 #: Share of what was planned that is asked for, as slices differ.
 _AIM = 0.98
 #: What slices before the last count in what is expected of the next, each as against the one after it.
@@ -157,7 +160,8 @@ class SliceRate:
         if not self.is_planned:
             return float("inf")
         fixed, share = sum(work.fixed(level) for work in works), self._sizes[level].share(works, left)
-        return fixed + min(1.0, _TOLERANCE * share) * (self.left(level) - left.fixed(level))
+        most = min(1.0, max(_LEAST_SHARE, _TOLERANCE * share))
+        return fixed + most * (self.left(level) - left.fixed(level))
 
 
 class _LevelSizes:
