@@ -47,3 +47,32 @@ def test_levels_have_pictures_of_whole_blocks() -> None:
     with pytest.raises(WeightsError, match="whole blocks of 16 pixels, found multiples of 8"):
         LoopConfig((LoopLevelConfig(38.0),))
     LoopConfig((LoopLevelConfig(38.0),), patch_size=16)
+
+
+@pytest.mark.parametrize(
+    ("details", "message"),
+    [
+        ((2, 1, 2, 1), "pictures as large as those of the coarser level, or twice, found 4"),
+        ((1, 2), "detail 1 of the finest level, found 2"),
+    ],
+)
+def test_pictures_of_levels_fit_each_other(details: tuple[int, ...], message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        LoopConfig(tuple(LoopLevelConfig(38.0, detail=detail) for detail in details), patch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"fineness": 1.5}, "fineness 0 to 1, found 1.5"),
+        ({"smoothing": 0.0}, r"smoothing 0\.1 to 4, found 0\.0"),
+    ],
+)
+def test_levels_keep_to_their_ranges(field: dict[str, float], message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        LoopConfig((LoopLevelConfig(38.0, **field),), patch_size=16)  # type: ignore[arg-type]
+
+
+def test_patches_are_of_8_or_16_pixels() -> None:
+    with pytest.raises(WeightsError, match="patch_size 8 or 16, found 4"):
+        LoopConfig((LoopLevelConfig(38.0),), patch_size=4)
