@@ -106,6 +106,16 @@ def test_importance_lies_where_later_blocks_come_from() -> None:
     assert torch.allclose(first[:, -1], torch.full((GRID[0],), 2.5), atol=1e-3)  # half lies outside
 
 
+def test_a_frame_alone_is_as_fine_as_one_that_stays() -> None:
+    codec = mptvc.load(device="cpu")
+    frame = (
+        np.random.default_rng(1).integers(0, 256, (1, 12, 20, 3), dtype=np.uint8).repeat(4, 1).repeat(4, 2)
+    )
+    alone, still = (codec.unpack(codec.compress(frame.repeat(n, 0)), levels=1) for n in (1, 20))
+    opening = alone.predictions[0].fineness[0]
+    assert opening.tolist() == still.predictions[0].fineness[0].tolist() == [[1] * 3] * 2
+
+
 @pytest.mark.parametrize("role", Role)
 def test_fineness_keeps_to_its_bounds(role: Role) -> None:
     for unit in (0.0, 0.25, 0.5, 1.0):
@@ -122,7 +132,7 @@ def test_what_stands_still_is_coded_more_finely_than_what_does_not() -> None:
     codec = mptvc.load(device="cpu")
     tokens = codec.unpack(codec.compress(frames), levels=1)
     opening = tokens.predictions[0].fineness[0]
-    assert opening.tolist() == [[0, -2], [0, -2]]
+    assert opening.tolist() == [[1, -2], [1, -2]]
 
 
 @pytest.mark.parametrize("index", [0, 2])

@@ -26,8 +26,8 @@ _STEP = 38.0
 _SHARE = 1 / 3
 #: Sums are of whole parts of this size, so that no order in which they are added changes them.
 _FIXED = 2.0**20
-#: Frames that are looked at.
-MOST_FRAMES = 97
+#: Frames that are looked at, and from which on a clip's length says nothing of its opening key.
+MOST_FRAMES, _MANY_FRAMES = 97, 16
 
 
 class Rule(NamedTuple):
@@ -81,10 +81,18 @@ def importances(flows: Sequence[Flow], count: int) -> list[Tensor]:
     return found[::-1][:count]
 
 
-def fineness(importance: Tensor, role: Role, unit: float) -> Tensor:
-    """Fineness int64 ``[h, w]`` of a key of some importance; a unit of it is so much of an octave."""
+def fineness(importance: Tensor, role: Role, unit: float, frames: int = MOST_FRAMES) -> Tensor:
+    """Fineness int64 ``[h, w]`` of a key.
+
+    Args:
+        importance: As `importances` tells it.
+        role: What the key is.
+        unit: Octaves of the step that a unit of fineness is.
+        frames: Frames for which it may count: a clip of few is not coarser for that, and a frame alone is as
+            fine as one that stays.
+    """
     usual, least, most = role.value
-    octaves = _SHARE * torch.log2(importance / usual)
+    octaves = _SHARE * torch.log2(importance / (usual * min(1.0, frames / _MANY_FRAMES)))
     return (octaves / max(unit, 1e-3)).round_().clamp_(least, most).long()
 
 

@@ -150,7 +150,8 @@ class SliceMotion:
 
     def fineness(self, frame: int, role: Role, unit: float) -> Tensor:
         """Fineness int64 ``[h, w]`` that a key of level 0 is worth; a unit of it is so much of an octave."""
-        return fineness(self._importances[frame], role, unit)
+        known = len(self._motions) if role is Role.OPENING else MOST_FRAMES
+        return fineness(self._importances[frame], role, unit, known)
 
     @cached_property
     def _importances(self) -> list[Tensor]:
