@@ -7,7 +7,7 @@ stay as they are. ``python tests/make_golden.py`` adds what is missing and repla
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -213,18 +213,31 @@ def facts_of(data: bytes, codec: Codec, pixels: Path) -> dict[str, Any]:
     }
 
 
+Facts = dict[str, Any]
+
+
+def facts_with_missing(
+    known: Path,
+    codec: Codec,
+    files: Mapping[str, Callable[[Codec], bytes]],
+    facts_of: Callable[[bytes, Codec, Path], Facts],
+) -> Facts:
+    """Write the files that are missing beside what is known of all; returns that with theirs."""
+    facts: Facts = json.loads(known.read_text()) if known.exists() else {}
+    for name, make in files.items():
+        path = known.parent / f"v{VERSION}-{name}.mpt"
+        if not path.exists():
+            path.write_bytes(make(codec))
+            facts[path.name] = facts_of(path.read_bytes(), codec, path.with_suffix(".npz"))
+    return facts
+
+
 def main() -> None:
     """Write what is missing."""
     if not WEIGHTS.exists():
         write_weights(make_model(), WEIGHTS)
     codec = mptvc.load(WEIGHTS, device="cpu", dtype="float32")
-    facts = json.loads(FACTS.read_text()) if FACTS.exists() else {}
-    for name, make in FILES.items():
-        path = GOLDEN / f"v{VERSION}-{name}.mpt"
-        if path.exists():
-            continue
-        path.write_bytes(make(codec))
-        facts[path.name] = facts_of(path.read_bytes(), codec, path.with_suffix(".npz"))
+    facts = facts_with_missing(FACTS, codec, FILES, facts_of)
     FACTS.write_text(json.dumps(facts, indent=1) + "\n")
 
 

@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from make_golden import frame_means, sampled, shots_of_waves
+from make_golden import facts_with_missing, frame_means, sampled, shots_of_waves
 from test_loop_files import possible_plan
 
 import mptvc
@@ -157,13 +157,7 @@ def main() -> None:
             (GOLDEN / CONFIG_FILE).write_bytes((Path(folder) / CONFIG_FILE).read_bytes())
     with golden_weights() as folder:
         codec = mptvc.load(folder, device="cpu")
-    facts = json.loads(FACTS.read_text()) if FACTS.exists() else {}
-    for name, make in FILES.items():
-        path = GOLDEN / f"v{VERSION}-{name}.mpt"
-        if path.exists():
-            continue
-        path.write_bytes(make(codec))
-        facts[path.name] = facts_of(path.read_bytes(), codec, path.with_suffix(".npz"))
+    facts = facts_with_missing(FACTS, codec, FILES, facts_of)
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(known)}" for name, known in facts.items())
     FACTS.write_text(f"{{{lines}}}\n")
 

@@ -250,7 +250,8 @@ class _ClipEncoder:
             wanted = self._rate.gain(level, left, again=opens)
             fits = sum(sizes) <= self._rate.most(level, works, left)
             is_done = not opens or tries >= _TRIES or abs(wanted - gain) <= _NEAR_GAIN
-            if is_done if fits else gain == -MAX_SLICE_GAIN:
+            is_last_try = is_done if fits else gain == -MAX_SLICE_GAIN
+            if is_last_try:
                 return coded
             self._loop.put_back(level, past)
             tried, gain = gain, wanted if fits else max(-MAX_SLICE_GAIN, min(wanted, gain - 2 * tries))
