@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from mptvc.codec.pictures import CodedPicture, Past
+from mptvc.codec.quantization import quantized
 from mptvc.codec.stages import stage
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn, keys_of
-from mptvc.model.activity import ActivityModel, Context, token_classes
+from mptvc.model.activity import ActivityModel, Context, Residual, outer_contexts, token_classes
 from mptvc.model.exchange import Exchange, even_frequencies
 from mptvc.model.fineness import FinenessModel
 from mptvc.model.loop_model import Kind, LoopLevel, PredictedKind
@@ -118,7 +119,7 @@ class LevelLoop:
         fineness: Tensor,
         coarser: CodedPicture | None,
         picture: Tensor | None = None,
-        symbols: Tensor | None = None,
+        residual: Residual | None = None,
     ) -> CodedPicture:
         """Code the first picture, from its base alone.
 
@@ -129,14 +130,14 @@ class LevelLoop:
             fineness: Of the blocks of level 0, as ``fineness`` returns it.
             coarser: The coarser level's, None at level 0.
             picture: What to encode; nothing to decode.
-            symbols: What to encode where they are known already, int16 ``[h, w, C]``.
+            residual: What to encode of it where that is known already.
 
         Raises:
             ValueError: The packet does not fit.
         """
         kind = self.tables.level.opening
-        given = symbols if picture is None else self._analysed(kind, picture, base, step, fineness)
-        coded = self._residual(coder, kind, base, step, fineness, coarser, Known(None, None), None, given)
+        wanted = picture if residual is None else residual
+        coded = self._residual(coder, kind, base, step, fineness, coarser, Known(None, None), None, wanted)
         self.past = Past(Reference(coded.picture), fineness)
         return coded
 
@@ -200,7 +201,7 @@ class LevelLoop:
         coarser: CodedPicture | None,
         plan: Side | None = None,
         picture: Tensor | None = None,
-        symbols: Tensor | None = None,
+        residual: Residual | None = None,
     ) -> CodedPicture:
         """Code a picture that is predicted.
 
@@ -213,7 +214,7 @@ class LevelLoop:
             coarser: The same picture at the coarser level, None at level 0.
             plan: How it is predicted; nothing to decode.
             picture: What to encode; nothing to decode.
-            symbols: What to encode where they are known already, int16 ``[h, w, C]``.
+            residual: What to encode of it where that is known already.
 
         Raises:
             ValueError: The packet does not fit, or there is no picture before.
@@ -222,8 +223,8 @@ class LevelLoop:
         known = self.known(turn, coarser)
         side = self._side(coder, kind, references.near.grid, known, plan)
         prediction, last = _predicted(references, base, side), self._last[turn.is_between]
-        given = symbols if picture is None else self._analysed(kind, picture, prediction, step, fineness)
-        coded = self._residual(coder, kind, prediction, step, fineness, coarser, known, side, given, last)
+        wanted = picture if residual is None else residual
+        coded = self._residual(coder, kind, prediction, step, fineness, coarser, known, side, wanted, last)
         self._last[turn.is_between] = coded
         self._slice[turn.index] = Reference(coded.picture), coded
         return coded
@@ -244,7 +245,7 @@ class LevelLoop:
         coarser: CodedPicture | None,
         known: Known,
         side: Side | None,
-        given: Tensor | None,
+        wanted: Tensor | Residual | None,
         last: CodedPicture | None = None,
     ) -> CodedPicture:
         """Code what prediction leaves, or decode it, under what was left of the last picture of its kind."""
@@ -255,25 +256,22 @@ class LevelLoop:
             before = last.activities
         kinds = torch.zeros_like(before[..., 0]) if side is None else _prediction_kinds(side, grid)
         context = Context(before, token_classes(None if coarser is None else coarser.activities, kinds))
-        symbols, activities = self._symbols(coder, kind, context, given)
-        coded = symbols.any(-1)
-        values = symbols[coded]
         steps = self.tables.level.steps(step, fineness, grid)
-        decoded = _synthesised(kind, coded, values, prediction, steps, self.tables.level.smoothing)
+        if isinstance(wanted, Tensor):
+            wanted = _analysed(kind, wanted, prediction, steps, context)
+        residual, activities = self._left(coder, kind, context, wanted)
+        coded = residual.symbols.any(-1)
+        values, quartered = residual.symbols[coded], residual.quartered
+        decoded = _synthesised(kind, coded, values, quartered, prediction, steps, self.tables.level.smoothing)
         is_between = kind is self.tables.level.between
-        return CodedPicture(decoded, side, coded, values, activities, context, known, fineness, is_between)
-
-    def _analysed(
-        self, kind: Kind, picture: Tensor, prediction: Tensor, step: float, fineness: Tensor
-    ) -> Tensor:
-        """Symbols int16 ``[h, w, C]``."""
-        steps = self.tables.level.steps(step, fineness, kind.grid(*picture.shape[1:]))
-        return _analysed(kind, picture, prediction, steps)
+        return CodedPicture(
+            decoded, side, coded, values, quartered, activities, context, known, fineness, is_between
+        )
 
     @stage("entropy")
-    def _symbols(
-        self, coder: Coder, kind: Kind, context: Context, given: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _left(
+        self, coder: Coder, kind: Kind, context: Context, given: Residual | None
+    ) -> tuple[Residual, Tensor]:
         model = kind.entropy_model
         return model.code(self.tables.exchange(model, coder), context, given)
 
@@ -292,19 +290,28 @@ def _predicted(references: References, base: Tensor, side: Side) -> Tensor:
 
 
 @stage("analysis")
-def _analysed(kind: Kind, picture: Tensor, prediction: Tensor, steps: Tensor) -> Tensor:
-    """Symbols int16 ``[h, w, C]``."""
-    scales = steps.reciprocal()[..., None]
-    symbols = picture.new_empty(*kind.grid(*picture.shape[1:]), kind.channels, dtype=torch.int16)
+def _analysed(kind: Kind, picture: Tensor, prediction: Tensor, steps: Tensor, context: Context) -> Residual:
+    """What prediction leaves of a picture, quantized."""
+    outer = outer_contexts(torch.zeros_like(context.past), context, 0)
+    symbols = picture.new_empty(*steps.shape, kind.channels, dtype=torch.int16)
+    quartered = torch.empty_like(steps, dtype=torch.bool)
     for tokens, rows in _bands(kind, picture):
         left = picture[:, rows].to(torch.int16) - prediction[:, rows]
-        symbols[tokens] = kind.quantized(kind.latents(left).mul_(scales[tokens]))
-    return symbols
+        found = quantized(kind, left, steps[tokens].flatten(), outer[tokens].flatten(0, 1))
+        symbols[tokens].flatten(0, 1).copy_(found.symbols)
+        quartered[tokens].flatten().copy_(found.quartered)
+    return Residual(symbols, quartered)
 
 
 @stage("synthesis")
 def _synthesised(
-    kind: Kind, coded: Tensor, values: Tensor, prediction: Tensor, steps: Tensor, smoothing: float
+    kind: Kind,
+    coded: Tensor,
+    values: Tensor,
+    quartered: Tensor,
+    prediction: Tensor,
+    steps: Tensor,
+    smoothing: float,
 ) -> Tensor:
     """The decoded picture uint8 ``[3, H, W]``: the predicted one, where no token has symbols."""
     decoded, done = prediction.clone(), 0
@@ -313,9 +320,10 @@ def _synthesised(
     for tokens, _ in _bands(kind, decoded):
         band, mine = cells[tokens], coded[tokens]
         count = int(mine.sum())
-        latents = kind.restored(values[done : done + count]).mul_(steps[tokens][mine][:, None])
+        latents = kind.restored(values[done : done + count], steps[tokens][mine])
         done += count
-        band[mine] = kind.pixels(latents).add_(band[mine]).round_().clamp_(0, 255).to(torch.uint8)
+        residuals = kind.pixels(latents, quartered[tokens][mine])
+        band[mine] = residuals.add_(band[mine]).round_().clamp_(0, 255).to(torch.uint8)
     return smoothed(decoded, coded, smoothing * steps)
 
 

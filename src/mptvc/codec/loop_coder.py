@@ -168,7 +168,8 @@ class LoopPiece(Piece):
                 yield coded.side.coefficients
                 yield coded.side.choices
                 yield coded.side.vectors
-            yield coded.symbols
+            yield coded.quartered
+            yield coded.residual.symbols
 
     @computing()
     def arrays(self, level: int) -> dict[str, Tensor]:
@@ -176,7 +177,8 @@ class LoopPiece(Piece):
         coded = self._levels[level]
         sides = [self._side(picture) for picture in coded.pictures]
         return {
-            TOKENS: torch.stack([picture.symbols for picture in coded.pictures]).cpu(),
+            TOKENS: torch.stack([picture.residual.symbols for picture in coded.pictures]).cpu(),
+            "shapes": torch.stack([picture.quartered for picture in coded.pictures]).to("cpu", torch.uint8),
             **{
                 name: torch.stack([getattr(side, name) for side in sides]).to("cpu", dtype)
                 for name, dtype in SIDE_TYPES.items()
@@ -191,7 +193,7 @@ class LoopPiece(Piece):
         """Bits of a frame's tokens, side symbols left out; as ``Piece.bits``."""
         coded = self._levels[level].pictures[frame]
         model = self._kind(level, coded).entropy_model
-        bits: np.ndarray = model.bits(coded.symbols, coded.context).cpu().numpy()
+        bits: np.ndarray = model.bits(coded.residual, coded.context).cpu().numpy()
         return bits
 
     @computing()

@@ -14,7 +14,7 @@ from mptvc.codec.slices import ClipLoop, CodedSlice
 from mptvc.codec.tokens import TOKENS, Specification, Tokens, UnfitError
 from mptvc.format.header import Layout
 from mptvc.format.slices import KINDS, MAX_SLICE_GAIN, SlicePacket, joined
-from mptvc.model.activity import LARGEST
+from mptvc.model.activity import LARGEST, Residual
 from mptvc.model.exchange import NUMBERS
 from mptvc.model.fineness import FINEST
 from mptvc.model.motion import BLOCK
@@ -39,8 +39,10 @@ class LoopTokens:
         rows, columns = blocks = self._coder.blocks(layout.geometry, level)
         kind = self._coder.model.level(level).key
         shapes = {"choices": blocks, "vectors": (2, *blocks), "coefficients": (2, 3)}
+        grid = kind.grid(rows * BLOCK, columns * BLOCK)
         return {
-            TOKENS: (torch.int16, (count, *kind.grid(rows * BLOCK, columns * BLOCK), kind.channels)),
+            TOKENS: (torch.int16, (count, *grid, kind.channels)),
+            "shapes": (torch.uint8, (count, *grid)),
             **{name: (SIDE_TYPES[name], (count, *shapes[name])) for name in _SIDE},
             "fineness": (FINENESS_TYPE, (count, *self._coder.blocks(layout.geometry, 0))),
             "kinds": (torch.uint8, slices),
@@ -52,6 +54,7 @@ class LoopTokens:
         """Check the values of a level's arrays one by one; as ``TokenForm.check``."""
         ranges = {
             TOKENS: (-LARGEST, LARGEST),
+            "shapes": (0, 1),
             "choices": (0, CHOICES - 1),
             "fineness": (-FINEST, FINEST),
             "kinds": (0, KINDS - 1),
@@ -109,7 +112,10 @@ class LoopTokens:
             if opens and not _same(side, base_alone(side.choices)):
                 raise ValueError(f"an opening key has choices of {BASE_CHOICE} and else 0")
             fineness = arrays["fineness"][at].to(device).long()
-            given.append(PictureTokens(None if opens else side, arrays[TOKENS][at].to(device), fineness))
+            residual = Residual(arrays[TOKENS][at].to(device), arrays["shapes"][at].to(device).bool())
+            if bool((residual.quartered & ~residual.symbols.any(-1)).any()):
+                raise ValueError("a token without symbols has a shape of 0")
+            given.append(PictureTokens(None if opens else side, residual, fineness))
         kind, gain = int(arrays["kinds"][number]), int(arrays["gains"][number])
         coded = loop.encode(level, given, coarser[-1].pictures if coarser else [], kind, gain)
         for mine, theirs in zip(given, coded.pictures, strict=True):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mptvc.model.activity import Context
+from mptvc.model.activity import Context, Residual
 from mptvc.model.motion import Reference
 from mptvc.model.side import Known, Side
 
@@ -15,12 +15,12 @@ class PictureTokens:
 
     Attributes:
         side: How it is predicted, None for an opening key.
-        symbols: What prediction left, int16 ``[h, w, C]``.
+        residual: What prediction left.
         fineness: Of the blocks of level 0, int64 ``[h, w]``.
     """
 
     side: Side | None
-    symbols: Tensor
+    residual: Residual
     fineness: Tensor
 
 
@@ -33,6 +33,7 @@ class CodedPicture:
         side: How it was predicted, None for an opening key.
         coded: Tokens where prediction left something, bool ``[h, w]``.
         values: Symbols of these, int16 ``[n, C]``.
+        quartered: Tokens that are, bool ``[h, w]``.
         activities: Of all symbols, uint8 ``[h, w, groups]``.
         context: What was known of it before its symbols were.
         known: What was known of it before its side symbols were.
@@ -44,6 +45,7 @@ class CodedPicture:
     side: Side | None
     coded: Tensor
     values: Tensor
+    quartered: Tensor
     activities: Tensor
     context: Context
     known: Known
@@ -51,11 +53,11 @@ class CodedPicture:
     is_between: bool = False
 
     @property
-    def symbols(self) -> Tensor:
-        """What prediction left, int16 ``[h, w, C]``."""
+    def residual(self) -> Residual:
+        """What prediction left."""
         whole = self.values.new_zeros(*self.coded.shape, self.values.shape[1])
         whole[self.coded] = self.values
-        return whole
+        return Residual(whole, self.quartered)
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ def _build_loop_model(config: LoopConfig, tensors: dict[str, Tensor]) -> LoopMod
             tables = kind.entropy_model
             _check_frequencies(k, tables.activity_frequencies)
             _check_frequencies(k, tables.symbol_frequencies)
+            _check_frequencies(k, tables.shape_frequencies)
             _check_rows(k, tables.row_of, tables.activity_frequencies)
             _check_rows(k, tables.scale_of, tables.symbol_frequencies)
             shares = tables.splitting

@@ -4,10 +4,11 @@ Most of a predicted picture needs nothing, and where something is left, how much
 symbol than its value elsewhere does. So a token first tells the **activity** of each of its channel groups, a
 coarse logarithm of the sum of magnitudes, 0 for nothing. Activities are coded under contexts that a decoder
 has: those of the picture before, those of the groups before, for the second half of a checkerboard the four
-neighbours', and what the coarser level and the prediction say of the token. Then come the symbols of groups
-with little in them, as `splitting` tells them; then those of the others, each under a row that its activity
-and channel name, and last what the few largest are beyond their table. A token without anything costs a
-fraction of a bit a group and nothing else.
+neighbours', and what the coarser level and the prediction say of the token. Then tokens with something in
+them tell whether they are quartered (see `loop_model`). Then come the symbols of groups with little in them,
+as `splitting` tells them; then those of the others, each under a row that its activity and channel name, and
+last what the few largest are beyond their table. A token without anything costs a fraction of a bit a group
+and nothing else.
 
 Everything is integers: sums, thresholds, shifts and table look-ups. There is no network, and the tables are
 fitted by counting. Contexts that count alike share a row, so that a step has few.
@@ -54,6 +55,8 @@ CLASSES = 12
 _PARENT_SUMS = (1, 4, 10)
 #: Rows for activities, and for symbols.
 ROWS, SCALES = 64, 48
+#: Rows for what tells quartered tokens, one for each sum of a token's activities.
+SHAPES = 32
 #: Row of a scale whose mean is the symbol 0.
 CENTRED = 2
 #: Largest magnitude of a symbol: the end of its table, and a number beyond it.
@@ -66,7 +69,21 @@ class Table(IntEnum):
     ACTIVITIES = 0
     SYMBOLS = 1
     DIGITS = 2
-    SPLITTING = 3  #: and on: those of how small sums are shared
+    SHAPES = 3
+    SPLITTING = 4  #: and on: those of how small sums are shared
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What prediction left of a picture.
+
+    Attributes:
+        symbols: Of all tokens, integers ``[h, w, C]``.
+        quartered: Which tokens are four transforms of their quarters, bool ``[h, w]``; none without symbols.
+    """
+
+    symbols: Tensor
+    quartered: Tensor
 
 
 @dataclass(frozen=True)
@@ -117,13 +134,17 @@ class ActivityModel(nn.Module):
         row_of: Row of each group, half of the checkerboard and context, uint8
             ``[groups, 2, CLASSES CONTEXTS^2]``.
         symbol_frequencies: int32 ``[SCALES, ALPHABET]``, as the other.
-        scale_of: Row of the symbols of each activity from 1 on in each channel, uint8 ``[MOST, C]``.
+        scale_of: Row of the symbols of each activity from 1 on in each channel, of whole tokens and behind
+            these of quartered ones, uint8 ``[MOST, 2 C]``.
+        shape_frequencies: Of -1 for whole tokens, of 0, which does not come, and of 1 for quartered ones,
+            int32 ``[SHAPES, 3]``.
     """
 
     activity_frequencies: Tensor
     row_of: Tensor
     symbol_frequencies: Tensor
     scale_of: Tensor
+    shape_frequencies: Tensor
     thresholds: Tensor
     group_of: Tensor
     members: Tensor
@@ -137,7 +158,8 @@ class ActivityModel(nn.Module):
             "row_of", torch.zeros(self.num_groups, 2, CLASSES * CONTEXTS**2, dtype=torch.uint8)
         )
         self.register_buffer("symbol_frequencies", logistic_frequencies(SCALES)[CENTRED::FRACTIONS].clone())
-        self.register_buffer("scale_of", torch.full((MOST, len(group_of)), 20, dtype=torch.uint8))
+        self.register_buffer("scale_of", torch.full((MOST, 2 * len(group_of)), 20, dtype=torch.uint8))
+        self.register_buffer("shape_frequencies", integer_frequencies(np.tile([0.7, 0.0, 0.3], (SHAPES, 1))))
         self.register_buffer("thresholds", activity_thresholds(), persistent=False)
         self.register_buffer("group_of", group_of, persistent=False)
         self.register_buffer("members", F.one_hot(group_of).float(), persistent=False)
@@ -149,42 +171,68 @@ class ActivityModel(nn.Module):
 
     def tables(self) -> list[Tensor]:
         """Frequencies of every table that ``code`` names, int32 ``[rows, alphabet]``, by its number."""
-        mine = [self.activity_frequencies, self.symbol_frequencies, even_frequencies()]
+        mine = [
+            self.activity_frequencies,
+            self.symbol_frequencies,
+            even_frequencies(),
+            self.shape_frequencies,
+        ]
         return [*mine, *self.splitting.tables()]
 
     @torch.no_grad()
     def code(
-        self, exchange: Exchange, context: Context, symbols: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Walk through one picture in coding order: to encode its symbols, or to decode them.
+        self, exchange: Exchange, context: Context, given: Residual | None = None
+    ) -> tuple[Residual, Tensor]:
+        """Walk through one picture in coding order: to encode what was left of it, or to decode that.
 
         Args:
             exchange: Records or returns what is coded.
             context: What is known of the picture.
-            symbols: What to encode, integers ``[h, w, C]`` of at most ``LARGEST``; nothing to decode.
+            given: What to encode, symbols of at most ``LARGEST``; nothing to decode.
 
         Returns:
-            Symbols int16 ``[h, w, C]`` and activities uint8 ``[h, w, groups]``.
+            What was left, symbols int16, and its activities uint8 ``[h, w, groups]``.
+
+        Raises:
+            ValueError: What is decoded does not fit.
         """
-        known = None if symbols is None else self.activities(symbols)
+        known = None if given is None else self.activities(given.symbols)
         found = self._code_activities(exchange, context, known)
-        walked = torch.zeros(*found.shape[:2], len(self.group_of), dtype=torch.int16, device=found.device)
         tokens = active_tokens(found)
         some = found.flatten(0, 1)[tokens]
-        given = None if symbols is None else symbols.flatten(0, 1)[tokens]
-        mine = walked.new_zeros(len(tokens), len(self.group_of))
+        quartered = torch.zeros_like(found[..., 0], dtype=torch.bool)
+        wanted = None if given is None else given.quartered.flatten()[tokens]
+        mine = quartered.view(-1)[tokens] = self._code_shapes(exchange, some, wanted)
+        walked = torch.zeros(*found.shape[:2], len(self.group_of), dtype=torch.int16, device=found.device)
+        left = None if given is None else given.symbols.flatten(0, 1)[tokens]
+        walked.flatten(0, 1)[tokens] = self._code_groups(exchange, some, mine, left)
+        return Residual(walked, quartered), found.to(torch.uint8)
+
+    def _code_shapes(self, exchange: Exchange, activities: Tensor, quartered: Tensor | None) -> Tensor:
+        """Which tokens of activities ``[n, groups]`` are quartered, bool ``[n]``."""
+        given = None if quartered is None else 2 * quartered.long() - 1
+        read = exchanged(exchange, shape_rows(activities), given, Table.SHAPES)
+        if not bool(read.all()):
+            raise ValueError("a token has no shape")
+        return read > 0
+
+    def _code_groups(
+        self, exchange: Exchange, activities: Tensor, quartered: Tensor, symbols: Tensor | None
+    ) -> Tensor:
+        """Symbols int16 ``[n, C]`` of tokens of activities ``[n, groups]``."""
+        walked = torch.zeros(len(activities), len(self.group_of), dtype=torch.int16, device=activities.device)
         places, values = self.splitting.code(
             lambda rows, integers, table: exchange(rows, integers, Table.SPLITTING + table),
-            some,
+            activities,
+            quartered,
             self.thresholds,
-            given,
+            symbols,
         )
-        mine.view(-1)[places] = values.to(torch.int16)
-        places, rows = self.symbol_rows(some)
-        large = None if given is None else given.flatten()[places]
-        mine.view(-1)[places] = self._code_symbols(exchange, rows, large)
-        walked.flatten(0, 1)[tokens] = mine
-        return walked, found.to(torch.uint8)
+        walked.view(-1)[places] = values.to(torch.int16)
+        places, rows = self.symbol_rows(activities, quartered)
+        large = None if symbols is None else symbols.flatten()[places]
+        walked.view(-1)[places] = self._code_symbols(exchange, rows, large)
+        return walked
 
     def _code_activities(self, exchange: Exchange, context: Context, known: Tensor | None) -> Tensor:
         found = torch.zeros_like(context.past, dtype=torch.int64)
@@ -211,24 +259,53 @@ class ActivityModel(nn.Module):
         return coded.to(torch.int16)
 
     @torch.no_grad()
-    def bits(self, symbols: Tensor, context: Context) -> Tensor:
+    def bits(self, residual: Residual, context: Context) -> Tensor:
         """Bits that each token of a picture takes, float32 ``[h, w]``; arguments as of ``code``."""
-        found = self.activities(symbols)
+        found = self.activities(residual.symbols)
         total = torch.zeros(found.shape[:2], device=found.device)
         bits = -torch.log2(self.activity_frequencies / 2**PRECISION)
         for half, group, mine, contexts in all_contexts(found, context):
             total[mine] += bits[self.row_of[group, half].long()[contexts], found[..., group][mine]]
         tokens = active_tokens(found)
-        some, given = found.flatten(0, 1)[tokens], symbols.flatten(0, 1)[tokens]
-        total.view(-1)[tokens] += self.splitting.bits(some, self.thresholds, given)
-        places, rows = self.symbol_rows(some)
-        walked = given.flatten()[places].long()
+        some, quartered, symbols = (
+            x[tokens]
+            for x in (found.flatten(0, 1), residual.quartered.flatten(), residual.symbols.flatten(0, 1))
+        )
+        total.view(-1)[tokens] += self._held_bits(some, quartered, symbols)
+        return total
+
+    @torch.no_grad()
+    def bits_apart(self, symbols: Tensor, quartered: Tensor, outer: Tensor) -> Tensor:
+        """About the bits that tokens take whose neighbours are not known yet, float32 ``[n]``.
+
+        Args:
+            symbols: Of each, integers ``[n, C]``.
+            quartered: Which of them are, bool ``[n]``.
+            outer: Their contexts in the first half of a checkerboard, int64 ``[n, groups]``.
+        """
+        found = self.activities(symbols)
+        bits = -torch.log2(self.activity_frequencies / 2**PRECISION)
+        by_group, total = found.T.contiguous(), torch.zeros(len(found), device=found.device)
+        for group, mine in enumerate(by_group):
+            rows = self.row_of[group, 0].long()[outer[:, group] + inner_context(by_group, group)]
+            total += bits[rows, mine]
+        tokens = torch.nonzero(found.any(1)).flatten()
+        total[tokens] += self._held_bits(found[tokens], quartered[tokens], symbols[tokens])
+        return total
+
+    def _held_bits(self, activities: Tensor, quartered: Tensor, symbols: Tensor) -> Tensor:
+        """Bits of the shapes and symbols of tokens with activities ``[n, groups]``, float32 ``[n]``."""
+        total = self.splitting.bits(activities, quartered, self.thresholds, symbols)
+        bits = -torch.log2(self.shape_frequencies / 2**PRECISION)
+        total += bits[shape_rows(activities).long(), 2 * quartered.long()]
+        places, rows = self.symbol_rows(activities, quartered)
+        walked = symbols.flatten()[places].long()
         bits = -torch.log2(self.symbol_frequencies / 2**PRECISION)
         taken = bits[rows.long(), walked.clamp(-REACH, REACH) + REACH]
         taken += (walked.abs() >= REACH) * 2 * log2(DIGIT)
-        return total.view(-1).index_add_(0, tokens[places // len(self.group_of)], taken).view_as(total)
+        return total.index_add_(0, places // len(self.group_of), taken)
 
-    def symbol_rows(self, activities: Tensor) -> tuple[Tensor, Tensor]:
+    def symbol_rows(self, activities: Tensor, quartered: Tensor) -> tuple[Tensor, Tensor]:
         """Which symbols of tokens with activities ``[n, groups]`` are coded by themselves, under which rows.
 
         Returns:
@@ -237,8 +314,14 @@ class ActivityModel(nn.Module):
         channels, is_large = len(self.group_of), activities > small_activity(self.thresholds)
         of_channel = (activities * is_large).to(torch.uint8)[:, self.group_of].flatten()
         coded = torch.nonzero(of_channel).flatten()
-        rows = self.scale_of.flatten()[(of_channel[coded].long() - 1) * channels + coded % channels]
+        behind = quartered[coded // channels] * channels
+        rows = self.scale_of[of_channel[coded].long() - 1, coded % channels + behind]
         return coded, rows
+
+
+def shape_rows(activities: Tensor) -> Tensor:
+    """Row of what tells whether tokens of activities ``[n, groups]`` are quartered, uint8 ``[n]``."""
+    return activities.sum(-1).clamp(max=SHAPES - 1).to(torch.uint8)
 
 
 def active_tokens(activities: Tensor) -> Tensor:

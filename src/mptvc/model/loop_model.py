@@ -2,7 +2,12 @@
 
 The transform is a DCT of each colour. It is sparser on what prediction leaves than the KLT of that: on
 eight training clips, at the same steps, 25.4 / 34.7 / 40.5 dB against 24.6 / 33.8 / 39.8 dB for more bits.
-And it is two small matrix products, along rows and columns, where a KLT is one large one.
+And it is two small matrix products, along rows and columns, where a KLT is one large one. A token is
+**whole**, or **quartered**: four transforms of its quarters, whose latents of one frequency lie side by side
+where those of a whole token have frequencies near to it. So both are coded alike.
+
+What a decoder computes is exact: integers, carried in float64 below 2^53, with a stated rounding after each
+step. Every machine decodes the same pixels.
 """
 
 import math
@@ -10,7 +15,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mptvc.model.activity import LARGEST, ActivityModel
+from mptvc.model.activity import ActivityModel
 from mptvc.model.fineness import FINEST, FinenessModel
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.side import SideModel
@@ -19,24 +24,22 @@ from mptvc.model.side import SideModel
 COLOURS = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
 #: Frequencies, as sums of both axes over those of a block of 16, at which bands end.
 _BANDS = (1.5, 4.5, 8.5, 13.5, 20.0)
-#: What is added to magnitudes before they are rounded down: less than half, as larger symbols take more bits.
-_ROUNDING = 0.31, 0.27  # of the lowest band, and of the others
-#: How much further from zero than its symbol a latent is restored: symbols are rounded towards zero. In the
-#: mean of four training clips latents with a symbol of 1 lie 0.04 to 0.13 further out, larger ones 0.02 to
-#: 0.17.
-_OUTWARD = 0.1
-#: A group whose magnitudes sum to at most this is dropped where it is not worth its bits.
-_FEW = 5
-#: Squared steps of error that a bit is worth there, and about what a magnitude of 1 takes beside its place.
-_GROUP_PRICE, _ONE_BITS = 0.12, 1.5
+#: How many tenths further from zero than its symbol a latent is restored: symbols are rounded towards zero.
+#: In the mean of four training clips latents with a symbol of 1 lie 0.04 to 0.13 further out, larger ones
+#: 0.02 to 0.17.
+OUTWARD = 1
+#: Steps are multiples of one over this, restored latents and sums of one frequency multiples of these.
+_STEP_UNITS, _LATENT_UNITS, _SUM_UNITS = 256, 16, 64
+#: Fractional bits of the exact transforms' coefficients, and the largest restored latent, in its units.
+_MATRIX_BITS, _MOST_LATENT = 13, 2**19
 
 
 def dct_matrix(size: int) -> Tensor:
-    """Orthonormal DCT of ``size`` samples, float32 ``[frequencies, samples]``."""
+    """Orthonormal DCT of ``size`` samples, float64 ``[frequencies, samples]``."""
     k, i = torch.arange(size).double()[:, None], torch.arange(size).double()
     cosine = torch.cos(math.pi * (i + 0.5) * k / size) * (2 / size) ** 0.5
     cosine[0] /= 2**0.5
-    matrix: Tensor = cosine.float()
+    matrix: Tensor = cosine
     return matrix
 
 
@@ -69,63 +72,71 @@ class Kind(nn.Module):
     """
 
     dct: Tensor
+    half_dct: Tensor
     colours: Tensor
-    rounding: Tensor
+    exact_dct: Tensor
+    exact_half_dct: Tensor
+    exact_colours: Tensor
 
     def __init__(self, patch: int) -> None:
         super().__init__()
         self.patch, self.channels = patch, 3 * patch * patch
-        self.register_buffer("dct", dct_matrix(patch), persistent=False)
-        self.register_buffer("colours", torch.tensor(COLOURS), persistent=False)
+        matrices = {"dct": dct_matrix(patch), "half_dct": dct_matrix(patch // 2)}
+        matrices["colours"] = torch.tensor(COLOURS, dtype=torch.float64)
+        for name, matrix in matrices.items():
+            self.register_buffer(name, matrix.float(), persistent=False)
+            self.register_buffer(f"exact_{name}", (matrix * 2**_MATRIX_BITS).round(), persistent=False)
         self.entropy_model = ActivityModel(band_groups(patch), band_order(patch))
-        first, later = _ROUNDING
-        is_first = self.entropy_model.group_of < 2
-        self.register_buffer("rounding", torch.where(is_first, first, later), persistent=False)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Tokens of a picture of so many pixels, along y and x."""
         return height // self.patch, width // self.patch
 
-    def latents(self, residual: Tensor) -> Tensor:
-        """Latents float32 ``[h, w, C]`` of a picture ``[3, H, W]``."""
+    def latents(self, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents float32 ``[n, C]`` of all tokens of a picture ``[3, H, W]``, if whole and if quartered."""
         _, height, width = residual.shape
         rows, columns = self.grid(height, width)
         mixed = (self.colours @ residual.flatten(1).float()).view(3, rows, self.patch, columns, self.patch)
         cells = mixed.permute(1, 3, 0, 2, 4).reshape(-1, self.patch, self.patch)
-        return frequencies(cells, self.dct).view(rows, columns, self.channels)
+        half = self.patch // 2
+        quarters = cells.view(-1, 2, half, 2, half).transpose(2, 3)
+        quartered = frequencies(quarters.reshape(-1, half, half), self.half_dct)
+        side_by_side = quartered.view(-1, 2, 2, half, half).permute(0, 3, 2, 4, 1)  # kx, x, ky, y
+        whole = frequencies(cells, self.dct)
+        return whole.view(-1, self.channels), side_by_side.reshape(-1, self.channels)
 
-    def restored(self, symbols: Tensor) -> Tensor:
-        """Latents float32 in steps for symbols."""
-        latents = symbols.float()
-        return latents.add(latents.sign(), alpha=_OUTWARD)
+    def restored(self, symbols: Tensor, steps: Tensor) -> Tensor:
+        """Latents for symbols ``[n, C]`` of tokens with these steps ``[n]``: exact, in units, float64."""
+        tenths = symbols.double().mul_(10)
+        tenths.add_(tenths.sign(), alpha=OUTWARD)
+        tenths.mul_(steps.double()[:, None]).mul_(_LATENT_UNITS / 10)
+        return tenths.round_().clamp_(-_MOST_LATENT, _MOST_LATENT)
 
-    def pixels(self, latents: Tensor) -> Tensor:
-        """Residuals ``[n, 3, patch, patch]`` of the latents ``[n, C]`` of so many tokens."""
-        cells = latents.view(-1, self.patch, self.patch)
-        mixed = (cells @ self.dct).transpose(1, 2) @ self.dct
-        return torch.einsum("dc,ndyx->ncyx", self.colours, mixed.view(-1, 3, self.patch, self.patch))
+    def pixels(self, latents: Tensor, quartered: Tensor) -> Tensor:
+        """Residuals float64 ``[n, 3, patch, patch]`` of restored latents ``[n, C]``, multiples of 2^-19.
 
-    def quantized(self, latents: Tensor) -> Tensor:
-        """Symbols for latents in steps ``[h, w, C]``, such that error and bits are small together.
-
-        Source: Sullivan and Wiegand, "Rate-Distortion Optimization for Video Compression", 1998.
+        Args:
+            latents: Of so many tokens.
+            quartered: Which of them are, bool ``[n]``.
         """
-        flat, members = latents.flatten(0, 1), self.entropy_model.members
-        symbols = torch.copysign(self.rounding, flat).add_(flat).trunc_().clamp_(-LARGEST, LARGEST)
-        tokens = torch.nonzero(symbols.any(1)).flatten()
-        found, exact = symbols[tokens], flat[tokens]
-        sums = found.abs() @ members
-        restored = self.restored(found)
-        saved = exact.mul_(2).sub_(restored).mul_(restored) @ members  # squared error, against none
-        bits = sums * (torch.log2(members.sum(0)) + _ONE_BITS) + _ONE_BITS
-        kept = (sums > _FEW) | (saved > _GROUP_PRICE * bits)
-        symbols[tokens] = found.mul_(kept.float() @ members.T)
-        return symbols.view_as(latents)
+        cells = latents.view(-1, 3, self.patch, self.patch)
+        sums, half = torch.empty_like(cells), self.patch // 2
+        sums[~quartered] = samples(cells[~quartered], self.exact_dct)
+        quarters = cells[quartered].view(-1, 3, half, 2, half, 2).permute(0, 1, 5, 3, 2, 4)  # y, x, kx, ky
+        sums[quartered] = samples(quarters, self.exact_half_dct).transpose(3, 4).reshape(-1, *sums.shape[1:])
+        sums.mul_(_SUM_UNITS / _LATENT_UNITS / 2 ** (2 * _MATRIX_BITS)).round_()
+        residuals = torch.einsum("dc,ndyx->ncyx", self.exact_colours, sums)
+        return residuals.div_(_SUM_UNITS * 2**_MATRIX_BITS)
 
 
 def frequencies(cells: Tensor, dct: Tensor) -> Tensor:
     """DCT of cells ``[n, y, x]`` along both axes, ``[n, x, y]``."""
     return (cells @ dct.T).transpose(1, 2) @ dct.T
+
+
+def samples(latents: Tensor, dct: Tensor) -> Tensor:
+    """The inverse: cells ``[..., y, x]`` of latents ``[..., x, y]``."""
+    return (latents @ dct).transpose(-1, -2) @ dct
 
 
 class PredictedKind(Kind):
@@ -152,14 +163,11 @@ class LoopLevel(nn.Module):
         between: What a picture is that lies between decoded ones.
     """
 
-    shares: Tensor
-
     def __init__(self, index: int, patch: int, config: LoopLevelConfig) -> None:
         super().__init__()
         self.index, self.smoothing = index, config.smoothing
         self.fineness = None if index else FinenessModel()
-        shares = [2.0 ** (-config.fineness * unit) for unit in range(-FINEST, FINEST + 1)]
-        self.register_buffer("shares", torch.tensor(shares), persistent=False)
+        self._shares = [2.0 ** (-config.fineness * unit) for unit in range(-FINEST, FINEST + 1)]
         self.opening, self.key, self.between = Kind(patch), PredictedKind(patch), PredictedKind(patch)
 
     def predicted(self, is_between: bool) -> PredictedKind:
@@ -169,7 +177,8 @@ class LoopLevel(nn.Module):
     def steps(self, step: float, fineness: Tensor, grid: tuple[int, int]) -> Tensor:
         """Quantization steps float32 ``[h, w]`` on a grid of at least as many places as fineness has."""
         factor = grid[0] // fineness.shape[0]
-        steps = (step * self.shares)[fineness + FINEST]
+        units = [max(1, round(step * share * _STEP_UNITS)) for share in self._shares]
+        steps = torch.tensor(units, device=fineness.device)[fineness + FINEST] / _STEP_UNITS
         return steps.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
 
 

@@ -70,7 +70,7 @@ class Parts:
 
     Attributes:
         tokens: Number of each part's token, int64 ``[n]``.
-        first: Its first place in the order of channels.
+        first: Its first place in the order of channels, of quartered tokens behind those of whole ones.
         last: The place behind its last one.
         sums: Of its magnitudes, 1 to ``MOST_SUM``.
     """
@@ -115,7 +115,8 @@ class SplittingModel(nn.Module):
 
     Attributes:
         share_frequencies: int32 ``[ROWS, SHARES]``, each row summing to 2^24.
-        row_of: Row of the shares of each sum, and of each place where it is halved, uint8 ``[MOST_SUM, C]``.
+        row_of: Row of the shares of each sum, and of each place where it is halved, of whole tokens and
+            behind these of quartered ones, uint8 ``[MOST_SUM, 2 C]``.
         rest_row_of: Row of the remainders of each group and activity, uint8 ``[groups, MOST_SUM]``.
     """
 
@@ -129,7 +130,7 @@ class SplittingModel(nn.Module):
         super().__init__()
         counts = torch.bincount(group_of)
         self.register_buffer("share_frequencies", integer_frequencies(np.ones((ROWS, SHARES))))
-        self.register_buffer("row_of", torch.zeros(MOST_SUM, len(order), dtype=torch.uint8))
+        self.register_buffer("row_of", torch.zeros(MOST_SUM, 2 * len(order), dtype=torch.uint8))
         self.register_buffer("rest_row_of", torch.zeros(len(counts), MOST_SUM, dtype=torch.uint8))
         self.register_buffer("order", order, persistent=False)
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -140,13 +141,19 @@ class SplittingModel(nn.Module):
         return [self.share_frequencies, integer_frequencies(_SIGN)]
 
     def code(
-        self, exchange: Exchange, activities: Tensor, thresholds: Tensor, symbols: Tensor | None = None
+        self,
+        exchange: Exchange,
+        activities: Tensor,
+        quartered: Tensor,
+        thresholds: Tensor,
+        symbols: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Walk through the groups of small sums in coding order: to encode symbols, or to decode them.
 
         Args:
             exchange: Records or returns what is coded.
             activities: Of the tokens, int64 ``[n, groups]``.
+            quartered: Which of them are, bool ``[n]``.
             thresholds: Smallest sum of each activity from 1 on.
             symbols: What to encode, integers ``[n, C]``; nothing to decode.
 
@@ -156,22 +163,27 @@ class SplittingModel(nn.Module):
         Raises:
             ValueError: What is decoded does not fit.
         """
-        found = self.walked(_Exchanging(self, exchange), activities, thresholds, symbols)
-        places = found.tokens * len(self.order) + self.order[found.first]
+        found = self.walked(_Exchanging(self, exchange), activities, quartered, thresholds, symbols)
+        places = found.tokens * len(self.order) + self.order[found.first % len(self.order)]
         given = None if symbols is None else symbols.flatten()[places].sign()
         signs = exchanged(exchange, torch.zeros_like(places), given, Table.SIGNS)
         if not bool(signs.all()):
             raise ValueError("a symbol has no sign")
         return places, found.sums * signs
 
-    def bits(self, activities: Tensor, thresholds: Tensor, symbols: Tensor) -> Tensor:
+    def bits(self, activities: Tensor, quartered: Tensor, thresholds: Tensor, symbols: Tensor) -> Tensor:
         """Bits that each token takes, float32 ``[n]``; arguments as of ``code``."""
         walk = _Weighing(self, len(activities))
-        found = self.walked(walk, activities, thresholds, symbols)
+        found = self.walked(walk, activities, quartered, thresholds, symbols)
         return walk.total + torch.bincount(found.tokens, minlength=len(activities))
 
     def walked(
-        self, walk: Walk, activities: Tensor, thresholds: Tensor, symbols: Tensor | None = None
+        self,
+        walk: Walk,
+        activities: Tensor,
+        quartered: Tensor,
+        thresholds: Tensor,
+        symbols: Tensor | None = None,
     ) -> Parts:
         """The channels that hold something, in the order in which they are found; as for ``code``."""
         groups = _small(activities, thresholds)
@@ -185,7 +197,8 @@ class SplittingModel(nn.Module):
         if bool((rest >= groups.choices[several]).any()):
             raise ValueError("a sum is larger than its activity says")
         sums[several] = groups.least[several] + rest
-        return _halved(Parts(groups.tokens, first, last, sums), walk, below)
+        behind = quartered[groups.tokens] * len(self.order)
+        return _halved(Parts(groups.tokens, first + behind, last + behind, sums), walk, below)
 
     def rest_rows(self, groups: Groups) -> Tensor:
         """Row of each group's remainder, uint8 ``[n]``."""
@@ -260,7 +273,9 @@ def _halved(parts: Parts, walk: Walk, below: Tensor | None) -> Parts:
             return _joined(done)
         given = None
         if below is not None:
-            given = (below[parts.tokens, parts.middle] - below[parts.tokens, parts.first]).long()
+            channels = below.shape[1] - 1
+            middle, first = (below[parts.tokens, at % channels] for at in (parts.middle, parts.first))
+            given = (middle - first).long()
         share = walk.share(parts, given)
         if bool((share > parts.sums).any()):
             raise ValueError("a part of a group is larger than the group")

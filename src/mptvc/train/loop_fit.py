@@ -79,9 +79,9 @@ class LoopCounter:
             self._fineness[0].add(coded.fineness, None if coded.side is None else self._before)
             self._before = coded.fineness
         if coded.side is None:
-            self._opening[level].add(coded.symbols, coded.context)
+            self._opening[level].add(coded.residual, coded.context)
         else:
-            self._predicted[level][coded.is_between].add(coded.symbols, coded.context)
+            self._predicted[level][coded.is_between].add(coded.residual, coded.context)
             self._side[level][coded.is_between].add(coded.side, coded.known)
 
     def fit(self) -> None:

@@ -11,11 +11,14 @@ from mptvc.model.activity import (
     CONTEXTS,
     MOST,
     ROWS,
+    SHAPES,
     ActivityModel,
     Context,
+    Residual,
     active_tokens,
     all_contexts,
     checkerboard,
+    shape_rows,
 )
 from mptvc.model.fineness import FINEST, FinenessModel, fineness_rows
 from mptvc.model.fineness import KINDS as FINENESS_KINDS
@@ -46,23 +49,28 @@ class ActivityCounter:
     def __init__(self, model: ActivityModel) -> None:
         self._model = model
         self._activities = np.zeros((*model.row_of.shape, MOST + 1))
-        self._symbols = np.zeros((MOST, len(model.group_of), ALPHABET))
+        self._symbols = np.zeros((MOST, 2, len(model.group_of), ALPHABET))
+        self._shapes = np.zeros((SHAPES, 2))
         self._splitting = SplittingCounter(model.splitting)
 
-    def add(self, symbols: Tensor, context: Context) -> None:
+    def add(self, residual: Residual, context: Context) -> None:
         """Count one picture; arguments as of ``ActivityModel.code``."""
         model = self._model
-        found = model.activities(symbols)
+        found = model.activities(residual.symbols)
         for half, group, mine, rows in all_contexts(found, context):
             np.add.at(self._activities[group, half], (rows.numpy(), found[..., group][mine].numpy()), 1)
         tokens = active_tokens(found)
-        some, mine = found.flatten(0, 1)[tokens], symbols.flatten(0, 1)[tokens]
-        model.splitting.walked(self._splitting, some, model.thresholds, mine)
-        places, _ = model.symbol_rows(some)
-        channels = places % len(model.group_of)
-        activity = some[places // len(model.group_of), model.group_of[channels]]
+        some, mine = found.flatten(0, 1)[tokens], residual.symbols.flatten(0, 1)[tokens]
+        quartered = residual.quartered.flatten()[tokens]
+        np.add.at(self._shapes, (shape_rows(some).numpy(), quartered.long().numpy()), 1)
+        model.splitting.walked(self._splitting, some, quartered, model.thresholds, mine)
+        places, _ = model.symbol_rows(some, quartered)
+        tokens, channels = places // len(model.group_of), places % len(model.group_of)
+        activity = some[tokens, model.group_of[channels]]
         values = mine.flatten()[places].long().clamp(-REACH, REACH)
-        np.add.at(self._symbols, ((activity - 1).numpy(), channels.numpy(), (values + REACH).numpy()), 1)
+        shapes = quartered[tokens].long()
+        where = (activity - 1, shapes, channels, values + REACH)
+        np.add.at(self._symbols, tuple(x.numpy() for x in where), 1)
 
     def fit(self) -> None:
         """Give the model tables that code what was counted in few bits, as far as counts can be trusted."""
@@ -74,7 +82,15 @@ class ActivityCounter:
         counts = self._symbols + self._symbols[..., ::-1]  # a symbol is as likely as its negative
         counts += _PRIOR_SYMBOLS * self._group_shares(counts)
         _fit_rows(model.symbol_frequencies, model.scale_of, counts)
+        self._fit_shapes()
         self._splitting.fit()
+
+    def _fit_shapes(self) -> None:
+        """Rows of shapes, each with a little of all together."""
+        usual = self._shapes.sum(0) + 1
+        whole, quartered = (self._shapes + _PRIOR_ACTIVITIES * usual / usual.sum()).T
+        rows = np.stack([whole, np.zeros_like(whole), quartered], 1)
+        self._model.shape_frequencies.copy_(integer_frequencies(rows))
 
     def _wanted(self) -> np.ndarray:
         """Counts of every context, with a little of those of all classes together."""
@@ -88,8 +104,8 @@ class ActivityCounter:
     def _group_shares(self, counts: np.ndarray) -> np.ndarray:
         """How a group's symbols of one activity are distributed, for each of its channels."""
         group_of, groups = self._model.group_of.numpy(), range(self._model.num_groups)
-        sums = np.stack([counts[:, group_of == group].sum(1) for group in groups], 1)
-        shares: np.ndarray = (sums / sums.sum(-1, keepdims=True).clip(1))[:, group_of]
+        sums = np.stack([counts[:, :, group_of == group].sum(2) for group in groups], 2)
+        shares: np.ndarray = (sums / sums.sum(-1, keepdims=True).clip(1))[:, :, group_of]
         return shares
 
 
@@ -238,7 +254,7 @@ def _fit_rows(frequencies: Tensor, scale_of: Tensor, counts: np.ndarray) -> None
         scales = (flat @ -np.log2(frequencies.double().numpy() / 2**24).T).argmin(1)
         rows = _PRIOR_ROWS * start + _summed(flat, scales, len(start))
         frequencies.copy_(integer_frequencies(rows))
-    scale_of.copy_(torch.from_numpy(scales.reshape(counts.shape[:2])))
+    scale_of.copy_(torch.from_numpy(scales.reshape(scale_of.shape)))
 
 
 def _smoothed(counts: np.ndarray, contexts: int) -> np.ndarray:
