@@ -285,10 +285,10 @@ class ActivityModel(nn.Module):
         """
         found = self.activities(symbols)
         bits = -torch.log2(self.activity_frequencies / 2**PRECISION)
-        by_group, total = found.T.contiguous(), torch.zeros(len(found), device=found.device)
-        for group, mine in enumerate(by_group):
-            rows = self.row_of[group, 0].long()[outer[:, group] + inner_context(by_group, group)]
-            total += bits[rows, mine]
+        before = F.pad(found, (2, 0)).clamp_(max=CONTEXTS - 1)
+        contexts = torch.maximum(before[:, :-2], before[:, 1:-1]).add_(outer)
+        groups = torch.arange(self.num_groups, device=found.device)
+        total = bits[self.row_of[groups, 0, contexts].long(), found].sum(1)
         tokens = torch.nonzero(found.any(1)).flatten()
         total[tokens] += self._held_bits(found[tokens], quartered[tokens], symbols[tokens])
         return total

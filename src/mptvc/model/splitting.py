@@ -58,8 +58,9 @@ class Groups:
     least: Tensor
     choices: Tensor
 
-    def __getitem__(self, which: Tensor) -> "Groups":
-        """Some of them."""
+    def where(self, wanted: Tensor) -> "Groups":
+        """Those where bool ``[n]`` holds."""
+        which = torch.nonzero(wanted).flatten()
         fields = self.tokens, self.groups, self.activities, self.least, self.choices
         return Groups(*(x[which] for x in fields))
 
@@ -80,8 +81,9 @@ class Parts:
     last: Tensor
     sums: Tensor
 
-    def __getitem__(self, which: Tensor) -> "Parts":
-        """Some of them."""
+    def where(self, wanted: Tensor) -> "Parts":
+        """Those where bool ``[n]`` holds."""
+        which = torch.nonzero(wanted).flatten()
         return Parts(self.tokens[which], self.first[which], self.last[which], self.sums[which])
 
     @property
@@ -193,7 +195,7 @@ class SplittingModel(nn.Module):
         if below is not None:
             sums = (below[groups.tokens, last] - below[groups.tokens, first]).long()
             given = (sums - groups.least)[several]
-        rest = walk.rest(groups[several], given)
+        rest = walk.rest(groups.where(several), given)
         if bool((rest >= groups.choices[several]).any()):
             raise ValueError("a sum is larger than its activity says")
         sums[several] = groups.least[several] + rest
@@ -267,8 +269,8 @@ def _halved(parts: Parts, walk: Walk, below: Tensor | None) -> Parts:
     done: list[Parts] = []
     while True:
         is_one = parts.last - parts.first == 1
-        done.append(parts[is_one])
-        parts = parts[~is_one]
+        done.append(parts.where(is_one))
+        parts = parts.where(~is_one)
         if not len(parts.sums):
             return _joined(done)
         given = None
@@ -282,7 +284,7 @@ def _halved(parts: Parts, walk: Walk, below: Tensor | None) -> Parts:
         left = Parts(parts.tokens, parts.first, parts.middle, share)
         right = Parts(parts.tokens, parts.middle, parts.last, parts.sums - share)
         both = _joined([left, right])
-        parts = both[both.sums > 0]
+        parts = both.where(both.sums > 0)
 
 
 def _sums_below(magnitudes: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class LoopCounter:
     """Counts what a closed loop codes.
 
     Args:
-        model: Its tables do not matter until ``fit``: they change nothing of what is coded.
+        model: Its tables say what is worth coding.
     """
 
     def __init__(self, model: LoopModel) -> None:
@@ -106,7 +106,7 @@ def default_loop_config() -> LoopConfig:
 def fit_tables(
     model: LoopModel, videos: Sequence[Path], progress: Callable[[int, int], None] | None = None
 ) -> list[str]:
-    """Fit the tables of a model to videos: first to every second one, so that choices know what they cost.
+    """Fit the tables of a model to videos: first to a quarter and to half of them, as choices follow tables.
 
     Args:
         model: The model.
@@ -120,13 +120,13 @@ def fit_tables(
         VideoError: None could be read.
     """
     failures: dict[Path, str] = {}
-    rounds = [list(videos)[::2], list(videos)]
+    rounds = [list(videos)[::apart] for apart in (4, 2, 1)]
     done, total = 0, sum(map(len, rounds))
     for chosen in rounds:
         counter, counted = LoopCounter(model), 0
         for video in chosen:
             try:
-                counter.add(_start_of(video, is_resized=video in rounds[0]))
+                counter.add(_start_of(video, is_resized=video in rounds[1]))
                 counted += 1
             except VideoError as error:
                 failures[video] = str(error)
