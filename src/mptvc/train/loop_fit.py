@@ -35,7 +35,7 @@ class LoopCounter:
     """Counts what a closed loop codes.
 
     Args:
-        model: Its tables do not matter until ``fit``: they change nothing of what is coded.
+        model: Its tables say what an encoder chooses; ``fit`` changes them.
     """
 
     def __init__(self, model: LoopModel) -> None:
