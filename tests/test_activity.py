@@ -43,7 +43,7 @@ def left(symbols: Tensor, share: float = 0.5, seed: int = 0) -> Residual:
 
 
 def pictures(count: int, seed: int, height: int = 9, width: int = 12) -> list[Residual]:
-    """Pictures in which a patch that moves is busy and the rest is not; half of the busy tokens are quartered."""
+    """Pictures in which a patch that moves is busy, half of it quartered, and the rest is not."""
     rng = np.random.default_rng(seed)
     found = []
     for index in range(count):
@@ -165,7 +165,7 @@ def test_only_what_is_not_empty_is_walked(fitted: ActivityModel) -> None:
     symbols[1, 2, 0], symbols[3, 3, CHANNELS - 1], symbols[0, 0, GROUPS[0]] = 5, -1, 70
     fitted.code(exchange, after(nothing(4, 4)), left(symbols))
     shares, signs = (Table.SPLITTING + table for table in splitting.Table)
-    # Three shapes. A remainder of the sum of 5, which two channels share; a sum of 1 in eight channels; two signs.
+    # Three shapes. A remainder of the sum of 5, which two channels share; a sum of 1 in eight; two signs.
     assert walked == [
         (Table.SHAPES, 3),
         (shares, 1),
@@ -293,7 +293,7 @@ def test_rows_of_shapes_are_those_of_how_much_tokens_hold() -> None:
 
 
 def test_a_token_without_a_shape_is_refused(fitted: ActivityModel) -> None:
-    """A packet with a 0 there: the table has one, as it has every integer, and nothing else is wrong with it."""
+    """A packet with a 0 there, which the table has as it has every integer; nothing else is wrong with it."""
     tables = [Tables(table.numpy()) for table in fitted.tables()]
     writer, residual = PacketWriter(tables[0]), pictures(1, seed=4)[0]
 

@@ -113,7 +113,7 @@ def test_one_of_many_costs_its_place_and_its_sign() -> None:
 
 
 def test_quartered_tokens_have_rows_of_their_own() -> None:
-    """Whole ones hold something in the first of 8 channels alone, quartered ones in the last: no doubt where."""
+    """Whole ones hold something in the first of 8 channels alone, and quartered ones in the last."""
     symbols, quartered = torch.zeros(600, CHANNELS, dtype=torch.int16), mixed(600)
     first, *_, last = ORDER[GROUP_OF[ORDER] == 2]
     symbols[~quartered, first] = symbols[quartered, last] = 1
@@ -124,7 +124,7 @@ def test_quartered_tokens_have_rows_of_their_own() -> None:
 
 
 def test_each_place_is_halved_in_one_part_alone() -> None:
-    """So the place names the part, and rows of it need no other number; of whole and quartered tokens apart."""
+    """So the place names the part, and rows of it need no other number; quartered tokens have their own."""
     symbols, seen = tokens(400, seed=7), dict[int, tuple[int, int]]()
 
     class Walk(SplittingCounter):

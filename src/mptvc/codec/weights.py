@@ -31,7 +31,7 @@ from mptvc.codec.patches import PatchCoder
 from mptvc.codec.settings import computing
 from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE, Config, build_model, digest, is_entropy
 from mptvc.errors import WeightsError
-from mptvc.model.loop_config import read_config
+from mptvc.model.loop_config import LoopConfig, read_config
 from mptvc.model.loop_model import LoopModel
 
 #: Weights in the package: those that encode unless a caller names others come first.
