@@ -23,6 +23,8 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
 from mptvc.codec.loop_encoder import _ClipEncoder
 from mptvc.codec.slices import CodedSlice
+from mptvc.model.activity import LARGEST
+from mptvc.model.loop_model import Kind
 
 SHOTS = [7, 1, 6]
 #: How threads and types of the networks change from process to process.
@@ -52,6 +54,18 @@ class Program:
         rng = torch.Generator().manual_seed(0)
         product = torch.randn(300, 200, generator=rng) @ torch.randn(200, 300, generator=rng)
         return hashlib.sha256(product.numpy().tobytes()).hexdigest()
+
+    def transform(self, threads: int) -> list[str]:
+        """A hash of what is made of the largest symbols, for tokens of each size."""
+        torch.set_num_threads(threads)
+        rng, found = torch.Generator().manual_seed(0), []
+        for patch in (4, 8, 16):
+            kind = Kind(patch)
+            symbols = torch.randint(-LARGEST, LARGEST + 1, (999, kind.channels), generator=rng)
+            latents = kind.restored(symbols, torch.randint(1, 999, (999,), generator=rng) / 256)
+            pixels = kind.pixels(latents, torch.arange(999) % 2 == 0)
+            found.append(hashlib.sha256(pixels.numpy().tobytes()).hexdigest())
+        return found
 
     def encode(self, frames: str, target: str, shots: list[int], threads: int, dtype: str) -> list[list[str]]:
         """Encode an array to a file; as ``digests_of`` it, but of the encoder's own symbols."""
@@ -84,6 +98,13 @@ def digests_of(codec: Codec, data: bytes) -> list[list[str]]:
 def workers() -> Iterator[list[Worker]]:
     with ExitStack() as stack:
         yield started(stack, SETTINGS, __file__)
+
+
+def test_every_setting_computes_the_same_transforms(workers: list[Worker]) -> None:
+    asked = [{"threads": THREADS[i % 2]} for i in range(len(workers))]
+    expected = Program().transform(threads=1)
+    for worker, found in zip(workers, ask_all(workers, "transform", asked), strict=True):
+        assert found == expected, worker.name
 
 
 def test_files_of_every_setting_are_read_by_every_other(workers: list[Worker], tmp_path: Path) -> None:
