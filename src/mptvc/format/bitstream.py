@@ -59,7 +59,8 @@ number of clips follows, and INDX MUST have that many entries a level. A token o
 pixels by repeating the last row and column.
 
 **Gain.** The decoder divides centred symbols by 2^(gain / 24) before it reconstructs from them. Without
-prediction a section has one gain, with prediction each packet.
+prediction a section has one gain, with prediction each packet, and a decoder MUST make the pixels that
+`loop_model` says, to the last bit: others would be carried on.
 
 **Side section** = sound and subtitles as they were in the source, and its title and chapters, in a container
 of NUT or Matroska, or, where there are no packets, of FFmpeg's metadata text; its first bytes say which. Its
