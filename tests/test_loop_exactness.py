@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_exactness import DTYPES, SETTINGS, Worker, ask_all, main, started
+from test_exactness import DTYPES, SETTINGS, Worker, ask_all, main, require_cuda, started
 from test_loop_bits import moved
 
 import mptvc
@@ -89,7 +89,7 @@ def digests_of(codec: Codec, data: bytes) -> list[list[str]]:
     for piece in chain.from_iterable(map(pieces, range(mptvc.probe(data).header.shots.num_clips))):
         for level in range(3):
             for array in piece.symbols(level):
-                symbols[level].update(np.ascontiguousarray(array.numpy()).tobytes())
+                symbols[level].update(np.ascontiguousarray(array.cpu().numpy()).tobytes())
             pixels[level].update(piece.frames(level + 1).tobytes())
     return [[digest.hexdigest() for digest in digests] for digests in (symbols, pixels)]
 
@@ -138,6 +138,22 @@ def test_pixels_are_the_same_everywhere_to_the_end_of_a_clip(workers: list[Worke
     ]
     for worker, found in zip(workers, ask_all(workers, "read", asked), strict=True):
         assert found == expected, worker.name
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["highest", "high"])
+def test_cpu_and_cuda_make_the_same_symbols_and_pixels(precision: str) -> None:
+    require_cuda()
+    codecs = [mptvc.load("codec", device=device, clip_frames=6) for device in ("cpu", "cuda")]
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        for maker in codecs:
+            data = maker.compress(moved(sum(SHOTS), 1.3, -0.6, 48), shots=SHOTS)
+            here, there = (digests_of(codec, data) for codec in codecs)
+            assert here == there
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 if __name__ == "__main__":
