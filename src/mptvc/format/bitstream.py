@@ -59,8 +59,7 @@ number of clips follows, and INDX MUST have that many entries a level. A token o
 pixels by repeating the last row and column.
 
 **Gain.** The decoder divides centred symbols by 2^(gain / 24) before it reconstructs from them. Without
-prediction a section has one gain, with prediction each packet, and a decoder MUST make the pixels that
-`loop_model` says, to the last bit: others would be carried on.
+prediction a section has one gain, with prediction each packet.
 
 **Side section** = sound and subtitles as they were in the source, and its title and chapters, in a container
 of NUT or Matroska, or, where there are no packets, of FFmpeg's metadata text; its first bytes say which. Its
@@ -69,7 +68,8 @@ level 0, so that a preview has its sound. A reader MUST check its CRC-32 before 
 
 **Section** = without prediction one packet (see `packet`), with prediction a packet for each slice, in order,
 with 6 bytes in front of each (see `slices`). What a packet holds follows from the geometry and the weights. A
-reader MUST check a section's CRC-32 before decoding and MUST report words left over after a packet.
+reader MUST check a section's CRC-32 before decoding and MUST report words left over after a packet. With
+prediction it MUST make the pixels that `loop_model` says, to the last bit, as later frames are built on them.
 """
 
 import struct
