@@ -16,21 +16,23 @@ from unittest import mock
 
 import numpy as np
 import torch
-from make_golden import facts_with_missing, frame_means, sampled, shots_of_waves
+from make_golden import facts_with_missing, shots_of_waves
 from test_loop_files import possible_plan
 
 import mptvc
+import mptvc.codec.loop
 import mptvc.codec.loop_encoder
 import mptvc.codec.slices
 from mptvc.codec.codec import Codec
 from mptvc.codec.loop_encoder import _ClipEncoder
+from mptvc.codec.quantization import quantized
 from mptvc.codec.slice_motion import SliceMotion
 from mptvc.codec.slices import CodedSlice
 from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE, write_weights
 from mptvc.files.digests import symbol_digests
 from mptvc.format.bitstream import VERSION
 from mptvc.format.slices import KINDS
-from mptvc.model.activity import SCALES
+from mptvc.model.activity import SCALES, SHAPES, Residual
 from mptvc.model.fineness import FINEST
 from mptvc.model.integer_network import integer_frequencies
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
@@ -38,8 +40,6 @@ from mptvc.model.loop_model import LoopModel
 
 GOLDEN = Path(__file__).parent / "golden" / "loop"
 WEIGHTS, FACTS = GOLDEN / f"{TENSORS_FILE}.xz", GOLDEN / "golden.json"
-#: Stored pixels of a prefix at most, about.
-PIXELS = 300
 
 
 def make_model() -> LoopModel:
@@ -66,6 +66,8 @@ def make_model() -> LoopModel:
             tables.activity_frequencies.copy_(peaks((*tables.activity_frequencies.shape,), across=0.36))
             tables.row_of.copy_(pattern((*tables.row_of.shape,), len(tables.activity_frequencies)))
             tables.scale_of.copy_(6 + pattern((*tables.scale_of.shape,), SCALES // 2))
+            row = np.arange(SHAPES)
+            tables.shape_frequencies.copy_(integer_frequencies(np.stack([9 + row, 0 * row, 40 - row], 1)))
             shares = tables.splitting
             shares.share_frequencies.copy_(peaks((*shares.share_frequencies.shape,), across=0.36))
             for rows in (shares.row_of, shares.rest_row_of):
@@ -105,9 +107,13 @@ def plain(codec: Codec) -> bytes:
 
 
 def wild(codec: Codec) -> bytes:
-    """Slices of every kind and length, any fineness, blocks predicted in every way, from far outside."""
+    """Slices of every kind and length, any fineness and shapes, blocks of every way, from far outside."""
     shots = (13, 2, 3, 4)
     rng = np.random.default_rng(2)
+
+    def any_shapes(*given: Any) -> Residual:
+        symbols = quantized(*given).symbols
+        return Residual(symbols, symbols.any(1) & torch.from_numpy(rng.random(len(symbols)) < 0.5))
 
     def any_fineness(_: SliceMotion, *__: object) -> torch.Tensor:
         return torch.from_numpy(rng.integers(-FINEST, FINEST + 1, (1, 1)))
@@ -115,6 +121,7 @@ def wild(codec: Codec) -> bytes:
     with ExitStack() as stack:
         for owner, name, mine in (
             (mptvc.codec.slices, "planned", possible_plan(seed=1)),
+            (mptvc.codec.loop, "quantized", any_shapes),
             (mptvc.codec.loop_encoder, "_ClipEncoder", EveryKind),
             (SliceMotion, "fineness", any_fineness),
         ):
@@ -126,12 +133,10 @@ def wild(codec: Codec) -> bytes:
 FILES: dict[str, Callable[[Codec], bytes]] = {"pixel": pixel, "plain": plain, "wild": wild}
 
 
-def facts_of(data: bytes, codec: Codec, pixels: Path) -> dict[str, Any]:
-    """What a file decodes to; stores some pixels of every prefix beside it."""
+def facts_of(data: bytes, codec: Codec, _: Path) -> dict[str, Any]:
+    """What a file decodes to, to the last bit."""
     header = mptvc.probe(data).header
     prefixes = [codec.decompress(data, levels=k + 1).frames for k in range(header.num_levels)]
-    step = max(1, round((prefixes[0][..., 0].size / PIXELS) ** 0.5))
-    np.savez_compressed(pixels, **{f"levels{k + 1}": sampled(f, step) for k, f in enumerate(prefixes)})
     return {
         "sha256": hashlib.sha256(data).hexdigest(),
         "version": VERSION,
@@ -142,8 +147,7 @@ def facts_of(data: bytes, codec: Codec, pixels: Path) -> dict[str, Any]:
         "clip_frames": header.shots.clip_frames,
         "prefix_bytes": [header.prefix_bytes(levels + 1) for levels in range(header.num_levels)],
         "digests": symbol_digests(data, codec=codec),
-        "pixel_step": step,
-        "frame_means": [frame_means(frames) for frames in prefixes],
+        "pixels": [hashlib.sha256(frames.tobytes()).hexdigest() for frames in prefixes],
     }
 
 

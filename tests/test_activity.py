@@ -16,12 +16,16 @@ from mptvc.model.activity import (
     CONTEXTS,
     LARGEST,
     MOST,
+    SHAPES,
     ActivityModel,
     Context,
+    Residual,
     Table,
     activity_thresholds,
     all_contexts,
     checkerboard,
+    outer_contexts,
+    shape_rows,
     token_classes,
 )
 from mptvc.train.loop_tables import ActivityCounter
@@ -32,15 +36,22 @@ GROUP_OF = torch.repeat_interleave(torch.arange(len(GROUPS)), torch.tensor(GROUP
 ORDER = torch.arange(CHANNELS)
 
 
-def pictures(count: int, seed: int, height: int = 9, width: int = 12) -> list[Tensor]:
-    """Symbols of pictures in which a patch that moves is busy and the rest is not."""
+def left(symbols: Tensor, share: float = 0.5, seed: int = 0) -> Residual:
+    """Symbols ``[h, w, C]`` of tokens of which about this share is quartered."""
+    chosen = torch.rand(symbols.shape[:2], generator=torch.Generator().manual_seed(seed)) < share
+    return Residual(symbols, chosen & symbols.any(-1))
+
+
+def pictures(count: int, seed: int, height: int = 9, width: int = 12) -> list[Residual]:
+    """Pictures in which a patch that moves is busy, half of it quartered, and the rest is not."""
     rng = np.random.default_rng(seed)
     found = []
     for index in range(count):
         busy = np.zeros((height, width, 1))
         busy[index % 4 : index % 4 + 4, 2:9] = 1.0
         scale = busy * 3 / np.arange(1, CHANNELS + 1)
-        found.append(torch.from_numpy(np.rint(rng.laplace(scale=scale + 1e-9)).clip(-63, 63)).to(torch.int16))
+        symbols = np.rint(rng.laplace(scale=scale + 1e-9)).clip(-63, 63)
+        found.append(left(torch.from_numpy(symbols).to(torch.int16), seed=index))
     return found
 
 
@@ -54,39 +65,48 @@ def after(past: Tensor) -> Context:
     return Context(past, (rows[:, None] + 2 * columns) % CLASSES)
 
 
-def packets(model: ActivityModel, symbols: list[Tensor]) -> list[bytes]:
+def packets(model: ActivityModel, residuals: list[Residual]) -> list[bytes]:
     tables, past, coded = (
         [Tables(table.numpy()) for table in model.tables()],
-        nothing(*symbols[0].shape[:2]),
+        nothing(*residuals[0].quartered.shape),
         [],
     )
-    for picture in symbols:
+    for picture in residuals:
         writer = PacketWriter(tables[0])
         _, past = model.code(lambda r, s, k, w=writer: w(r, s, tables=tables[k]), after(past), picture)
         coded.append(writer.finish())
     return coded
 
 
-def decoded(model: ActivityModel, coded: list[bytes], height: int, width: int) -> list[Tensor]:
+def decoded(model: ActivityModel, coded: list[bytes], height: int, width: int) -> list[Residual]:
     tables = [Tables(table.numpy()) for table in model.tables()]
     past, found = nothing(height, width), []
     for packet in coded:
         reader = PacketReader(tables[0], packet)
-        symbols, past = model.code(lambda r, s, k, c=reader: c(r, s, tables=tables[k]), after(past))
+        residual, past = model.code(lambda r, s, k, c=reader: c(r, s, tables=tables[k]), after(past))
         reader.finish()
-        found.append(symbols)
+        found.append(residual)
     return found
+
+
+def same(a: Residual, b: Residual) -> bool:
+    return torch.equal(a.symbols, b.symbols) and torch.equal(a.quartered, b.quartered)
+
+
+def counted(residuals: list[Residual]) -> ActivityModel:
+    """A model whose tables are fitted to pictures that follow each other."""
+    model = ActivityModel(GROUP_OF, ORDER)
+    counter, past = ActivityCounter(model), nothing()
+    for picture in residuals:
+        counter.add(picture, after(past))
+        past = model.activities(picture.symbols)
+    counter.fit()
+    return model
 
 
 @pytest.fixture(scope="module")
 def fitted() -> ActivityModel:
-    model = ActivityModel(GROUP_OF, ORDER)
-    counter, past = ActivityCounter(model), nothing()
-    for picture in pictures(40, seed=1):
-        counter.add(picture, after(past))
-        past = model.activities(picture)
-    counter.fit()
-    return model
+    return counted(pictures(40, seed=1))
 
 
 def test_activity_is_a_logarithm_of_the_sum_of_magnitudes() -> None:
@@ -103,9 +123,11 @@ def test_activity_is_a_logarithm_of_the_sum_of_magnitudes() -> None:
 @pytest.mark.parametrize("is_fitted", [False, True])
 def test_symbols_come_back(fitted: ActivityModel, is_fitted: bool, size: tuple[int, int]) -> None:
     model = fitted if is_fitted else ActivityModel(GROUP_OF, ORDER)
-    symbols = [picture[: size[0], : size[1]] for picture in pictures(4, seed=2)]
-    for found, integers in zip(decoded(model, packets(model, symbols), *size), symbols, strict=True):
-        assert torch.equal(found, integers)
+    symbols = [picture.symbols[: size[0], : size[1]] for picture in pictures(4, seed=2)]
+    for share in (0.0, 0.4, 1.0):
+        given = [left(picture, share, seed=3) for picture in symbols]
+        for found, mine in zip(decoded(model, packets(model, given), *size), given, strict=True):
+            assert same(found, mine)
 
 
 @settings(deadline=None, max_examples=30)
@@ -114,7 +136,8 @@ def test_symbols_of_any_size_come_back(fitted: ActivityModel, seed: int, most: i
     rng = np.random.default_rng(seed)
     busy = rng.random((5, 6, 1)) < rng.random()
     symbols = torch.from_numpy(rng.integers(-most, most + 1, (5, 6, CHANNELS)) * busy).to(torch.int16)
-    assert torch.equal(decoded(fitted, packets(fitted, [symbols]), 5, 6)[0], symbols)
+    residual = left(symbols, rng.random(), seed)
+    assert same(decoded(fitted, packets(fitted, [residual]), 5, 6)[0], residual)
 
 
 def test_fitted_tables_take_fewer_bits_on_other_pictures(fitted: ActivityModel) -> None:
@@ -125,7 +148,7 @@ def test_fitted_tables_take_fewer_bits_on_other_pictures(fitted: ActivityModel) 
 
 def test_nothing_costs_next_to_nothing(fitted: ActivityModel) -> None:
     """An empty picture of 108 tokens, 432 activities, after an empty one."""
-    empty = torch.zeros(9, 12, CHANNELS, dtype=torch.int16)
+    empty = left(torch.zeros(9, 12, CHANNELS, dtype=torch.int16))
     assert 8 * len(packets(fitted, [empty])[0]) < 8 * 12 + 0.2 * 432
 
 
@@ -140,10 +163,11 @@ def test_only_what_is_not_empty_is_walked(fitted: ActivityModel) -> None:
 
     symbols = torch.zeros(4, 4, CHANNELS, dtype=torch.int16)
     symbols[1, 2, 0], symbols[3, 3, CHANNELS - 1], symbols[0, 0, GROUPS[0]] = 5, -1, 70
-    fitted.code(exchange, after(nothing(4, 4)), symbols)
+    fitted.code(exchange, after(nothing(4, 4)), left(symbols))
     shares, signs = (Table.SPLITTING + table for table in splitting.Table)
-    # A remainder of the sum of 5, which two channels share; a sum of 1 in eight channels; two signs.
+    # Three shapes. A remainder of the sum of 5, which two channels share; a sum of 1 in eight; two signs.
     assert walked == [
+        (Table.SHAPES, 3),
         (shares, 1),
         (shares, 2),
         (shares, 1),
@@ -193,11 +217,21 @@ def test_bits_are_those_of_the_tables(fitted: ActivityModel) -> None:
         bits -= float(torch.log2(tables[table][rows.astype(int), integers + middle]).sum())
         return integers
 
-    symbols = pictures(1, seed=4)[0]
-    fitted.code(exchange, after(nothing()), symbols)
-    taken = 8 * len(packets(fitted, [symbols])[0])
+    residual = pictures(1, seed=4)[0]
+    fitted.code(exchange, after(nothing()), residual)
+    taken = 8 * len(packets(fitted, [residual])[0])
     assert bits <= taken <= bits + 8 * 16
-    assert float(fitted.bits(symbols, after(nothing())).sum()) == pytest.approx(bits, rel=1e-4)
+    assert float(fitted.bits(residual, after(nothing())).sum()) == pytest.approx(bits, rel=1e-4)
+
+
+def test_bits_apart_are_those_of_tokens_whose_neighbours_are_not_known(fitted: ActivityModel) -> None:
+    """So of the first half of a checkerboard they are exact."""
+    residual, context = pictures(2, seed=5)[1], after(nothing())
+    outer = outer_contexts(nothing(), context, 0).flatten(0, 1)
+    apart = fitted.bits_apart(residual.symbols.flatten(0, 1), residual.quartered.flatten(), outer)
+    whole, (first, second) = fitted.bits(residual, context), checkerboard(nothing())
+    assert torch.allclose(apart.view_as(whole)[first], whole[first], rtol=1e-5)
+    assert not torch.allclose(apart.view_as(whole)[second], whole[second], rtol=0.1)
 
 
 def test_rows_sum_to_the_coders_total(fitted: ActivityModel) -> None:
@@ -209,11 +243,66 @@ def test_rows_sum_to_the_coders_total(fitted: ActivityModel) -> None:
 def test_the_largest_symbols_come_back_in_bits_that_are_counted(fitted: ActivityModel) -> None:
     symbols = torch.zeros(3, 4, CHANNELS, dtype=torch.int16)
     symbols[1, 1, 0], symbols[2, 3, 5], symbols[0, 0, -1] = LARGEST, -LARGEST, 127
-    packet = packets(fitted, [symbols])[0]
-    assert torch.equal(decoded(fitted, [packet], 3, 4)[0], symbols)
-    taken = float(fitted.bits(symbols, after(nothing(3, 4))).sum())
-    assert taken <= 8 * len(packet) <= taken + 8 * 16
+    for share in (0.0, 1.0):
+        residual = left(symbols, share)
+        packet = packets(fitted, [residual])[0]
+        assert same(decoded(fitted, [packet], 3, 4)[0], residual)
+        taken = float(fitted.bits(residual, after(nothing(3, 4))).sum())
+        assert taken <= 8 * len(packet) <= taken + 8 * 16
 
 
 def test_contexts_that_count_alike_share_a_row(fitted: ActivityModel) -> None:
     assert 8 < len(fitted.row_of.unique()) <= len(fitted.activity_frequencies)
+
+
+# Shapes
+
+
+def shape_bits(model: ActivityModel, residual: Residual) -> float:
+    """What the shapes of a picture take."""
+    active = residual.symbols.any(-1)
+    rows = shape_rows(model.activities(residual.symbols)[active])
+    counts = model.shape_frequencies[rows.long(), 2 * residual.quartered[active].long()]
+    return float(-torch.log2(counts / 2**24).sum())
+
+
+def test_shapes_that_are_seen_take_fewer_bits() -> None:
+    """And where all are the same, next to none."""
+    symbols = [picture.symbols for picture in pictures(40, seed=1)]
+    for share in (0.0, 1.0):
+        model, residual = counted([left(x, share) for x in symbols]), left(pictures(1, 6)[0].symbols, share)
+        count = int(residual.symbols.any(-1).sum())
+        assert count > 20
+        assert shape_bits(model, residual) < 0.05 * count
+        assert shape_bits(model, left(residual.symbols, 1 - share)) > 5 * count
+
+
+def test_rows_of_shapes_are_those_of_how_much_tokens_hold() -> None:
+    """Here busy tokens are quartered and others are whole."""
+    activities = torch.tensor([[0, 1, 0, 0], [3, 4, 0, 1], [MOST] * 4])
+    assert shape_rows(activities).tolist() == [1, 8, SHAPES - 1]
+
+    def sorted_out(picture: Residual) -> Residual:
+        return Residual(picture.symbols, shape_rows(model.activities(picture.symbols)) > 8)
+
+    model = ActivityModel(GROUP_OF, ORDER)
+    learned, other = counted([sorted_out(x) for x in pictures(40, seed=1)]), pictures(1, seed=6)[0]
+    chosen = sorted_out(other)
+    assert 8 < int(chosen.quartered.sum()) < int(chosen.symbols.any(-1).sum()) - 8
+    assert shape_bits(learned, chosen) < 0.2 * shape_bits(counted(pictures(40, seed=1)), other)
+
+
+def test_a_token_without_a_shape_is_refused(fitted: ActivityModel) -> None:
+    """A packet with a 0 there, which the table has as it has every integer; nothing else is wrong with it."""
+    tables = [Tables(table.numpy()) for table in fitted.tables()]
+    writer, residual = PacketWriter(tables[0]), pictures(1, seed=4)[0]
+
+    def forged(rows: np.ndarray, integers: np.ndarray | None, table: int) -> np.ndarray:
+        assert integers is not None
+        written = integers * (np.arange(len(rows)) > 0) if table == Table.SHAPES else integers
+        writer(rows, written.astype(np.int16), tables=tables[table])
+        return integers
+
+    fitted.code(forged, after(nothing()), residual)
+    with pytest.raises(ValueError, match="a token has no shape"):
+        decoded(fitted, [writer.finish()], *residual.quartered.shape)

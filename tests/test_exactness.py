@@ -557,12 +557,17 @@ def test_a_mean_wrong_by_a_whole_step_is_reported_wherever_it_is(
 # Another device
 
 
-@pytest.fixture
-def cuda() -> RecordingCoder:
+def require_cuda() -> None:
+    """Skip a test where there is no device."""
     if not torch.cuda.is_available():
         if os.environ.get("MPTVC_REQUIRE_CUDA"):
             pytest.fail("MPTVC_REQUIRE_CUDA is set and there is no CUDA device")
         pytest.skip("no CUDA device")
+
+
+@pytest.fixture
+def cuda() -> RecordingCoder:
+    require_cuda()
     return coder_of(mptvc.load("tokenizer", device="cuda", dtype="float32"))
 
 

@@ -75,15 +75,6 @@ def test_a_decoder_can_name_every_row() -> None:
     assert bool((fineness_rows(values, None, 0) == KINDS**2 - 1).all())
 
 
-def test_a_unit_is_a_part_of_an_octave_of_the_step() -> None:
-    level = LoopLevel(0, 16, LoopLevelConfig(40.0, fineness=0.5))
-    values = torch.tensor([[-2, 0, 2], [3, -3, 1]])
-    steps = level.steps(40.0, values, (4, 6))
-    assert steps.shape == (4, 6)
-    assert torch.allclose(steps[::2, ::2], 40 * 2 ** (-values / 2))
-    assert torch.equal(steps[::2, ::2], steps[1::2, 1::2])
-
-
 def flow(differences: float, dy: int = 0, dx: int = 0) -> Flow:
     vectors = torch.tensor([dy, dx])[:, None, None].expand(2, *GRID)
     return Flow(torch.full(GRID, 8.0), torch.full(GRID, differences), vectors)

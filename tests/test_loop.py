@@ -13,10 +13,9 @@ from mptvc.codec.pictures import CodedPicture
 from mptvc.codec.plan import fitted_camera, planned
 from mptvc.format.packet import PacketReader, PacketWriter
 from mptvc.format.slices import CHAIN, KINDS, turns
-from mptvc.model.activity import LARGEST, Context
 from mptvc.model.fineness import FINEST
 from mptvc.model.loop_config import LoopLevelConfig
-from mptvc.model.loop_model import Kind, LoopLevel
+from mptvc.model.loop_model import LoopLevel
 from mptvc.model.motion import BLOCK, Reference, camera_vectors
 
 HEIGHT, WIDTH, STEP = 64, 96, 30.0
@@ -198,63 +197,3 @@ def test_the_camera_is_fitted_to_what_most_blocks_do() -> None:
     vectors = camera_vectors(coefficients, 12, 20)
     vectors[:, 3:6, 4:9] += 70  # a thing with a motion of its own
     assert (camera_vectors(fitted_camera(vectors), 12, 20) - vectors)[:, :, 10:].abs().max() <= 1
-
-
-@pytest.mark.parametrize("patch", [8, 16])
-def test_the_transform_is_an_orthonormal_basis_in_groups(patch: int) -> None:
-    kind, residual = Kind(patch), torch.randn(3, 32, 48, generator=torch.Generator().manual_seed(1))
-    latents = kind.latents(residual)
-    assert latents.shape == (32 // patch, 48 // patch, kind.channels)
-    assert torch.allclose(latents.square().sum(), residual.square().sum(), rtol=1e-4)
-    cells = residual.view(3, 32 // patch, patch, 48 // patch, patch).permute(1, 3, 0, 2, 4)
-    assert torch.allclose(kind.pixels(latents.flatten(0, 1)).view_as(cells), cells, atol=1e-4)
-    flat = kind.latents(torch.ones(3, patch, patch)).flatten()
-    assert torch.allclose(flat, F.one_hot(torch.tensor(0), len(flat)) * 3**0.5 * patch, atol=1e-3)
-    groups = kind.entropy_model.group_of
-    assert len(groups.unique()) == int(groups.max()) + 1 == kind.entropy_model.num_groups
-
-
-def test_small_latents_are_dropped_and_the_largest_fit() -> None:
-    kind = Kind(8)
-    latents = torch.zeros(1, 8, kind.channels)
-    latents[0, :, 0] = torch.tensor([0.0, 0.6, -0.6, 0.9, -1.8, 2.4, 99.0, -1e6])
-    symbols = kind.quantized(latents)
-    assert symbols[0, :, 0].tolist() == [0, 0, 0, 1, -2, 2, 99, -LARGEST]
-    assert not symbols[0, :, 1:].any()
-
-
-def test_latents_are_restored_where_most_of_those_of_a_symbol_lie() -> None:
-    """What prediction leaves has many small values and few large ones, which are rounded towards zero."""
-    kind, rng = Kind(8), torch.Generator().manual_seed(3)
-    latents = torch.empty(40, 50, kind.channels).exponential_(1.5, generator=rng)
-    latents *= torch.randint(0, 2, latents.shape, generator=rng) * 2 - 1
-    symbols = kind.quantized(latents)
-    restored = kind.restored(symbols)
-    assert bool((restored.sign() == symbols.sign()).all())
-    assert (latents - restored).square().sum() < 0.99 * (latents - symbols).square().sum()
-
-
-def test_a_lone_small_symbol_is_not_worth_its_place() -> None:
-    """In a large group one takes more bits than in a small one, and several take fewer each."""
-    kind = Kind(8)
-    groups = kind.entropy_model.group_of
-    large = torch.nonzero(groups == groups.bincount().argmax()).flatten()
-    latents = torch.zeros(3, 1, kind.channels)
-    latents[0, 0, large[3]] = latents[1, 0, 0] = 0.95
-    latents[2, 0, large[:6]] = 1.0
-    symbols = kind.quantized(latents)
-    assert symbols.abs().sum((1, 2)).tolist() == [0, 1, 6]
-
-
-def test_quantization_costs_less_than_rounding() -> None:
-    kind, rng = Kind(8), torch.Generator().manual_seed(5)
-    latents = torch.randn(30, 40, kind.channels, generator=rng) * 0.4
-    context = Context(
-        torch.zeros(30, 40, kind.entropy_model.num_groups, dtype=torch.int64), torch.zeros(30, 40).long()
-    )
-
-    def cost(symbols: Tensor) -> float:
-        bits = kind.entropy_model.bits(symbols.to(torch.int16), context).sum()
-        return float((latents - kind.restored(symbols)).square().sum() + 0.12 * bits)
-
-    assert cost(kind.quantized(latents)) < cost(latents.round())

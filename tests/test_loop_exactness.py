@@ -1,4 +1,7 @@
-"""Files with prediction under every instruction set, thread count and type; this file is also the program."""
+"""Files with prediction give the same symbols and pixels under every instruction set, thread count and type.
+
+This file is also the program; as ``test_exactness.py``.
+"""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,20 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_exactness import DTYPES, SETTINGS, Worker, ask_all, main, started
+from test_exactness import DTYPES, SETTINGS, Worker, ask_all, main, require_cuda, started
 from test_loop_bits import moved
 
 import mptvc
 import mptvc.codec.loop_encoder
+from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
 from mptvc.codec.loop_encoder import _ClipEncoder
 from mptvc.codec.slices import CodedSlice
+from mptvc.model.activity import LARGEST
+from mptvc.model.loop_model import Kind
 
 SHOTS = [7, 1, 6]
 #: How threads and types of the networks change from process to process.
 THREADS = (1, 2)
-#: Decibels by which a decoder's pixels may change what a video is worth, over a whole clip.
-TOLERANCE_DB = 0.1
 
 
 class Recording(_ClipEncoder):
@@ -36,7 +40,8 @@ class Recording(_ClipEncoder):
         coded = super()._code_level(level, *args)
         for picture in chain.from_iterable(one.pictures for one in coded):
             side = [] if (s := picture.side) is None else [s.coefficients, s.choices, s.vectors]
-            for symbols in (picture.fineness, *side, picture.symbols):
+            left = picture.residual
+            for symbols in (picture.fineness, *side, left.quartered, left.symbols):
                 self.made[level].update(np.ascontiguousarray(symbols.numpy()).tobytes())
         return coded
 
@@ -50,34 +55,56 @@ class Program:
         product = torch.randn(300, 200, generator=rng) @ torch.randn(200, 300, generator=rng)
         return hashlib.sha256(product.numpy().tobytes()).hexdigest()
 
-    def encode(self, frames: str, target: str, shots: list[int], threads: int, dtype: str) -> list[str]:
-        """Encode an array to a file; digests of the encoder's own symbols."""
+    def transform(self, threads: int) -> list[str]:
+        """A hash of what is made of the largest symbols, for tokens of each size."""
+        torch.set_num_threads(threads)
+        rng, found = torch.Generator().manual_seed(0), []
+        for patch in (4, 8, 16):
+            kind = Kind(patch)
+            symbols = torch.randint(-LARGEST, LARGEST + 1, (999, kind.channels), generator=rng)
+            latents = kind.restored(symbols, torch.randint(1, 999, (999,), generator=rng) / 256)
+            pixels = kind.pixels(latents, torch.arange(999) % 2 == 0)
+            found.append(hashlib.sha256(pixels.numpy().tobytes()).hexdigest())
+        return found
+
+    def encode(self, frames: str, target: str, shots: list[int], threads: int, dtype: str) -> list[list[str]]:
+        """Encode an array to a file; as ``digests_of`` it, but of the encoder's own symbols."""
         torch.set_num_threads(threads)
         mptvc.codec.loop_encoder._ClipEncoder = Recording  # type: ignore[misc]
         Recording.made = tuple(hashlib.sha256() for _ in range(3))
         codec = mptvc.load("codec", device="cpu", dtype=dtype, clip_frames=6)
-        Path(target).write_bytes(codec.compress(np.load(frames), shots=shots))
-        return [digest.hexdigest() for digest in Recording.made]
+        Path(target).write_bytes(data := codec.compress(np.load(frames), shots=shots))
+        return [[digest.hexdigest() for digest in Recording.made], digests_of(codec, data)[1]]
 
-    def read(self, source: str, threads: int, dtype: str) -> list[str]:
-        """Digests of a file's symbols."""
+    def read(self, source: str, threads: int, dtype: str) -> list[list[str]]:
+        """As ``digests_of`` a file."""
         torch.set_num_threads(threads)
-        return mptvc.symbol_digests(source, codec=mptvc.load("codec", device="cpu", dtype=dtype))
+        return digests_of(mptvc.load("codec", device="cpu", dtype=dtype), Path(source).read_bytes())
 
-    def psnr(self, source: str, frames: str, threads: int, dtype: str) -> list[float]:
-        """Decibels of every prefix."""
-        torch.set_num_threads(threads)
-        codec, wanted = mptvc.load("codec", device="cpu", dtype=dtype), np.load(frames).astype(np.float64)
-        data = Path(source).read_bytes()
-        pieces = list(Decompressor(codec.coder, BytesIO(data), len(data)).pieces(0))
-        found = (np.concatenate([piece.frames(k) for piece in pieces]) for k in (1, 2, 3))
-        return [float(10 * np.log10(255**2 / np.square(f - wanted).mean())) for f in found]
+
+def digests_of(codec: Codec, data: bytes) -> list[list[str]]:
+    """SHA-256 of the symbols of each level, and of the pixels of each prefix."""
+    pieces = Decompressor(codec.coder, BytesIO(data), len(data)).pieces
+    symbols, pixels = ([hashlib.sha256() for _ in range(3)] for _ in range(2))
+    for piece in chain.from_iterable(map(pieces, range(mptvc.probe(data).header.shots.num_clips))):
+        for level in range(3):
+            for array in piece.symbols(level):
+                symbols[level].update(np.ascontiguousarray(array.cpu().numpy()).tobytes())
+            pixels[level].update(piece.frames(level + 1).tobytes())
+    return [[digest.hexdigest() for digest in digests] for digests in (symbols, pixels)]
 
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[list[Worker]]:
     with ExitStack() as stack:
         yield started(stack, SETTINGS, __file__)
+
+
+def test_every_setting_computes_the_same_transforms(workers: list[Worker]) -> None:
+    asked = [{"threads": THREADS[i % 2]} for i in range(len(workers))]
+    expected = Program().transform(threads=1)
+    for worker, found in zip(workers, ask_all(workers, "transform", asked), strict=True):
+        assert found == expected, worker.name
 
 
 def test_files_of_every_setting_are_read_by_every_other(workers: list[Worker], tmp_path: Path) -> None:
@@ -100,16 +127,33 @@ def test_files_of_every_setting_are_read_by_every_other(workers: list[Worker], t
             assert found == digests, f"{file} read by {worker.name}"
 
 
-def test_pixels_elsewhere_are_worth_as_much_at_the_end_of_a_clip(
-    workers: list[Worker], tmp_path: Path
-) -> None:
-    frames = moved(97, 0.3, 0.45, 32)
-    np.save(tmp_path / "frames.npy", frames)
-    (tmp_path / "a.mpt").write_bytes(mptvc.load("codec", device="cpu").compress(frames))
-    setting = {"source": str(tmp_path / "a.mpt"), "frames": str(tmp_path / "frames.npy"), "threads": 1}
-    asked = [setting | {"dtype": DTYPES[i % 2]} for i in range(len(workers))]
-    for levels in zip(*ask_all(workers, "psnr", asked), strict=True):
-        assert max(levels) - min(levels) < TOLERANCE_DB
+def test_pixels_are_the_same_everywhere_to_the_end_of_a_clip(workers: list[Worker], tmp_path: Path) -> None:
+    frames, codec = moved(97, 0.3, 0.45, 32), mptvc.load("codec", device="cpu")
+    (tmp_path / "a.mpt").write_bytes(data := codec.compress(frames))
+    expected = digests_of(codec, data)
+    assert expected[0] == mptvc.symbol_digests(data, codec=codec)
+    asked = [
+        {"source": str(tmp_path / "a.mpt"), "threads": THREADS[i // 2 % 2], "dtype": DTYPES[i % 2]}
+        for i in range(len(workers))
+    ]
+    for worker, found in zip(workers, ask_all(workers, "read", asked), strict=True):
+        assert found == expected, worker.name
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["highest", "high"])
+def test_cpu_and_cuda_make_the_same_symbols_and_pixels(precision: str) -> None:
+    require_cuda()
+    codecs = [mptvc.load("codec", device=device, clip_frames=6) for device in ("cpu", "cuda")]
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        for maker in codecs:
+            data = maker.compress(moved(sum(SHOTS), 1.3, -0.6, 48), shots=SHOTS)
+            here, there = (digests_of(codec, data) for codec in codecs)
+            assert here == there
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 if __name__ == "__main__":

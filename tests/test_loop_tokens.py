@@ -106,9 +106,11 @@ def test_every_array_is_of_its_type_and_shape(codec: Codec, tokens: Tokens) -> N
     shapes = [tuple(level.shape) for level in tokens.levels]
     assert shapes == [(frames, 1, 2, 768), (frames, 2, 4, 768), (frames, 4, 8, 192)]
     assert shapes == [codec.shape(tokens.layout, k) for k in range(3)]
-    for prediction, grid in zip(tokens.predictions, [(1, 2), (2, 4), (2, 4)], strict=True):
+    grids = zip(tokens.predictions, shapes, [(1, 2), (2, 4), (2, 4)], strict=True)
+    for prediction, (_, *token_grid, _), grid in grids:
         found = {field.name: getattr(prediction, field.name) for field in fields(Prediction)}
         assert {name: (str(array.dtype), tuple(array.shape)) for name, array in found.items()} == {
+            "shapes": ("torch.uint8", (frames, *token_grid)),
             "choices": ("torch.uint8", (frames, *grid)),
             "vectors": ("torch.int32", (frames, 2, *grid)),
             "coefficients": ("torch.int32", (frames, 2, 3)),
@@ -120,7 +122,17 @@ def test_every_array_is_of_its_type_and_shape(codec: Codec, tokens: Tokens) -> N
 
 def test_tokens_hold_all_side_symbols_that_there_are() -> None:
     assert list(SIDE_TYPES) == [field.name for field in fields(Side)]
-    assert [field.name for field in fields(Prediction)] == [*SIDE_TYPES, "fineness", "kinds", "gains"]
+    names = [field.name for field in fields(Prediction)]
+    assert names == ["shapes", *SIDE_TYPES, "fineness", "kinds", "gains"]
+
+
+def test_tokens_that_hold_something_are_whole_or_quartered(tokens: Tokens) -> None:
+    both = set[int]()
+    for level, prediction in zip(tokens.levels, tokens.predictions, strict=True):
+        holds = level.any(-1)
+        assert not prediction.shapes[~holds].any()
+        both |= set(prediction.shapes[holds].unique().tolist())
+    assert both == {0, 1}
 
 
 def test_opening_keys_are_predicted_from_nothing_else(tokens: Tokens) -> None:
@@ -156,19 +168,30 @@ def put(place: Sequence[object], value: int) -> Callable[[Tensor], Tensor]:
 
 def test_changed_tokens_make_another_file(codec: Codec, tokens: Tokens) -> None:
     everything = (Ellipsis,)
+    holds = tokens.levels[1].any(-1)
     for edited in (
+        changed(tokens, 1, shapes=lambda array: holds.to(torch.uint8) - array),
         changed(tokens, 2, tokens=lambda array: -array),
         changed(tokens, 0, tokens=put((3, 0, 1, 5), LARGEST)),
         changed(tokens, 2, gains=put(everything, 96)),
-        changed(tokens, 1, tokens=put(everything, 0)),
+        changed(tokens, 1, tokens=put(everything, 0), shapes=put(everything, 0)),
     ):
         assert edited != tokens
-        video = codec.decompress(codec.pack(edited))
-        assert np.array_equal(video.frames, codec.decode(edited))
+        packed = codec.pack(edited)
+        assert codec.unpack(packed) == edited
+        assert np.array_equal(codec.decompress(packed).frames, codec.decode(edited))
 
 
 SPOILT: dict[str, tuple[Callable[[Tokens], Tokens], str]] = {
     "symbol": (lambda t: changed(t, 1, tokens=put((2, 0, 0, 3), -(2**15))), "tokens of -16[0-9]+ to"),
+    "shape that is none": (
+        lambda t: changed(t, 2, shapes=put((3, 1, 0), 2)),
+        "level 2: shapes of 0 to 1, found 2",
+    ),
+    "shape of nothing": (
+        lambda t: changed(t, 1, tokens=put((8, 0, 3), 0), shapes=put((8, 0, 3), 1)),
+        "level 1, frames 8 to 10: a token without symbols has a shape of 0",
+    ),
     "choice": (lambda t: changed(t, 2, choices=put((3, 0, 0), 29)), "level 2: choices of 0 to 28, found 29"),
     "kind": (lambda t: changed(t, 0, kinds=put((1,), 3)), "level 0: kinds of 0 to 2, found 3"),
     "gain": (lambda t: changed(t, 0, gains=put((1,), -97)), "level 0: gains of -96 to 96, found -97"),
@@ -208,7 +231,7 @@ SPOILT: dict[str, tuple[Callable[[Tokens], Tokens], str]] = {
         lambda t: changed(t, 2, choices=put((6, 0, 0), 0)),
         "level 2, frames 6 to 6: an opening key has choices of 28 and else 0",
     ),
-    "shape": (
+    "form of vectors": (
         lambda t: changed(t, 1, vectors=lambda array: array[:, :1]),
         r"vectors of level 1 is int32 \(11, 2, 2, 4\), found int32 \(11, 1, 2, 4\)",
     ),
@@ -222,7 +245,7 @@ SPOILT: dict[str, tuple[Callable[[Tokens], Tokens], str]] = {
     ),
     "no prediction": (
         lambda t: replace(t, predictions=t.predictions[:2]),
-        "level 2 has tokens; of these weights it has tokens, choices, ",
+        "level 2 has tokens; of these weights it has tokens, shapes, choices, ",
     ),
     "no level": (lambda t: Tokens((), t.layout), "tokens have 1 to 3 levels, found 0"),
 }
@@ -265,7 +288,7 @@ def test_files_come_back_byte_for_byte(tmp_path: Path, codec: Codec, data: bytes
         for name, array in tokens.arrays(level).items():
             place = f"level.{level}" if name == "tokens" else f"level.{level}.{name}"
             assert np.array_equal(stored[place], array.numpy())
-    assert len(stored) == 1 + 3 * 7
+    assert len(stored) == 1 + 3 * 8
     with safe_open(out, "numpy") as opened:
         assert json.loads(opened.metadata()["config"])["prediction"] == "loop"
     mptvc.import_tokens(out, back, codec=codec, progress=lambda *step: steps.append(step))
@@ -286,6 +309,8 @@ def test_a_file_that_does_not_fit_is_named(tmp_path: Path, codec: Codec, data: b
     mptvc.export_tokens(data, good, codec=codec)
     for name, value, message in (
         ("level.1.choices", lambda array: array + 29, "level 1: choices of 0 to 28"),
+        ("level.2.shapes", lambda array: array + 2, "level 2: shapes of 0 to 1, found"),
+        ("level.2.shapes", lambda array: array | 1, "a token without symbols has a shape of 0"),
         ("level.1.vectors", lambda array: array.astype(np.int64), "vectors is int32, found int64"),
         ("level.2", lambda array: array[1:], "level 2 is int16"),
         ("level.0.choices", lambda array: array * 0, "opening key has choices of 28"),

@@ -33,6 +33,11 @@ def tokens(count: int, seed: int, most: int = 3) -> Tensor:
     return torch.from_numpy(symbols).to(torch.int16)
 
 
+def mixed(count: int) -> Tensor:
+    """Which of so many tokens are quartered, bool ``[n]``: every third one."""
+    return torch.arange(count) % 3 == 1
+
+
 def activities(symbols: Tensor) -> Tensor:
     sums = torch.zeros(len(symbols), len(GROUPS), dtype=torch.int64)
     sums.index_add_(1, GROUP_OF, symbols.abs().long())
@@ -45,27 +50,29 @@ def small(symbols: Tensor) -> Tensor:
     return symbols * kept[:, GROUP_OF]
 
 
-def written(splitting: SplittingModel, symbols: Tensor) -> bytes:
+def written(splitting: SplittingModel, symbols: Tensor, quartered: Tensor) -> bytes:
     tables = [Tables(table.numpy()) for table in splitting.tables()]
     writer = PacketWriter(tables[0])
-    splitting.code(lambda r, s, k: writer(r, s, tables=tables[k]), activities(symbols), THRESHOLDS, symbols)
+    given = activities(symbols), quartered, THRESHOLDS, symbols
+    splitting.code(lambda r, s, k: writer(r, s, tables=tables[k]), *given)
     return writer.finish()
 
 
-def read(splitting: SplittingModel, packet: bytes, active: Tensor) -> Tensor:
+def read(splitting: SplittingModel, packet: bytes, active: Tensor, quartered: Tensor) -> Tensor:
     tables = [Tables(table.numpy()) for table in splitting.tables()]
     reader = PacketReader(tables[0], packet)
-    places, values = splitting.code(lambda r, s, k: reader(r, s, tables=tables[k]), active, THRESHOLDS)
+    given = active, quartered, THRESHOLDS
+    places, values = splitting.code(lambda r, s, k: reader(r, s, tables=tables[k]), *given)
     reader.finish()
     found = torch.zeros(len(active) * CHANNELS, dtype=torch.int16)
     found[places] = values.to(torch.int16)
     return found.view(-1, CHANNELS)
 
 
-def fitted(examples: Tensor) -> SplittingModel:
+def fitted(examples: Tensor, quartered: Tensor) -> SplittingModel:
     splitting = model()
     counter = SplittingCounter(splitting)
-    splitting.walked(counter, activities(examples), THRESHOLDS, examples)
+    splitting.walked(counter, activities(examples), quartered, THRESHOLDS, examples)
     counter.fit()
     return splitting
 
@@ -80,16 +87,18 @@ def test_sums_that_are_halved_are_those_of_whole_activities() -> None:
 @pytest.mark.parametrize("count", [0, 1, 40])
 def test_symbols_come_back(count: int, most: int) -> None:
     symbols = tokens(count, seed=2, most=most)
-    for splitting in (model(), fitted(tokens(200, seed=3))):
-        packet = written(splitting, symbols)
-        assert torch.equal(read(splitting, packet, activities(symbols)), small(symbols))
+    none = torch.zeros(count, dtype=torch.bool)
+    for splitting in (model(), fitted(tokens(200, seed=3), mixed(200))):
+        for quartered in (none, ~none, mixed(count)):
+            packet = written(splitting, symbols, quartered)
+            assert torch.equal(read(splitting, packet, activities(symbols), quartered), small(symbols))
 
 
 def test_fitted_tables_take_fewer_bits_and_the_bits_are_theirs() -> None:
-    splitting, symbols = fitted(tokens(500, seed=4)), tokens(300, seed=5)
-    packet = written(splitting, symbols)
-    assert len(packet) < 0.6 * len(written(model(), symbols))
-    stated = float(splitting.bits(activities(symbols), THRESHOLDS, symbols).sum())
+    splitting, symbols = fitted(tokens(500, seed=4), mixed(500)), tokens(300, seed=5)
+    packet = written(splitting, symbols, mixed(300))
+    assert len(packet) < 0.6 * len(written(model(), symbols, mixed(300)))
+    stated = float(splitting.bits(activities(symbols), mixed(300), THRESHOLDS, symbols).sum())
     assert 0 <= 8 * len(packet) - stated <= 8 * 12  # a check value, and the state of the coder
 
 
@@ -99,12 +108,23 @@ def test_one_of_many_costs_its_place_and_its_sign() -> None:
     symbols = torch.zeros(3000, CHANNELS, dtype=torch.int16)
     channels = torch.nonzero(GROUP_OF == 2).flatten()
     symbols[torch.arange(3000), channels[torch.from_numpy(rng.integers(0, 8, 3000))]] = 1
-    bits = fitted(symbols).bits(activities(symbols), THRESHOLDS, symbols)
+    bits = fitted(symbols, mixed(3000)).bits(activities(symbols), mixed(3000), THRESHOLDS, symbols)
     assert float(bits.mean()) == pytest.approx(4, abs=0.05)
 
 
+def test_quartered_tokens_have_rows_of_their_own() -> None:
+    """Whole ones hold something in the first of 8 channels alone, and quartered ones in the last."""
+    symbols, quartered = torch.zeros(600, CHANNELS, dtype=torch.int16), mixed(600)
+    first, *_, last = ORDER[GROUP_OF[ORDER] == 2]
+    symbols[~quartered, first] = symbols[quartered, last] = 1
+    splitting, active = fitted(symbols, quartered), activities(symbols)
+    right, wrong = (splitting.bits(active, shapes, THRESHOLDS, symbols) for shapes in (quartered, ~quartered))
+    assert float(right.max()) < 1.1  # the sign
+    assert float(wrong.min()) > 5
+
+
 def test_each_place_is_halved_in_one_part_alone() -> None:
-    """So the place names the part, and rows of it need no other number."""
+    """So the place names the part, and rows of it need no other number; quartered tokens have their own."""
     symbols, seen = tokens(400, seed=7), dict[int, tuple[int, int]]()
 
     class Walk(SplittingCounter):
@@ -116,8 +136,9 @@ def test_each_place_is_halved_in_one_part_alone() -> None:
             return super().share(parts, given)
 
     splitting = model()
-    splitting.walked(Walk(splitting), activities(symbols), THRESHOLDS, symbols)
-    assert len(seen) == CHANNELS - len(GROUPS)
+    splitting.walked(Walk(splitting), activities(symbols), mixed(400), THRESHOLDS, symbols)
+    assert len(seen) == 2 * (CHANNELS - len(GROUPS))
+    assert sum(middle < CHANNELS for middle in seen) == CHANNELS - len(GROUPS)
 
 
 @pytest.mark.parametrize(
@@ -133,5 +154,8 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     active = torch.zeros(2, len(GROUPS), dtype=torch.int64)
     active[1, 2] = activity
-    with pytest.raises(ValueError, match=message):
-        model().code(lambda rows, _, table: spoil(table, len(rows)).astype(np.int64), active, THRESHOLDS)
+    for quartered in (torch.zeros(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)):
+        with pytest.raises(ValueError, match=message):
+            model().code(
+                lambda rows, _, table: spoil(table, len(rows)).astype(np.int64), active, quartered, THRESHOLDS
+            )

@@ -129,7 +129,7 @@ def test_predictions_of_weights_without_any_are_refused(
 ) -> None:
     tokens = small_codec.encode(frames)
     predictions = loop_codec.encode(frames[:2, :8, :8]).predictions
-    with pytest.raises(ValueError, match=r"level 0 has tokens, choices, .*; of these weights it has tokens"):
+    with pytest.raises(ValueError, match=r"level 0 has tokens, shapes, .*; of these weights it has tokens"):
         small_codec.pack(replace(tokens, predictions=predictions))
 
 

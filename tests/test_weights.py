@@ -16,7 +16,7 @@ from torch import Tensor
 import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE, build_model, is_entropy, write_weights
-from mptvc.codec.weights import read_weights, resolve_device
+from mptvc.codec.weights import _CoderOptions, read_weights, resolve_device
 from mptvc.errors import WeightsError
 from mptvc.model.config import LevelConfig, ModelConfig
 from mptvc.model.integer_network import PRECISION
@@ -312,6 +312,21 @@ def test_frequencies_that_are_no_distribution_name_their_level(
     assert row[:3].tolist() == [1, 1, 1]
     row[:3] = torch.tensor(first)
     assert "level 1: the frequency tables" in refusal(store(data=save(tensors)))
+
+
+def test_tables_with_prediction_that_do_not_fit_name_their_level() -> None:
+    """Each of them: frequencies that are none, and rows that are not there."""
+    config, given = read_weights("codec")
+    spoilt = set[str]()
+    for name, tensor in given.items():
+        if not name.startswith("levels.2.key."):
+            continue
+        other = tensor.clone()
+        other.view(-1)[0] = 255 if tensor.dtype == torch.uint8 else other.view(-1)[0] + 1
+        with pytest.raises(WeightsError, match=r"^level 2: (the frequency tables do not|.*row 255 is used)"):
+            build_model(config, given | {name: other})
+        spoilt.add(name.rpartition(".")[2])
+    assert spoilt >= {"activity_frequencies", "shape_frequencies", "share_frequencies", "scale_of", "row_of"}
 
 
 @pytest.mark.parametrize("value", [-(2**24), 2**31 - 1, -(2**31)])
@@ -632,3 +647,9 @@ def test_a_device_on_which_nothing_was_tested_is_not_chosen(
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     assert resolve_device("auto").type == found
+
+
+def test_a_device_without_float64_is_refused_for_weights_with_prediction() -> None:
+    options = _CoderOptions(torch.device("mps"), torch.float32, None, 1, None)
+    with pytest.raises(ValueError, match="an Apple GPU has no float64 for weights with prediction"):
+        options.coder(*read_weights("codec"))

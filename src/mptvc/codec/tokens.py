@@ -24,7 +24,7 @@ class UnfitError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """How the frames of one level are predicted: with prediction, what a decoder needs beside tokens.
+    """How the frames of one level are predicted, and tokens transformed: what a decoder needs beside these.
 
     T frames of the whole video are in S slices of up to four. The first frame of a clip is a slice by itself,
     its **opening key**, predicted from no other frame. A block is 16 x 16 pixels of the level's picture,
@@ -33,6 +33,8 @@ class Prediction:
     choice says, and coefficients are those of the coarser level, twice as large where its picture is.
 
     Attributes:
+        shapes: Of each token, uint8 ``[T, H, W]``: 1 where it is quartered, 0 elsewhere and where it holds
+            nothing.
         choices: Of each block, uint8 ``[T, h, w]``. 28 is the coarser level's picture alone, at level 0 plain
             gray, as everywhere in an opening key; others are ``7 * vector + blend``. Vectors: 0 that of the
             whole picture's motion, 1 none, 2 one of its own, 3 that of the coarser level's block (at level 0,
@@ -55,6 +57,7 @@ class Prediction:
             24ths of an octave.
     """
 
+    shapes: Tensor
     choices: Tensor
     vectors: Tensor
     coefficients: Tensor
@@ -89,7 +92,9 @@ class Tokens:
             whole video, the level's token grid, channels; values 0 to ``config.levels[k].values[c] - 1``.
             With prediction int16 ``[T, H, W, C]``: frames, grid, and for each of three colours (luma, red
             less blue, red and blue less green) the DCT frequencies along x, and for each those along y, of
-            what prediction left, in quantization steps; 0 where nothing is coded.
+            what prediction left, in quantization steps; 0 where nothing is coded. Of a quartered token each
+            is twice there along both axes: of the left and the right quarters, and of the upper and the
+            lower ones.
         layout: Geometry, shots and gains of the video; the header of a file is one.
         predictions: With prediction how the frames of each level are predicted; empty without.
     """

@@ -31,7 +31,7 @@ from mptvc.codec.patches import PatchCoder
 from mptvc.codec.settings import computing
 from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE, Config, build_model, digest, is_entropy
 from mptvc.errors import WeightsError
-from mptvc.model.loop_config import read_config
+from mptvc.model.loop_config import LoopConfig, read_config
 from mptvc.model.loop_model import LoopModel
 
 #: Weights in the package: those that encode unless a caller names others come first.
@@ -108,6 +108,8 @@ class _CoderOptions:
     @computing()
     def coder(self, config: Config, tensors: dict[str, Tensor]) -> ClipCoder:
         """The coder of some weights."""
+        if isinstance(config, LoopConfig) and self.device.type == "mps":
+            raise ValueError('an Apple GPU has no float64 for weights with prediction: use device="cpu"')
         model = build_model(config, tensors).to(self.device).eval()
         entropy_id = digest(config, {k: v for k, v in tensors.items() if is_entropy(k)})
         weights_id = digest(config, tensors)

@@ -1,7 +1,7 @@
 """Tokens as safetensors: out of a file, and back into one that decodes to the same tokens.
 
     level.0, level.1, ...  the tokens, uint8 [T, H, W, C], or with prediction int16; see `Tokens`
-    level.0.choices, ...   with prediction how frames are predicted, under the names of `Prediction`'s fields
+    level.0.shapes, ...    with prediction all else that a decoder needs, by the names of its `Prediction`
     header                 uint8, the file's header (see `bitstream`) without what belongs to sections that
                            are not here: lengths and checksums of all, gains of further levels
     side                   uint8, sound and subtitles, if the file holds any

@@ -68,7 +68,8 @@ level 0, so that a preview has its sound. A reader MUST check its CRC-32 before 
 
 **Section** = without prediction one packet (see `packet`), with prediction a packet for each slice, in order,
 with 6 bytes in front of each (see `slices`). What a packet holds follows from the geometry and the weights. A
-reader MUST check a section's CRC-32 before decoding and MUST report words left over after a packet.
+reader MUST check a section's CRC-32 before decoding and MUST report words left over after a packet. With
+prediction it MUST make the pixels that `loop_model` says, to the last bit, as later frames are built on them.
 """
 
 import struct

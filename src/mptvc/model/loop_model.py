@@ -7,7 +7,19 @@ And it is two small matrix products, along rows and columns, where a KLT is one 
 where those of a whole token have frequencies near to it. So both are coded alike.
 
 What a decoder computes is exact: integers, carried in float64 below 2^53, with a stated rounding after each
-step. Every machine decodes the same pixels.
+step. So every machine decodes the same pixels. All is rounded to the nearest, of two to the even one:
+
+- **Matrices.** ``D[k, i] = round(2^13 c_k cos(pi (i + 1/2) k / n))`` for n samples, with c_k = (2 / n)^(1/2)
+  and c_0 = (1 / n)^(1/2); ``C[d, c] = round(2^13 COLOURS[d, c])``. Nothing is near a half there.
+- **Steps.** The level's over 2^(gain / 24), times the share of the kind of picture, over 2^(unit fineness) of
+  the token (see `loop_config`), rounded to multiples of 1/256, at least one.
+- **Latents.** Channel ``(d p + u) p + v`` of a token of p x p pixels is of colour d and place (u, v). A
+  symbol s stands for ``(10 s + sign s) step / 10``, rounded to sixteenths, of these kept to -2^19 to 2^19.
+- **Sums.** A whole token's are ``S[d, y, x] = sum over u, v of L[d, u, v] D[u, x] D[v, y]`` with n = p; of a
+  quartered one, those of the quarter that is q-th from the left and r-th from the top are the same with
+  n = p / 2 and ``L[d, 2 u + q, 2 v + r]``. They are rounded to ``R = round(S / 2^24)``, in 1/64 of a pixel.
+- **Pixels.** Predicted ones plus ``(sum over d of C[d, c] R[d, y, x]) / 2^19``, rounded and then kept to 0 to
+  255. Tokens without symbols stay as they are predicted. Then borders are smoothed (see `smoothing`).
 """
 
 import math

@@ -2,7 +2,8 @@
 
 Each token is quantized by itself, so where both sides of a border are smooth and differ by less than
 quantization may have made, they are brought together. Borders between columns come first, then those between
-rows, which see what became of the others.
+rows, which see what became of the others. Limits are products in float32: of strength and step, and of that
+and a constant.
 
 Source: Norkin et al., "HEVC Deblocking Filter", 2012, whose normal filter this is.
 """

@@ -1,0 +1,119 @@
+"""What an encoder makes of what prediction leaves: few bits and little error together."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import mptvc
+from mptvc.codec.loop_coder import LoopCoder
+from mptvc.codec.quantization import _BIT_PRICE, quantized
+from mptvc.model.activity import LARGEST, Context, Residual, outer_contexts
+from mptvc.model.loop_model import OUTWARD, Kind, samples
+
+ROWS, COLUMNS = 4, 6
+TOKENS = ROWS * COLUMNS
+
+
+@pytest.fixture(scope="module", params=[0, 2])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Of opening keys, of tokens of 16 and of 8 pixels."""
+    coder = mptvc.load("codec", device="cpu").coder
+    assert isinstance(coder, LoopCoder)
+    return coder.model.level(request.param).opening
+
+
+def contexts(kind: Kind, before: int = 0) -> Tensor:
+    """Of tokens after a picture of which all had this activity."""
+    past = torch.full((ROWS, COLUMNS, kind.entropy_model.num_groups), before)
+    context = Context(past, torch.zeros(ROWS, COLUMNS, dtype=torch.int64))
+    return outer_contexts(torch.zeros_like(past), context, 0).flatten(0, 1)
+
+
+def picture(kind: Kind, latents: Tensor) -> Tensor:
+    """A picture whose whole tokens have these latents ``[n, C]``."""
+    places = latents.new_zeros(TOKENS, kind.channels)
+    places[: len(latents)] = latents
+    cells = samples(places.view(-1, 3, kind.patch, kind.patch), kind.dct)
+    pixels = torch.einsum("dc,ndyx->ncyx", kind.colours, cells).unflatten(0, (ROWS, COLUMNS))
+    return pixels.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+
+
+def noise(kind: Kind, amplitude: float) -> Tensor:
+    """Busy here and quiet there."""
+    rng = torch.Generator().manual_seed(4)
+    scale = amplitude * torch.rand(ROWS, 1, COLUMNS, 1, generator=rng) ** 3
+    left = torch.randn(3, ROWS, kind.patch, COLUMNS, kind.patch, generator=rng) * scale
+    return left.flatten(3).flatten(1, 2)
+
+
+def costs(kind: Kind, left: Tensor, steps: Tensor, outer: Tensor, found: Residual) -> Tensor:
+    """Squared steps of error of each token, and what its bits are worth."""
+    bits = kind.entropy_model.bits_apart(found.symbols, found.quartered, outer)
+    whole, quartered = (latents / steps[:, None] for latents in kind.latents(left))
+    restored = found.symbols + OUTWARD / 10 * found.symbols.sign()
+    apart = torch.where(found.quartered[:, None], quartered, whole) - restored
+    return apart.square().sum(1) + _BIT_PRICE * bits
+
+
+@pytest.mark.parametrize("amplitude", [10.0, 40.0])
+def test_it_costs_less_than_rounding_and_never_more_than_nothing(kind: Kind, amplitude: float) -> None:
+    left, outer = noise(kind, amplitude), contexts(kind, 3)
+    steps = torch.linspace(8.0, 24.0, TOKENS)
+    found = quantized(kind, left, steps, outer)
+    mine = costs(kind, left, steps, outer, found)
+    none = torch.zeros(TOKENS, dtype=torch.bool)
+    nothing = Residual(torch.zeros_like(found.symbols), none)
+    assert bool((mine <= costs(kind, left, steps, outer, nothing) * (1 + 1e-4)).all())
+    for shapes, latents in zip((none, ~none), kind.latents(left), strict=True):
+        plain = Residual((latents / steps[:, None]).round(), shapes & latents.any(1))
+        assert mine.sum() < costs(kind, left, steps, outer, plain).sum()
+
+
+def test_where_nothing_is_left_nothing_is_quartered(kind: Kind) -> None:
+    left = noise(kind, 8.0)
+    left[:, : kind.patch] = 0
+    found = quantized(kind, left, torch.full((TOKENS,), 12.0), contexts(kind))
+    holds = found.symbols.any(1)
+    assert 0 < int(holds.sum()) < TOKENS
+    assert not holds[:COLUMNS].any()
+    assert not found.quartered[~holds].any()
+    assert torch.equal(found.symbols, found.symbols.round())
+    empty = quantized(kind, torch.zeros_like(left), torch.ones(TOKENS), contexts(kind))
+    assert not empty.symbols.any()
+    assert not empty.quartered.any()
+
+
+@pytest.mark.parametrize("step", [10.0, 40.0])
+def test_what_is_busy_in_one_quarter_is_quartered_and_waves_are_not(kind: Kind, step: float) -> None:
+    rng = torch.Generator().manual_seed(1)
+    patch, half, steps = kind.patch, kind.patch // 2, torch.full((TOKENS,), step)
+    left = torch.zeros(3, ROWS, patch, COLUMNS, patch)
+    left[:, :, :half, :, :half] = 40 * torch.randn(ROWS, half, COLUMNS, half, generator=rng)
+    busy = quantized(kind, left.flatten(3).flatten(1, 2), steps, contexts(kind, 5))
+    assert bool(busy.quartered.all())
+    y, x = (math.pi * (torch.arange(count * patch) + 0.5) / patch for count in (ROWS, COLUMNS))
+    wave = 60 * torch.cos(2 * y)[:, None] * torch.cos(3 * x)
+    smooth = quantized(kind, wave.repeat(3, 1, 1), steps, contexts(kind, 5))
+    assert bool(smooth.symbols.any(1).all())
+    assert not smooth.quartered.any()
+
+
+def test_small_latents_are_dropped_and_the_largest_fit(kind: Kind) -> None:
+    latents = torch.zeros(8, kind.channels)
+    latents[:, 0] = torch.tensor([0.0, 0.6, -0.6, 0.9, -1.8, 2.4, 99.0, -1e6])
+    found = quantized(kind, picture(kind, latents), torch.ones(TOKENS), contexts(kind)).symbols
+    assert found[:7, 0].tolist() == [0, 0, 0, 1, -2, 2, 99]
+    assert not found[:7, 1:].any()
+    assert found[7].abs().max() == LARGEST
+
+
+def test_a_lone_small_symbol_is_not_worth_its_place(kind: Kind) -> None:
+    """In a large group one takes more bits than in a small one."""
+    groups = kind.entropy_model.group_of
+    large = torch.nonzero(groups == groups.bincount().argmax()).flatten()
+    latents = torch.zeros(2, kind.channels)
+    latents[0, large[3]] = latents[1, 0] = 0.95
+    found = quantized(kind, picture(kind, latents), torch.ones(TOKENS), contexts(kind)).symbols
+    assert found[:2].abs().sum(1).tolist() == [0, 1]
