@@ -12,20 +12,22 @@ from torch import Tensor
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model import splitting
 from mptvc.model.activity import (
-    CLASSES,
-    CONTEXTS,
     LARGEST,
     MOST,
     SHAPES,
     ActivityModel,
-    Context,
     Residual,
     Table,
     activity_thresholds,
+    shape_rows,
+)
+from mptvc.model.contexts import (
+    CLASSES,
+    CONTEXTS,
+    Context,
     all_contexts,
     checkerboard,
     outer_contexts,
-    shape_rows,
     token_classes,
 )
 from mptvc.train.loop_tables import ActivityCounter

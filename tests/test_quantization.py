@@ -9,7 +9,8 @@ from torch import Tensor
 import mptvc
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.codec.quantization import _BIT_PRICE, quantized
-from mptvc.model.activity import LARGEST, Context, Residual, outer_contexts
+from mptvc.model.activity import LARGEST, Residual
+from mptvc.model.contexts import Context, outer_contexts
 from mptvc.model.loop_model import OUTWARD, Kind, samples
 
 ROWS, COLUMNS = 4, 6

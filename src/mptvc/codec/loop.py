@@ -15,7 +15,8 @@ from mptvc.codec.quantization import quantized
 from mptvc.codec.stages import stage
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn, keys_of
-from mptvc.model.activity import ActivityModel, Context, Residual, outer_contexts, token_classes
+from mptvc.model.activity import ActivityModel, Residual
+from mptvc.model.contexts import Context, outer_contexts, token_classes
 from mptvc.model.exchange import Exchange, even_frequencies
 from mptvc.model.fineness import FinenessModel
 from mptvc.model.loop_model import Kind, LoopLevel, PredictedKind

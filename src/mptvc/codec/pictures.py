@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mptvc.model.activity import Context, Residual
+from mptvc.model.activity import Residual
+from mptvc.model.contexts import Context
 from mptvc.model.motion import Reference
 from mptvc.model.side import Known, Side
 

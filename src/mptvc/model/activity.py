@@ -18,7 +18,6 @@ Trees", 1996 (magnitudes of sets before values); Yoo, Ortega and Yu, "Image Subb
 Classification and Adaptive Quantization", 1999.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from math import log2
@@ -28,6 +27,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mptvc.model.contexts import (
+    CLASSES,
+    CONTEXTS,
+    Context,
+    all_contexts,
+    checkerboard,
+    inner_context,
+    outer_contexts,
+)
 from mptvc.model.exchange import (
     DIGIT,
     NUMBERS,
@@ -47,12 +55,6 @@ from mptvc.model.splitting import SplittingModel, small_activity
 
 #: Activities are 0 to this.
 MOST = 16
-#: Values of each of the two parts of a context, beside the class.
-CONTEXTS = 16
-#: Classes of tokens.
-CLASSES = 12
-#: Sums of a coarser token's activities from which it counts as a little, some or very active.
-_PARENT_SUMS = (1, 4, 10)
 #: Rows for activities, and for symbols.
 ROWS, SCALES = 64, 48
 #: Rows for what tells quartered tokens, one for each sum of a token's activities.
@@ -84,35 +86,6 @@ class Residual:
 
     symbols: Tensor
     quartered: Tensor
-
-
-@dataclass(frozen=True)
-class Context:
-    """What is known of a picture before its symbols are.
-
-    Attributes:
-        past: Activities of the picture before, integers ``[h, w, groups]``; zeros where there is none.
-        classes: Class of each token, int64 ``[h, w]``, below ``CLASSES``.
-    """
-
-    past: Tensor
-    classes: Tensor
-
-
-def token_classes(parents: Tensor | None, kinds: Tensor) -> Tensor:
-    """Classes of tokens ``[h, w]``.
-
-    Args:
-        parents: Activities of the coarser level's tokens, integers ``[h', w', groups]``, of which each covers
-            as many tokens along y as along x; None without one.
-        kinds: How each token is predicted: 0 from decoded pictures, 1 also from its base, 2 from that alone.
-    """
-    if parents is None:
-        return kinds
-    sums = parents.sum(-1)
-    active = torch.bucketize(sums, sums.new_tensor(_PARENT_SUMS), right=True)
-    factor = kinds.shape[0] // parents.shape[0]
-    return 3 * active.repeat_interleave(factor, 0).repeat_interleave(factor, 1) + kinds
 
 
 def activity_thresholds() -> Tensor:
@@ -327,60 +300,3 @@ def shape_rows(activities: Tensor) -> Tensor:
 def active_tokens(activities: Tensor) -> Tensor:
     """Numbers of the tokens of a picture ``[h, w, groups]`` that hold something, int64 ``[n]``."""
     return torch.nonzero(activities.any(-1).flatten()).flatten()
-
-
-def outer_contexts(found: Tensor, context: Context, half: int) -> Tensor:
-    """What contexts of all groups' activities say of other tokens and pictures, int64 ``[h, w, groups]``.
-
-    Args:
-        found: Activities of the first half for the second, ``[h, w, groups]``.
-        context: What is known of the picture.
-        half: 0 for the first tokens of a checkerboard, 1 for those between them.
-    """
-    before = around(context.past.long())
-    if half == 0:
-        outside = before.mul_(3).add_(27).div_(54, rounding_mode="floor")
-    else:
-        outside = before.mul_(2).add_(sum_of_neighbours(found), alpha=27).add_(54)
-        outside.div_(108, rounding_mode="floor")
-    outside.clamp_(max=CONTEXTS - 1)
-    return outside.add_(context.classes[..., None], alpha=CONTEXTS).mul_(CONTEXTS)
-
-
-def inner_context(found: Tensor, group: int) -> Tensor:
-    """What a group's contexts say of the groups before it in the same tokens, from ``[groups, n]``."""
-    if group == 0:
-        return torch.zeros_like(found[0])
-    return found[max(0, group - 2) : group].amax(0).clamp_(max=CONTEXTS - 1)
-
-
-def all_contexts(found: Tensor, context: Context) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-    """Contexts of a whole picture: of each half and group, its tokens bool ``[h, w]`` and their contexts."""
-    for half, mine in enumerate(checkerboard(found)):
-        outer, inner = outer_contexts(found, context, half)[mine].T, found[mine].T
-        for group in range(len(inner)):
-            yield half, group, mine, outer[group] + inner_context(inner, group)
-
-
-def around(past: Tensor) -> Tensor:
-    """27 times weighted means of activities ``[h, w, groups]``: two thirds a token's own, the rest 3 x 3."""
-    x = F.pad(past, (0, 0, 1, 1, 1, 1))
-    x = x[:-2] + x[1:-1] + x[2:]
-    return 18 * past + x[:, :-2] + x[:, 1:-1] + x[:, 2:]
-
-
-def checkerboard(grid: Tensor) -> tuple[Tensor, Tensor]:
-    """The two halves of a checkerboard over ``[h, w, ...]``, bool ``[h, w]``."""
-    rows, columns = (torch.arange(n, device=grid.device) for n in grid.shape[:2])
-    second = (rows[:, None] + columns) % 2 == 1
-    return ~second, second
-
-
-def sum_of_neighbours(x: Tensor) -> Tensor:
-    """Sums over the four neighbours of ``[h, w, ...]``; nothing lies outside."""
-    total = torch.zeros_like(x)
-    total[1:] += x[:-1]
-    total[:-1] += x[1:]
-    total[:, 1:] += x[:, :-1]
-    total[:, :-1] += x[:, 1:]
-    return total

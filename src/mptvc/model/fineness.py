@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mptvc.model.activity import checkerboard, sum_of_neighbours
+from mptvc.model.contexts import checkerboard, sum_of_neighbours
 from mptvc.model.exchange import Exchange, exchanged
 from mptvc.model.integer_network import PRECISION, integer_frequencies
 

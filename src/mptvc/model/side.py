@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mptvc.model.activity import CENTRED, SCALES, checkerboard, sum_of_neighbours
+from mptvc.model.activity import CENTRED, SCALES
+from mptvc.model.contexts import checkerboard, sum_of_neighbours
 from mptvc.model.exchange import NUMBERS, Exchange, even_frequencies, exchanged, exchanged_numbers
 from mptvc.model.integer_network import (
     FRACTIONS,

@@ -6,20 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.model.activity import (
-    CLASSES,
-    CONTEXTS,
-    MOST,
-    ROWS,
-    SHAPES,
-    ActivityModel,
-    Context,
-    Residual,
-    active_tokens,
-    all_contexts,
-    checkerboard,
-    shape_rows,
-)
+from mptvc.model.activity import MOST, ROWS, SHAPES, ActivityModel, Residual, active_tokens, shape_rows
+from mptvc.model.contexts import CLASSES, CONTEXTS, Context, all_contexts, checkerboard
 from mptvc.model.fineness import FINEST, FinenessModel, fineness_rows
 from mptvc.model.fineness import KINDS as FINENESS_KINDS
 from mptvc.model.integer_network import ALPHABET, REACH, integer_frequencies
