@@ -106,7 +106,7 @@ def default_loop_config() -> LoopConfig:
 def fit_tables(
     model: LoopModel, videos: Sequence[Path], progress: Callable[[int, int], None] | None = None
 ) -> list[str]:
-    """Fit the tables of a model to videos: first to a quarter and to half of them, as choices follow tables.
+    """Fit the tables of a model to videos: to a quarter, half, all and all of them, as choices follow tables.
 
     Args:
         model: The model.
@@ -120,7 +120,7 @@ def fit_tables(
         VideoError: None could be read.
     """
     failures: dict[Path, str] = {}
-    rounds = [list(videos)[::apart] for apart in (4, 2, 1)]
+    rounds = [list(videos)[::apart] for apart in (4, 2, 1, 1)]
     done, total = 0, sum(map(len, rounds))
     for chosen in rounds:
         counter, counted = LoopCounter(model), 0
