@@ -1,6 +1,8 @@
 """Random access: what comes is what a full decode gives, and no more is read than it needs."""
 
 import copy
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -290,3 +292,19 @@ def test_a_reader_says_why_it_is_not_pickled(data: bytes, small_codec: Codec) ->
         pytest.raises(TypeError, match="open the file in the other one"),
     ):
         copy.copy(reader)
+
+
+LEFT_OPEN = """
+import sys, numpy, mptvc
+codec = mptvc.load("codec")
+with open(sys.argv[1], "wb") as file:
+    file.write(codec.compress(numpy.zeros((2, 16, 16, 3), numpy.uint8)))
+reader = mptvc.VideoReader(sys.argv[1], codec=codec)
+"""
+
+
+def test_a_reader_that_is_left_open_ends_in_silence(tmp_path: Path) -> None:
+    """An interpreter that ends takes modules apart before what they hold."""
+    command = [sys.executable, "-c", LEFT_OPEN, str(tmp_path / "some.mpt")]
+    ended = subprocess.run(command, capture_output=True, timeout=120, check=True)
+    assert ended.stderr == b""

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from fractions import Fraction
 from threading import RLock
 from typing import NoReturn, Self, SupportsIndex, overload
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ class VideoReader:
             header = read_header(file, limits)
             coder = self._codec.coder_of(header)
             self._decompressor = Decompressor(coder, file, size, levels=levels, header=header)
-            self._stack = stack.pop_all()
+            self._finish = finalize(self, stack.pop_all().close)
         self.header, self.levels = header, self._decompressor.levels
         self.num_slices = header.shots.num_slices
         self._rotation = 0 if stored else header.video.rotation
@@ -231,7 +232,7 @@ class VideoReader:
     def close(self) -> None:
         """Close the source if the reader has opened it."""
         with self._lock:
-            self._stack.close()
+            self._finish()
             self._kept = None
 
     def __reduce__(self) -> NoReturn:
