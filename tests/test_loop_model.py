@@ -59,7 +59,7 @@ def any_latents(kind: Kind, count: int, most: int = _MOST_LATENT) -> tuple[Tenso
 def test_both_transforms_are_orthonormal_and_come_back(patch: int) -> None:
     kind, residual = Kind(patch), noise(patch)
     cells, whole_energy = cells_of(residual, patch), residual.square().sum()
-    for shape, latents in enumerate(kind.latents(residual)):
+    for shape, latents in enumerate(kind.latents(kind.cells(residual))):
         assert latents.shape == (6, kind.channels)
         assert torch.allclose(latents.square().sum(), whole_energy, rtol=1e-4)
         restored = (latents.double() * _LATENT_UNITS).round()
@@ -72,7 +72,7 @@ def test_both_transforms_are_orthonormal_and_come_back(patch: int) -> None:
 @PATCHES
 def test_a_flat_token_is_one_latent_or_one_in_each_quarter(patch: int) -> None:
     kind = Kind(patch)
-    whole, quartered = (latents.flatten() for latents in kind.latents(torch.ones(3, patch, patch)))
+    whole, quartered = (latents.flatten() for latents in kind.latents(torch.ones(1, 3, patch, patch)))
     first = F.one_hot(torch.tensor(0), kind.channels)
     assert torch.allclose(whole, first * 3**0.5 * patch, atol=1e-3)
     lowest = [0, 1, patch, patch + 1]
@@ -89,7 +89,7 @@ def test_a_quarter_has_every_second_place_of_a_quartered_token(patch: int, down:
     residual[(slice(None), *quarter)] = noise(half)[:, :half, :half]
     places = torch.zeros(3, patch, patch, dtype=torch.bool)  # colour, along x, along y
     places[:, right::2, down::2] = True
-    whole, quartered = (latents.view(3, patch, patch) for latents in kind.latents(residual))
+    whole, quartered = (latents.view(3, patch, patch) for latents in kind.latents(kind.cells(residual)))
     assert not quartered[~places].any()
     assert bool((quartered[places] != 0).all())
     assert bool((whole[~places] != 0).any())
@@ -106,7 +106,7 @@ def test_frequencies_of_both_transforms_stand_near_each_other(patch: int) -> Non
     kind = Kind(patch)
     for frequency in range(patch // 2):
         wave = dct_matrix(patch // 2)[frequency].float().repeat(2)
-        whole, quartered = kind.latents(wave.expand(3, patch, patch))
+        whole, quartered = kind.latents(wave.expand(1, 3, patch, patch))
         along_x = [x.view(3, patch, patch).square().sum((0, 2)) for x in (whole, quartered)]
         places = torch.arange(patch).float()
         means = [float((energy * places).sum() / energy.sum()) for energy in along_x]

@@ -52,7 +52,7 @@ def noise(kind: Kind, amplitude: float) -> Tensor:
 def costs(kind: Kind, left: Tensor, steps: Tensor, outer: Tensor, found: Residual) -> Tensor:
     """Squared steps of error of each token, and what its bits are worth."""
     bits = kind.entropy_model.bits_apart(found.symbols, found.quartered, outer)
-    whole, quartered = (latents / steps[:, None] for latents in kind.latents(left))
+    whole, quartered = (latents / steps[:, None] for latents in kind.latents(kind.cells(left)))
     restored = found.symbols + OUTWARD / 10 * found.symbols.sign()
     apart = torch.where(found.quartered[:, None], quartered, whole) - restored
     return apart.square().sum(1) + _BIT_PRICE * bits
@@ -67,7 +67,7 @@ def test_it_costs_less_than_rounding_and_never_more_than_nothing(kind: Kind, amp
     none = torch.zeros(TOKENS, dtype=torch.bool)
     nothing = Residual(torch.zeros_like(found.symbols), none)
     assert bool((mine <= costs(kind, left, steps, outer, nothing) * (1 + 1e-4)).all())
-    for shapes, latents in zip((none, ~none), kind.latents(left), strict=True):
+    for shapes, latents in zip((none, ~none), kind.latents(kind.cells(left)), strict=True):
         plain = Residual((latents / steps[:, None]).round(), shapes & latents.any(1))
         assert mine.sum() < costs(kind, left, steps, outer, plain).sum()
 

@@ -1,6 +1,6 @@
 """What an encoder makes of what prediction leaves: symbols of which error and bits together are small.
 
-A token is tried whole and quartered, with smaller symbols, and without any; the tables say what each takes.
+A token is tried whole, with smaller symbols, quartered, and without any; the tables say what each takes.
 
 Source: Sullivan and Wiegand, "Rate-Distortion Optimization for Video Compression", 1998.
 """
@@ -13,10 +13,12 @@ from mptvc.model.loop_model import OUTWARD, Kind
 
 #: What is added to magnitudes before they are rounded down: less than half, as larger symbols take more bits.
 _ROUNDING = 0.31, 0.27  # of the lowest band, and of the others
-#: How much less of it, in the other try.
+#: How much less of it, in another try of whole tokens.
 _LESS = 0.12
 #: Squared steps of error that a bit is worth.
 _BIT_PRICE = 0.12
+#: Energy of a token in squared steps below which no latent of it is rounded to a symbol.
+_LEAST_ENERGY = (1 - max(_ROUNDING)) ** 2
 #: A group whose magnitudes sum to at most this is dropped where it is not worth its bits.
 _FEW = 5
 #: Squared steps of error that a bit is worth there, and about what a magnitude of 1 takes beside its place.
@@ -35,23 +37,32 @@ def quantized(kind: Kind, left: Tensor, steps: Tensor, outer: Tensor) -> Residua
     Returns:
         Symbols float32 ``[n, C]`` and shapes ``[n]`` of its tokens.
     """
-    exact = [latents.mul_(steps.reciprocal()[:, None]) for latents in kind.latents(left)]
-    first = [_rounded(kind, latents, 0.0) for latents in exact]
-    places = torch.nonzero(first[0].any(1) | first[1].any(1)).flatten()
-    symbols, shapes = torch.zeros_like(exact[0]), torch.zeros_like(places, dtype=torch.bool)
-    quartered = torch.zeros_like(steps, dtype=torch.bool)
-    outer, energy = outer[places], exact[0][places].square().sum(1)
-    nothing = symbols[places]
-    best = energy + _BIT_PRICE * kind.entropy_model.bits_apart(nothing, shapes, outer)
-    chosen = nothing
-    for shape, (latents, usual) in enumerate(zip(exact, first, strict=True)):
-        mine, is_quartered = latents[places], torch.full_like(shapes, bool(shape))
-        for tried in (usual[places], _rounded(kind, mine, _LESS)):
-            error = energy - _explained(mine, tried).sum(1)
-            cost = error + _BIT_PRICE * kind.entropy_model.bits_apart(tried, is_quartered, outer)
-            better = cost < best
-            best = torch.where(better, cost, best)
-            chosen[better], shapes[better] = tried[better], bool(shape)
+    model, cells = kind.entropy_model, kind.cells(left)
+    symbols = torch.zeros(len(cells), kind.channels, device=cells.device)
+    quartered = torch.zeros(len(cells), dtype=torch.bool, device=cells.device)
+    energy = cells.square().sum((1, 2, 3)).div_(steps.square())
+    busy = torch.nonzero(energy >= _LEAST_ENERGY).flatten()
+    if not len(busy):
+        return Residual(symbols, quartered)
+    scales = steps[busy].reciprocal()[:, None]
+    whole, quarters = (latents.mul_(scales) for latents in kind.latents(cells[busy]))
+    usual, apart = (_rounded(kind, latents, 0.0) for latents in (whole, quarters))
+    some = torch.nonzero(usual.any(1) | apart.any(1)).flatten()
+    whole, quarters, usual, apart = (x[some] for x in (whole, quarters, usual, apart))
+    places, fewer = busy[some], _rounded(kind, whole, _LESS)
+    outer, energy, chosen = outer[places], energy[places], torch.zeros_like(usual)
+    shapes = quartered[places]
+    nothing = torch.zeros_like(outer)
+    best = energy + _BIT_PRICE * model.activity_bits_apart(nothing, outer)
+    tries = (whole, usual, False), (whole, fewer, False), (quarters, apart, True)
+    for latents, tried, shape in tries:
+        at = torch.nonzero((tried != chosen).any(1)).flatten()
+        symbols_at, outer_at = tried[at], outer[at]
+        bits = model.bits_apart(symbols_at, torch.full_like(shapes[at], shape), outer_at)
+        cost = energy[at] - _explained(latents[at], symbols_at).sum(1) + _BIT_PRICE * bits
+        better = cost < best[at]
+        at = at[better]
+        best[at], chosen[at], shapes[at] = cost[better], symbols_at[better], shape
     symbols[places], quartered[places] = chosen, shapes & chosen.any(1)
     return Residual(symbols, quartered)
 

@@ -257,13 +257,17 @@ class ActivityModel(nn.Module):
             outer: Their contexts in the first half of a checkerboard, int64 ``[n, groups]``.
         """
         found = self.activities(symbols)
+        total, tokens = self.activity_bits_apart(found, outer), torch.nonzero(found.any(1)).flatten()
+        total[tokens] += self._held_bits(found[tokens], quartered[tokens], symbols[tokens])
+        return total
+
+    def activity_bits_apart(self, found: Tensor, outer: Tensor) -> Tensor:
+        """The same of activities ``[n, groups]`` alone."""
         bits = -torch.log2(self.activity_frequencies / 2**PRECISION)
         before = F.pad(found, (2, 0)).clamp_(max=CONTEXTS - 1)
         contexts = torch.maximum(before[:, :-2], before[:, 1:-1]).add_(outer)
         groups = torch.arange(self.num_groups, device=found.device)
-        total = bits[self.row_of[groups, 0, contexts].long(), found].sum(1)
-        tokens = torch.nonzero(found.any(1)).flatten()
-        total[tokens] += self._held_bits(found[tokens], quartered[tokens], symbols[tokens])
+        total: Tensor = bits[self.row_of[groups, 0, contexts].long(), found].sum(1)
         return total
 
     def _held_bits(self, activities: Tensor, quartered: Tensor, symbols: Tensor) -> Tensor:

@@ -104,17 +104,20 @@ class Kind(nn.Module):
         """Tokens of a picture of so many pixels, along y and x."""
         return height // self.patch, width // self.patch
 
-    def latents(self, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents float32 ``[n, C]`` of all tokens of a picture ``[3, H, W]``, if whole and if quartered."""
-        _, height, width = residual.shape
-        rows, columns = self.grid(height, width)
-        mixed = (self.colours @ residual.flatten(1).float()).view(3, rows, self.patch, columns, self.patch)
-        cells = mixed.permute(1, 3, 0, 2, 4).reshape(-1, self.patch, self.patch)
+    def cells(self, picture: Tensor) -> Tensor:
+        """The tokens ``[n, 3, patch, patch]`` of a picture ``[3, H, W]``, row by row, float32."""
+        rows, columns = self.grid(*picture.shape[1:])
+        cells = picture.view(3, rows, self.patch, columns, self.patch).permute(1, 3, 0, 2, 4)
+        return cells.reshape(-1, 3, self.patch, self.patch).float()
+
+    def latents(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents float32 ``[n, C]`` of tokens ``[n, 3, patch, patch]``, if whole and if quartered."""
+        mixed = torch.einsum("dc,ncyx->ndyx", self.colours, cells).reshape(-1, self.patch, self.patch)
         half = self.patch // 2
-        quarters = cells.view(-1, 2, half, 2, half).transpose(2, 3)
+        quarters = mixed.view(-1, 2, half, 2, half).transpose(2, 3)
         quartered = frequencies(quarters.reshape(-1, half, half), self.half_dct)
         side_by_side = quartered.view(-1, 2, 2, half, half).permute(0, 3, 2, 4, 1)  # kx, x, ky, y
-        whole = frequencies(cells, self.dct)
+        whole = frequencies(mixed, self.dct)
         return whole.view(-1, self.channels), side_by_side.reshape(-1, self.channels)
 
     def restored(self, symbols: Tensor, steps: Tensor) -> Tensor:
