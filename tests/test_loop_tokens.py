@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -126,8 +127,17 @@ def test_tokens_hold_all_side_symbols_that_there_are() -> None:
     assert names == ["shapes", *SIDE_TYPES, "fineness", "kinds", "gains"]
 
 
-def test_tokens_that_hold_something_are_whole_or_quartered(tokens: Tokens) -> None:
-    both = set[int]()
+def corners() -> np.ndarray:
+    """One corner of each block is noise and the rest gray, but at the left lies one smooth ramp."""
+    rng, frames = np.random.default_rng(0), np.full((2, 64, 64, 3), 128, np.uint8)
+    for y, x in product(range(8, 64, 16), range(32, 64, 16)):
+        frames[:, y : y + 8, x : x + 8] = rng.integers(60, 200, (8, 8, 1))
+    frames[:, :, :32] = np.arange(90, 154, 2, dtype=np.uint8)[:, None]
+    return frames
+
+
+def test_tokens_that_hold_something_are_whole_or_quartered(codec: Codec) -> None:
+    tokens, both = codec.encode(corners()), set[int]()
     for level, prediction in zip(tokens.levels, tokens.predictions, strict=True):
         holds = level.any(-1)
         assert not prediction.shapes[~holds].any()
