@@ -5,10 +5,12 @@ A token is tried whole, with smaller symbols, quartered, and without any; the ta
 Source: Sullivan and Wiegand, "Rate-Distortion Optimization for Video Compression", 1998.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from mptvc.model.activity import LARGEST, Residual
+from mptvc.model.activity import LARGEST, ActivityModel, Residual
 from mptvc.model.loop_model import OUTWARD, Kind
 
 #: What is added to magnitudes before they are rounded down: less than half, as larger symbols take more bits.
@@ -50,12 +52,26 @@ def quantized(kind: Kind, left: Tensor, steps: Tensor, outer: Tensor) -> Residua
     some = torch.nonzero(usual.any(1) | apart.any(1)).flatten()
     whole, quarters, usual, apart = (x[some] for x in (whole, quarters, usual, apart))
     places, fewer = busy[some], _rounded(kind, whole, _LESS)
-    outer, energy, chosen = outer[places], energy[places], torch.zeros_like(usual)
-    shapes = quartered[places]
-    nothing = torch.zeros_like(outer)
-    best = energy + _BIT_PRICE * model.activity_bits_apart(nothing, outer)
     tries = (whole, usual, False), (whole, fewer, False), (quarters, apart, True)
-    for latents, tried, shape in tries:
+    best = _cheapest(model, energy[places], outer[places], tries)
+    symbols[places], quartered[places] = best.symbols, best.quartered
+    return Residual(symbols, quartered)
+
+
+def _cheapest(
+    model: ActivityModel, energy: Tensor, outer: Tensor, tries: Sequence[tuple[Tensor, Tensor, bool]]
+) -> Residual:
+    """Of each token the try of least error and bits, or nothing.
+
+    Args:
+        model: Says what bits tries take.
+        energy: Of each token in squared steps ``[n]``.
+        outer: As of ``quantized``.
+        tries: Latents in steps and symbols ``[n, C]``, and whether these are of quartered tokens.
+    """
+    best = energy + _BIT_PRICE * model.activity_bits_apart(torch.zeros_like(outer), outer)
+    chosen, shapes = torch.zeros_like(tries[0][1]), torch.zeros_like(energy, dtype=torch.bool)
+    for latents, tried, shape in tries:  # one with the symbols of the best so far has nothing to offer
         at = torch.nonzero((tried != chosen).any(1)).flatten()
         symbols_at, outer_at = tried[at], outer[at]
         bits = model.bits_apart(symbols_at, torch.full_like(shapes[at], shape), outer_at)
@@ -63,8 +79,7 @@ def quantized(kind: Kind, left: Tensor, steps: Tensor, outer: Tensor) -> Residua
         better = cost < best[at]
         at = at[better]
         best[at], chosen[at], shapes[at] = cost[better], symbols_at[better], shape
-    symbols[places], quartered[places] = chosen, shapes & chosen.any(1)
-    return Residual(symbols, quartered)
+    return Residual(chosen, shapes & chosen.any(1))
 
 
 def _rounded(kind: Kind, latents: Tensor, less: float) -> Tensor:

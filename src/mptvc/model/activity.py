@@ -34,6 +34,7 @@ from mptvc.model.contexts import (
     all_contexts,
     checkerboard,
     inner_context,
+    inner_contexts,
     outer_contexts,
 )
 from mptvc.model.exchange import (
@@ -264,10 +265,9 @@ class ActivityModel(nn.Module):
     def activity_bits_apart(self, found: Tensor, outer: Tensor) -> Tensor:
         """The same of activities ``[n, groups]`` alone."""
         bits = -torch.log2(self.activity_frequencies / 2**PRECISION)
-        before = F.pad(found, (2, 0)).clamp_(max=CONTEXTS - 1)
-        contexts = torch.maximum(before[:, :-2], before[:, 1:-1]).add_(outer)
         groups = torch.arange(self.num_groups, device=found.device)
-        total: Tensor = bits[self.row_of[groups, 0, contexts].long(), found].sum(1)
+        rows = self.row_of[groups, 0, outer + inner_contexts(found)].long()
+        total: Tensor = bits[rows, found].sum(1)
         return total
 
     def _held_bits(self, activities: Tensor, quartered: Tensor, symbols: Tensor) -> Tensor:

@@ -72,12 +72,18 @@ def inner_context(found: Tensor, group: int) -> Tensor:
     return found[max(0, group - 2) : group].amax(0).clamp_(max=CONTEXTS - 1)
 
 
+def inner_contexts(found: Tensor) -> Tensor:
+    """The same of all groups, ``[n, groups]`` from ``[n, groups]``."""
+    before = F.pad(found, (2, 0)).clamp_(max=CONTEXTS - 1)
+    return torch.maximum(before[:, :-2], before[:, 1:-1])
+
+
 def all_contexts(found: Tensor, context: Context) -> Iterator[tuple[int, int, Tensor, Tensor]]:
     """Contexts of a whole picture: of each half and group, its tokens bool ``[h, w]`` and their contexts."""
     for half, mine in enumerate(checkerboard(found)):
-        outer, inner = outer_contexts(found, context, half)[mine].T, found[mine].T
-        for group in range(len(inner)):
-            yield half, group, mine, outer[group] + inner_context(inner, group)
+        contexts = outer_contexts(found, context, half)[mine] + inner_contexts(found[mine])
+        for group, ours in enumerate(contexts.T):
+            yield half, group, mine, ours
 
 
 def around(past: Tensor) -> Tensor:
