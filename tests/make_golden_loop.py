@@ -32,11 +32,12 @@ from mptvc.codec.stored import CONFIG_FILE, TENSORS_FILE, write_weights
 from mptvc.files.digests import symbol_digests
 from mptvc.format.bitstream import VERSION
 from mptvc.format.slices import KINDS
-from mptvc.model.activity import SCALES, SHAPES, Residual
+from mptvc.model.activity import SHAPES, Residual
 from mptvc.model.fineness import FINEST
 from mptvc.model.integer_network import integer_frequencies
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
+from mptvc.model.side import SCALES
 
 GOLDEN = Path(__file__).parent / "golden" / "loop"
 WEIGHTS, FACTS = GOLDEN / f"{TENSORS_FILE}.xz", GOLDEN / "golden.json"
@@ -58,6 +59,9 @@ def make_model() -> LoopModel:
         return torch.from_numpy(numbers % below).to(torch.uint8)
 
     for level in model.levels:
+        for name, weights in level.envelope.named_parameters():
+            if not name.endswith("bias"):
+                weights.data.copy_(pattern((*weights.shape,), 9) - 4.0)
         if level.fineness is not None:
             values = level.fineness.value_frequencies
             values.copy_(peaks((*values.shape,), across=1.9))
@@ -65,13 +69,12 @@ def make_model() -> LoopModel:
             tables = kind.entropy_model
             tables.activity_frequencies.copy_(peaks((*tables.activity_frequencies.shape,), across=0.36))
             tables.row_of.copy_(pattern((*tables.row_of.shape,), len(tables.activity_frequencies)))
-            tables.scale_of.copy_(6 + pattern((*tables.scale_of.shape,), SCALES // 2))
             row = np.arange(SHAPES)
             tables.shape_frequencies.copy_(integer_frequencies(np.stack([9 + row, 0 * row, 40 - row], 1)))
             shares = tables.splitting
             shares.share_frequencies.copy_(peaks((*shares.share_frequencies.shape,), across=0.36))
-            for rows in (shares.row_of, shares.rest_row_of):
-                rows.copy_(pattern((*rows.shape,), len(shares.share_frequencies)))
+            shares.rest_frequencies.copy_(peaks((*shares.rest_frequencies.shape,), across=0.36))
+            shares.row_of.copy_(pattern((*shares.row_of.shape,), len(shares.rest_frequencies)))
         for side in (level.key.side, level.between.side):
             side.choice_frequencies.copy_(peaks((*side.choice_frequencies.shape,), across=7.3))
             side.scale_of.copy_(pattern((*side.scale_of.shape,), SCALES))

@@ -30,6 +30,7 @@ from mptvc.model.contexts import (
     outer_contexts,
     token_classes,
 )
+from mptvc.model.envelope import Envelope
 from mptvc.train.loop_tables import ActivityCounter
 
 GROUPS = (2, 3, 4, 8)
@@ -61,10 +62,22 @@ def nothing(height: int = 9, width: int = 12) -> Tensor:
     return torch.zeros(height, width, len(GROUPS), dtype=torch.int64)
 
 
+class Expecting(Envelope):
+    """Expects something of every token and shape that no prediction is asked for."""
+
+    def __init__(self, grid: tuple[int, int]) -> None:
+        shares = 2.0 ** np.random.default_rng(9).uniform(4, 12, (2, *grid, CHANNELS))
+        below = np.pad(shares.round().cumsum(-1), ((0, 0),) * 3 + ((1, 0),))
+        object.__setattr__(self, "_below", torch.from_numpy(below).to(torch.int32).flatten(1, 2))
+
+    def sums_below(self, tokens: Tensor, quartered: Tensor) -> Tensor:
+        return self._below[quartered.long(), tokens]
+
+
 def after(past: Tensor) -> Context:
     """What is known of a picture after one with these activities: a class for every token."""
     rows, columns = (torch.arange(n) for n in past.shape[:2])
-    return Context(past, (rows[:, None] + 2 * columns) % CLASSES)
+    return Context(past, (rows[:, None] + 2 * columns) % CLASSES, Expecting((len(rows), len(columns))))
 
 
 def packets(model: ActivityModel, residuals: list[Residual]) -> list[bytes]:
@@ -166,11 +179,11 @@ def test_only_what_is_not_empty_is_walked(fitted: ActivityModel) -> None:
     symbols = torch.zeros(4, 4, CHANNELS, dtype=torch.int16)
     symbols[1, 2, 0], symbols[3, 3, CHANNELS - 1], symbols[0, 0, GROUPS[0]] = 5, -1, 70
     fitted.code(exchange, after(nothing(4, 4)), left(symbols))
-    shares, signs = (Table.SPLITTING + table for table in splitting.Table)
+    shares, rests, signs = (Table.SPLITTING + table for table in splitting.Table)
     # Three shapes. A remainder of the sum of 5, which two channels share; a sum of 1 in eight; two signs.
     assert walked == [
         (Table.SHAPES, 3),
-        (shares, 1),
+        (rests, 1),
         (shares, 2),
         (shares, 1),
         (shares, 1),
@@ -230,7 +243,9 @@ def test_bits_apart_are_those_of_tokens_whose_neighbours_are_not_known(fitted: A
     """So of the first half of a checkerboard they are exact."""
     residual, context = pictures(2, seed=5)[1], after(nothing())
     outer = outer_contexts(nothing(), context, 0).flatten(0, 1)
-    apart = fitted.bits_apart(residual.symbols.flatten(0, 1), residual.quartered.flatten(), outer)
+    quartered = residual.quartered.flatten()
+    expected = context.envelope.sums_below(torch.arange(len(outer)), quartered)
+    apart = fitted.bits_apart(residual.symbols.flatten(0, 1), quartered, expected, outer)
     whole, (first, second) = fitted.bits(residual, context), checkerboard(nothing())
     assert torch.allclose(apart.view_as(whole)[first], whole[first], rtol=1e-5)
     assert not torch.allclose(apart.view_as(whole)[second], whole[second], rtol=0.1)
@@ -292,6 +307,20 @@ def test_rows_of_shapes_are_those_of_how_much_tokens_hold() -> None:
     chosen = sorted_out(other)
     assert 8 < int(chosen.quartered.sum()) < int(chosen.symbols.any(-1).sum()) - 8
     assert shape_bits(learned, chosen) < 0.2 * shape_bits(counted(pictures(40, seed=1)), other)
+
+
+def test_rows_of_symbols_are_those_of_the_magnitude_that_is_expected() -> None:
+    """Here all of a group's sum in one channel or another, and next to nothing of it in the others."""
+    model, activities = ActivityModel(GROUP_OF, ORDER), torch.zeros(2, len(GROUPS), dtype=torch.int64)
+    activities[:, 2] = 9  # sums from 41 on, of channels 5 to 8
+    shares = torch.ones(2, CHANNELS)
+    shares[0, 6] = shares[1, 8] = 2**16
+    expected = torch.cat([torch.zeros(2, 1), shares.cumsum(1)], 1).to(torch.int32)
+    places, rows = model.symbol_rows(activities, expected)
+    assert places.tolist() == [5, 6, 7, 8, CHANNELS + 5, CHANNELS + 6, CHANNELS + 7, CHANNELS + 8]
+    likely = 28 + math.floor(4 * math.log2(41))  # four rows an octave, row 28 from a magnitude of 1 on
+    assert rows.tolist() == [0, likely, 0, 0, 0, 0, 0, likely]
+    assert int(model.thresholds[8]) == 41
 
 
 def test_a_token_without_a_shape_is_refused(fitted: ActivityModel) -> None:

@@ -12,11 +12,11 @@ from mptvc.codec.weights import read_weights
 from mptvc.format.gain import gain_factor
 from mptvc.format.slices import MAX_SLICE_GAIN
 from mptvc.model.activity import LARGEST
+from mptvc.model.dct import MATRIX_BITS, dct_matrix
 from mptvc.model.fineness import FINEST
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import (
     _LATENT_UNITS,
-    _MATRIX_BITS,
     _MOST_LATENT,
     _STEP_UNITS,
     _SUM_UNITS,
@@ -25,7 +25,6 @@ from mptvc.model.loop_model import (
     Kind,
     LoopLevel,
     band_groups,
-    dct_matrix,
 )
 
 PATCHES = pytest.mark.parametrize("patch", [4, 8, 16])
@@ -214,8 +213,8 @@ def test_the_largest_sums_are_exact(patch: int) -> None:
         assert torch.equal(matrix, matrix.round())
         largest = _MOST_LATENT * float(matrix.abs().sum(0).max()) ** 2
         assert largest < EXACT
-        frequency_sums = largest * _SUM_UNITS / _LATENT_UNITS / 2 ** (2 * _MATRIX_BITS) + 1
-        assert frequency_sums * colours + 255 * _SUM_UNITS * 2**_MATRIX_BITS < EXACT
+        frequency_sums = largest * _SUM_UNITS / _LATENT_UNITS / 2 ** (2 * MATRIX_BITS) + 1
+        assert frequency_sums * colours + 255 * _SUM_UNITS * 2**MATRIX_BITS < EXACT
     LoopConfig((LoopLevelConfig(1000.0, fineness=1.0),), patch_size=16, opening_step=10.0)  # is allowed
     largest_step = 1000.0 * 10.0 * gain_factor(MAX_SLICE_GAIN) * 2.0**FINEST
     assert (10 * LARGEST + OUTWARD) * largest_step * _STEP_UNITS < EXACT
@@ -225,7 +224,7 @@ def test_the_largest_sums_are_exact(patch: int) -> None:
 def test_no_coefficient_is_near_a_half(size: int) -> None:
     """So it is rounded to the same integer whatever the last bits of a cosine are."""
     for matrix in (dct_matrix(size), torch.tensor(COLOURS, dtype=torch.float64)):
-        apart = (matrix * 2**_MATRIX_BITS) % 1
+        apart = (matrix * 2**MATRIX_BITS) % 1
         assert (apart - 0.5).abs().min() > 1e-3
 
 

@@ -11,24 +11,41 @@ from mptvc.codec.loop_coder import LoopCoder
 from mptvc.codec.quantization import _BIT_PRICE, quantized
 from mptvc.model.activity import LARGEST, Residual
 from mptvc.model.contexts import Context, outer_contexts
-from mptvc.model.loop_model import OUTWARD, Kind, samples
+from mptvc.model.dct import samples
+from mptvc.model.envelope import Envelope, EnvelopeModel
+from mptvc.model.loop_model import OUTWARD, Kind, LoopLevel
 
 ROWS, COLUMNS = 4, 6
 TOKENS = ROWS * COLUMNS
 
 
 @pytest.fixture(scope="module", params=[0, 2])
-def kind(request: pytest.FixtureRequest) -> Kind:
-    """Of opening keys, of tokens of 16 and of 8 pixels."""
+def level(request: pytest.FixtureRequest) -> LoopLevel:
+    """Of tokens of 16 and of 8 pixels."""
     coder = mptvc.load("codec", device="cpu").coder
     assert isinstance(coder, LoopCoder)
-    return coder.model.level(request.param).opening
+    return coder.model.level(request.param)
+
+
+@pytest.fixture(scope="module")
+def kind(level: LoopLevel) -> Kind:
+    """Of opening keys."""
+    return level.opening
+
+
+@pytest.fixture(scope="module")
+def envelope(level: LoopLevel) -> Envelope:
+    """That of a prediction with some texture."""
+    patch, rng = level.opening.patch, torch.Generator().manual_seed(2)
+    luma = torch.randint(100, 140, (ROWS * patch, COLUMNS * patch), generator=rng, dtype=torch.uint8)
+    return Envelope(level.envelope, luma, torch.full((ROWS, COLUMNS), 16.0))
 
 
 def contexts(kind: Kind, before: int = 0) -> Tensor:
     """Of tokens after a picture of which all had this activity."""
     past = torch.full((ROWS, COLUMNS, kind.entropy_model.num_groups), before)
-    context = Context(past, torch.zeros(ROWS, COLUMNS, dtype=torch.int64))
+    classes, nothing = torch.zeros(ROWS, COLUMNS, dtype=torch.int64), torch.zeros(0)
+    context = Context(past, classes, Envelope(EnvelopeModel(8, torch.arange(192)), nothing, nothing))
     return outer_contexts(torch.zeros_like(past), context, 0).flatten(0, 1)
 
 
@@ -49,9 +66,12 @@ def noise(kind: Kind, amplitude: float) -> Tensor:
     return left.flatten(3).flatten(1, 2)
 
 
-def costs(kind: Kind, left: Tensor, steps: Tensor, outer: Tensor, found: Residual) -> Tensor:
+def costs(
+    kind: Kind, left: Tensor, steps: Tensor, outer: Tensor, envelope: Envelope, found: Residual
+) -> Tensor:
     """Squared steps of error of each token, and what its bits are worth."""
-    bits = kind.entropy_model.bits_apart(found.symbols, found.quartered, outer)
+    expected = envelope.sums_below(torch.arange(TOKENS), found.quartered)
+    bits = kind.entropy_model.bits_apart(found.symbols, found.quartered, expected, outer)
     whole, quartered = (latents / steps[:, None] for latents in kind.latents(kind.cells(left)))
     restored = found.symbols + OUTWARD / 10 * found.symbols.sign()
     apart = torch.where(found.quartered[:, None], quartered, whole) - restored
@@ -59,62 +79,66 @@ def costs(kind: Kind, left: Tensor, steps: Tensor, outer: Tensor, found: Residua
 
 
 @pytest.mark.parametrize("amplitude", [10.0, 40.0])
-def test_it_costs_less_than_rounding_and_never_more_than_nothing(kind: Kind, amplitude: float) -> None:
+def test_it_costs_less_than_rounding_and_never_more_than_nothing(
+    kind: Kind, envelope: Envelope, amplitude: float
+) -> None:
     left, outer = noise(kind, amplitude), contexts(kind, 3)
     steps = torch.linspace(8.0, 24.0, TOKENS)
-    found = quantized(kind, left, steps, outer)
-    mine = costs(kind, left, steps, outer, found)
+    found = quantized(kind, left, steps, outer, envelope)
+    mine = costs(kind, left, steps, outer, envelope, found)
     none = torch.zeros(TOKENS, dtype=torch.bool)
     nothing = Residual(torch.zeros_like(found.symbols), none)
-    assert bool((mine <= costs(kind, left, steps, outer, nothing) * (1 + 1e-4)).all())
+    assert bool((mine <= costs(kind, left, steps, outer, envelope, nothing) * (1 + 1e-4)).all())
     for shapes, latents in zip((none, ~none), kind.latents(kind.cells(left)), strict=True):
         plain = Residual((latents / steps[:, None]).round(), shapes & latents.any(1))
-        assert mine.sum() < costs(kind, left, steps, outer, plain).sum()
+        assert mine.sum() < costs(kind, left, steps, outer, envelope, plain).sum()
 
 
-def test_where_nothing_is_left_nothing_is_quartered(kind: Kind) -> None:
+def test_where_nothing_is_left_nothing_is_quartered(kind: Kind, envelope: Envelope) -> None:
     left = noise(kind, 8.0)
     left[:, : kind.patch] = 0
-    found = quantized(kind, left, torch.full((TOKENS,), 12.0), contexts(kind))
+    found = quantized(kind, left, torch.full((TOKENS,), 12.0), contexts(kind), envelope)
     holds = found.symbols.any(1)
     assert 0 < int(holds.sum()) < TOKENS
     assert not holds[:COLUMNS].any()
     assert not found.quartered[~holds].any()
     assert torch.equal(found.symbols, found.symbols.round())
-    empty = quantized(kind, torch.zeros_like(left), torch.ones(TOKENS), contexts(kind))
+    empty = quantized(kind, torch.zeros_like(left), torch.ones(TOKENS), contexts(kind), envelope)
     assert not empty.symbols.any()
     assert not empty.quartered.any()
 
 
 @pytest.mark.parametrize("step", [10.0, 40.0])
-def test_what_is_busy_in_one_quarter_is_quartered_and_waves_are_not(kind: Kind, step: float) -> None:
+def test_what_is_busy_in_one_quarter_is_quartered_and_waves_are_not(
+    kind: Kind, envelope: Envelope, step: float
+) -> None:
     rng = torch.Generator().manual_seed(1)
     patch, half, steps = kind.patch, kind.patch // 2, torch.full((TOKENS,), step)
     left = torch.zeros(3, ROWS, patch, COLUMNS, patch)
     left[:, :, :half, :, :half] = 40 * torch.randn(ROWS, half, COLUMNS, half, generator=rng)
-    busy = quantized(kind, left.flatten(3).flatten(1, 2), steps, contexts(kind, 5))
+    busy = quantized(kind, left.flatten(3).flatten(1, 2), steps, contexts(kind, 5), envelope)
     assert bool(busy.quartered.all())
     y, x = (math.pi * (torch.arange(count * patch) + 0.5) / patch for count in (ROWS, COLUMNS))
     wave = 60 * torch.cos(2 * y)[:, None] * torch.cos(3 * x)
-    smooth = quantized(kind, wave.repeat(3, 1, 1), steps, contexts(kind, 5))
+    smooth = quantized(kind, wave.repeat(3, 1, 1), steps, contexts(kind, 5), envelope)
     assert bool(smooth.symbols.any(1).all())
     assert not smooth.quartered.any()
 
 
-def test_small_latents_are_dropped_and_the_largest_fit(kind: Kind) -> None:
+def test_small_latents_are_dropped_and_the_largest_fit(kind: Kind, envelope: Envelope) -> None:
     latents = torch.zeros(8, kind.channels)
     latents[:, 0] = torch.tensor([0.0, 0.6, -0.6, 0.9, -1.8, 2.4, 99.0, -1e6])
-    found = quantized(kind, picture(kind, latents), torch.ones(TOKENS), contexts(kind)).symbols
+    found = quantized(kind, picture(kind, latents), torch.ones(TOKENS), contexts(kind), envelope).symbols
     assert found[:7, 0].tolist() == [0, 0, 0, 1, -2, 2, 99]
     assert not found[:7, 1:].any()
     assert found[7].abs().max() == LARGEST
 
 
-def test_a_lone_small_symbol_is_not_worth_its_place(kind: Kind) -> None:
+def test_a_lone_small_symbol_is_not_worth_its_place(kind: Kind, envelope: Envelope) -> None:
     """In a large group one takes more bits than in a small one."""
     groups = kind.entropy_model.group_of
     large = torch.nonzero(groups == groups.bincount().argmax()).flatten()
     latents = torch.zeros(2, kind.channels)
     latents[0, large[3]] = latents[1, 0] = 0.95
-    found = quantized(kind, picture(kind, latents), torch.ones(TOKENS), contexts(kind)).symbols
+    found = quantized(kind, picture(kind, latents), torch.ones(TOKENS), contexts(kind), envelope).symbols
     assert found[:2].abs().sum(1).tolist() == [0, 1]

@@ -1,5 +1,6 @@
 """Groups with small sums: symbols and packets and back, what they cost, and packets that do not fit."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,15 @@ from torch import Tensor
 
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.activity import activity_thresholds
-from mptvc.model.splitting import MOST_SUM, SplittingModel, Table, small_activity
+from mptvc.model.splitting import (
+    MOST_SUM,
+    ROWS,
+    Parts,
+    SplittingModel,
+    Table,
+    share_rows,
+    small_activity,
+)
 from mptvc.train.loop_tables import SplittingCounter
 
 GROUPS = (1, 5, 8, 2)
@@ -33,9 +42,16 @@ def tokens(count: int, seed: int, most: int = 3) -> Tensor:
     return torch.from_numpy(symbols).to(torch.int16)
 
 
-def mixed(count: int) -> Tensor:
-    """Which of so many tokens are quartered, bool ``[n]``: every third one."""
-    return torch.arange(count) % 3 == 1
+def even(count: int) -> Tensor:
+    """As much expected of every channel, int32 ``[n, C + 1]``."""
+    return (16 * torch.arange(CHANNELS + 1, dtype=torch.int32)).expand(count, -1)
+
+
+def mixed(count: int, seed: int = 8) -> Tensor:
+    """Something else expected of every token."""
+    rng = np.random.default_rng(seed)
+    shares = 16 * 2.0 ** rng.uniform(0, 16, (count, CHANNELS))
+    return torch.from_numpy(np.pad(shares.round().cumsum(1), ((0, 0), (1, 0)))).to(torch.int32)
 
 
 def activities(symbols: Tensor) -> Tensor:
@@ -50,18 +66,18 @@ def small(symbols: Tensor) -> Tensor:
     return symbols * kept[:, GROUP_OF]
 
 
-def written(splitting: SplittingModel, symbols: Tensor, quartered: Tensor) -> bytes:
+def written(splitting: SplittingModel, symbols: Tensor, expected: Tensor) -> bytes:
     tables = [Tables(table.numpy()) for table in splitting.tables()]
     writer = PacketWriter(tables[0])
-    given = activities(symbols), quartered, THRESHOLDS, symbols
+    given = activities(symbols), expected, THRESHOLDS, symbols
     splitting.code(lambda r, s, k: writer(r, s, tables=tables[k]), *given)
     return writer.finish()
 
 
-def read(splitting: SplittingModel, packet: bytes, active: Tensor, quartered: Tensor) -> Tensor:
+def read(splitting: SplittingModel, packet: bytes, active: Tensor, expected: Tensor) -> Tensor:
     tables = [Tables(table.numpy()) for table in splitting.tables()]
     reader = PacketReader(tables[0], packet)
-    given = active, quartered, THRESHOLDS
+    given = active, expected, THRESHOLDS
     places, values = splitting.code(lambda r, s, k: reader(r, s, tables=tables[k]), *given)
     reader.finish()
     found = torch.zeros(len(active) * CHANNELS, dtype=torch.int16)
@@ -69,10 +85,10 @@ def read(splitting: SplittingModel, packet: bytes, active: Tensor, quartered: Te
     return found.view(-1, CHANNELS)
 
 
-def fitted(examples: Tensor, quartered: Tensor) -> SplittingModel:
+def fitted(examples: Tensor, expected: Tensor) -> SplittingModel:
     splitting = model()
     counter = SplittingCounter(splitting)
-    splitting.walked(counter, activities(examples), quartered, THRESHOLDS, examples)
+    splitting.walked(counter, activities(examples), expected, THRESHOLDS, examples)
     counter.fit()
     return splitting
 
@@ -87,11 +103,10 @@ def test_sums_that_are_halved_are_those_of_whole_activities() -> None:
 @pytest.mark.parametrize("count", [0, 1, 40])
 def test_symbols_come_back(count: int, most: int) -> None:
     symbols = tokens(count, seed=2, most=most)
-    none = torch.zeros(count, dtype=torch.bool)
     for splitting in (model(), fitted(tokens(200, seed=3), mixed(200))):
-        for quartered in (none, ~none, mixed(count)):
-            packet = written(splitting, symbols, quartered)
-            assert torch.equal(read(splitting, packet, activities(symbols), quartered), small(symbols))
+        for expected in (even(count), mixed(count)):
+            packet = written(splitting, symbols, expected)
+            assert torch.equal(read(splitting, packet, activities(symbols), expected), small(symbols))
 
 
 def test_fitted_tables_take_fewer_bits_and_the_bits_are_theirs() -> None:
@@ -112,40 +127,45 @@ def test_one_of_many_costs_its_place_and_its_sign() -> None:
     assert float(bits.mean()) == pytest.approx(4, abs=0.05)
 
 
-def test_quartered_tokens_have_rows_of_their_own() -> None:
-    """Whole ones hold something in the first of 8 channels alone, and quartered ones in the last."""
-    symbols, quartered = torch.zeros(600, CHANNELS, dtype=torch.int16), mixed(600)
+def test_one_of_many_costs_little_where_it_is_expected() -> None:
+    """Here or there, which no table knows but by what is expected."""
+    symbols, here = torch.zeros(600, CHANNELS, dtype=torch.int16), torch.arange(600) % 3 == 1
     first, *_, last = ORDER[GROUP_OF[ORDER] == 2]
-    symbols[~quartered, first] = symbols[quartered, last] = 1
-    splitting, active = fitted(symbols, quartered), activities(symbols)
-    right, wrong = (splitting.bits(active, shapes, THRESHOLDS, symbols) for shapes in (quartered, ~quartered))
-    assert float(right.max()) < 1.1  # the sign
-    assert float(wrong.min()) > 5
+    symbols[here, first] = symbols[~here, last] = 1
+    shares = torch.where(symbols[:, ORDER] > 0, 2**16, 1)
+    right = torch.cat([shares.new_zeros(600, 1), shares.cumsum(1)], 1).to(torch.int32)
+    splitting, active = fitted(symbols, right), activities(symbols)
+    wrong = right[~here][0].expand(600, -1)
+    bits, mistaken = (splitting.bits(active, x, THRESHOLDS, symbols) for x in (right, wrong))
+    assert float(bits.max()) < 1.1  # the sign
+    assert torch.equal(mistaken[~here], bits[~here])
+    assert float(mistaken[here].min()) > 5
 
 
-def test_each_place_is_halved_in_one_part_alone() -> None:
-    """So the place names the part, and rows of it need no other number; quartered tokens have their own."""
-    symbols, seen = tokens(400, seed=7), dict[int, tuple[int, int]]()
+def test_rows_of_shares_are_those_of_the_sum_and_the_odds() -> None:
+    def rows(first: int, second: int, total: int) -> int:
+        below = torch.tensor([[7, 7 + first, 7 + first + second]], dtype=torch.int32)
+        part = Parts(*(torch.tensor([x]) for x in (0, 0, 2, total)))
+        return int(share_rows(part, below))
 
-    class Walk(SplittingCounter):
-        def share(self, parts, given):  # type: ignore[no-untyped-def]
-            for middle, *ends in zip(
-                parts.middle.tolist(), parts.first.tolist(), parts.last.tolist(), strict=True
-            ):
-                assert seen.setdefault(middle, tuple(ends)) == tuple(ends)
-            return super().share(parts, given)
-
-    splitting = model()
-    splitting.walked(Walk(splitting), activities(symbols), mixed(400), THRESHOLDS, symbols)
-    assert len(seen) == 2 * (CHANNELS - len(GROUPS))
-    assert sum(middle < CHANNELS for middle in seen) == CHANNELS - len(GROUPS)
+    assert rows(1, 1, 1) == 8
+    assert rows(2**20, 1, 1) == 15
+    assert rows(1, 2**20, 1) == 0
+    for k in range(18):
+        octaves = math.log2(3) + k - 9  # which is a little over an eighth's start at every k
+        assert rows(3 << k, 1 << 9, 3) == 2 * 16 + min(15, max(0, math.floor((octaves + 6) / 0.75)))
+    assert rows(2**20, 1, MOST_SUM) == ROWS - 1 < 256
 
 
 @pytest.mark.parametrize(
     ("activity", "spoil", "message"),
     [
-        (4, lambda table, n: np.full(n, 3 - 8) if table == Table.SHARES else np.ones(n), "sum is larger"),
-        (2, lambda table, n: np.full(n, 3 - 8) if table == Table.SHARES else np.ones(n), "part of a group"),
+        (4, lambda table, n: np.full(n, 3 - 8) if table == Table.RESTS else np.ones(n), "sum is larger"),
+        (
+            2,
+            lambda table, n: np.full(n, 3 - 8) if table == Table.SHARES else 0 * np.ones(n) - 8,
+            "part of a group",
+        ),
         (2, lambda table, n: np.full(n, 1 - 8) if table == Table.SHARES else np.zeros(n), "has no sign"),
     ],
 )
@@ -154,8 +174,8 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     active = torch.zeros(2, len(GROUPS), dtype=torch.int64)
     active[1, 2] = activity
-    for quartered in (torch.zeros(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)):
+    for expected in (even(2), mixed(2)):
         with pytest.raises(ValueError, match=message):
             model().code(
-                lambda rows, _, table: spoil(table, len(rows)).astype(np.int64), active, quartered, THRESHOLDS
+                lambda rows, _, table: spoil(table, len(rows)).astype(np.int64), active, expected, THRESHOLDS
             )

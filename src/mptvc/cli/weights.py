@@ -42,14 +42,13 @@ def check(weights: _Named = None) -> None:
     """
     from mptvc.codec.stored import build_model
     from mptvc.codec.weights import read_weights
-    from mptvc.model.loop_model import LoopModel
+    from mptvc.model.loop_model import LoopLevel
 
     model = build_model(*read_weights(weights))
-    if isinstance(model, LoopModel):
-        print(f"{len(model.levels)} levels: tables of integers alone, exact")
-        return
     for k in range(len(model.config.levels)):
-        bound = model.level(k).entropy_model.accumulator_bound()
+        level = model.level(k)
+        network = level.envelope if isinstance(level, LoopLevel) else level.entropy_model
+        bound = network.accumulator_bound()
         print(f"level {k}: sums reach {bound:.0f} of 16777216, exact")
 
 
@@ -75,10 +74,12 @@ def fit(
     progress: ShowProgress = ProgressMode.AUTO,
     quiet: Quiet = False,
 ) -> None:
-    """Make weights with prediction: fit their tables to your own videos.
+    """Make weights with prediction: fit their tables and networks to your own videos.
 
     Example: [bold]mptvc weights fit videos --out mine[/]
     """
+    import torch
+
     from mptvc.codec.stored import CONFIG_FILE, write_weights
     from mptvc.model.loop_model import LoopModel
     from mptvc.train.loop_fit import default_loop_config, fit_tables
@@ -86,6 +87,7 @@ def fit(
     out.mkdir(parents=True, exist_ok=True)
     refuse_existing(out / CONFIG_FILE, force)
     videos = find_videos(data)
+    torch.manual_seed(0)  # the same videos give the same weights
     model = LoopModel(default_loop_config()).eval()
     with progress_callback("fit", progress, quiet, unit="videos") as show:
         warn(fit_tables(model, videos, show))

@@ -17,10 +17,11 @@ from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn, keys_of
 from mptvc.model.activity import ActivityModel, Residual
 from mptvc.model.contexts import Context, outer_contexts, token_classes
+from mptvc.model.envelope import Envelope
 from mptvc.model.exchange import Exchange, even_frequencies
 from mptvc.model.fineness import FinenessModel
 from mptvc.model.loop_model import Kind, LoopLevel, PredictedKind
-from mptvc.model.motion import Reference
+from mptvc.model.motion import Reference, luma_of
 from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, predicted
 from mptvc.model.side import Known, Side, SideModel, part_of
 from mptvc.model.smoothing import smoothed
@@ -256,8 +257,10 @@ class LevelLoop:
         else:
             before = last.activities
         kinds = torch.zeros_like(before[..., 0]) if side is None else _prediction_kinds(side, grid)
-        context = Context(before, token_classes(None if coarser is None else coarser.activities, kinds))
         steps = self.tables.level.steps(step, fineness, grid)
+        envelope = Envelope(self.tables.level.envelope, luma_of(prediction)[0], steps)
+        classes = token_classes(None if coarser is None else coarser.activities, kinds)
+        context = Context(before, classes, envelope)
         if isinstance(wanted, Tensor):
             wanted = _analysed(kind, wanted, prediction, steps, context)
         residual, activities = self._left(coder, kind, context, wanted)
@@ -298,7 +301,8 @@ def _analysed(kind: Kind, picture: Tensor, prediction: Tensor, steps: Tensor, co
     quartered = torch.empty_like(steps, dtype=torch.bool)
     for tokens, rows in _bands(kind, picture):
         left = picture[:, rows].to(torch.int16) - prediction[:, rows]
-        found = quantized(kind, left, steps[tokens].flatten(), outer[tokens].flatten(0, 1))
+        envelope = context.envelope.of_rows(tokens)
+        found = quantized(kind, left, steps[tokens].flatten(), outer[tokens].flatten(0, 1), envelope)
         symbols[tokens].flatten(0, 1).copy_(found.symbols)
         quartered[tokens].flatten().copy_(found.quartered)
     return Residual(symbols, quartered)

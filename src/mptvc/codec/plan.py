@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from mptvc.codec.stages import stage
+from mptvc.model.dct import frequencies
 from mptvc.model.exchange import NUMBERS
-from mptvc.model.loop_model import LoopLevel, frequencies
+from mptvc.model.loop_model import LoopLevel
 from mptvc.model.motion import BLOCK, UNITS, blocks_of, camera_vectors, differs_nearby, luma_of
 from mptvc.model.prediction import Blend, References, mean_of
 from mptvc.model.side import (

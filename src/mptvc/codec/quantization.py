@@ -6,11 +6,13 @@ Source: Sullivan and Wiegand, "Rate-Distortion Optimization for Video Compressio
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mptvc.model.activity import LARGEST, ActivityModel, Residual
+from mptvc.model.envelope import Envelope
 from mptvc.model.loop_model import OUTWARD, Kind
 
 #: What is added to magnitudes before they are rounded down: less than half, as larger symbols take more bits.
@@ -27,7 +29,24 @@ _FEW = 5
 _GROUP_PRICE, _ONE_BITS = 0.12, 1.5
 
 
-def quantized(kind: Kind, left: Tensor, steps: Tensor, outer: Tensor) -> Residual:
+@dataclass(frozen=True)
+class Try:
+    """What tokens may become.
+
+    Attributes:
+        latents: In steps ``[n, C]``.
+        symbols: What is made of them.
+        expected: What the prediction lets expect, as `Envelope.sums_below` says it.
+        quartered: Whether these are of quartered tokens.
+    """
+
+    latents: Tensor
+    symbols: Tensor
+    expected: Tensor
+    quartered: bool
+
+
+def quantized(kind: Kind, left: Tensor, steps: Tensor, outer: Tensor, envelope: Envelope) -> Residual:
     """What prediction left of a picture as symbols, such that error and bits are small together.
 
     Args:
@@ -35,6 +54,7 @@ def quantized(kind: Kind, left: Tensor, steps: Tensor, outer: Tensor) -> Residua
         left: What prediction left, ``[3, H, W]``.
         steps: Of its tokens, float32 ``[n]``.
         outer: Contexts of its tokens, as `ActivityModel.bits_apart` takes them.
+        envelope: What the prediction says of them.
 
     Returns:
         Symbols float32 ``[n, C]`` and shapes ``[n]`` of its tokens.
@@ -52,33 +72,38 @@ def quantized(kind: Kind, left: Tensor, steps: Tensor, outer: Tensor) -> Residua
     some = torch.nonzero(usual.any(1) | apart.any(1)).flatten()
     whole, quarters, usual, apart = (x[some] for x in (whole, quarters, usual, apart))
     places, fewer = busy[some], _rounded(kind, whole, _LESS)
-    tries = (whole, usual, False), (whole, fewer, False), (quarters, apart, True)
+    shapes = torch.zeros_like(places, dtype=torch.bool)
+    expected, expected_apart = (envelope.sums_below(places, x) for x in (shapes, ~shapes))
+    tries = (
+        Try(whole, usual, expected, False),
+        Try(whole, fewer, expected, False),
+        Try(quarters, apart, expected_apart, True),
+    )
     best = _cheapest(model, energy[places], outer[places], tries)
     symbols[places], quartered[places] = best.symbols, best.quartered
     return Residual(symbols, quartered)
 
 
-def _cheapest(
-    model: ActivityModel, energy: Tensor, outer: Tensor, tries: Sequence[tuple[Tensor, Tensor, bool]]
-) -> Residual:
+def _cheapest(model: ActivityModel, energy: Tensor, outer: Tensor, tries: Sequence[Try]) -> Residual:
     """Of each token the try of least error and bits, or nothing.
 
     Args:
         model: Says what bits tries take.
         energy: Of each token in squared steps ``[n]``.
         outer: As of ``quantized``.
-        tries: Latents in steps and symbols ``[n, C]``, and whether these are of quartered tokens.
+        tries: Of all tokens.
     """
     best = energy + _BIT_PRICE * model.activity_bits_apart(torch.zeros_like(outer), outer)
-    chosen, shapes = torch.zeros_like(tries[0][1]), torch.zeros_like(energy, dtype=torch.bool)
-    for latents, tried, shape in tries:  # one with the symbols of the best so far has nothing to offer
-        at = torch.nonzero((tried != chosen).any(1)).flatten()
-        symbols_at, outer_at = tried[at], outer[at]
-        bits = model.bits_apart(symbols_at, torch.full_like(shapes[at], shape), outer_at)
-        cost = energy[at] - _explained(latents[at], symbols_at).sum(1) + _BIT_PRICE * bits
+    chosen, shapes = torch.zeros_like(tries[0].symbols), torch.zeros_like(energy, dtype=torch.bool)
+    for tried in tries:  # one with the symbols of the best so far has nothing to offer
+        at = torch.nonzero((tried.symbols != chosen).any(1)).flatten()
+        symbols = tried.symbols[at]
+        quartered = torch.full_like(shapes[at], tried.quartered)
+        bits = model.bits_apart(symbols, quartered, tried.expected[at], outer[at])
+        cost = energy[at] - _explained(tried.latents[at], symbols).sum(1) + _BIT_PRICE * bits
         better = cost < best[at]
         at = at[better]
-        best[at], chosen[at], shapes[at] = cost[better], symbols_at[better], shape
+        best[at], chosen[at], shapes[at] = cost[better], symbols[better], tried.quartered
     return Residual(chosen, shapes & chosen.any(1))
 
 

@@ -58,11 +58,7 @@ def _build_patch_model(config: ModelConfig, tensors: dict[str, Tensor]) -> Model
         entropy_model = model.level(k).entropy_model
         _check_frequencies(k, entropy_model.frequencies)
         entropy_model.set_frequencies(entropy_model.frequencies.clone())
-        bound = entropy_model.accumulator_bound()
-        if bound >= 2**24:
-            raise WeightsError(
-                f"level {k}: the integer network can reach {bound:.0f}, beyond the exact range 2^24"
-            )
+        _check_bound(k, entropy_model.accumulator_bound())
     return model
 
 
@@ -72,6 +68,7 @@ def _build_loop_model(config: LoopConfig, tensors: dict[str, Tensor]) -> LoopMod
     model.load_state_dict(tensors)
     for k in range(len(config.levels)):
         level = model.level(k)
+        _check_bound(k, level.envelope.accumulator_bound())
         if level.fineness is not None:
             _check_frequencies(k, level.fineness.value_frequencies)
         for kind in (level.opening, level.key, level.between):
@@ -80,11 +77,10 @@ def _build_loop_model(config: LoopConfig, tensors: dict[str, Tensor]) -> LoopMod
             _check_frequencies(k, tables.symbol_frequencies)
             _check_frequencies(k, tables.shape_frequencies)
             _check_rows(k, tables.row_of, tables.activity_frequencies)
-            _check_rows(k, tables.scale_of, tables.symbol_frequencies)
             shares = tables.splitting
             _check_frequencies(k, shares.share_frequencies)
-            for rows in (shares.row_of, shares.rest_row_of):
-                _check_rows(k, rows, shares.share_frequencies)
+            _check_frequencies(k, shares.rest_frequencies)
+            _check_rows(k, shares.row_of, shares.rest_frequencies)
         for side in (level.key.side, level.between.side):
             _check_frequencies(k, side.choice_frequencies)
             _check_frequencies(k, side.vector_frequencies)
@@ -121,7 +117,7 @@ def digest(config: Config, tensors: dict[str, Tensor]) -> bytes:
 
 def of_entropy_model(name: str) -> bool:
     """Whether a tensor is one of the entropy models'."""
-    return any(part in name for part in (".entropy_model.", ".side.", ".fineness."))
+    return any(part in name for part in (".entropy_model.", ".envelope.", ".side.", ".fineness."))
 
 
 def is_entropy(name: str) -> bool:
@@ -160,6 +156,13 @@ def _check_size(config: ModelConfig, tensors: dict[str, Tensor]) -> None:
     stored = sum(tensor.numel() for tensor in tensors.values())
     if implied > 2 * stored + 2**24:
         raise WeightsError(f"{CONFIG_FILE} implies over {implied} weights, {TENSORS_FILE} holds {stored}")
+
+
+def _check_bound(level: int, bound: float) -> None:
+    if bound >= 2**24:
+        raise WeightsError(
+            f"level {level}: the integer network can reach {bound:.0f}, beyond the exact range 2^24"
+        )
 
 
 def _check_frequencies(level: int, frequencies: Tensor) -> None:

@@ -5,13 +5,13 @@ symbol than its value elsewhere does. So a token first tells the **activity** of
 coarse logarithm of the sum of magnitudes, 0 for nothing. Activities are coded under contexts that a decoder
 has: those of the picture before, those of the groups before, for the second half of a checkerboard the four
 neighbours', and what the coarser level and the prediction say of the token. Then tokens with something in
-them tell whether they are quartered (see `loop_model`). Then come the symbols of groups with little in them,
-as `splitting` tells them; then those of the others, each under a row that its activity and channel name, and
-last what the few largest are beyond their table. A token without anything costs a fraction of a bit a group
-and nothing else.
+them tell whether they are quartered (see `dct`). Then come the symbols of groups with little in them, as
+`splitting` tells them; then those of the others, each under the row of the magnitude that its activity and
+the prediction (see `envelope`) let expect, and last what the few largest are beyond their table. A token
+without anything costs a fraction of a bit a group and nothing else.
 
-Everything is integers: sums, thresholds, shifts and table look-ups. There is no network, and the tables are
-fitted by counting. Contexts that count alike share a row, so that a step has few.
+Everything is integers: sums, thresholds, shifts and table look-ups, and the tables are fitted by counting.
+Contexts that count alike share a row, so that a step has few.
 
 Sources: Said and Pearlman, "A New, Fast, and Efficient Image Codec Based on Set Partitioning in Hierarchical
 Trees", 1996 (magnitudes of sets before values); Yoo, Ortega and Yu, "Image Subband Coding Using Context-Based
@@ -37,6 +37,7 @@ from mptvc.model.contexts import (
     inner_contexts,
     outer_contexts,
 )
+from mptvc.model.envelope import eighths
 from mptvc.model.exchange import (
     DIGIT,
     NUMBERS,
@@ -45,23 +46,17 @@ from mptvc.model.exchange import (
     exchanged,
     exchanged_numbers,
 )
-from mptvc.model.integer_network import (
-    FRACTIONS,
-    PRECISION,
-    REACH,
-    integer_frequencies,
-    logistic_frequencies,
-)
+from mptvc.model.integer_network import PRECISION, REACH, integer_frequencies
 from mptvc.model.splitting import SplittingModel, small_activity
 
 #: Activities are 0 to this.
 MOST = 16
 #: Rows for activities, and for symbols.
-ROWS, SCALES = 64, 48
+ROWS, SCALES = 64, 64
 #: Rows for what tells quartered tokens, one for each sum of a token's activities.
 SHAPES = 32
-#: Row of a scale whose mean is the symbol 0.
-CENTRED = 2
+#: Expected magnitudes by quarters of octaves: the row of those from 1 on.
+_ROW_OF_ONE = 28
 #: Largest magnitude of a symbol: the end of its table, and a number beyond it.
 LARGEST = REACH + NUMBERS - 1
 
@@ -89,6 +84,13 @@ class Residual:
     quartered: Tensor
 
 
+def scale_frequencies() -> Tensor:
+    """Rows of symbols to start from, int32 ``[SCALES, ALPHABET]``: geometric, of the magnitudes expected."""
+    mean = 2.0 ** ((np.arange(SCALES) + 0.5 - _ROW_OF_ONE) / 4)
+    ratio = (np.sqrt(1 + mean**2) - 1) / mean
+    return integer_frequencies(ratio[:, None] ** np.abs(np.arange(-REACH, REACH + 1)))
+
+
 def activity_thresholds() -> Tensor:
     """Smallest sum of each activity from 1 on: 1 + floor(1.5 log2(sum)), by integer arithmetic alone."""
     return torch.tensor([next(s for s in range(1, 2**12) if s**3 >= 4**k) for k in range(MOST)])
@@ -108,8 +110,6 @@ class ActivityModel(nn.Module):
         row_of: Row of each group, half of the checkerboard and context, uint8
             ``[groups, 2, CLASSES CONTEXTS^2]``.
         symbol_frequencies: int32 ``[SCALES, ALPHABET]``, as the other.
-        scale_of: Row of the symbols of each activity from 1 on in each channel, of whole tokens and behind
-            these of quartered ones, uint8 ``[MOST, 2 C]``.
         shape_frequencies: Of -1 for whole tokens, of 0, which does not come, and of 1 for quartered ones,
             int32 ``[SHAPES, 3]``.
     """
@@ -117,11 +117,11 @@ class ActivityModel(nn.Module):
     activity_frequencies: Tensor
     row_of: Tensor
     symbol_frequencies: Tensor
-    scale_of: Tensor
     shape_frequencies: Tensor
     thresholds: Tensor
     group_of: Tensor
     members: Tensor
+    place_of: Tensor
 
     def __init__(self, group_of: Tensor, order: Tensor) -> None:
         super().__init__()
@@ -131,11 +131,11 @@ class ActivityModel(nn.Module):
         self.register_buffer(
             "row_of", torch.zeros(self.num_groups, 2, CLASSES * CONTEXTS**2, dtype=torch.uint8)
         )
-        self.register_buffer("symbol_frequencies", logistic_frequencies(SCALES)[CENTRED::FRACTIONS].clone())
-        self.register_buffer("scale_of", torch.full((MOST, 2 * len(group_of)), 20, dtype=torch.uint8))
+        self.register_buffer("symbol_frequencies", scale_frequencies())
         self.register_buffer("shape_frequencies", integer_frequencies(np.tile([0.7, 0.0, 0.3], (SHAPES, 1))))
         self.register_buffer("thresholds", activity_thresholds(), persistent=False)
         self.register_buffer("group_of", group_of, persistent=False)
+        self.register_buffer("place_of", order.argsort(), persistent=False)
         self.register_buffer("members", F.one_hot(group_of).float(), persistent=False)
 
     def activities(self, symbols: Tensor) -> Tensor:
@@ -179,7 +179,8 @@ class ActivityModel(nn.Module):
         mine = quartered.view(-1)[tokens] = self._code_shapes(exchange, some, wanted)
         walked = torch.zeros(*found.shape[:2], len(self.group_of), dtype=torch.int16, device=found.device)
         left = None if given is None else given.symbols.flatten(0, 1)[tokens]
-        walked.flatten(0, 1)[tokens] = self._code_groups(exchange, some, mine, left)
+        expected = context.envelope.sums_below(tokens, mine)
+        walked.flatten(0, 1)[tokens] = self._code_groups(exchange, some, expected, left)
         return Residual(walked, quartered), found.to(torch.uint8)
 
     def _code_shapes(self, exchange: Exchange, activities: Tensor, quartered: Tensor | None) -> Tensor:
@@ -191,19 +192,19 @@ class ActivityModel(nn.Module):
         return read > 0
 
     def _code_groups(
-        self, exchange: Exchange, activities: Tensor, quartered: Tensor, symbols: Tensor | None
+        self, exchange: Exchange, activities: Tensor, expected: Tensor, symbols: Tensor | None
     ) -> Tensor:
         """Symbols int16 ``[n, C]`` of tokens of activities ``[n, groups]``."""
         walked = torch.zeros(len(activities), len(self.group_of), dtype=torch.int16, device=activities.device)
         places, values = self.splitting.code(
             lambda rows, integers, table: exchange(rows, integers, Table.SPLITTING + table),
             activities,
-            quartered,
+            expected,
             self.thresholds,
             symbols,
         )
         walked.view(-1)[places] = values.to(torch.int16)
-        places, rows = self.symbol_rows(activities, quartered)
+        places, rows = self.symbol_rows(activities, expected)
         large = None if symbols is None else symbols.flatten()[places]
         walked.view(-1)[places] = self._code_symbols(exchange, rows, large)
         return walked
@@ -245,21 +246,24 @@ class ActivityModel(nn.Module):
             x[tokens]
             for x in (found.flatten(0, 1), residual.quartered.flatten(), residual.symbols.flatten(0, 1))
         )
-        total.view(-1)[tokens] += self._held_bits(some, quartered, symbols)
+        expected = context.envelope.sums_below(tokens, quartered)
+        total.view(-1)[tokens] += self._held_bits(some, quartered, expected, symbols)
         return total
 
     @torch.no_grad()
-    def bits_apart(self, symbols: Tensor, quartered: Tensor, outer: Tensor) -> Tensor:
+    def bits_apart(self, symbols: Tensor, quartered: Tensor, expected: Tensor, outer: Tensor) -> Tensor:
         """About the bits that tokens take whose neighbours are not known yet, float32 ``[n]``.
 
         Args:
             symbols: Of each, integers ``[n, C]``.
             quartered: Which of them are, bool ``[n]``.
+            expected: What is expected of them, as `envelope.Envelope.sums_below` says it.
             outer: Their contexts in the first half of a checkerboard, int64 ``[n, groups]``.
         """
         found = self.activities(symbols)
         total, tokens = self.activity_bits_apart(found, outer), torch.nonzero(found.any(1)).flatten()
-        total[tokens] += self._held_bits(found[tokens], quartered[tokens], symbols[tokens])
+        some = (x[tokens] for x in (found, quartered, expected, symbols))
+        total[tokens] += self._held_bits(*some)
         return total
 
     def activity_bits_apart(self, found: Tensor, outer: Tensor) -> Tensor:
@@ -270,30 +274,39 @@ class ActivityModel(nn.Module):
         total: Tensor = bits[rows, found].sum(1)
         return total
 
-    def _held_bits(self, activities: Tensor, quartered: Tensor, symbols: Tensor) -> Tensor:
+    def _held_bits(self, activities: Tensor, quartered: Tensor, expected: Tensor, symbols: Tensor) -> Tensor:
         """Bits of the shapes and symbols of tokens with activities ``[n, groups]``, float32 ``[n]``."""
-        total = self.splitting.bits(activities, quartered, self.thresholds, symbols)
+        total = self.splitting.bits(activities, expected, self.thresholds, symbols)
         bits = -torch.log2(self.shape_frequencies / 2**PRECISION)
         total += bits[shape_rows(activities).long(), 2 * quartered.long()]
-        places, rows = self.symbol_rows(activities, quartered)
+        places, rows = self.symbol_rows(activities, expected)
         walked = symbols.flatten()[places].long()
         bits = -torch.log2(self.symbol_frequencies / 2**PRECISION)
         taken = bits[rows.long(), walked.clamp(-REACH, REACH) + REACH]
         taken += (walked.abs() >= REACH) * 2 * log2(DIGIT)
         return total.index_add_(0, places // len(self.group_of), taken)
 
-    def symbol_rows(self, activities: Tensor, quartered: Tensor) -> tuple[Tensor, Tensor]:
+    def symbol_rows(self, activities: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
         """Which symbols of tokens with activities ``[n, groups]`` are coded by themselves, under which rows.
+
+        Args:
+            activities: Of the tokens.
+            expected: As of ``bits_apart``.
 
         Returns:
             Places of the symbols in ``[n C]``, int64, and the row of each, uint8.
         """
-        channels, is_large = len(self.group_of), activities > small_activity(self.thresholds)
-        of_channel = (activities * is_large).to(torch.uint8)[:, self.group_of].flatten()
-        coded = torch.nonzero(of_channel).flatten()
-        behind = quartered[coded // channels] * channels
-        rows = self.scale_of[of_channel[coded].long() - 1, coded % channels + behind]
-        return coded, rows
+        is_large = activities > small_activity(self.thresholds)
+        coded = torch.nonzero(is_large[:, self.group_of].flatten()).flatten()
+        tokens, channels = coded // len(self.group_of), coded % len(self.group_of)
+        totals = expected[:, self.splitting.starts].diff()
+        unit = eighths(self.thresholds[(activities - 1).clamp(min=0)]) - eighths(totals)  # [n, groups]
+        places = tokens * expected.shape[1] + self.place_of[channels]
+        flat = expected.flatten()
+        octaves = eighths(flat[places + 1] - flat[places])
+        octaves += unit.flatten()[tokens * self.num_groups + self.group_of[channels]]
+        rows = (octaves >> 1).add_(_ROW_OF_ONE).clamp_(0, SCALES - 1)
+        return coded, rows.to(torch.uint8)
 
 
 def shape_rows(activities: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mptvc.model.envelope import Envelope
+
 #: Values of each of the two parts of a context, beside the class.
 CONTEXTS = 16
 #: Classes of tokens.
@@ -25,10 +27,12 @@ class Context:
     Attributes:
         past: Activities of the picture before, integers ``[h, w, groups]``; zeros where there is none.
         classes: Class of each token, int64 ``[h, w]``, below ``CLASSES``.
+        envelope: What the prediction says of the symbols of tokens (see `envelope`).
     """
 
     past: Tensor
     classes: Tensor
+    envelope: Envelope
 
 
 def token_classes(parents: Tensor | None, kinds: Tensor) -> Tensor:

@@ -18,12 +18,12 @@ _CLAMPED = 0.1
 
 def round_ste(x: Tensor) -> Tensor:
     """Round to the nearest integer, with the gradient of the identity."""
-    return x + (x.round() - x).detach()
+    return x + (x.round() - x).detach() if torch.is_grad_enabled() else x.round()
 
 
 def floor_ste(x: Tensor) -> Tensor:
     """Round down to an integer, with the gradient of the identity."""
-    return x + (x.floor() - x).detach()
+    return x + (x.floor() - x).detach() if torch.is_grad_enabled() else x.floor()
 
 
 class FSQ(nn.Module):

@@ -3,8 +3,7 @@
 The transform is a DCT of each colour. It is sparser on what prediction leaves than the KLT of that: on
 eight training clips, at the same steps, 25.4 / 34.7 / 40.5 dB against 24.6 / 33.8 / 39.8 dB for more bits.
 And it is two small matrix products, along rows and columns, where a KLT is one large one. A token is
-**whole**, or **quartered**: four transforms of its quarters, whose latents of one frequency lie side by side
-where those of a whole token have frequencies near to it. So both are coded alike.
+whole or quartered (see `dct`).
 
 What a decoder computes is exact: integers, carried in float64 below 2^53, with a stated rounding after each
 step. So every machine decodes the same pixels. All is rounded to the nearest, of two to the even one:
@@ -22,12 +21,12 @@ step. So every machine decodes the same pixels. All is rounded to the nearest, o
   255. Tokens without symbols stay as they are predicted. Then borders are smoothed (see `smoothing`).
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from mptvc.model.activity import ActivityModel
+from mptvc.model.dct import MATRIX_BITS, dct_matrix, exact, frequencies, quartered_frequencies, samples
+from mptvc.model.envelope import EnvelopeModel
 from mptvc.model.fineness import FINEST, FinenessModel
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.side import SideModel
@@ -42,17 +41,8 @@ _BANDS = (1.5, 4.5, 8.5, 13.5, 20.0)
 OUTWARD = 1
 #: Steps are multiples of one over this, restored latents and sums of one frequency multiples of these.
 _STEP_UNITS, _LATENT_UNITS, _SUM_UNITS = 256, 16, 64
-#: Fractional bits of the exact transforms' coefficients, and the largest restored latent, in its units.
-_MATRIX_BITS, _MOST_LATENT = 13, 2**19
-
-
-def dct_matrix(size: int) -> Tensor:
-    """Orthonormal DCT of ``size`` samples, float64 ``[frequencies, samples]``."""
-    k, i = torch.arange(size).double()[:, None], torch.arange(size).double()
-    cosine = torch.cos(math.pi * (i + 0.5) * k / size) * (2 / size) ** 0.5
-    cosine[0] /= 2**0.5
-    matrix: Tensor = cosine
-    return matrix
+#: The largest restored latent, in its units.
+_MOST_LATENT = 2**19
 
 
 def band_groups(patch: int) -> Tensor:
@@ -97,7 +87,7 @@ class Kind(nn.Module):
         matrices["colours"] = torch.tensor(COLOURS, dtype=torch.float64)
         for name, matrix in matrices.items():
             self.register_buffer(name, matrix.float(), persistent=False)
-            self.register_buffer(f"exact_{name}", (matrix * 2**_MATRIX_BITS).round(), persistent=False)
+            self.register_buffer(f"exact_{name}", exact(matrix), persistent=False)
         self.entropy_model = ActivityModel(band_groups(patch), band_order(patch))
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
@@ -113,12 +103,9 @@ class Kind(nn.Module):
     def latents(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Latents float32 ``[n, C]`` of tokens ``[n, 3, patch, patch]``, if whole and if quartered."""
         mixed = torch.einsum("dc,ncyx->ndyx", self.colours, cells).reshape(-1, self.patch, self.patch)
-        half = self.patch // 2
-        quarters = mixed.view(-1, 2, half, 2, half).transpose(2, 3)
-        quartered = frequencies(quarters.reshape(-1, half, half), self.half_dct)
-        side_by_side = quartered.view(-1, 2, 2, half, half).permute(0, 3, 2, 4, 1)  # kx, x, ky, y
-        whole = frequencies(mixed, self.dct)
-        return whole.view(-1, self.channels), side_by_side.reshape(-1, self.channels)
+        both = frequencies(mixed, self.dct), quartered_frequencies(mixed, self.half_dct)
+        whole, quartered = (latents.reshape(-1, self.channels) for latents in both)
+        return whole, quartered
 
     def restored(self, symbols: Tensor, steps: Tensor) -> Tensor:
         """Latents for symbols ``[n, C]`` of tokens with these steps ``[n]``: exact, in units, float64."""
@@ -139,19 +126,9 @@ class Kind(nn.Module):
         sums[~quartered] = samples(cells[~quartered], self.exact_dct)
         quarters = cells[quartered].view(-1, 3, half, 2, half, 2).permute(0, 1, 5, 3, 2, 4)  # y, x, kx, ky
         sums[quartered] = samples(quarters, self.exact_half_dct).transpose(3, 4).reshape(-1, *sums.shape[1:])
-        sums.mul_(_SUM_UNITS / _LATENT_UNITS / 2 ** (2 * _MATRIX_BITS)).round_()
+        sums.mul_(_SUM_UNITS / _LATENT_UNITS / 2 ** (2 * MATRIX_BITS)).round_()
         residuals = torch.einsum("dc,ndyx->ncyx", self.exact_colours, sums)
-        return residuals.div_(_SUM_UNITS * 2**_MATRIX_BITS)
-
-
-def frequencies(cells: Tensor, dct: Tensor) -> Tensor:
-    """DCT of cells ``[n, y, x]`` along both axes, ``[n, x, y]``."""
-    return (cells @ dct.T).transpose(1, 2) @ dct.T
-
-
-def samples(latents: Tensor, dct: Tensor) -> Tensor:
-    """The inverse: cells ``[..., y, x]`` of latents ``[..., x, y]``."""
-    return (latents @ dct).transpose(-1, -2) @ dct
+        return residuals.div_(_SUM_UNITS * 2**MATRIX_BITS)
 
 
 class PredictedKind(Kind):
@@ -176,6 +153,7 @@ class LoopLevel(nn.Module):
         opening: What an opening key is coded with.
         key: What a key is that is predicted from keys before it.
         between: What a picture is that lies between decoded ones.
+        envelope: What predictions say of symbols.
     """
 
     def __init__(self, index: int, patch: int, config: LoopLevelConfig) -> None:
@@ -184,6 +162,7 @@ class LoopLevel(nn.Module):
         self.fineness = None if index else FinenessModel()
         self._shares = [2.0 ** (-config.fineness * unit) for unit in range(-FINEST, FINEST + 1)]
         self.opening, self.key, self.between = Kind(patch), PredictedKind(patch), PredictedKind(patch)
+        self.envelope = EnvelopeModel(patch, band_order(patch))
 
     def predicted(self, is_between: bool) -> PredictedKind:
         """What a picture is coded with that is predicted."""

@@ -22,6 +22,8 @@ UNITS = 4
 #: Pixels by which a reference is extended at each side: a window that lies further out sees the same.
 _MARGIN = 2 * BLOCK + 4
 _HALF = BLOCK // 2
+#: A third in 65536, with which every mean of three colours is right.
+_THIRD = 21846
 
 
 class Reference:
@@ -182,8 +184,8 @@ def camera_vectors(coefficients: Tensor, rows: int, columns: int) -> Tensor:
 
 def luma_of(picture: Tensor) -> Tensor:
     """Mean of three colours, uint8 ``[1, H, W]`` from uint8 ``[3, H, W]``."""
-    total = picture.sum(0, keepdim=True, dtype=torch.int16)
-    return total.add_(1).div_(3, rounding_mode="floor").to(torch.uint8)
+    total = picture[:1].to(torch.int32).add_(picture[1]).add_(picture[2]).add_(1)
+    return total.mul_(_THIRD).bitwise_right_shift_(16).to(torch.uint8)
 
 
 def blocks_of(picture: Tensor) -> Tensor:

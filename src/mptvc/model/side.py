@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mptvc.model.activity import CENTRED, SCALES
 from mptvc.model.contexts import checkerboard, sum_of_neighbours
 from mptvc.model.exchange import NUMBERS, Exchange, even_frequencies, exchanged, exchanged_numbers
 from mptvc.model.integer_network import (
@@ -48,6 +47,8 @@ CHOICES = BASE_CHOICE + 1
 FARTHEST = REACH
 #: Kinds of choices that contexts tell apart, and "nothing is known".
 KINDS, _UNKNOWN = 11, 10
+#: Rows for vectors, and the row of a scale whose mean is 0.
+SCALES, CENTRED = 48, 2
 #: Degrees of doubt about vectors that contexts tell apart.
 _SIZES = 8
 

@@ -6,8 +6,9 @@ these, and so on; halves without anything are not looked at. What is left is the
 its sign takes a bit. Symbols coded one by one would tell the sum once more, which is one or two bits of the
 five that a symbol takes where there are few.
 
-Channels of a group stand in the order of their frequencies, so that halves differ in what they usually hold.
-Integers and tables alone, as in `activity`.
+Channels of a group stand in the order of their frequencies, so that halves differ in what they usually hold,
+and what the prediction says of each channel (see `envelope`) tells which half may be expected to hold more:
+the row of a share is that of the sum and of the odds. Integers and tables alone, as in `activity`.
 
 Sources: Said and Pearlman, "A New, Fast, and Efficient Image Codec Based on Set Partitioning in Hierarchical
 Trees", 1996; Fischer, "A Pyramid Vector Quantizer", 1986 (vectors whose magnitudes have a known sum).
@@ -22,13 +23,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mptvc.model.envelope import eighths
 from mptvc.model.exchange import Exchange, exchanged
 from mptvc.model.integer_network import PRECISION, integer_frequencies
 
 #: Largest sum of a group that is halved, and values of the table of shares, an odd number.
 MOST_SUM, SHARES = 15, 17
-#: Rows for shares and remainders.
-ROWS = 160
+#: Rows for odds of the first half, how many eighths of an octave each spans, and where the first one begins.
+_ODDS, _STEP, _LOWEST = 16, 6, -48
+#: Rows of shares, and of remainders.
+ROWS, RESTS = MOST_SUM * _ODDS, 32
 #: Probabilities of -1, 0 and 1 as a sign.
 _SIGN = np.array([[0.5, 0.0, 0.5]])
 
@@ -37,7 +41,8 @@ class Table(IntEnum):
     """Numbers of the tables of a splitting model."""
 
     SHARES = 0
-    SIGNS = 1
+    RESTS = 1
+    SIGNS = 2
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Parts:
 
     Attributes:
         tokens: Number of each part's token, int64 ``[n]``.
-        first: Its first place in the order of channels, of quartered tokens behind those of whole ones.
+        first: Its first place in the order of channels.
         last: The place behind its last one.
         sums: Of its magnitudes, 1 to ``MOST_SUM``.
     """
@@ -88,7 +93,7 @@ class Parts:
 
     @property
     def middle(self) -> Tensor:
-        """Where they are halved: no other part of a token is halved there."""
+        """Where they are halved."""
         return (self.first + self.last + 1) >> 1
 
 
@@ -104,8 +109,8 @@ class Walk(Protocol):
     def rest(self, groups: Groups, given: Tensor | None) -> Tensor:
         """By how much the sums of groups are above the least that they may be."""
 
-    def share(self, parts: Parts, given: Tensor | None) -> Tensor:
-        """What the first halves of parts have of their sums."""
+    def share(self, parts: Parts, below: Tensor, given: Tensor | None) -> Tensor:
+        """What the first halves of parts have of their sums, under what is expected ``below`` each place."""
 
 
 class SplittingModel(nn.Module):
@@ -117,14 +122,13 @@ class SplittingModel(nn.Module):
 
     Attributes:
         share_frequencies: int32 ``[ROWS, SHARES]``, each row summing to 2^24.
-        row_of: Row of the shares of each sum, and of each place where it is halved, of whole tokens and
-            behind these of quartered ones, uint8 ``[MOST_SUM, 2 C]``.
-        rest_row_of: Row of the remainders of each group and activity, uint8 ``[groups, MOST_SUM]``.
+        rest_frequencies: Of remainders, int32 ``[RESTS, SHARES]``, likewise.
+        row_of: Row of the remainders of each group and activity, uint8 ``[groups, MOST_SUM]``.
     """
 
     share_frequencies: Tensor
+    rest_frequencies: Tensor
     row_of: Tensor
-    rest_row_of: Tensor
     order: Tensor
     starts: Tensor
 
@@ -132,21 +136,21 @@ class SplittingModel(nn.Module):
         super().__init__()
         counts = torch.bincount(group_of)
         self.register_buffer("share_frequencies", integer_frequencies(np.ones((ROWS, SHARES))))
-        self.register_buffer("row_of", torch.zeros(MOST_SUM, 2 * len(order), dtype=torch.uint8))
-        self.register_buffer("rest_row_of", torch.zeros(len(counts), MOST_SUM, dtype=torch.uint8))
+        self.register_buffer("rest_frequencies", integer_frequencies(np.ones((RESTS, SHARES))))
+        self.register_buffer("row_of", torch.zeros(len(counts), MOST_SUM, dtype=torch.uint8))
         self.register_buffer("order", order, persistent=False)
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         self.register_buffer("starts", starts, persistent=False)
 
     def tables(self) -> list[Tensor]:
         """Frequencies of every table that ``code`` names, int32 ``[rows, alphabet]``, by its number."""
-        return [self.share_frequencies, integer_frequencies(_SIGN)]
+        return [self.share_frequencies, self.rest_frequencies, integer_frequencies(_SIGN)]
 
     def code(
         self,
         exchange: Exchange,
         activities: Tensor,
-        quartered: Tensor,
+        expected: Tensor,
         thresholds: Tensor,
         symbols: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -155,7 +159,7 @@ class SplittingModel(nn.Module):
         Args:
             exchange: Records or returns what is coded.
             activities: Of the tokens, int64 ``[n, groups]``.
-            quartered: Which of them are, bool ``[n]``.
+            expected: What is expected of their channels before each place of the order, int32 ``[n, C + 1]``.
             thresholds: Smallest sum of each activity from 1 on.
             symbols: What to encode, integers ``[n, C]``; nothing to decode.
 
@@ -165,25 +169,25 @@ class SplittingModel(nn.Module):
         Raises:
             ValueError: What is decoded does not fit.
         """
-        found = self.walked(_Exchanging(self, exchange), activities, quartered, thresholds, symbols)
-        places = found.tokens * len(self.order) + self.order[found.first % len(self.order)]
+        found = self.walked(_Exchanging(self, exchange), activities, expected, thresholds, symbols)
+        places = found.tokens * len(self.order) + self.order[found.first]
         given = None if symbols is None else symbols.flatten()[places].sign()
         signs = exchanged(exchange, torch.zeros_like(places), given, Table.SIGNS)
         if not bool(signs.all()):
             raise ValueError("a symbol has no sign")
         return places, found.sums * signs
 
-    def bits(self, activities: Tensor, quartered: Tensor, thresholds: Tensor, symbols: Tensor) -> Tensor:
+    def bits(self, activities: Tensor, expected: Tensor, thresholds: Tensor, symbols: Tensor) -> Tensor:
         """Bits that each token takes, float32 ``[n]``; arguments as of ``code``."""
         walk = _Weighing(self, len(activities))
-        found = self.walked(walk, activities, quartered, thresholds, symbols)
+        found = self.walked(walk, activities, expected, thresholds, symbols)
         return walk.total + torch.bincount(found.tokens, minlength=len(activities))
 
     def walked(
         self,
         walk: Walk,
         activities: Tensor,
-        quartered: Tensor,
+        expected: Tensor,
         thresholds: Tensor,
         symbols: Tensor | None = None,
     ) -> Parts:
@@ -199,16 +203,11 @@ class SplittingModel(nn.Module):
         if bool((rest >= groups.choices[several]).any()):
             raise ValueError("a sum is larger than its activity says")
         sums[several] = groups.least[several] + rest
-        behind = quartered[groups.tokens] * len(self.order)
-        return _halved(Parts(groups.tokens, first + behind, last + behind, sums), walk, below)
+        return _halved(Parts(groups.tokens, first, last, sums), walk, expected, below)
 
     def rest_rows(self, groups: Groups) -> Tensor:
         """Row of each group's remainder, uint8 ``[n]``."""
-        return self.rest_row_of[groups.groups, groups.activities - 1]
-
-    def share_rows(self, parts: Parts) -> Tensor:
-        """Row of each part's share, uint8 ``[n]``."""
-        return self.row_of[parts.sums - 1, parts.middle]
+        return self.row_of[groups.groups, groups.activities - 1]
 
 
 class _Exchanging:
@@ -218,36 +217,45 @@ class _Exchanging:
         self._model, self._exchange = model, exchange
 
     def rest(self, groups: Groups, given: Tensor | None) -> Tensor:
-        return self._exchanged(self._model.rest_rows(groups), given)
+        return self._exchanged(self._model.rest_rows(groups), given, Table.RESTS)
 
-    def share(self, parts: Parts, given: Tensor | None) -> Tensor:
-        return self._exchanged(self._model.share_rows(parts), given)
+    def share(self, parts: Parts, below: Tensor, given: Tensor | None) -> Tensor:
+        return self._exchanged(share_rows(parts, below), given, Table.SHARES)
 
-    def _exchanged(self, rows: Tensor, given: Tensor | None) -> Tensor:
+    def _exchanged(self, rows: Tensor, given: Tensor | None, table: Table) -> Tensor:
         middle = SHARES // 2
-        return middle + exchanged(
-            self._exchange, rows, None if given is None else given - middle, Table.SHARES
-        )
+        return middle + exchanged(self._exchange, rows, None if given is None else given - middle, table)
 
 
 class _Weighing:
     """Sums the bits of integers for each token."""
 
     def __init__(self, model: SplittingModel, tokens: int) -> None:
-        self._model, self._bits = model, -torch.log2(model.share_frequencies / 2**PRECISION)
-        self.total = self._bits.new_zeros(tokens)
+        self._model = model
+        tables = model.share_frequencies, model.rest_frequencies
+        self._share_bits, self._rest_bits = (-torch.log2(table / 2**PRECISION) for table in tables)
+        self.total = self._share_bits.new_zeros(tokens)
 
     def rest(self, groups: Groups, given: Tensor | None) -> Tensor:
-        return self._added(groups.tokens, self._model.rest_rows(groups), given)
+        return self._added(groups.tokens, self._rest_bits, self._model.rest_rows(groups), given)
 
-    def share(self, parts: Parts, given: Tensor | None) -> Tensor:
-        return self._added(parts.tokens, self._model.share_rows(parts), given)
+    def share(self, parts: Parts, below: Tensor, given: Tensor | None) -> Tensor:
+        return self._added(parts.tokens, self._share_bits, share_rows(parts, below), given)
 
-    def _added(self, tokens: Tensor, rows: Tensor, given: Tensor | None) -> Tensor:
+    def _added(self, tokens: Tensor, bits: Tensor, rows: Tensor, given: Tensor | None) -> Tensor:
         if given is None:
             raise ValueError("there is nothing to count")
-        self.total.index_add_(0, tokens, self._bits[rows.long(), given])
+        self.total.index_add_(0, tokens, bits[rows.long(), given])
         return given
+
+
+def share_rows(parts: Parts, expected: Tensor) -> Tensor:
+    """Row of each part's share, uint8 ``[n]``; ``expected`` as of ``SplittingModel.code``."""
+    starts, flat = parts.tokens * expected.shape[1], expected.flatten()
+    first, middle, last = (flat[starts + place] for place in (parts.first, parts.middle, parts.last))
+    octaves = eighths(middle - first) - eighths(last - middle) - _LOWEST
+    odds = torch.div(octaves, _STEP, rounding_mode="floor").clamp_(0, _ODDS - 1)
+    return ((parts.sums - 1) * _ODDS + odds).to(torch.uint8)
 
 
 def small_activity(thresholds: Tensor) -> int:
@@ -264,7 +272,7 @@ def _small(activities: Tensor, thresholds: Tensor) -> Groups:
     return Groups(tokens, groups, mine, least, thresholds[mine] - least)
 
 
-def _halved(parts: Parts, walk: Walk, below: Tensor | None) -> Parts:
+def _halved(parts: Parts, walk: Walk, expected: Tensor, below: Tensor | None) -> Parts:
     """Halve parts until each is one channel, given the sums ``below`` each place to encode."""
     done: list[Parts] = []
     while True:
@@ -275,10 +283,9 @@ def _halved(parts: Parts, walk: Walk, below: Tensor | None) -> Parts:
             return _joined(done)
         given = None
         if below is not None:
-            channels = below.shape[1] - 1
-            middle, first = (below[parts.tokens, at % channels] for at in (parts.middle, parts.first))
+            middle, first = (below[parts.tokens, at] for at in (parts.middle, parts.first))
             given = (middle - first).long()
-        share = walk.share(parts, given)
+        share = walk.share(parts, expected, given)
         if bool((share > parts.sums).any()):
             raise ValueError("a part of a group is larger than the group")
         left = Parts(parts.tokens, parts.first, parts.middle, share)

@@ -1,4 +1,4 @@
-"""The tables of a closed loop, fitted to what it codes of training shots."""
+"""The tables and networks of a closed loop, fitted to what it codes of training shots."""
 
 from collections.abc import Callable, Sequence
 from itertools import islice, pairwise, product
@@ -19,6 +19,7 @@ from mptvc.format.slices import CHAIN, KINDS
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
 from mptvc.model.motion import BLOCK
+from mptvc.train.envelope_fit import EnvelopeTrainer
 from mptvc.train.loop_tables import ActivityCounter, FinenessCounter, SideCounter
 from mptvc.video.scaling import scaled
 from mptvc.video.source import VideoSource
@@ -50,6 +51,11 @@ class LoopCounter:
             for level in self._levels
         ]
         self._fineness = [FinenessCounter(level.fineness) for level in self._levels if level.fineness]
+        self._envelopes = [
+            EnvelopeTrainer(level.envelope, model.splitting.order, model.group_of)
+            for level in self._levels
+            for model in (level.key.entropy_model,)
+        ]
         self._before: Tensor | None = None  # fineness of the key before
 
     def add(self, frames: np.ndarray) -> None:
@@ -78,6 +84,7 @@ class LoopCounter:
         if level == 0 and not coded.is_between:
             self._fineness[0].add(coded.fineness, None if coded.side is None else self._before)
             self._before = coded.fineness
+        self._envelopes[level].add(coded.residual, coded.context)
         if coded.side is None:
             self._opening[level].add(coded.residual, coded.context)
         else:
@@ -95,6 +102,11 @@ class LoopCounter:
                 counter.fit()
                 side.fit()
 
+    def train(self) -> None:
+        """Train the networks that say where symbols are; tables that were fitted before no longer fit."""
+        for envelope in self._envelopes:
+            envelope.train()
+
 
 def default_loop_config() -> LoopConfig:
     """Level 0 at half size, the others at the source's; steps for about 0.02, 0.15 and 0.6 bits per pixel."""
@@ -107,6 +119,8 @@ def fit_tables(
     model: LoopModel, videos: Sequence[Path], progress: Callable[[int, int], None] | None = None
 ) -> list[str]:
     """Fit the tables of a model to videos: to a quarter, half, all and all of them, as choices follow tables.
+
+    After each round but the last the networks that say where symbols are are trained.
 
     Args:
         model: The model.
@@ -122,7 +136,7 @@ def fit_tables(
     failures: dict[Path, str] = {}
     rounds = [list(videos)[::apart] for apart in (4, 2, 1, 1)]
     done, total = 0, sum(map(len, rounds))
-    for chosen in rounds:
+    for number, chosen in enumerate(rounds, 1):
         counter, counted = LoopCounter(model), 0
         for video in chosen:
             try:
@@ -136,6 +150,8 @@ def fit_tables(
         if not counted:
             raise VideoError(next(iter(failures.values()), "no video is given"))
         counter.fit()
+        if number < len(rounds):
+            counter.train()
     return list(failures.values())
 
 

@@ -6,19 +6,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.model.activity import MOST, ROWS, SHAPES, ActivityModel, Residual, active_tokens, shape_rows
+from mptvc.model.activity import (
+    MOST,
+    ROWS,
+    SHAPES,
+    ActivityModel,
+    Residual,
+    active_tokens,
+    scale_frequencies,
+    shape_rows,
+)
 from mptvc.model.contexts import CLASSES, CONTEXTS, Context, all_contexts, checkerboard
 from mptvc.model.fineness import FINEST, FinenessModel, fineness_rows
 from mptvc.model.fineness import KINDS as FINENESS_KINDS
-from mptvc.model.integer_network import ALPHABET, REACH, integer_frequencies
+from mptvc.model.integer_network import ALPHABET, PRECISION, REACH, integer_frequencies
 from mptvc.model.side import KINDS, Known, Side, SideModel, Table, parent_vectors, wrapped
-from mptvc.model.splitting import MOST_SUM, SHARES, Groups, Parts, SplittingModel
-from mptvc.model.splitting import ROWS as SPLITTING_ROWS
+from mptvc.model.splitting import MOST_SUM, RESTS, SHARES, Groups, Parts, SplittingModel, share_rows
 
 #: Weight of the row of all contexts with the same second part, in activities, beside the counts of a context.
 _PRIOR_ACTIVITIES = 3.0
-#: Weight of a group's symbols of one activity, in symbols, beside those of one of its channels.
-_PRIOR_SYMBOLS = 6.0
 #: Weight of shares of larger sums that follow from those of a sum of 1, and of the remainders of all groups.
 _PRIOR_SHARES, _PRIOR_RESTS = 8.0, 8.0
 #: Weight of the rows that a fit starts from, in symbols.
@@ -37,7 +43,7 @@ class ActivityCounter:
     def __init__(self, model: ActivityModel) -> None:
         self._model = model
         self._activities = np.zeros((*model.row_of.shape, MOST + 1))
-        self._symbols = np.zeros((MOST, 2, len(model.group_of), ALPHABET))
+        self._symbols = np.zeros(tuple(model.symbol_frequencies.shape))
         self._shapes = np.zeros((SHAPES, 2))
         self._splitting = SplittingCounter(model.splitting)
 
@@ -51,14 +57,11 @@ class ActivityCounter:
         some, mine = found.flatten(0, 1)[tokens], residual.symbols.flatten(0, 1)[tokens]
         quartered = residual.quartered.flatten()[tokens]
         np.add.at(self._shapes, (shape_rows(some).numpy(), quartered.long().numpy()), 1)
-        model.splitting.walked(self._splitting, some, quartered, model.thresholds, mine)
-        places, _ = model.symbol_rows(some, quartered)
-        tokens, channels = places // len(model.group_of), places % len(model.group_of)
-        activity = some[tokens, model.group_of[channels]]
+        expected = context.envelope.sums_below(tokens, quartered)
+        model.splitting.walked(self._splitting, some, expected, model.thresholds, mine)
+        places, rows = model.symbol_rows(some, expected)
         values = mine.flatten()[places].long().clamp(-REACH, REACH)
-        shapes = quartered[tokens].long()
-        where = (activity - 1, shapes, channels, values + REACH)
-        np.add.at(self._symbols, tuple(x.numpy() for x in where), 1)
+        np.add.at(self._symbols, (rows.numpy(), values.numpy() + REACH), 1)
 
     def fit(self) -> None:
         """Give the model tables that code what was counted in few bits, as far as counts can be trusted."""
@@ -68,8 +71,8 @@ class ActivityCounter:
         model.activity_frequencies.copy_(integer_frequencies(rows))
         model.row_of.copy_(torch.from_numpy(row_of.reshape(model.row_of.shape)))
         counts = self._symbols + self._symbols[..., ::-1]  # a symbol is as likely as its negative
-        counts += _PRIOR_SYMBOLS * self._group_shares(counts)
-        _fit_rows(model.symbol_frequencies, model.scale_of, counts)
+        start = scale_frequencies().numpy() / 2**PRECISION
+        model.symbol_frequencies.copy_(integer_frequencies(counts + _PRIOR_ROWS * start))
         self._fit_shapes()
         self._splitting.fit()
 
@@ -89,54 +92,45 @@ class ActivityCounter:
         wanted: np.ndarray = apart + _PRIOR_ACTIVITIES * together[:, :, None]
         return wanted
 
-    def _group_shares(self, counts: np.ndarray) -> np.ndarray:
-        """How a group's symbols of one activity are distributed, for each of its channels."""
-        group_of, groups = self._model.group_of.numpy(), range(self._model.num_groups)
-        sums = np.stack([counts[:, :, group_of == group].sum(2) for group in groups], 2)
-        shares: np.ndarray = (sums / sums.sum(-1, keepdims=True).clip(1))[:, :, group_of]
-        return shares
-
 
 class SplittingCounter:
     """Counts how often a splitting model codes what; a `Walk`."""
 
     def __init__(self, model: SplittingModel) -> None:
         self._model = model
-        self._shares = np.zeros((*model.row_of.shape, SHARES))
-        self._rests = np.zeros((*model.rest_row_of.shape, SHARES))
+        self._shares = np.zeros(tuple(model.share_frequencies.shape))
+        self._rests = np.zeros((*model.row_of.shape, SHARES))
 
     def rest(self, groups: Groups, given: Tensor | None) -> Tensor:
         """Count remainders."""
-        return _counted(self._rests, groups.groups, groups.activities - 1, given)
+        return _counted(self._rests, (groups.groups, groups.activities - 1), given)
 
-    def share(self, parts: Parts, given: Tensor | None) -> Tensor:
+    def share(self, parts: Parts, below: Tensor, given: Tensor | None) -> Tensor:
         """Count shares."""
-        return _counted(self._shares, parts.sums - 1, parts.middle, given)
+        return _counted(self._shares, (share_rows(parts, below),), given)
 
     def fit(self) -> None:
         """Give the model the rows that code what was counted in few bits."""
-        shares = self._shares + _PRIOR_SHARES * _even_shares(self._shares)
+        by_sum = self._shares.reshape(MOST_SUM, -1, SHARES)
+        shares = (by_sum + _PRIOR_SHARES * _even_shares(by_sum)).reshape(self._shares.shape)
+        self._model.share_frequencies.copy_(integer_frequencies(shares))
         usual = self._rests.sum(0) + 1e-3
         rests = self._rests + _PRIOR_RESTS * usual / usual.sum(-1, keepdims=True)
-        wanted = np.concatenate([shares.reshape(-1, SHARES), rests.reshape(-1, SHARES)])
-        seen = np.concatenate([x.reshape(-1, SHARES).sum(1) for x in (self._shares, self._rests)])
-        row_of, rows = _shared_rows(wanted, seen, SPLITTING_ROWS)
-        self._model.share_frequencies.copy_(integer_frequencies(rows))
-        ends = row_of[: self._model.row_of.numel()], row_of[self._model.row_of.numel() :]
-        for target, found in zip((self._model.row_of, self._model.rest_row_of), ends, strict=True):
-            target.copy_(torch.from_numpy(found).view_as(target))
+        row_of, rows = _shared_rows(rests.reshape(-1, SHARES), self._rests.reshape(-1, SHARES).sum(1), RESTS)
+        self._model.rest_frequencies.copy_(integer_frequencies(rows))
+        self._model.row_of.copy_(torch.from_numpy(row_of).view_as(self._model.row_of))
 
 
-def _counted(counts: np.ndarray, first: Tensor, second: Tensor, given: Tensor | None) -> Tensor:
-    """Add one to ``[first, second, given]`` for each integer, and return these."""
+def _counted(counts: np.ndarray, where: tuple[Tensor, ...], given: Tensor | None) -> Tensor:
+    """Add one to ``[*where, given]`` for each integer, and return these."""
     if given is None:
         raise ValueError("there is nothing to count")
-    np.add.at(counts, (first.numpy(), second.numpy(), given.numpy()), 1)
+    np.add.at(counts, tuple(x.numpy() for x in (*where, given)), 1)
     return given
 
 
 def _even_shares(counts: np.ndarray) -> np.ndarray:
-    """Distributions ``[sums, places, SHARES]`` if every 1 of a sum fell into a half as a sum of 1 does."""
+    """Distributions ``[sums, odds, SHARES]`` if every 1 of a sum fell into a half as a sum of 1 does."""
     one = (counts[0, :, 1] + 1) / (counts[0, :, :2].sum(-1) + 2)
     sums, shares = np.arange(1, MOST_SUM + 1), np.arange(SHARES)
     ways = np.array([[comb(int(n), int(k)) for k in shares] for n in sums], float)[:, None]

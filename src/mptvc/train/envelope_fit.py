@@ -1,0 +1,71 @@
+"""Trains the network that says where symbols are (see `envelope`) on what a closed loop has coded."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mptvc.model.activity import Residual, active_tokens
+from mptvc.model.contexts import Context
+from mptvc.model.envelope import OCTAVE, EnvelopeModel
+from mptvc.model.splitting import MOST_SUM
+
+#: Tokens of a picture that are kept at most, of all of them spread evenly.
+_FROM_EACH = 200
+#: Steps of training and tokens of each; the first rate, in units of weights, which falls to nothing.
+_STEPS, _BATCH, _RATE = 2000, 1024, 0.3
+#: Largest magnitude that is kept.
+_MOST = 255
+
+
+class EnvelopeTrainer:
+    """Collects tokens of one level and trains the network with them.
+
+    Args:
+        model: The network.
+        order: The channels in the order that it has.
+        group_of: Group of each channel.
+    """
+
+    def __init__(self, model: EnvelopeModel, order: Tensor, group_of: Tensor) -> None:
+        self._model, self._order = model, order
+        self._group_of = group_of[order]
+        self._members = F.one_hot(self._group_of).float()
+        self._tokens: list[tuple[Tensor, Tensor, Tensor]] = []  # levels, shapes, magnitudes
+
+    def add(self, residual: Residual, context: Context) -> None:
+        """Keep some tokens of a picture; arguments as of ``ActivityModel.code``."""
+        tokens = active_tokens(residual.symbols)
+        tokens = tokens[:: len(tokens) // _FROM_EACH + 1]
+        quartered = residual.quartered.flatten()[tokens]
+        levels = context.envelope.levels(tokens, quartered).to(torch.uint8)
+        symbols = residual.symbols.flatten(0, 1)[tokens][:, self._order]
+        magnitudes = symbols.abs().clamp(max=_MOST).to(torch.uint8)
+        self._tokens.append((levels, quartered, magnitudes))
+
+    @torch.enable_grad()
+    def train(self) -> None:
+        """Make what is expected of channels like what they hold, beside the others of their group."""
+        levels, quartered, magnitudes = map(torch.cat, zip(*self._tokens, strict=True))
+        if not len(levels):
+            return
+        optimizer = torch.optim.Adam(self._model.parameters(), lr=_RATE)
+        rng = torch.Generator().manual_seed(0)
+        for step in range(_STEPS):
+            optimizer.param_groups[0]["lr"] = _RATE * (1 + math.cos(math.pi * step / _STEPS)) / 2
+            some = torch.randint(len(levels), (_BATCH,), generator=rng)
+            outcome = self._model(levels[some].float(), quartered[some])
+            loss = self._bits(outcome, magnitudes[some].float())
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+    def _bits(self, outcome: Tensor, magnitudes: Tensor) -> Tensor:
+        """Bits that each magnitude of 1 takes for its channel, in groups of at most ``MOST_SUM`` of them."""
+        sums = magnitudes @ self._members
+        weights = magnitudes * (MOST_SUM / sums.clamp(min=MOST_SUM))[:, self._group_of]
+        octaves = (outcome / OCTAVE).floor().detach()
+        expected = torch.exp2(octaves) * (1 + outcome / OCTAVE - octaves)  # as `magnitudes` has it
+        shares = expected / (expected @ self._members)[:, self._group_of]
+        return -(weights * torch.log2(shares)).sum() / weights.sum().clamp(min=1)
