@@ -61,7 +61,7 @@ def make_model() -> LoopModel:
     for level in model.levels:
         for name, weights in level.envelope.named_parameters():
             if not name.endswith("bias"):
-                weights.data.copy_(pattern((*weights.shape,), 9) - 4.0)
+                weights.data.copy_(12 * (pattern((*weights.shape,), 8) - 4.0))
         if level.fineness is not None:
             values = level.fineness.value_frequencies
             values.copy_(peaks((*values.shape,), across=1.9))
@@ -69,6 +69,7 @@ def make_model() -> LoopModel:
             tables = kind.entropy_model
             tables.activity_frequencies.copy_(peaks((*tables.activity_frequencies.shape,), across=0.36))
             tables.row_of.copy_(pattern((*tables.row_of.shape,), len(tables.activity_frequencies)))
+            tables.symbol_frequencies.copy_(peaks((*tables.symbol_frequencies.shape,), across=16.3))
             row = np.arange(SHAPES)
             tables.shape_frequencies.copy_(integer_frequencies(np.stack([9 + row, 0 * row, 40 - row], 1)))
             shares = tables.splitting
@@ -123,7 +124,7 @@ def wild(codec: Codec) -> bytes:
 
     with ExitStack() as stack:
         for owner, name, mine in (
-            (mptvc.codec.slices, "planned", possible_plan(seed=1)),
+            (mptvc.codec.slices, "planned", possible_plan(seed=2)),
             (mptvc.codec.loop, "quantized", any_shapes),
             (mptvc.codec.loop_encoder, "_ClipEncoder", EveryKind),
             (SliceMotion, "fineness", any_fineness),
