@@ -139,7 +139,7 @@ class Envelope:
         return self.model.sums_below(self.cells(tokens), self.steps.flatten()[tokens], quartered)
 
     def levels(self, tokens: Tensor, quartered: Tensor) -> Tensor:
-        """The same."""
+        """Levels of their spectra, likewise."""
         return self.model.levels(self.cells(tokens), self.steps.flatten()[tokens], quartered)
 
     def of_rows(self, rows: slice) -> "Envelope":
