@@ -13,8 +13,10 @@ from mptvc.model.splitting import MOST_SUM
 
 #: Tokens of a picture that are kept at most, of all of them spread evenly.
 _FROM_EACH = 200
-#: Steps of training and tokens of each; the first rate, in units of weights, which falls to nothing.
-_STEPS, _BATCH, _RATE = 2000, 1024, 0.3
+#: Steps of training at most, and passes over the tokens; tokens of each step.
+_STEPS, _PASSES, _BATCH = 2000, 20, 1024
+#: The first rate, in units of weights, which falls to nothing.
+_RATE = 0.3
 #: Largest magnitude that is kept.
 _MOST = 255
 
@@ -52,8 +54,9 @@ class EnvelopeTrainer:
             return
         optimizer = torch.optim.Adam(self._model.parameters(), lr=_RATE)
         rng = torch.Generator().manual_seed(0)
-        for step in range(_STEPS):
-            optimizer.param_groups[0]["lr"] = _RATE * (1 + math.cos(math.pi * step / _STEPS)) / 2
+        steps = min(_STEPS, math.ceil(_PASSES * len(levels) / _BATCH))
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = _RATE * (1 + math.cos(math.pi * step / steps)) / 2
             some = torch.randint(len(levels), (_BATCH,), generator=rng)
             outcome = self._model(levels[some].float(), quartered[some])
             loss = self._bits(outcome, magnitudes[some].float())
