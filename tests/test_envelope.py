@@ -12,7 +12,7 @@ from torch import Tensor
 from mptvc.codec.stored import write_weights
 from mptvc.codec.weights import read_weights
 from mptvc.errors import WeightsError
-from mptvc.model.activity import Residual
+from mptvc.model.activity import ActivityModel, Residual
 from mptvc.model.contexts import Context
 from mptvc.model.dct import dct_matrix
 from mptvc.model.envelope import Envelope, EnvelopeModel, eighths, magnitudes
@@ -193,7 +193,7 @@ def test_symbols_are_expected_where_texture_is() -> None:
     channel = torch.from_numpy(np.where(across.numpy(), frequency * patch, frequency))
     symbols = torch.zeros(count, 3 * patch**2, dtype=torch.int16)
     symbols[torch.arange(count), channel] = 1
-    trainer = EnvelopeTrainer(model, band_order(patch), band_groups(patch))
+    trainer = EnvelopeTrainer(model, ActivityModel(band_groups(patch), band_order(patch)))
     for some in torch.split(torch.arange(count), 200):  # pictures of one row
         luma = cells[some].transpose(0, 1).reshape(patch, -1)
         none, nothing = torch.zeros(1, 200, dtype=torch.bool), torch.zeros(1, 200, 12, dtype=torch.int64)

@@ -1,6 +1,7 @@
 """What an encoder makes of what prediction leaves: few bits and little error together."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -34,11 +35,11 @@ def kind(level: LoopLevel) -> Kind:
 
 
 @pytest.fixture(scope="module")
-def envelope(level: LoopLevel) -> Envelope:
-    """That of a prediction with some texture."""
+def at_steps(level: LoopLevel) -> Callable[[Tensor], Envelope]:
+    """The envelope of a prediction with some texture, for steps of tokens."""
     patch, rng = level.opening.patch, torch.Generator().manual_seed(2)
     luma = torch.randint(100, 140, (ROWS * patch, COLUMNS * patch), generator=rng, dtype=torch.uint8)
-    return Envelope(level.envelope, luma, torch.full((ROWS, COLUMNS), 16.0))
+    return lambda steps: Envelope(level.envelope, luma, steps.view(ROWS, COLUMNS))
 
 
 def contexts(kind: Kind, before: int = 0) -> Tensor:
@@ -66,13 +67,12 @@ def noise(kind: Kind, amplitude: float) -> Tensor:
     return left.flatten(3).flatten(1, 2)
 
 
-def costs(
-    kind: Kind, left: Tensor, steps: Tensor, outer: Tensor, envelope: Envelope, found: Residual
-) -> Tensor:
+def costs(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope, found: Residual) -> Tensor:
     """Squared steps of error of each token, and what its bits are worth."""
     expected = envelope.sums_below(torch.arange(TOKENS), found.quartered)
     bits = kind.entropy_model.bits_apart(found.symbols, found.quartered, expected, outer)
-    whole, quartered = (latents / steps[:, None] for latents in kind.latents(kind.cells(left)))
+    steps = envelope.steps.flatten()[:, None]
+    whole, quartered = (latents / steps for latents in kind.latents(kind.cells(left)))
     restored = found.symbols + OUTWARD / 10 * found.symbols.sign()
     apart = torch.where(found.quartered[:, None], quartered, whole) - restored
     return apart.square().sum(1) + _BIT_PRICE * bits
@@ -80,65 +80,72 @@ def costs(
 
 @pytest.mark.parametrize("amplitude", [10.0, 40.0])
 def test_it_costs_less_than_rounding_and_never_more_than_nothing(
-    kind: Kind, envelope: Envelope, amplitude: float
+    kind: Kind, at_steps: Callable[[Tensor], Envelope], amplitude: float
 ) -> None:
     left, outer = noise(kind, amplitude), contexts(kind, 3)
     steps = torch.linspace(8.0, 24.0, TOKENS)
-    found = quantized(kind, left, steps, outer, envelope)
-    mine = costs(kind, left, steps, outer, envelope, found)
+    envelope = at_steps(steps)
+    found = quantized(kind, left, outer, envelope)
+    mine = costs(kind, left, outer, envelope, found)
     none = torch.zeros(TOKENS, dtype=torch.bool)
     nothing = Residual(torch.zeros_like(found.symbols), none)
-    assert bool((mine <= costs(kind, left, steps, outer, envelope, nothing) * (1 + 1e-4)).all())
+    assert bool((mine <= costs(kind, left, outer, envelope, nothing) * (1 + 1e-4)).all())
     for shapes, latents in zip((none, ~none), kind.latents(kind.cells(left)), strict=True):
         plain = Residual((latents / steps[:, None]).round(), shapes & latents.any(1))
-        assert mine.sum() < costs(kind, left, steps, outer, envelope, plain).sum()
+        assert mine.sum() < costs(kind, left, outer, envelope, plain).sum()
 
 
-def test_where_nothing_is_left_nothing_is_quartered(kind: Kind, envelope: Envelope) -> None:
+def test_where_nothing_is_left_nothing_is_quartered(
+    kind: Kind, at_steps: Callable[[Tensor], Envelope]
+) -> None:
     left = noise(kind, 8.0)
     left[:, : kind.patch] = 0
-    found = quantized(kind, left, torch.full((TOKENS,), 12.0), contexts(kind), envelope)
+    found = quantized(kind, left, contexts(kind), at_steps(torch.full((TOKENS,), 12.0)))
     holds = found.symbols.any(1)
     assert 0 < int(holds.sum()) < TOKENS
     assert not holds[:COLUMNS].any()
     assert not found.quartered[~holds].any()
     assert torch.equal(found.symbols, found.symbols.round())
-    empty = quantized(kind, torch.zeros_like(left), torch.ones(TOKENS), contexts(kind), envelope)
+    empty = quantized(kind, torch.zeros_like(left), contexts(kind), at_steps(torch.ones(TOKENS)))
     assert not empty.symbols.any()
     assert not empty.quartered.any()
 
 
 @pytest.mark.parametrize("step", [10.0, 40.0])
 def test_what_is_busy_in_one_quarter_is_quartered_and_waves_are_not(
-    kind: Kind, envelope: Envelope, step: float
+    kind: Kind, at_steps: Callable[[Tensor], Envelope], step: float
 ) -> None:
     rng = torch.Generator().manual_seed(1)
     patch, half, steps = kind.patch, kind.patch // 2, torch.full((TOKENS,), step)
     left = torch.zeros(3, ROWS, patch, COLUMNS, patch)
     left[:, :, :half, :, :half] = 40 * torch.randn(ROWS, half, COLUMNS, half, generator=rng)
-    busy = quantized(kind, left.flatten(3).flatten(1, 2), steps, contexts(kind, 5), envelope)
+    busy = quantized(kind, left.flatten(3).flatten(1, 2), contexts(kind, 5), at_steps(steps))
     assert bool(busy.quartered.all())
     y, x = (math.pi * (torch.arange(count * patch) + 0.5) / patch for count in (ROWS, COLUMNS))
     wave = 60 * torch.cos(2 * y)[:, None] * torch.cos(3 * x)
-    smooth = quantized(kind, wave.repeat(3, 1, 1), steps, contexts(kind, 5), envelope)
+    smooth = quantized(kind, wave.repeat(3, 1, 1), contexts(kind, 5), at_steps(steps))
     assert bool(smooth.symbols.any(1).all())
     assert not smooth.quartered.any()
 
 
-def test_small_latents_are_dropped_and_the_largest_fit(kind: Kind, envelope: Envelope) -> None:
+def test_small_latents_are_dropped_and_the_largest_fit(
+    kind: Kind, at_steps: Callable[[Tensor], Envelope]
+) -> None:
     latents = torch.zeros(8, kind.channels)
     latents[:, 0] = torch.tensor([0.0, 0.6, -0.6, 0.9, -1.8, 2.4, 99.0, -1e6])
-    found = quantized(kind, picture(kind, latents), torch.ones(TOKENS), contexts(kind), envelope).symbols
+    found = quantized(kind, picture(kind, latents), contexts(kind), at_steps(torch.ones(TOKENS))).symbols
     assert found[:7, 0].tolist() == [0, 0, 0, 1, -2, 2, 99]
     assert not found[:7, 1:].any()
     assert found[7].abs().max() == LARGEST
 
 
-def test_a_lone_small_symbol_is_not_worth_its_place(kind: Kind, envelope: Envelope) -> None:
+def test_a_lone_small_symbol_is_not_worth_its_place(
+    kind: Kind, at_steps: Callable[[Tensor], Envelope]
+) -> None:
     """In a large group one takes more bits than in a small one."""
     groups = kind.entropy_model.group_of
     large = torch.nonzero(groups == groups.bincount().argmax()).flatten()
     latents = torch.zeros(2, kind.channels)
     latents[0, large[3]] = latents[1, 0] = 0.95
-    found = quantized(kind, picture(kind, latents), torch.ones(TOKENS), contexts(kind), envelope).symbols
+    found = quantized(kind, picture(kind, latents), contexts(kind), at_steps(torch.ones(TOKENS))).symbols
     assert found[:2].abs().sum(1).tolist() == [0, 1]

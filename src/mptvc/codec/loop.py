@@ -262,7 +262,7 @@ class LevelLoop:
         classes = token_classes(None if coarser is None else coarser.activities, kinds)
         context = Context(before, classes, envelope)
         if isinstance(wanted, Tensor):
-            wanted = _analysed(kind, wanted, prediction, steps, context)
+            wanted = _analysed(kind, wanted, prediction, context)
         residual, activities = self._left(coder, kind, context, wanted)
         coded = residual.symbols.any(-1)
         values, quartered = residual.symbols[coded], residual.quartered
@@ -294,15 +294,14 @@ def _predicted(references: References, base: Tensor, side: Side) -> Tensor:
 
 
 @stage("analysis")
-def _analysed(kind: Kind, picture: Tensor, prediction: Tensor, steps: Tensor, context: Context) -> Residual:
+def _analysed(kind: Kind, picture: Tensor, prediction: Tensor, context: Context) -> Residual:
     """What prediction leaves of a picture, quantized."""
     outer = outer_contexts(torch.zeros_like(context.past), context, 0)
-    symbols = picture.new_empty(*steps.shape, kind.channels, dtype=torch.int16)
-    quartered = torch.empty_like(steps, dtype=torch.bool)
+    symbols = picture.new_empty(*context.classes.shape, kind.channels, dtype=torch.int16)
+    quartered = torch.empty_like(context.classes, dtype=torch.bool)
     for tokens, rows in _bands(kind, picture):
         left = picture[:, rows].to(torch.int16) - prediction[:, rows]
-        envelope = context.envelope.of_rows(tokens)
-        found = quantized(kind, left, steps[tokens].flatten(), outer[tokens].flatten(0, 1), envelope)
+        found = quantized(kind, left, outer[tokens].flatten(0, 1), context.envelope.of_rows(tokens))
         symbols[tokens].flatten(0, 1).copy_(found.symbols)
         quartered[tokens].flatten().copy_(found.quartered)
     return Residual(symbols, quartered)

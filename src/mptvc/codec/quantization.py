@@ -46,20 +46,19 @@ class Try:
     quartered: bool
 
 
-def quantized(kind: Kind, left: Tensor, steps: Tensor, outer: Tensor, envelope: Envelope) -> Residual:
+def quantized(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope) -> Residual:
     """What prediction left of a picture as symbols, such that error and bits are small together.
 
     Args:
         kind: Transform and entropy model.
         left: What prediction left, ``[3, H, W]``.
-        steps: Of its tokens, float32 ``[n]``.
         outer: Contexts of its tokens, as `ActivityModel.bits_apart` takes them.
-        envelope: What the prediction says of them.
+        envelope: What the prediction says of them, and their steps.
 
     Returns:
         Symbols float32 ``[n, C]`` and shapes ``[n]`` of its tokens.
     """
-    model, cells = kind.entropy_model, kind.cells(left)
+    model, cells, steps = kind.entropy_model, kind.cells(left), envelope.steps.flatten()
     symbols = torch.zeros(len(cells), kind.channels, device=cells.device)
     quartered = torch.zeros(len(cells), dtype=torch.bool, device=cells.device)
     energy = cells.square().sum((1, 2, 3)).div_(steps.square())

@@ -10,8 +10,9 @@ middle, which is predicted from both, and so on by halves.
 A packet holds, of each frame in that order, its fineness if it is a key of level 0, how it is predicted
 unless it is an opening key, and what prediction left: activities of all tokens, then of those that hold
 something the shape of each, -1 for whole and 1 for quartered, how small sums of magnitudes are split, and
-other symbols (see `fineness`, `side`, `activity` and `splitting`). What pixels these make to the last bit,
-`loop_model` says.
+other symbols (see `fineness`, `side`, `activity` and `splitting`). The rows of the last two follow from the
+predicted pixels and the step (see `envelope`), so a packet is read behind the pictures it is predicted from.
+What pixels all this makes to the last bit, `loop_model` says.
 """
 
 import struct

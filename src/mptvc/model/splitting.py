@@ -109,8 +109,8 @@ class Walk(Protocol):
     def rest(self, groups: Groups, given: Tensor | None) -> Tensor:
         """By how much the sums of groups are above the least that they may be."""
 
-    def share(self, parts: Parts, below: Tensor, given: Tensor | None) -> Tensor:
-        """What the first halves of parts have of their sums, under what is expected ``below`` each place."""
+    def share(self, parts: Parts, expected: Tensor, given: Tensor | None) -> Tensor:
+        """What the first halves of parts have of their sums, under what is expected of channels."""
 
 
 class SplittingModel(nn.Module):
@@ -219,8 +219,8 @@ class _Exchanging:
     def rest(self, groups: Groups, given: Tensor | None) -> Tensor:
         return self._exchanged(self._model.rest_rows(groups), given, Table.RESTS)
 
-    def share(self, parts: Parts, below: Tensor, given: Tensor | None) -> Tensor:
-        return self._exchanged(share_rows(parts, below), given, Table.SHARES)
+    def share(self, parts: Parts, expected: Tensor, given: Tensor | None) -> Tensor:
+        return self._exchanged(share_rows(parts, expected), given, Table.SHARES)
 
     def _exchanged(self, rows: Tensor, given: Tensor | None, table: Table) -> Tensor:
         middle = SHARES // 2
@@ -239,8 +239,8 @@ class _Weighing:
     def rest(self, groups: Groups, given: Tensor | None) -> Tensor:
         return self._added(groups.tokens, self._rest_bits, self._model.rest_rows(groups), given)
 
-    def share(self, parts: Parts, below: Tensor, given: Tensor | None) -> Tensor:
-        return self._added(parts.tokens, self._share_bits, share_rows(parts, below), given)
+    def share(self, parts: Parts, expected: Tensor, given: Tensor | None) -> Tensor:
+        return self._added(parts.tokens, self._share_bits, share_rows(parts, expected), given)
 
     def _added(self, tokens: Tensor, bits: Tensor, rows: Tensor, given: Tensor | None) -> Tensor:
         if given is None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mptvc.model.activity import Residual, active_tokens
+from mptvc.model.activity import ActivityModel, Residual, active_tokens
 from mptvc.model.contexts import Context
 from mptvc.model.envelope import OCTAVE, EnvelopeModel
 from mptvc.model.splitting import MOST_SUM
@@ -26,13 +26,12 @@ class EnvelopeTrainer:
 
     Args:
         model: The network.
-        order: The channels in the order that it has.
-        group_of: Group of each channel.
+        tables: An entropy model of the level, all of which have the same groups and order of channels.
     """
 
-    def __init__(self, model: EnvelopeModel, order: Tensor, group_of: Tensor) -> None:
-        self._model, self._order = model, order
-        self._group_of = group_of[order]
+    def __init__(self, model: EnvelopeModel, tables: ActivityModel) -> None:
+        self._model, self._order = model, tables.splitting.order
+        self._group_of = tables.group_of[self._order]
         self._members = F.one_hot(self._group_of).float()
         self._tokens: list[tuple[Tensor, Tensor, Tensor]] = []  # levels, shapes, magnitudes
 

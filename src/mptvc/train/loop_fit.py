@@ -51,11 +51,7 @@ class LoopCounter:
             for level in self._levels
         ]
         self._fineness = [FinenessCounter(level.fineness) for level in self._levels if level.fineness]
-        self._envelopes = [
-            EnvelopeTrainer(level.envelope, model.splitting.order, model.group_of)
-            for level in self._levels
-            for model in (level.key.entropy_model,)
-        ]
+        self._envelopes = [EnvelopeTrainer(level.envelope, level.key.entropy_model) for level in self._levels]
         self._before: Tensor | None = None  # fineness of the key before
 
     def add(self, frames: np.ndarray) -> None:
