@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
-from mptvc.model import splitting
+from mptvc.model import activity, splitting
 from mptvc.model.activity import (
     LARGEST,
     MOST,
@@ -321,6 +321,21 @@ def test_rows_of_symbols_are_those_of_the_magnitude_that_is_expected() -> None:
     likely = 28 + math.floor(4 * math.log2(41))  # four rows an octave, row 28 from a magnitude of 1 on
     assert rows.tolist() == [0, likely, 0, 0, 0, 0, 0, likely]
     assert int(model.thresholds[8]) == 41
+
+
+def test_symbols_of_many_tokens_come_some_at_a_time(
+    fitted: ActivityModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bits, in another order."""
+    residual = pictures(1, seed=7)[0]
+    whole, bits = packets(fitted, [residual])[0], fitted.bits(residual, after(nothing()))
+    monkeypatch.setattr(activity, "_AT_ONCE", 5)
+    assert int(residual.symbols.any(-1).sum()) % 5
+    packet = packets(fitted, [residual])[0]
+    assert packet != whole
+    assert abs(len(packet) - len(whole)) <= 8
+    assert same(decoded(fitted, [packet], 9, 12)[0], residual)
+    assert torch.equal(fitted.bits(residual, after(nothing())), bits)
 
 
 def test_a_token_without_a_shape_is_refused(fitted: ActivityModel) -> None:

@@ -138,7 +138,8 @@ def test_a_decoder_has_the_encoders_pictures(
 @pytest.mark.parametrize("step", [30.0, 20.0, 10.0, 4.0])
 def test_white_and_black_are_coded_at_any_step(value: int, step: float) -> None:
     """The largest symbols are those of a flat picture over a gray base."""
-    level, loop = LoopLevel(0, 16, CONFIG), LevelLoop(LevelTables(LoopLevel(0, 16, CONFIG)))
+    level = LoopLevel(0, 16, CONFIG)
+    loop = LevelLoop(LevelTables(level))
     picture = torch.full((3, 32, 32), value, dtype=torch.uint8)
     writer = PacketWriter(loop.tables.digits)
     even = torch.zeros(2, 2, dtype=torch.int64)

@@ -228,6 +228,8 @@ class LevelLoop:
         wanted = picture if residual is None else residual
         coded = self._residual(coder, kind, prediction, step, fineness, coarser, known, side, wanted, last)
         self._last[turn.is_between] = coded
+        if not turn.is_between:  # nothing leads further back from here on
+            self._slice = {index: one for index, one in self._slice.items() if index >= turn.near}
         self._slice[turn.index] = Reference(coded.picture), coded
         return coded
 

@@ -139,6 +139,15 @@ class _Held:
     motion: Motion
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """One level of a slice, coded with some kind."""
+
+    cost: float
+    coded: CodedSlice
+    past: Past | None
+
+
 class _ClipEncoder:
     """Codes one clip; as long as the frames of it that wait."""
 
@@ -289,17 +298,24 @@ class _ClipEncoder:
         """Code one level of a slice with the kind of which error and bits together are least."""
         if len(kinds) == 1:
             return self._loop.encode(level, motion, coarser, kinds[0], gain)
-        tried: list[tuple[float, CodedSlice, Past | None]] = []
-        past, price = self._loop.past(level), _KIND_PRICE * self._loop.step(level, gain) ** 2
-        for kind in kinds:
+        past = self._loop.past(level)
+        best = self._tried(level, motion, coarser, kinds[0], gain)
+        for kind in kinds[1:]:  # one after the other: of what is not the best nothing is kept
             self._loop.put_back(level, past)
-            coded = self._loop.encode(level, motion, coarser, kind, gain)
-            pairs = zip(coded.pictures, motion.pyramids, strict=True)
-            error = sum(_squared_error(mine.picture, frame.pictures[level]) for mine, frame in pairs)
-            tried.append((error + 8 * price * len(coded.packet), coded, self._loop.past(level)))
-        _, coded, past = min(tried, key=lambda one: one[0])
-        self._loop.put_back(level, past)
-        return coded
+            best = min(best, self._tried(level, motion, coarser, kind, gain), key=lambda one: one.cost)
+        self._loop.put_back(level, best.past)
+        return best.coded
+
+    def _tried(
+        self, level: int, motion: SliceMotion, coarser: Sequence[CodedPicture], kind: int, gain: int
+    ) -> "_Tried":
+        """Code one level of a slice with some kind."""
+        coded = self._loop.encode(level, motion, coarser, kind, gain)
+        pairs = zip(coded.pictures, motion.pyramids, strict=True)
+        error = sum(_squared_error(mine.picture, frame.pictures[level]) for mine, frame in pairs)
+        bits = 8 * len(coded.packet)
+        cost = error + _KIND_PRICE * self._loop.step(level, gain) ** 2 * bits
+        return _Tried(cost, coded, self._loop.past(level))
 
 
 def _squared_error(a: Tensor, b: Tensor) -> float:

@@ -3,6 +3,7 @@
 What it finds is only a proposal: a decoder needs none of it, so it may use floating point.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -34,13 +35,17 @@ class Luma:
     Args:
         picture: uint8 ``[3, H, W]``, sides of whole blocks in the smallest picture that is searched.
         halvings: How often the smallest picture that is searched is halved.
+
+    Attributes:
+        halvings: Luma of the picture and of each halving, uint8 ``[1, H, W]``.
+        references: The same to look in.
     """
 
     def __init__(self, picture: Tensor, halvings: int = 0) -> None:
-        self.halvings = [luma_of(picture).to(torch.int16)]
+        self.halvings = [luma_of(picture)]
         for _ in range(halvings + _SMALLEST):
-            self.halvings.append(reduce(self.halvings[-1]))
-        self.references = [Reference(h.to(torch.uint8)) for h in self.halvings]
+            self.halvings.append(reduce(self.halvings[-1].to(torch.int16)).to(torch.uint8))
+        self.references = [Reference(halving) for halving in self.halvings]
 
     def texture(self, halvings: int) -> Tensor:
         """Mean absolute difference of neighbouring pixels in each block of a size, float32 ``[h, w]``."""
@@ -103,7 +108,7 @@ def _side(halvings: int) -> int:
 
 
 def _everywhere(reference: Tensor, target: Tensor) -> Tensor:
-    """The best of all vectors of whole pixels up to ``_REACH``, for pictures int16 ``[1, H, W]``."""
+    """The best of all vectors of whole pixels up to ``_REACH``, for pictures uint8 ``[1, H, W]``."""
     side = _side(_SMALLEST)
     rows, columns = (max(1, size // side) for size in target.shape[1:])
     height, width = rows * side, columns * side
@@ -120,12 +125,12 @@ def _everywhere(reference: Tensor, target: Tensor) -> Tensor:
 
 
 def _extended(picture: Tensor, before: int, height: int, width: int) -> Tensor:
-    """Rows and columns of ``[H, W]`` from ``-before`` up to ``height`` and ``width``, edges repeated."""
+    """Rows and columns of ``[H, W]`` from ``-before`` to ``height`` and ``width``, edges repeated, int16."""
     rows, columns = (
         torch.arange(-before, end, device=picture.device).clamp_(0, size - 1)
         for end, size in zip((height, width), picture.shape, strict=True)
     )
-    return picture[rows[:, None], columns]
+    return picture[rows[:, None], columns].to(torch.int16)
 
 
 class _Blocks:
@@ -149,7 +154,7 @@ class _Blocks:
         vectors, sides = starts[0], ((1, 1), (-1, 1), (1, 2), (-1, 2))
         rolled = [torch.roll(start, by, axis) for start in starts for by, axis in sides]
         tried = torch.stack([*starts, *rolled, torch.zeros_like(vectors)])
-        return self._best(vectors, tried, [self._half_pixels(*tried[i]) for i in range(len(tried))])[0]
+        return self._best(vectors, tried, (self._half_pixels(*vector) for vector in tried))[0]
 
     def improved(self, vectors: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The best of the vectors around, and the mean differences that they leave ``[h, w]``.
@@ -162,7 +167,7 @@ class _Blocks:
         find = {4: self._pixels_around, 2: self._halves_around, 1: self._quarters_around}[step]
         return self._best(vectors, tried, find(vectors))
 
-    def _best(self, vectors: Tensor, tried: Tensor, found: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def _best(self, vectors: Tensor, tried: Tensor, found: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """The best of vectors ``[n, 2, h, w]`` that find these blocks, near those of blocks around."""
         smooth = F.avg_pool2d(F.pad(vectors.float()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
         apart = (tried - smooth).abs().sum(1).div_(UNITS).clamp_(max=_MOST_PIXELS)
@@ -174,19 +179,19 @@ class _Blocks:
         """Sums of absolute differences ``[h, w]`` of blocks that were found."""
         return (blocks - self._target).abs_().flatten(1).sum(1, dtype=torch.int32).view(self.grid)
 
-    def _pixels_around(self, vectors: Tensor) -> list[Tensor]:
+    def _pixels_around(self, vectors: Tensor) -> Iterator[Tensor]:
         wide = self._half_pixels(vectors[0] - UNITS, vectors[1] - UNITS, self._side + 2)
-        return [wide[:, 1 + y :, 1 + x :][:, : self._side, : self._side] for y, x in _SQUARE]
+        return (wide[:, 1 + y :, 1 + x :][:, : self._side, : self._side] for y, x in _SQUARE)
 
-    def _halves_around(self, vectors: Tensor) -> list[Tensor]:
+    def _halves_around(self, vectors: Tensor) -> Iterator[Tensor]:
         half = UNITS // 2
-        return [self._half_pixels(vectors[0] + half * y, vectors[1] + half * x) for y, x in _SQUARE]
+        return (self._half_pixels(vectors[0] + half * y, vectors[1] + half * x) for y, x in _SQUARE)
 
-    def _quarters_around(self, vectors: Tensor) -> list[Tensor]:
+    def _quarters_around(self, vectors: Tensor) -> Iterator[Tensor]:
         """Means of what is found half a pixel to both sides, as `Reference.windows` takes them."""
         halves = dict(zip(_SQUARE, self._halves_around(vectors), strict=True))
         pairs = (((min(y, 0), min(x, 0)), (max(y, 0), max(x, 0))) for y, x in _SQUARE)
-        return [mean_of(halves[a], halves[b]) for a, b in pairs]
+        return (mean_of(halves[a], halves[b]) for a, b in pairs)
 
     def _half_pixels(self, dy: Tensor, dx: Tensor, side: int | None = None) -> Tensor:
         """Blocks int16 ``[N, side, side]`` that vectors of whole or half pixels find."""

@@ -8,7 +8,8 @@ neighbours', and what the coarser level and the prediction say of the token. The
 them tell whether they are quartered (see `dct`). Then come the symbols of groups with little in them, as
 `splitting` tells them; then those of the others, each under the row of the magnitude that its activity and
 the prediction (see `envelope`) let expect, and last what the few largest are beyond their table. A token
-without anything costs a fraction of a bit a group and nothing else.
+without anything costs a fraction of a bit a group and nothing else. Symbols of so many tokens at a time come
+one after the other.
 
 Everything is integers: sums, thresholds, shifts and table look-ups, and the tables are fitted by counting.
 Contexts that count alike share a row, so that a step has few.
@@ -18,6 +19,7 @@ Trees", 1996 (magnitudes of sets before values); Yoo, Ortega and Yu, "Image Subb
 Classification and Adaptive Quantization", 1999.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from math import log2
@@ -57,6 +59,8 @@ ROWS, SCALES = 64, 64
 SHAPES = 32
 #: Expected magnitudes by quarters of octaves: the row of those from 1 on.
 _ROW_OF_ONE = 28
+#: Tokens whose symbols are dealt with at once, in the order of their numbers: all at once would take memory.
+_AT_ONCE = 2**13
 #: Largest magnitude of a symbol: the end of its table, and a number beyond it.
 LARGEST = REACH + NUMBERS - 1
 
@@ -139,9 +143,11 @@ class ActivityModel(nn.Module):
         self.register_buffer("members", F.one_hot(group_of).float(), persistent=False)
 
     def activities(self, symbols: Tensor) -> Tensor:
-        """Activities int64 ``[h, w, groups]`` of symbols ``[h, w, C]`` of at most ``LARGEST``."""
-        sums = symbols.abs().clamp(max=int(self.thresholds[-1])).float() @ self.members  # exact: below 2^24
-        return torch.bucketize(sums.to(torch.int32), self.thresholds, right=True)
+        """Activities int64 ``[..., groups]`` of symbols ``[..., C]`` of at most ``LARGEST``."""
+        most, parts = int(self.thresholds[-1]), _parts(symbols.flatten(0, -2))
+        sums = torch.cat([part.abs().clamp_(max=most).float() @ self.members for (part,) in parts])
+        found = torch.bucketize(sums.to(torch.int32), self.thresholds, right=True)  # exact: below 2^24
+        return found.view(*symbols.shape[:-1], self.num_groups)
 
     def tables(self) -> list[Tensor]:
         """Frequencies of every table that ``code`` names, int32 ``[rows, alphabet]``, by its number."""
@@ -178,9 +184,10 @@ class ActivityModel(nn.Module):
         wanted = None if given is None else given.quartered.flatten()[tokens]
         mine = quartered.view(-1)[tokens] = self._code_shapes(exchange, some, wanted)
         walked = torch.zeros(*found.shape[:2], len(self.group_of), dtype=torch.int16, device=found.device)
-        left = None if given is None else given.symbols.flatten(0, 1)[tokens]
-        expected = context.envelope.sums_below(tokens, mine)
-        walked.flatten(0, 1)[tokens] = self._code_groups(exchange, some, expected, left)
+        for at, active, shapes in _parts(tokens, some, mine):
+            left = None if given is None else given.symbols.flatten(0, 1)[at]
+            expected = context.envelope.sums_below(at, shapes)
+            walked.flatten(0, 1)[at] = self._code_groups(exchange, active, expected, left)
         return Residual(walked, quartered), found.to(torch.uint8)
 
     def _code_shapes(self, exchange: Exchange, activities: Tensor, quartered: Tensor | None) -> Tensor:
@@ -241,13 +248,11 @@ class ActivityModel(nn.Module):
         bits = -torch.log2(self.activity_frequencies / 2**PRECISION)
         for half, group, mine, contexts in all_contexts(found, context):
             total[mine] += bits[self.row_of[group, half].long()[contexts], found[..., group][mine]]
-        tokens = active_tokens(found)
-        some, quartered, symbols = (
-            x[tokens]
-            for x in (found.flatten(0, 1), residual.quartered.flatten(), residual.symbols.flatten(0, 1))
-        )
-        expected = context.envelope.sums_below(tokens, quartered)
-        total.view(-1)[tokens] += self._held_bits(some, quartered, expected, symbols)
+        for (at,) in _parts(active_tokens(found)):
+            active, symbols = (x.flatten(0, 1)[at] for x in (found, residual.symbols))
+            quartered = residual.quartered.flatten()[at]
+            expected = context.envelope.sums_below(at, quartered)
+            total.view(-1)[at] += self._held_bits(active, quartered, expected, symbols)
         return total
 
     @torch.no_grad()
@@ -307,6 +312,11 @@ class ActivityModel(nn.Module):
         octaves += unit.flatten()[tokens * self.num_groups + self.group_of[channels]]
         rows = (octaves >> 1).add_(_ROW_OF_ONE).clamp_(0, SCALES - 1)
         return coded, rows.to(torch.uint8)
+
+
+def _parts(*given: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Rows of tensors, ``_AT_ONCE`` of them at a time."""
+    return zip(*(torch.split(x, _AT_ONCE) for x in given), strict=True)
 
 
 def shape_rows(activities: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ Sullivan, "Overlapped Block Motion Compensation: An Estimation-Theoretic Approac
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 #: Height and width of a block in pixels.
@@ -22,6 +21,8 @@ UNITS = 4
 #: Pixels by which a reference is extended at each side: a window that lies further out sees the same.
 _MARGIN = 2 * BLOCK + 4
 _HALF = BLOCK // 2
+#: Samples of a kind that are computed at once: what is computed of them stays in the cache.
+_AT_ONCE = 2**18
 #: A third in 65536, with which every mean of three colours is right.
 _THIRD = 21846
 
@@ -45,11 +46,26 @@ class Reference:
     @cached_property
     def _planes(self) -> Tensor:
         """Samples at whole pixels, half a pixel right, half below, and both, uint8 ``[4, C, H', W']``."""
-        sides = (_MARGIN + 2, _MARGIN + 3, _MARGIN + 2, _MARGIN + 3)
-        wide = F.pad(self.picture[None].float(), sides, mode="replicate")[0].to(torch.int16)
-        right = _half(wide, -1)
-        planes = (wide[:, 2:-3, 2:-3], right[:, 2:-3], _half(wide, -2)[:, :, 2:-3], _half(right, -2))
-        return torch.stack([plane.to(torch.uint8) for plane in planes])
+        height, width = self.height + 2 * _MARGIN, self.width + 2 * _MARGIN
+        planes = self.picture.new_empty(4, len(self.picture), height, width)
+        rows = -(-_AT_ONCE // (len(self.picture) * width))
+        for top in range(0, height, rows):
+            band = planes[:, :, top : top + rows]
+            wide = self._extended(top, band.shape[2] + 5)
+            right = _half(wide, -1)
+            band[0], band[1] = wide[:, 2:-3, 2:-3], right[:, 2:-3]
+            band[2], band[3] = _half(wide, -2)[:, :, 2:-3], _half(right, -2)
+        return planes
+
+    def _extended(self, top: int, count: int) -> Tensor:
+        """What samples from row ``top`` on are made from: the picture repeated at its edges, int16."""
+        side = _MARGIN + 2
+        rows = torch.arange(top - side, top - side + count, device=self.picture.device)
+        inner = self.picture.index_select(1, rows.clamp_(0, self.height - 1))
+        wide = inner.new_empty(len(inner), count, side + self.width + side + 1, dtype=torch.int16)
+        wide[..., side:][..., : self.width] = inner
+        wide[..., :side], wide[..., side + self.width :] = inner[..., :1], inner[..., -1:]
+        return wide
 
     @cached_property
     def luma(self) -> "Reference":

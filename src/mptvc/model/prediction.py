@@ -6,6 +6,7 @@ which says what is mixed. The vector leads to ``near``; in ``far`` the block lie
 both.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -32,6 +33,8 @@ class Blend(IntEnum):
 SMOOTH = (Blend.OVERLAPPED, Blend.BOTH_OVERLAPPED)
 FROM_FAR = (Blend.BOTH, Blend.FAR, Blend.BOTH_OVERLAPPED, Blend.BOTH_BASE)
 HALF_BASE = (Blend.NEAR_BASE, Blend.BOTH_BASE)
+#: Blocks that are computed at once: what is computed of them stays in the cache.
+_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
@@ -102,23 +105,20 @@ def predicted(references: References, base: Tensor, vectors: Tensor, blends: Ten
         ValueError: A block needs the picture ``far``, and there is none.
     """
     flat, differs = blends.flatten(), differs_nearby(vectors).flatten()
-    below = blocks_of(base.to(torch.int16))
+    below = blocks_of(base)
     found = below.clone()
     smooth, far = any_of(flat, SMOOTH) & differs, any_of(flat, FROM_FAR)
     moved = (flat != Blend.BASE) & (flat != Blend.FAR)
     for both in (False, True):
         mine = moved & (far if both else ~far)
-        for find, places in (
-            (references.moved, _places(mine & ~smooth)),
-            (references.overlapped, _places(mine & smooth)),
-        ):
-            if len(places):
-                found[places] = find(vectors, places, both=both)
-    if len(alone := _places(flat == Blend.FAR)):
-        found[alone] = references.beyond(vectors, alone)
-    half = _places(any_of(flat, HALF_BASE))
-    found[half] = mean_of(found[half], below[half])
-    return picture_of(found.to(torch.uint8), blends.shape[0])
+        for find, wanted in ((references.moved, mine & ~smooth), (references.overlapped, mine & smooth)):
+            for places in _places(wanted):
+                found[places] = find(vectors, places, both=both).to(torch.uint8)
+    for places in _places(flat == Blend.FAR):
+        found[places] = references.beyond(vectors, places).to(torch.uint8)
+    for places in _places(any_of(flat, HALF_BASE)):
+        found[places] = mean_of(found[places].to(torch.int16), below[places]).to(torch.uint8)
+    return picture_of(found, blends.shape[0])
 
 
 def scaled(vectors: Tensor, numerator: int, denominator: int) -> Tensor:
@@ -137,6 +137,7 @@ def any_of(blends: Tensor, wanted: tuple[Blend, ...]) -> Tensor:
     return torch.stack([blends == blend for blend in wanted]).any(0)
 
 
-def _places(wanted: Tensor) -> Tensor:
-    """Where bool ``[N]`` holds, int64 ``[n]``."""
-    return torch.nonzero(wanted).flatten()
+def _places(wanted: Tensor) -> Iterator[Tensor]:
+    """Where bool ``[N]`` holds, int64, some at a time."""
+    places = torch.nonzero(wanted).flatten()
+    return (part for part in torch.split(places, _AT_ONCE) if len(part))
