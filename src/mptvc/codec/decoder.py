@@ -87,7 +87,11 @@ class Decompressor:
 
     def frames(self, clip: int, *, source_size: bool = True) -> Iterator[np.ndarray]:
         """Source frames of one clip, some at a time, uint8 ``[T, H, W, 3]``; errors as for ``pieces``."""
-        return (piece.frames(piece.num_levels, source_size=source_size) for piece in self.pieces(clip))
+
+        def shown(piece: Piece) -> np.ndarray:
+            return piece.frames(piece.num_levels, source_size=source_size)
+
+        return map(shown, self.pieces(clip))  # which keeps no piece while the next one is decoded
 
     def _sections(self, clip: int, levels: int) -> list[bytes]:
         """Sections of a clip's first levels, up to one that has not arrived or is damaged."""

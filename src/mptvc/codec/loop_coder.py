@@ -108,7 +108,7 @@ class LoopCoder(ClipCoder):
                 return
             packets = packets[: len(found)]
             yield LoopPiece(self, layout.geometry, found, fineness)
-            fineness = found[0].pictures[-1].fineness
+            fineness, found = found[0].pictures[-1].fineness, []  # only this while the next one is decoded
 
     @computing()
     def _slice(
