@@ -179,8 +179,8 @@ def run_ray(job: Job, tasks: Sequence[Task], jobs: int) -> Generator[Result, Non
         _RayWorker,
         fn_constructor_args=(job,),
         batch_size=1,
-        # one task at a time: what waits at a busy worker would wait for it while others have ended
-        compute=data.ActorPoolStrategy(size=min(jobs, len(tasks)), max_tasks_in_flight_per_actor=1),
+        # one task waits at each worker, or it would wait for the next one; more would wait there at the end
+        compute=data.ActorPoolStrategy(size=min(jobs, len(tasks)), max_tasks_in_flight_per_actor=2),
         num_cpus=_RAY_CPUS,
         num_gpus=gpus,
     )
