@@ -240,15 +240,16 @@ def test_bits_are_those_of_the_tables(fitted: ActivityModel) -> None:
 
 
 def test_bits_apart_are_those_of_tokens_whose_neighbours_are_not_known(fitted: ActivityModel) -> None:
-    """So of the first half of a checkerboard they are exact."""
-    residual, context = pictures(2, seed=5)[1], after(nothing())
+    """So for activities, of the first half of a checkerboard they are exact."""
+    found, context = fitted.activities(pictures(2, seed=5)[1].symbols), after(nothing())
     outer = outer_contexts(nothing(), context, 0).flatten(0, 1)
-    quartered = residual.quartered.flatten()
-    expected = context.envelope.sums_below(torch.arange(len(outer)), quartered)
-    apart = fitted.bits_apart(residual.symbols.flatten(0, 1), quartered, expected, outer)
-    whole, (first, second) = fitted.bits(residual, context), checkerboard(nothing())
-    assert torch.allclose(apart.view_as(whole)[first], whole[first], rtol=1e-5)
-    assert not torch.allclose(apart.view_as(whole)[second], whole[second], rtol=0.1)
+    apart = fitted.activity_bits_apart(found.flatten(0, 1), outer).view(9, 12)
+    bits, whole = -torch.log2(fitted.activity_frequencies / 2**24), torch.zeros(9, 12)
+    for half, group, mine, contexts in all_contexts(found, context):
+        whole[mine] += bits[fitted.row_of[group, half].long()[contexts], found[..., group][mine]]
+    first, second = checkerboard(nothing())
+    assert torch.allclose(apart[first], whole[first], rtol=1e-5)
+    assert not torch.allclose(apart[second], whole[second], rtol=0.1)
 
 
 def test_rows_sum_to_the_coders_total(fitted: ActivityModel) -> None:
@@ -321,6 +322,19 @@ def test_rows_of_symbols_are_those_of_the_magnitude_that_is_expected() -> None:
     likely = 28 + math.floor(4 * math.log2(41))  # four rows an octave, row 28 from a magnitude of 1 on
     assert rows.tolist() == [0, likely, 0, 0, 0, 0, 0, likely]
     assert int(model.thresholds[8]) == 41
+
+
+def test_small_sums_are_weighed_as_their_channels_are_expected() -> None:
+    """Halves, a quarter and eighths of a sum of 2: its arrangements, its channels and its signs."""
+    model, shares = ActivityModel(GROUP_OF, ORDER), torch.ones(3, CHANNELS)
+    shares[:, 5:9] = torch.tensor([8.0, 4.0, 2.0, 2.0])
+    expected = torch.cat([torch.zeros(3, 1), shares.cumsum(1)], 1).to(torch.int32)
+    symbols = torch.zeros(3, CHANNELS)
+    symbols[0, 5], symbols[1, 5], symbols[1, 7], symbols[2, 8] = 2, 1, -1, -2
+    whole, outer = torch.zeros(3, dtype=torch.bool), torch.zeros(3, len(GROUPS), dtype=torch.int64)
+    first, second, third = model.bits_apart(symbols, whole, expected, outer).tolist()
+    assert second - first == pytest.approx((1 + 1) + (3 + 1) - 1 - (2 * 1 + 1))
+    assert third - first == pytest.approx(2 * 3 - 2 * 1)
 
 
 def test_symbols_of_many_tokens_come_some_at_a_time(

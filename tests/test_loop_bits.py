@@ -17,6 +17,7 @@ from mptvc.codec.decoder import Decompressor
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.format.packet import PacketReader, Tables
 from mptvc.format.slices import FRONT_BYTES
+from mptvc.model.contexts import checkerboard, outer_contexts
 
 #: Bytes of a packet that are no symbols: its check value, and on the mean half a word to fill it.
 PACKET_BYTES = 6
@@ -34,6 +35,13 @@ def moved(count: int, dy: float, dx: float, side: int = 256) -> np.ndarray:
         frames.append(F.grid_sample(whole, places, mode="bicubic", align_corners=False)[0])
     pictures = torch.stack(frames).clamp(0, 255).round().to(torch.uint8)
     found: np.ndarray = pictures.permute(0, 2, 3, 1).numpy()
+    return found
+
+
+def noisy() -> np.ndarray:
+    """Frames of a texture that moves, with noise, uint8 ``[9, 192, 192, 3]``."""
+    noise = np.random.default_rng(1).normal(0, 2, (9, 192, 192, 3))
+    found: np.ndarray = (moved(9, 0.4, -0.7, 192) + noise).clip(0, 255).astype(np.uint8)
     return found
 
 
@@ -59,8 +67,7 @@ class Counted(PacketReader):
 def test_bits_of_tables_are_the_bytes_of_packets(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = mptvc.load("codec", device="cpu")
     assert isinstance(codec.coder, LoopCoder)
-    noise = np.random.default_rng(1).normal(0, 2, (9, 192, 192, 3))
-    data = codec.compress((moved(9, 0.4, -0.7, 192) + noise).clip(0, 255).astype(np.uint8))
+    data = codec.compress(noisy())
     header, reader = mptvc.probe(data).header, Decompressor(codec.coder, BytesIO(data), len(data))
     monkeypatch.setattr(mptvc.codec.slices, "PacketReader", Counted)
     Counted.bits.clear()
@@ -79,6 +86,30 @@ def test_bits_of_tables_are_the_bytes_of_packets(monkeypatch: pytest.MonkeyPatch
         assert told == pytest.approx(of_side, rel=1e-4)
         taken = header.index.section(level, 0).length - len(pieces) * (FRONT_BYTES + PACKET_BYTES)
         assert (of_tokens + of_side) / 8 == pytest.approx(taken, rel=0.01, abs=2 * len(pieces))
+
+
+def test_what_symbols_are_chosen_by_is_about_what_they_take() -> None:
+    """Of the tokens whose activities are coded first."""
+    codec = mptvc.load("codec", device="cpu")
+    assert isinstance(codec.coder, LoopCoder)
+    data = codec.compress(noisy())
+    pieces = list(Decompressor(codec.coder, BytesIO(data), len(data)).pieces(0))
+    for number, tables in enumerate(codec.coder.tables):
+        level, about, taken = tables.level, 0.0, 0.0
+        for piece in pieces:
+            for coded in piece._levels[number].pictures:
+                left, context = coded.residual, coded.context
+                tokens = torch.nonzero(checkerboard(context.past)[0].flatten()).flatten()
+                outer = outer_contexts(torch.zeros_like(context.past), context, 0).flatten(0, 1)[tokens]
+                shapes = left.quartered.flatten()[tokens]
+                expected = context.envelope.sums_below(tokens, shapes)
+                model = (
+                    tables.level.opening if coded.side is None else tables.level.predicted(coded.is_between)
+                )
+                symbols = left.symbols.flatten(0, 1)[tokens].float()
+                about += float(kind.entropy_model.bits_apart(symbols, shapes, expected, outer).sum())
+                taken += float(kind.entropy_model.bits(left, context).flatten()[tokens].sum())
+        assert about == pytest.approx(taken, rel=0.03)
 
 
 def ratio(codec: Codec, frames: np.ndarray) -> float:

@@ -17,8 +17,6 @@ from mptvc.model.loop_model import OUTWARD, Kind
 
 #: What is added to magnitudes before they are rounded down: less than half, as larger symbols take more bits.
 _ROUNDING = 0.31, 0.27  # of the lowest band, and of the others
-#: How much less of it, in another try of whole tokens.
-_LESS = 0.12
 #: Squared steps of error that a bit is worth.
 _BIT_PRICE = 0.12
 #: Energy of a token in squared steps below which no latent of it is rounded to a symbol.
@@ -67,17 +65,13 @@ def quantized(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope) -> Re
         return Residual(symbols, quartered)
     scales = steps[busy].reciprocal()[:, None]
     whole, quarters = (latents.mul_(scales) for latents in kind.latents(cells[busy]))
-    usual, apart = (_rounded(kind, latents, 0.0) for latents in (whole, quarters))
-    some = torch.nonzero(usual.any(1) | apart.any(1)).flatten()
-    whole, quarters, usual, apart = (x[some] for x in (whole, quarters, usual, apart))
-    places, fewer = busy[some], _rounded(kind, whole, _LESS)
+    together, apart = (_rounded(kind, latents) for latents in (whole, quarters))
+    some = torch.nonzero(together.any(1) | apart.any(1)).flatten()
+    whole, quarters, together, apart = (x[some] for x in (whole, quarters, together, apart))
+    places = busy[some]
     shapes = torch.zeros_like(places, dtype=torch.bool)
     expected, expected_apart = (envelope.sums_below(places, x) for x in (shapes, ~shapes))
-    tries = (
-        Try(whole, usual, expected, False),
-        Try(whole, fewer, expected, False),
-        Try(quarters, apart, expected_apart, True),
-    )
+    tries = Try(whole, together, expected, False), Try(quarters, apart, expected_apart, True)
     best = _cheapest(model, energy[places], outer[places], tries)
     symbols[places], quartered[places] = best.symbols, best.quartered
     return Residual(symbols, quartered)
@@ -106,10 +100,10 @@ def _cheapest(model: ActivityModel, energy: Tensor, outer: Tensor, tries: Sequen
     return Residual(chosen, shapes & chosen.any(1))
 
 
-def _rounded(kind: Kind, latents: Tensor, less: float) -> Tensor:
+def _rounded(kind: Kind, latents: Tensor) -> Tensor:
     """Symbols float32 for latents in steps ``[n, C]``; groups with little in them only where they pay."""
     members, (first, later) = kind.entropy_model.members, _ROUNDING
-    rounding = torch.where(kind.entropy_model.group_of < 2, first - less, later - less)
+    rounding = torch.where(kind.entropy_model.group_of < 2, first, later)
     symbols = torch.copysign(rounding, latents).add_(latents).trunc_().clamp_(-LARGEST, LARGEST)
     tokens = torch.nonzero(symbols.any(1)).flatten()
     found = symbols[tokens]

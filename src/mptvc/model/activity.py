@@ -22,7 +22,7 @@ Classification and Adaptive Quantization", 1999.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from math import log2
+from math import log, log2
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ from mptvc.model.contexts import (
     inner_contexts,
     outer_contexts,
 )
-from mptvc.model.envelope import eighths
+from mptvc.model.envelope import OCTAVE, eighths
 from mptvc.model.exchange import (
     DIGIT,
     NUMBERS,
@@ -49,7 +49,7 @@ from mptvc.model.exchange import (
     exchanged_numbers,
 )
 from mptvc.model.integer_network import PRECISION, REACH, integer_frequencies
-from mptvc.model.splitting import SplittingModel, small_activity
+from mptvc.model.splitting import MOST_SUM, SplittingModel, small_activity
 
 #: Activities are 0 to this.
 MOST = 16
@@ -252,12 +252,16 @@ class ActivityModel(nn.Module):
             active, symbols = (x.flatten(0, 1)[at] for x in (found, residual.symbols))
             quartered = residual.quartered.flatten()[at]
             expected = context.envelope.sums_below(at, quartered)
-            total.view(-1)[at] += self._held_bits(active, quartered, expected, symbols)
+            total.view(-1)[at] += self.splitting.bits(active, expected, self.thresholds, symbols)
+            total.view(-1)[at] += self._large_bits(active, quartered, expected, symbols)
         return total
 
     @torch.no_grad()
     def bits_apart(self, symbols: Tensor, quartered: Tensor, expected: Tensor, outer: Tensor) -> Tensor:
         """About the bits that tokens take whose neighbours are not known yet, float32 ``[n]``.
+
+        Small sums are weighed as if magnitudes fell on channels one by one, as is expected of these: a
+        multinomial distribution, which takes a fraction of the time of a walk through their halves.
 
         Args:
             symbols: Of each, integers ``[n, C]``.
@@ -267,8 +271,8 @@ class ActivityModel(nn.Module):
         """
         found = self.activities(symbols)
         total, tokens = self.activity_bits_apart(found, outer), torch.nonzero(found.any(1)).flatten()
-        some = (x[tokens] for x in (found, quartered, expected, symbols))
-        total[tokens] += self._held_bits(*some)
+        active, shapes, mine, left = (x[tokens] for x in (found, quartered, expected, symbols))
+        total[tokens] += self._shared_bits(active, mine, left) + self._large_bits(active, shapes, mine, left)
         return total
 
     def activity_bits_apart(self, found: Tensor, outer: Tensor) -> Tensor:
@@ -279,11 +283,25 @@ class ActivityModel(nn.Module):
         total: Tensor = bits[rows, found].sum(1)
         return total
 
-    def _held_bits(self, activities: Tensor, quartered: Tensor, expected: Tensor, symbols: Tensor) -> Tensor:
-        """Bits of the shapes and symbols of tokens with activities ``[n, groups]``, float32 ``[n]``."""
-        total = self.splitting.bits(activities, expected, self.thresholds, symbols)
+    def _shared_bits(self, activities: Tensor, expected: Tensor, symbols: Tensor) -> Tensor:
+        """About the bits of how small sums are shared, and of signs, float32 ``[n]``."""
+        is_small = (activities > 0) & (activities <= small_activity(self.thresholds))
+        places = torch.nonzero(symbols.flatten()).flatten()
+        groups, octaves = self._octaves(places, expected)
+        magnitudes, log_factorials = symbols.flatten()[places].abs(), _log_factorials(symbols.device)
+        bits = log_factorials[magnitudes.clamp(max=MOST_SUM).long()] - magnitudes * octaves / OCTAVE + 1
+        total = torch.zeros_like(activities, dtype=torch.float32)
+        total.view(-1).index_add_(0, groups, bits)
+        choices = self.thresholds.diff(append=self.thresholds[-1:] + 1)[(activities - 1).clamp(min=0)]
+        sums = (symbols.abs() @ self.members).clamp(max=MOST_SUM).long()
+        total += torch.log2(choices.float()) - log_factorials[sums]
+        bits_of_tokens: Tensor = total.mul_(is_small).sum(1)
+        return bits_of_tokens
+
+    def _large_bits(self, activities: Tensor, quartered: Tensor, expected: Tensor, symbols: Tensor) -> Tensor:
+        """Bits of the shapes of tokens with activities ``[n, groups]``, and of large sums' symbols."""
         bits = -torch.log2(self.shape_frequencies / 2**PRECISION)
-        total += bits[shape_rows(activities).long(), 2 * quartered.long()]
+        total = bits[shape_rows(activities).long(), 2 * quartered.long()]
         places, rows = self.symbol_rows(activities, expected)
         walked = symbols.flatten()[places].long()
         bits = -torch.log2(self.symbol_frequencies / 2**PRECISION)
@@ -302,16 +320,28 @@ class ActivityModel(nn.Module):
             Places of the symbols in ``[n C]``, int64, and the row of each, uint8.
         """
         is_large = activities > small_activity(self.thresholds)
-        coded = torch.nonzero(is_large[:, self.group_of].flatten()).flatten()
-        tokens, channels = coded // len(self.group_of), coded % len(self.group_of)
-        totals = expected[:, self.splitting.starts].diff()
-        unit = eighths(self.thresholds[(activities - 1).clamp(min=0)]) - eighths(totals)  # [n, groups]
-        places = tokens * expected.shape[1] + self.place_of[channels]
-        flat = expected.flatten()
-        octaves = eighths(flat[places + 1] - flat[places])
-        octaves += unit.flatten()[tokens * self.num_groups + self.group_of[channels]]
-        rows = (octaves >> 1).add_(_ROW_OF_ONE).clamp_(0, SCALES - 1)
-        return coded, rows.to(torch.uint8)
+        places = torch.nonzero(is_large[:, self.group_of].flatten()).flatten()
+        groups, octaves = self._octaves(places, expected)
+        least = eighths(self.thresholds[(activities - 1).clamp(min=0)]).flatten()
+        rows = octaves.add_(least[groups]).bitwise_right_shift_(1).add_(_ROW_OF_ONE).clamp_(0, SCALES - 1)
+        return places, rows.to(torch.uint8)
+
+    def _octaves(self, places: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+        """How much is expected at places of ``[n C]``, in eighths of octaves over their groups' expectation.
+
+        Returns:
+            The places' groups in ``[n groups]``, int64, and what is asked for, int32.
+        """
+        tokens, channels = places // len(self.group_of), places % len(self.group_of)
+        groups = tokens * self.num_groups + self.group_of[channels]
+        flat, starts = expected.flatten(), tokens * expected.shape[1] + self.place_of[channels]
+        totals = eighths(expected[:, self.splitting.starts].diff()).flatten()
+        return groups, eighths(flat[starts + 1] - flat[starts]) - totals[groups]
+
+
+def _log_factorials(device: torch.device) -> Tensor:
+    """Binary logarithms of factorials up to that of ``MOST_SUM``, float32."""
+    return torch.lgamma(torch.arange(1.0, MOST_SUM + 2, device=device)) / log(2)
 
 
 def _parts(*given: Tensor) -> Iterator[tuple[Tensor, ...]]:
