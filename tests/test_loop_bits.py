@@ -103,9 +103,7 @@ def test_what_symbols_are_chosen_by_is_about_what_they_take() -> None:
                 outer = outer_contexts(torch.zeros_like(context.past), context, 0).flatten(0, 1)[tokens]
                 shapes = left.quartered.flatten()[tokens]
                 expected = context.envelope.sums_below(tokens, shapes)
-                model = (
-                    tables.level.opening if coded.side is None else tables.level.predicted(coded.is_between)
-                )
+                kind = level.opening if coded.side is None else level.predicted(coded.is_between)
                 symbols = left.symbols.flatten(0, 1)[tokens].float()
                 about += float(kind.entropy_model.bits_apart(symbols, shapes, expected, outer).sum())
                 taken += float(kind.entropy_model.bits(left, context).flatten()[tokens].sum())
