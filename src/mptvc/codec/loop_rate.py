@@ -41,7 +41,7 @@ _AIM = 0.98
 #: What slices before the last count in what is expected of the next, each as against the one after it.
 _KEPT = 0.85
 #: Most by which gains of slices that follow each other differ, downwards and upwards.
-_STEPS = (8, 6)
+_STEPS = (8, 12)
 
 
 def counted(differences: Tensor) -> np.ndarray:
