@@ -308,7 +308,7 @@ class _ClipEncoder:
 
     def _tried(
         self, level: int, motion: SliceMotion, coarser: Sequence[CodedPicture], kind: int, gain: int
-    ) -> "_Tried":
+    ) -> _Tried:
         """Code one level of a slice with some kind."""
         coded = self._loop.encode(level, motion, coarser, kind, gain)
         pairs = zip(coded.pictures, motion.pyramids, strict=True)

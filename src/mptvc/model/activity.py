@@ -22,7 +22,7 @@ Classification and Adaptive Quantization", 1999.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from math import log, log2
+from math import log2
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ from mptvc.model.exchange import (
     exchanged_numbers,
 )
 from mptvc.model.integer_network import PRECISION, REACH, integer_frequencies
-from mptvc.model.splitting import MOST_SUM, SplittingModel, small_activity
+from mptvc.model.splitting import MOST_SUM, SplittingModel, log_factorials, small_activity
 
 #: Activities are 0 to this.
 MOST = 16
@@ -151,12 +151,7 @@ class ActivityModel(nn.Module):
 
     def tables(self) -> list[Tensor]:
         """Frequencies of every table that ``code`` names, int32 ``[rows, alphabet]``, by its number."""
-        mine = [
-            self.activity_frequencies,
-            self.symbol_frequencies,
-            even_frequencies(),
-            self.shape_frequencies,
-        ]
+        mine = self.activity_frequencies, self.symbol_frequencies, even_frequencies(), self.shape_frequencies
         return [*mine, *self.splitting.tables()]
 
     @torch.no_grad()
@@ -288,15 +283,14 @@ class ActivityModel(nn.Module):
         is_small = (activities > 0) & (activities <= small_activity(self.thresholds))
         places = torch.nonzero(symbols.flatten()).flatten()
         groups, octaves = self._octaves(places, expected)
-        magnitudes, log_factorials = symbols.flatten()[places].abs(), _log_factorials(symbols.device)
-        bits = log_factorials[magnitudes.clamp(max=MOST_SUM).long()] - magnitudes * octaves / OCTAVE + 1
+        magnitudes, logarithms = symbols.flatten()[places].abs(), log_factorials(symbols.device)
+        bits = logarithms[magnitudes.clamp(max=MOST_SUM).long()] - magnitudes * octaves / OCTAVE + 1
         total = torch.zeros_like(activities, dtype=torch.float32)
         total.view(-1).index_add_(0, groups, bits)
         choices = self.thresholds.diff(append=self.thresholds[-1:] + 1)[(activities - 1).clamp(min=0)]
         sums = (symbols.abs() @ self.members).clamp(max=MOST_SUM).long()
-        total += torch.log2(choices.float()) - log_factorials[sums]
-        bits_of_tokens: Tensor = total.mul_(is_small).sum(1)
-        return bits_of_tokens
+        total += torch.log2(choices.float()) - logarithms[sums]
+        return (total * is_small).sum(1)
 
     def _large_bits(self, activities: Tensor, quartered: Tensor, expected: Tensor, symbols: Tensor) -> Tensor:
         """Bits of the shapes of tokens with activities ``[n, groups]``, and of large sums' symbols."""
@@ -337,11 +331,6 @@ class ActivityModel(nn.Module):
         flat, starts = expected.flatten(), tokens * expected.shape[1] + self.place_of[channels]
         totals = eighths(expected[:, self.splitting.starts].diff()).flatten()
         return groups, eighths(flat[starts + 1] - flat[starts]) - totals[groups]
-
-
-def _log_factorials(device: torch.device) -> Tensor:
-    """Binary logarithms of factorials up to that of ``MOST_SUM``, float32."""
-    return torch.lgamma(torch.arange(1.0, MOST_SUM + 2, device=device)) / log(2)
 
 
 def _parts(*given: Tensor) -> Iterator[tuple[Tensor, ...]]:

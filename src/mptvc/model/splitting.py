@@ -17,6 +17,7 @@ Trees", 1996; Fischer, "A Pyramid Vector Quantizer", 1986 (vectors whose magnitu
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from math import log
 from typing import Protocol
 
 import numpy as np
@@ -261,6 +262,11 @@ def share_rows(parts: Parts, expected: Tensor) -> Tensor:
 def small_activity(thresholds: Tensor) -> int:
     """The largest activity of which every sum is small; ``thresholds`` as of ``SplittingModel.code``."""
     return int((thresholds <= MOST_SUM + 1).sum()) - 1
+
+
+def log_factorials(device: torch.device) -> Tensor:
+    """Binary logarithms of factorials up to that of ``MOST_SUM``, float32."""
+    return torch.lgamma(torch.arange(1.0, MOST_SUM + 2, device=device)) / log(2)
 
 
 def _small(activities: Tensor, thresholds: Tensor) -> Groups:
