@@ -138,6 +138,28 @@ def test_what_is_taken_at_any_gain_is_kept_for_those_that_follow() -> None:
     assert rate.most(0, [rest], rest) == 400
 
 
+def test_what_takes_much_at_any_gain_may_take_half_of_what_others_need() -> None:
+    """Coarser still, it would be ruined and bits be left over."""
+    rate = SliceRate(Rate(bpp=(1.0,)), [100.0])
+    rate.arrive(8 * 4000)
+    first, rest = work(4, 3.0), work(80, 3.0)
+    rate.note(0, 0, [100], [first])
+    asked = [rate.most(0, [first], rest, fallen) for fallen in (0, 8, 24)]
+    free = 4000 - rest.fixed(0)
+    assert asked[0] == asked[1] < 0.2 * free < 0.5 * free < asked[2] < 0.6 * free
+
+
+def test_a_slice_that_takes_more_than_others_says_nothing_of_how_bits_grow_with_gains() -> None:
+    rate, dear, left = SliceRate(Rate(bpp=(1.0,)), [100.0]), [work(4, 3.0)], work(16, 3.0)
+    for _ in range(3):
+        usual = work(4, 3.0)
+        rate.note(0, 0, [usual.fixed(0) + 400], [usual])
+    for gain, size in ((0, 1600), (-4, 1400)):
+        rate.note(0, gain, [dear[0].fixed(0) + size], dear)
+    rate.arrive(8 * (left.fixed(0) + 800))
+    assert rate.gain(0, left, again=True) in range(-50, -20)
+
+
 def test_calm_and_busy_shots_share_bits_at_one_gain() -> None:
     """What is learned of one shot says what another takes, whose frames differ more."""
     sizes = {difference: SliceRate(Rate(bpp=(1.0,)), [100.0]) for difference in (1.0, 30.0)}

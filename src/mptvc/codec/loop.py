@@ -330,7 +330,7 @@ def _synthesised(
         done += count
         residuals = kind.pixels(latents, quartered[tokens][mine])
         band[mine] = residuals.add_(band[mine]).round_().clamp_(0, 255).to(torch.uint8)
-    return smoothed(decoded, coded, smoothing * steps)
+    return smoothed(decoded, coded, smoothing * steps) if done else decoded
 
 
 def _bands(kind: Kind, picture: Tensor) -> Iterator[tuple[slice, slice]]:

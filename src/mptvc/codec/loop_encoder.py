@@ -245,7 +245,8 @@ class _ClipEncoder:
         """
         opens, past = self._opens, self._loop.past(level)
         works = [_work(motion, opens=opens and not index) for index, motion in enumerate(motions)]
-        gain, tries = self._rate.gain(level, left), 0
+        planned = gain = self._rate.gain(level, left)
+        tries = 0
         while True:
             tries += 1
             coded = [
@@ -257,7 +258,7 @@ class _ClipEncoder:
                 return coded
             self._rate.note(level, gain, sizes, works)
             wanted = self._rate.gain(level, left, again=opens)
-            fits = sum(sizes) <= self._rate.most(level, works, left)
+            fits = sum(sizes) <= self._rate.most(level, works, left, 0 if opens else planned - gain)
             is_done = not opens or tries >= _TRIES or abs(wanted - gain) <= _NEAR_GAIN
             is_last_try = is_done if fits else gain == -MAX_SLICE_GAIN
             if is_last_try:

@@ -31,11 +31,15 @@ _SMALLEST, _PARTS, _SIZES = 2.0**-4, 4, 48
 CHANGE, TEXTURE = (0.25, 1.5), (0.3, 1.0)
 #: Bounds of octaves of size that an octave of gain takes beyond that.
 _SLOPES = (-1.0, 3.0)
+#: What two gains of the same slices say of that counts half if they are the root of this apart, in octaves.
+_NOISE = 0.02
 #: A slice may take so many times its share of what is left before it is coded again, more coarsely.
 _TOLERANCE = 1.5
 #: Share of what is left that every slice may take: beside an opening key to come, what others are expected
 #: to take may be less than they take at any gain.
 _LEAST_SHARE = 0.1
+#: Gains below what was planned from which on a slice may take half of what others need.
+_FALL = 16
 #: Share of what was planned that is asked for, as slices differ.
 _AIM = 0.98
 #: What slices before the last count in what is expected of the next, each as against the one after it.
@@ -149,18 +153,21 @@ class SliceRate:
         allowed = _AIM * (self.left(level) - left.fixed(level))
         return self._sizes[level].gain(allowed, left, again=again)
 
-    def most(self, level: int, works: Sequence[Work], left: Work) -> float:
+    def most(self, level: int, works: Sequence[Work], left: Work, fallen: int = 0) -> float:
         """Bytes that the next slices may take, so that something is left for what comes after them.
 
         Args:
             level: The level.
             works: The next slices.
             left: These and all that come after them.
+            fallen: How far their gain is below what was planned.
         """
         if not self.is_planned:
             return float("inf")
         fixed, share = sum(work.fixed(level) for work in works), self._sizes[level].share(works, left)
         most = min(1.0, max(_LEAST_SHARE, _TOLERANCE * share))
+        if fallen >= _FALL:
+            most = max(most, (1 + share) / 2)
         return fixed + most * (self.left(level) - left.fixed(level))
 
 
@@ -173,14 +180,18 @@ class _LevelSizes:
         self._opening = 0.0  # bytes of each unit of texture, at the last gain
         self._chain = self._earlier = (0.0, 0.0)  # bytes of predicted frames, and their units of change
         self._slope = 0.0  # octaves by which these grow in an octave of gain
-        self._works: Sequence[Work] = ()
+        self._works: Sequence[Work] = ()  # of the last slices, and what they took
+        self._size = 0
 
     def note(self, gain: int, sizes: Sequence[int], works: Sequence[Work]) -> None:
         """Learn from slices; what follows an opening key is learned anew."""
         octaves = (gain - self._last) / GAIN_OCTAVE
-        if works is self._works and octaves:  # the same once more
-            missed = log2(sum(sizes) / self._expected(sum(works[1:], works[0]))[gain + MAX_SLICE_GAIN])
-            self._slope = min(max(self._slope + missed / octaves, _SLOPES[0]), _SLOPES[1])
+        if works is self._works:  # the same once more
+            expected = self._expected(sum(works[1:], works[0]))
+            grown = expected[gain + MAX_SLICE_GAIN] / expected[self._last + MAX_SLICE_GAIN]
+            missed = log2(sum(sizes) / self._size / grown)
+            slope = self._slope + missed * octaves / (octaves**2 + _NOISE)
+            self._slope = min(max(slope, _SLOPES[0]), _SLOPES[1])
         scale, kept = 2 ** (self._slope * octaves), _KEPT
         taken, changed = self._earlier if works is self._works else self._chain
         self._earlier = self._chain = taken * scale, changed
@@ -191,7 +202,7 @@ class _LevelSizes:
                 self._opening, kept = size / texture, 0.0
             else:
                 self._chain = kept * self._chain[0] + size, kept * self._chain[1] + change
-        self._last, self._works = gain, works
+        self._last, self._works, self._size = gain, works, sum(sizes)
 
     def share(self, works: Sequence[Work], left: Work) -> float:
         """Share of what is left that slices will take, at the gain of the last ones."""

@@ -212,16 +212,18 @@ class ActivityModel(nn.Module):
         return walked
 
     def _code_activities(self, exchange: Exchange, context: Context, known: Tensor | None) -> Tensor:
+        """Activities int64 ``[h, w, groups]``, group by group in arrays: steps are many, and small."""
         found = torch.zeros_like(context.past, dtype=torch.int64)
+        row_of = self.row_of.cpu().numpy()
         for half, mine in enumerate(checkerboard(found)):
-            outer = outer_contexts(found, context, half)[mine].T.contiguous()  # [groups, n]
-            given = None if known is None else known[mine].T - MOST // 2
-            read = torch.zeros_like(outer)
+            outer = outer_contexts(found, context, half)[mine].T.to(torch.int16).cpu().numpy()
+            given = None if known is None else (known[mine].T - MOST // 2).to(torch.int16).cpu().numpy()
+            read = np.zeros((self.num_groups, outer.shape[1]), np.int16)
             for group in range(self.num_groups):
-                rows = self.row_of[group, half][outer[group] + inner_context(read, group)]
+                rows = row_of[group, half][outer[group] + inner_context(read, group)]
                 integers = None if given is None else given[group]
-                read[group] = exchanged(exchange, rows, integers, Table.ACTIVITIES) + MOST // 2
-            found[mine] = read.T
+                read[group] = exchange(rows, integers, Table.ACTIVITIES) + MOST // 2
+            found[mine] = torch.from_numpy(read.T).to(found)
         return found
 
     def _code_symbols(self, exchange: Exchange, rows: Tensor, symbols: Tensor | None) -> Tensor:

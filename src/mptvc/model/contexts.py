@@ -6,6 +6,7 @@ Everything is integers: sums, weights and shifts.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -69,11 +70,11 @@ def outer_contexts(found: Tensor, context: Context, half: int) -> Tensor:
     return outside.add_(context.classes[..., None], alpha=CONTEXTS).mul_(CONTEXTS)
 
 
-def inner_context(found: Tensor, group: int) -> Tensor:
+def inner_context(found: np.ndarray, group: int) -> np.ndarray:
     """What a group's contexts say of the groups before it in the same tokens, from ``[groups, n]``."""
-    if group == 0:
-        return torch.zeros_like(found[0])
-    return found[max(0, group - 2) : group].amax(0).clamp_(max=CONTEXTS - 1)
+    before = found[max(0, group - 2) : group]
+    largest: np.ndarray = before.max(0, initial=0)
+    return np.minimum(largest, CONTEXTS - 1)
 
 
 def inner_contexts(found: Tensor) -> Tensor:

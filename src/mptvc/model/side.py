@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mptvc.model.contexts import checkerboard, sum_of_neighbours
@@ -219,8 +220,8 @@ class SideModel(nn.Module):
 
     def _commonest_beside(self, kinds: Tensor) -> Tensor:
         """The kind that most of the four neighbours have ``[h, w]``, the first of several."""
-        counts = [sum_of_neighbours((kinds == kind).long()) for kind in range(KINDS)]
-        return torch.stack(counts).argmax(0)
+        counts = sum_of_neighbours(F.one_hot(kinds, KINDS))
+        return counts.argmax(-1)
 
     def vector_sizes(
         self, found: Side, line: Tensor, past: Side | None, half: int
