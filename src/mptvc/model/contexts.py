@@ -72,9 +72,8 @@ def outer_contexts(found: Tensor, context: Context, half: int) -> Tensor:
 
 def inner_context(found: np.ndarray, group: int) -> np.ndarray:
     """What a group's contexts say of the groups before it in the same tokens, from ``[groups, n]``."""
-    before = found[max(0, group - 2) : group]
-    largest: np.ndarray = before.max(0, initial=0)
-    return np.minimum(largest, CONTEXTS - 1)
+    largest: np.ndarray = found[max(0, group - 2) : group].max(0, initial=0)
+    return largest.clip(max=CONTEXTS - 1)
 
 
 def inner_contexts(found: Tensor) -> Tensor:
