@@ -57,6 +57,15 @@ class Reference:
             band[2], band[3] = _half(wide, -2)[:, :, 2:-3], _half(right, -2)
         return planes
 
+    @cached_property
+    def _whole(self) -> Tensor:
+        """Samples at whole pixels alone, uint8 ``[1, C, H', W']``: a still picture needs no others."""
+        rows, columns = (
+            torch.arange(-_MARGIN, size + _MARGIN, device=self.picture.device).clamp_(0, size - 1)
+            for size in (self.height, self.width)
+        )
+        return self.picture.index_select(1, rows).index_select(2, columns)[None]
+
     def _extended(self, top: int, count: int) -> Tensor:
         """What samples from row ``top`` on are made from: the picture repeated at its edges, int16."""
         side = _MARGIN + 2
@@ -83,23 +92,18 @@ class Reference:
         Returns:
             int16 ``[N, C, size, size]``, values of 0 to 255.
         """
+        parts = (top | left) & (UNITS - 1)
+        if not bool(parts.any()):
+            return _windows(self._whole, top >> 1, left >> 1, size)
         first = self.half_windows(top >> 1, left >> 1, size)
-        if not bool(((top | left) & 1).any()):
+        if not bool((parts & 1).any()):
             return first
         second = self.half_windows((top + 1) >> 1, (left + 1) >> 1, size)
         return first.add_(second).add_(1).bitwise_right_shift_(1)
 
     def half_windows(self, top: Tensor, left: Tensor, size: int) -> Tensor:
         """The same for starts in half pixels."""
-        _, channels, height, width = self._planes.shape
-        y = ((top >> 1) + _MARGIN).clamp(0, height - size)
-        x = ((left >> 1) + _MARGIN).clamp(0, width - size)
-        starts = ((2 * (top & 1) + (left & 1)) * channels * height + y) * width + x
-        rows = torch.arange(channels, device=starts.device)[:, None] * height * width
-        rows = rows + torch.arange(size, device=starts.device) * width
-        view = self._planes.as_strided((self._planes.numel() - size + 1, size), (1, 1))  # of all runs
-        found = view.index_select(0, (starts[:, None] + rows.flatten()).flatten())
-        return found.view(-1, channels, size, size).to(torch.int16)
+        return _windows(self._planes, top, left, size)
 
     def moved_blocks(self, vectors: Tensor, places: Tensor | None = None) -> Tensor:
         """Blocks that are found by vectors ``[2, h, w]``, int16 ``[N, C, BLOCK, BLOCK]``.
@@ -138,6 +142,19 @@ class Reference:
             quarter = _mixed(one, other, along_y[:, None])
             blocks[:, :, i * _HALF :, j * _HALF :][:, :, :_HALF, :_HALF] = quarter
         return blocks
+
+
+def _windows(planes: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+    """Windows int16 ``[N, C, size, size]`` of planes as `Reference` has them, for starts in half pixels."""
+    _, channels, height, width = planes.shape
+    y = ((top >> 1) + _MARGIN).clamp(0, height - size)
+    x = ((left >> 1) + _MARGIN).clamp(0, width - size)
+    starts = ((2 * (top & 1) + (left & 1)) * channels * height + y) * width + x
+    rows = torch.arange(channels, device=starts.device)[:, None] * height * width
+    rows = rows + torch.arange(size, device=starts.device) * width
+    view = planes.as_strided((planes.numel() - size + 1, size), (1, 1))  # of all runs
+    found = view.index_select(0, (starts[:, None] + rows.flatten()).flatten())
+    return found.view(-1, channels, size, size).to(torch.int16)
 
 
 def _weights(device: torch.device) -> Tensor:
