@@ -16,6 +16,7 @@ ROOT = Path(mptvc.__file__).parent
 #: A wing imports only wings of earlier layers, and its own modules.
 LAYERS = [
     {"errors"},
+    {"native"},
     {"format", "model"},
     {"codec", "video"},
     {"files", "train"},
@@ -29,6 +30,7 @@ SHARED = {"model": {"format.geometry", "format.gain"}}
 #: What each wing does without; the command line imports its commands' needs when they run.
 WITHOUT = {
     "errors": {"numpy", "torch", "av", "safetensors", "constriction"},
+    "native": {"torch", "av", "safetensors", "constriction"},
     "format": {"torch", "av", "safetensors"},
     "model": {"av", "safetensors", "constriction", "pathlib", "os", "io", "tempfile"},
     "codec": {"av"},

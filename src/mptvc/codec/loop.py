@@ -25,6 +25,7 @@ from mptvc.model.motion import Reference, luma_of
 from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, predicted
 from mptvc.model.side import Known, Side, SideModel, part_of
 from mptvc.model.smoothing import smoothed
+from mptvc.native import kernels
 
 Coder = PacketWriter | PacketReader
 EntropyModel = ActivityModel | SideModel | FinenessModel
@@ -266,7 +267,7 @@ class LevelLoop:
         if isinstance(wanted, Tensor):
             wanted = _analysed(kind, wanted, prediction, context)
         residual, activities = self._left(coder, kind, context, wanted)
-        coded = residual.symbols.any(-1)
+        coded = (activities > 0).any(-1)
         values, quartered = residual.symbols[coded], residual.quartered
         decoded = _synthesised(kind, coded, values, quartered, prediction, steps, self.tables.level.smoothing)
         is_between = kind is self.tables.level.between
@@ -321,6 +322,11 @@ def _synthesised(
 ) -> Tensor:
     """The decoded picture uint8 ``[3, H, W]``: the predicted one, where no token has symbols."""
     decoded, done = prediction.clone(), 0
+    if kernels.serve(decoded.device):
+        arrays = (x.contiguous().numpy() for x in (decoded, coded, quartered, values, steps))
+        matrices = (kind.exact_dct, kind.exact_half_dct, kind.exact_colours)
+        kernels.reconstruct(*arrays, [matrix.numpy() for matrix in matrices])
+        return smoothed(decoded, coded, smoothing * steps) if len(values) else decoded
     (height, width), patch = coded.shape, kind.patch
     cells = decoded.view(3, height, patch, width, patch).permute(1, 3, 0, 2, 4)
     for tokens, _ in _bands(kind, decoded):

@@ -17,11 +17,14 @@ The check value tells a decoder whose rows or means differ from the encoder's, f
 it has decoded is noise. Damage of the words shows only in words left over: check a packet's CRC first.
 """
 
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 from zlib import crc32
 
 import constriction
 import numpy as np
+
+from mptvc.native import kernels
 
 _PRECISION = 24
 _CHECK_BYTES = 4
@@ -53,6 +56,11 @@ class Tables:
         """Number of rows."""
         return len(self._counts)
 
+    @cached_property
+    def compiled(self) -> kernels.RansTables:
+        """The form of all rows that kernels take."""
+        return kernels.RansTables(self._counts)
+
     def model(self, row: int) -> Any:
         """The coder's form of a row, made when it is first needed: of many tables few rows are."""
         if row not in self._models:
@@ -70,7 +78,7 @@ class PacketWriter:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._steps: list[tuple[np.ndarray, np.ndarray, Tables]] = []
+        self._steps: list[tuple[np.ndarray, np.ndarray, Tables]] = []  # rows, symbols, tables
         self._check = 0
 
     def __call__(
@@ -97,26 +105,18 @@ class PacketWriter:
         if symbols is None or symbols.shape != rows.shape:
             raise ValueError("an encoder needs one symbol per row")
         tables = self._tables if tables is None else tables
-        counts = np.bincount(rows, minlength=len(tables))
-        if len(counts) > len(tables) or np.abs(symbols).max(initial=0) > tables.reach:
+        if rows.max(initial=0) >= len(tables) or np.abs(symbols).max(initial=0) > tables.reach:
             raise ValueError("a symbol or row is outside the table")
         self._check = crc32(means.data, crc32(rows.data, self._check))
-        order = np.argsort(rows, kind="stable")
-        self._steps.append(((symbols + tables.reach)[order].astype(np.uint8), counts, tables))
+        self._steps.append((rows, symbols.astype(np.int16), tables))
         return symbols
 
     def finish(self) -> bytes:
         """Return the packet of all recorded steps."""
-        coder = constriction.stream.stack.AnsCoder()
-        for indexes, counts, tables in reversed(self._steps):
-            end = len(indexes)
-            for row in np.flatnonzero(counts)[::-1]:
-                start = end - counts[row]
-                chunk = indexes[start:end].astype(np.int32)
-                coder.encode_reverse(chunk, tables.model(int(row)))
-                end = start
-        words: np.ndarray = coder.get_compressed()[::-1]
-        return self._check.to_bytes(_CHECK_BYTES, "little") + words.astype("<u4").tobytes()
+        coder: _Encoder = _KernelEncoder() if kernels.is_available() else _LibraryEncoder()
+        for rows, symbols, tables in reversed(self._steps):
+            coder.step(rows, symbols, tables)
+        return self._check.to_bytes(_CHECK_BYTES, "little") + coder.words().astype("<u4").tobytes()
 
 
 class PacketReader:
@@ -134,11 +134,11 @@ class PacketReader:
         if len(packet) % 4 or len(packet) < _CHECK_BYTES:
             raise ValueError(f"a packet is one or more 32-bit words, found {len(packet)} bytes")
         self._expected, self._check = int.from_bytes(packet[:_CHECK_BYTES], "little"), 0
-        words = np.frombuffer(packet[_CHECK_BYTES:], dtype="<u4")[::-1].astype(np.uint32)
-        if len(words) and words[-1] == 0:
+        words = np.frombuffer(packet[_CHECK_BYTES:], dtype="<u4").astype(np.uint32)
+        if len(words) and words[0] == 0:
             raise ValueError("a packet never starts with a zero word")
         self._tables = tables
-        self._coder = constriction.stream.stack.AnsCoder(words)
+        self._coder: _Decoder = _KernelDecoder(words) if kernels.is_available() else _LibraryDecoder(words)
 
     def __call__(
         self,
@@ -159,19 +159,10 @@ class PacketReader:
             Integers int16 ``[n]``.
         """
         tables = self._tables if tables is None else tables
-        counts = np.bincount(rows, minlength=len(tables))
-        if len(counts) > len(tables):
+        if rows.max(initial=0) >= len(tables):
             raise ValueError("a row is outside the table")
         self._check = crc32(means.data, crc32(rows.data, self._check))
-        ordered = np.empty(len(rows), dtype=np.int16)
-        start = 0
-        for row in np.flatnonzero(counts):
-            end = start + counts[row]
-            ordered[start:end] = self._coder.decode(tables.model(int(row)), int(counts[row]))
-            start = end
-        out = np.empty_like(ordered)
-        out[np.argsort(rows, kind="stable")] = ordered - tables.reach
-        return out
+        return self._coder.step(rows, tables)
 
     def finish(self) -> None:
         """Check that the packet is used up and that rows and means were the encoder's.
@@ -179,7 +170,99 @@ class PacketReader:
         Raises:
             ValueError: Words are left over, or rows or means differ.
         """
-        if not self._coder.is_empty():
+        if not self._coder.is_empty:
             raise ValueError("words are left over")
         if self._check != self._expected:
             raise ValueError("its table rows or means are not the encoder's")
+
+
+class _Encoder(Protocol):
+    """Writes the steps of a packet, the last one first."""
+
+    def step(self, rows: np.ndarray, symbols: np.ndarray, tables: Tables) -> None:
+        """Write one step: integers int16 ``[n]`` of rows uint8 ``[n]``."""
+
+    def words(self) -> np.ndarray:
+        """All words in the order in which a decoder reads them."""
+
+
+class _Decoder(Protocol):
+    """Reads the steps of a packet."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all is read."""
+
+    def step(self, rows: np.ndarray, tables: Tables) -> np.ndarray:
+        """The integers int16 ``[n]`` of a step of rows uint8 ``[n]``."""
+
+
+class _LibraryEncoder:
+    """Writes with constriction."""
+
+    def __init__(self) -> None:
+        self._coder = constriction.stream.stack.AnsCoder()
+
+    def step(self, rows: np.ndarray, symbols: np.ndarray, tables: Tables) -> None:
+        indexes = (symbols + tables.reach)[np.argsort(rows, kind="stable")].astype(np.int32)
+        end = len(rows)
+        for row, count in reversed(_counted(rows)):
+            self._coder.encode_reverse(indexes[end - count : end], tables.model(row))
+            end -= count
+
+    def words(self) -> np.ndarray:
+        found: np.ndarray = self._coder.get_compressed()[::-1]
+        return found
+
+
+class _LibraryDecoder:
+    """Reads with constriction."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self._coder = constriction.stream.stack.AnsCoder(words[::-1].copy())
+
+    def step(self, rows: np.ndarray, tables: Tables) -> np.ndarray:
+        ordered, start = np.empty(len(rows), dtype=np.int16), 0
+        for row, count in _counted(rows):
+            ordered[start : start + count] = self._coder.decode(tables.model(row), count)
+            start += count
+        out = np.empty_like(ordered)
+        out[np.argsort(rows, kind="stable")] = ordered - tables.reach
+        return out
+
+    @property
+    def is_empty(self) -> bool:
+        return bool(self._coder.is_empty())
+
+
+class _KernelEncoder:
+    """Writes with a compiled kernel."""
+
+    def __init__(self) -> None:
+        self._coder = kernels.RansEncoder()
+
+    def step(self, rows: np.ndarray, symbols: np.ndarray, tables: Tables) -> None:
+        self._coder.step(rows, symbols, tables.compiled)
+
+    def words(self) -> np.ndarray:
+        return self._coder.words()
+
+
+class _KernelDecoder:
+    """Reads with a compiled kernel."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self._coder = kernels.RansDecoder(words)
+
+    def step(self, rows: np.ndarray, tables: Tables) -> np.ndarray:
+        return self._coder.step(rows, tables.compiled)
+
+    @property
+    def is_empty(self) -> bool:
+        return self._coder.is_empty
+
+
+def _counted(rows: np.ndarray) -> list[tuple[int, int]]:
+    """The rows that there are, in their order, and how often each is."""
+    counts = np.bincount(rows)
+    return [(int(row), int(counts[row])) for row in np.flatnonzero(counts)]

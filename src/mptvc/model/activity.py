@@ -50,6 +50,7 @@ from mptvc.model.exchange import (
 )
 from mptvc.model.integer_network import PRECISION, REACH, integer_frequencies
 from mptvc.model.splitting import MOST_SUM, SplittingModel, log_factorials, small_activity
+from mptvc.native import kernels
 
 #: Activities are 0 to this.
 MOST = 16
@@ -214,13 +215,20 @@ class ActivityModel(nn.Module):
     def _code_activities(self, exchange: Exchange, context: Context, known: Tensor | None) -> Tensor:
         """Activities int64 ``[h, w, groups]``, group by group in arrays: steps are many, and small."""
         found = torch.zeros_like(context.past, dtype=torch.int64)
-        row_of = self.row_of.cpu().numpy()
+        row_of, is_compiled = self.row_of.cpu().numpy(), kernels.serve(found.device)
         for half, mine in enumerate(checkerboard(found)):
-            outer = outer_contexts(found, context, half)[mine].T.to(torch.int16).cpu().numpy()
+            if is_compiled:
+                arrays = context.past.to(torch.uint8), found.to(torch.int16), context.classes.long()
+                outer = kernels.activity_contexts(*(x.contiguous().numpy() for x in arrays), half)
+            else:
+                outer = outer_contexts(found, context, half)[mine].T.to(torch.int16).cpu().numpy()
             given = None if known is None else (known[mine].T - MOST // 2).to(torch.int16).cpu().numpy()
             read = np.zeros((self.num_groups, outer.shape[1]), np.int16)
             for group in range(self.num_groups):
-                rows = row_of[group, half][outer[group] + inner_context(read, group)]
+                if is_compiled:
+                    rows = kernels.activity_rows(outer, read, group, row_of[group, half])
+                else:
+                    rows = row_of[group, half][outer[group] + inner_context(read, group)]
                 integers = None if given is None else given[group]
                 read[group] = exchange(rows, integers, Table.ACTIVITIES) + MOST // 2
             found[mine] = torch.from_numpy(read.T).to(found)
@@ -315,12 +323,27 @@ class ActivityModel(nn.Module):
         Returns:
             Places of the symbols in ``[n C]``, int64, and the row of each, uint8.
         """
+        if kernels.serve(expected.device):
+            return self._symbol_rows_at_once(activities, expected)
         is_large = activities > small_activity(self.thresholds)
         places = torch.nonzero(is_large[:, self.group_of].flatten()).flatten()
         groups, octaves = self._octaves(places, expected)
         least = eighths(self.thresholds[(activities - 1).clamp(min=0)]).flatten()
         rows = octaves.add_(least[groups]).bitwise_right_shift_(1).add_(_ROW_OF_ONE).clamp_(0, SCALES - 1)
         return places, rows.to(torch.uint8)
+
+    def _symbol_rows_at_once(self, activities: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+        """The same by a compiled kernel."""
+        channels = self.group_of, self.place_of, self.splitting.starts
+        places, rows = kernels.symbol_rows(
+            activities.contiguous().numpy(),
+            expected.contiguous().numpy(),
+            small_activity(self.thresholds) + 1,
+            [x.numpy() for x in channels],
+            self.thresholds.numpy(),
+            (_ROW_OF_ONE, SCALES - 1),
+        )
+        return torch.from_numpy(places), torch.from_numpy(rows)
 
     def _octaves(self, places: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
         """How much is expected at places of ``[n C]``, in eighths of octaves over their groups' expectation.

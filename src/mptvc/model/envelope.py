@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from mptvc.model.dct import MATRIX_BITS, dct_matrix, exact, frequencies, quartered_frequencies
 from mptvc.model.fsq import floor_ste, round_ste
 from mptvc.model.integer_network import LIMIT, WEIGHT_ONE, ClampInward, IntegerLinear, integer_weight
+from mptvc.native import kernels
 
 #: Hidden activations, and cells of the spectrum along each axis.
 _HIDDEN, _CELLS = 48, 8
@@ -99,6 +100,18 @@ class EnvelopeModel(nn.Module):
         own += float(self.shape_bias.detach().round().abs().max())
         return max(self.inner.accumulator_bound(), self.outer.accumulator_bound() + own)
 
+    @property
+    @torch.no_grad()
+    def compiled(self) -> kernels.EnvelopeNet:
+        """The network in the form that its kernel takes."""
+        inner, outer = (integer_weight(layer.weight).T for layer in (self.inner, self.outer))
+        biases = (layer.bias.round() for layer in (self.inner, self.outer))
+        inner_bias, outer_bias = biases
+        weights = inner, inner_bias, outer, outer_bias, integer_weight(self.own), self.shape_bias.round()
+        arrays = [weight.contiguous().numpy() for weight in weights]
+        transforms = self.dct.numpy(), self.half_dct.numpy()
+        return kernels.EnvelopeNet(self.patch, _UNITS * _LEAST, transforms, arrays, self.frequency_of.numpy())
+
     @torch.no_grad()
     def sums_below(self, cells: Tensor, steps: Tensor, quartered: Tensor) -> Tensor:
         """What is expected of the channels before each place of their order, int32 ``[n, C + 1]``.
@@ -136,6 +149,9 @@ class Envelope:
 
     def sums_below(self, tokens: Tensor, quartered: Tensor) -> Tensor:
         """As of the model, for tokens of these numbers, of which some are quartered, bool ``[n]``."""
+        if kernels.serve(self.luma.device):
+            given = (x.contiguous().numpy() for x in (self.luma, tokens, quartered, self.steps))
+            return torch.from_numpy(self.model.compiled.expected(*given))
         return self.model.sums_below(self.cells(tokens), self.steps.flatten()[tokens], quartered)
 
     def levels(self, tokens: Tensor, quartered: Tensor) -> Tensor:

@@ -14,12 +14,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from mptvc.native import kernels
+
 #: Height and width of a block in pixels.
 BLOCK = 16
 #: Vector units in a pixel.
 UNITS = 4
 #: Pixels by which a reference is extended at each side: a window that lies further out sees the same.
-_MARGIN = 2 * BLOCK + 4
+MARGIN = 2 * BLOCK + 4
 _HALF = BLOCK // 2
 #: Samples of a kind that are computed at once: what is computed of them stays in the cache.
 _AT_ONCE = 2**18
@@ -44,9 +46,11 @@ class Reference:
         return self.height // BLOCK, self.width // BLOCK
 
     @cached_property
-    def _planes(self) -> Tensor:
+    def planes(self) -> Tensor:
         """Samples at whole pixels, half a pixel right, half below, and both, uint8 ``[4, C, H', W']``."""
-        height, width = self.height + 2 * _MARGIN, self.width + 2 * _MARGIN
+        if kernels.serve(self.picture.device):
+            return torch.from_numpy(kernels.interpolated(self.picture.contiguous().numpy(), MARGIN))
+        height, width = self.height + 2 * MARGIN, self.width + 2 * MARGIN
         planes = self.picture.new_empty(4, len(self.picture), height, width)
         rows = -(-_AT_ONCE // (len(self.picture) * width))
         for top in range(0, height, rows):
@@ -58,17 +62,23 @@ class Reference:
         return planes
 
     @cached_property
-    def _whole(self) -> Tensor:
+    def whole(self) -> Tensor:
         """Samples at whole pixels alone, uint8 ``[1, C, H', W']``: a still picture needs no others."""
+        if kernels.serve(self.picture.device):
+            return torch.from_numpy(kernels.extended(self.picture.contiguous().numpy(), MARGIN))
         rows, columns = (
-            torch.arange(-_MARGIN, size + _MARGIN, device=self.picture.device).clamp_(0, size - 1)
+            torch.arange(-MARGIN, size + MARGIN, device=self.picture.device).clamp_(0, size - 1)
             for size in (self.height, self.width)
         )
         return self.picture.index_select(1, rows).index_select(2, columns)[None]
 
+    def planes_for(self, vectors: Tensor) -> Tensor:
+        """Planes, the first of which are enough where no vector leads between pixels."""
+        return self.planes if bool((vectors & (UNITS - 1)).any()) else self.whole
+
     def _extended(self, top: int, count: int) -> Tensor:
         """What samples from row ``top`` on are made from: the picture repeated at its edges, int16."""
-        side = _MARGIN + 2
+        side = MARGIN + 2
         rows = torch.arange(top - side, top - side + count, device=self.picture.device)
         inner = self.picture.index_select(1, rows.clamp_(0, self.height - 1))
         wide = inner.new_empty(len(inner), count, side + self.width + side + 1, dtype=torch.int16)
@@ -94,7 +104,7 @@ class Reference:
         """
         parts = (top | left) & (UNITS - 1)
         if not bool(parts.any()):
-            return _windows(self._whole, top >> 1, left >> 1, size)
+            return _windows(self.whole, top >> 1, left >> 1, size)
         first = self.half_windows(top >> 1, left >> 1, size)
         if not bool((parts & 1).any()):
             return first
@@ -103,7 +113,7 @@ class Reference:
 
     def half_windows(self, top: Tensor, left: Tensor, size: int) -> Tensor:
         """The same for starts in half pixels."""
-        return _windows(self._planes, top, left, size)
+        return _windows(self.planes, top, left, size)
 
     def moved_blocks(self, vectors: Tensor, places: Tensor | None = None) -> Tensor:
         """Blocks that are found by vectors ``[2, h, w]``, int16 ``[N, C, BLOCK, BLOCK]``.
@@ -147,8 +157,8 @@ class Reference:
 def _windows(planes: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
     """Windows int16 ``[N, C, size, size]`` of planes as `Reference` has them, for starts in half pixels."""
     _, channels, height, width = planes.shape
-    y = ((top >> 1) + _MARGIN).clamp(0, height - size)
-    x = ((left >> 1) + _MARGIN).clamp(0, width - size)
+    y = ((top >> 1) + MARGIN).clamp(0, height - size)
+    x = ((left >> 1) + MARGIN).clamp(0, width - size)
     starts = ((2 * (top & 1) + (left & 1)) * channels * height + y) * width + x
     rows = torch.arange(channels, device=starts.device)[:, None] * height * width
     rows = rows + torch.arange(size, device=starts.device) * width

@@ -13,7 +13,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from mptvc.model.motion import Reference, blocks_of, differs_nearby, picture_of
+from mptvc.model.motion import MARGIN, Reference, blocks_of, differs_nearby, picture_of
+from mptvc.native import kernels
 
 
 class Blend(IntEnum):
@@ -71,11 +72,11 @@ class References:
         found = self.near.overlapped_blocks(vectors, places)
         if not both:
             return found
-        return mean_of(found, self._far.overlapped_blocks(self.further(vectors), places))
+        return mean_of(found, self.other.overlapped_blocks(self.further(vectors), places))
 
     def beyond(self, vectors: Tensor, places: Tensor) -> Tensor:
         """Blocks that vectors find in ``far``."""
-        return self._far.moved_blocks(self.further(vectors), places)
+        return self.other.moved_blocks(self.further(vectors), places)
 
     def further(self, vectors: Tensor) -> Tensor:
         """Vectors to ``far`` on the same straight lines."""
@@ -83,7 +84,8 @@ class References:
         return scaled(vectors, far, near)
 
     @property
-    def _far(self) -> Reference:
+    def other(self) -> Reference:
+        """The picture ``far``, where a block needs it."""
         if self.far is None:
             raise ValueError("a block is predicted from two pictures, and there is one")
         return self.far
@@ -104,6 +106,8 @@ def predicted(references: References, base: Tensor, vectors: Tensor, blends: Ten
     Raises:
         ValueError: A block needs the picture ``far``, and there is none.
     """
+    if kernels.serve(base.device):
+        return _predicted_at_once(references, base, vectors, blends)
     flat, differs = blends.flatten(), differs_nearby(vectors).flatten()
     below = blocks_of(base)
     found = below.clone()
@@ -119,6 +123,23 @@ def predicted(references: References, base: Tensor, vectors: Tensor, blends: Ten
     for places in _places(any_of(flat, HALF_BASE)):
         found[places] = mean_of(found[places].to(torch.int16), below[places]).to(torch.uint8)
     return picture_of(found, blends.shape[0])
+
+
+def _predicted_at_once(references: References, base: Tensor, vectors: Tensor, blends: Tensor) -> Tensor:
+    """The same by a compiled kernel."""
+    has_far = bool(any_of(blends, FROM_FAR).any())
+    further = references.further(vectors) if has_far else vectors
+    far = references.other.planes_for(further).numpy() if has_far else None
+    found = kernels.predicted(
+        references.near.planes_for(vectors).numpy(),
+        far,
+        base.contiguous().numpy(),
+        vectors.contiguous().numpy(),
+        further.contiguous().numpy(),
+        blends.to(torch.uint8).contiguous().numpy(),
+        MARGIN,
+    )
+    return torch.from_numpy(found)
 
 
 def scaled(vectors: Tensor, numerator: int, denominator: int) -> Tensor:

@@ -11,12 +11,16 @@ Source: Norkin et al., "HEVC Deblocking Filter", 2012, whose normal filter this 
 import torch
 from torch import Tensor
 
+from mptvc.native import kernels
+
 #: By how many steps a pixel changes at most, where smoothing is 1.
 _MOST = 0.08
 #: Curvature of both sides together, in steps, from which a border lies on detail and is left alone.
 _CURVED = 0.5
 #: A difference over so many times the largest change is an edge of the picture.
 _EDGE = 10
+#: Pixels along a token's side from which on no border reads what another one writes.
+_APART = 8
 
 
 def smoothed(picture: Tensor, coded: Tensor, steps: Tensor) -> Tensor:
@@ -37,9 +41,20 @@ def smoothed(picture: Tensor, coded: Tensor, steps: Tensor) -> Tensor:
     beside, below = coded[:, :-1] | coded[:, 1:], coded[:-1] | coded[1:]
     by_column, by_row = cells.permute(4, 0, 1, 2, 3), cells.permute(2, 0, 1, 3, 4)
     across, along = torch.minimum(steps[:, :-1], steps[:, 1:]), torch.minimum(steps[:-1], steps[1:])
+    if patch >= _APART and kernels.serve(picture.device):
+        limits = [*_limits(across, beside), *_limits(along, below)]
+        kernels.smooth(result.numpy(), patch, _EDGE, [limit.contiguous().numpy() for limit in limits])
+        return result
     _smooth([(line[..., :-1], line[..., 1:]) for line in by_column], beside[:, None], across[:, None])
     _smooth([(line[:, :-1], line[:, 1:]) for line in by_row], below[..., None], along[..., None])
     return result
+
+
+def _limits(steps: Tensor, applies: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest change at borders, 0 at those that are left alone, and the curvature from which they are."""
+    most = (_MOST * steps).round_().clamp_(1, 255).to(torch.int16)
+    curved = (_CURVED * steps).round_().clamp_(1, 4 * 255).to(torch.int16)
+    return most.mul_(applies), curved
 
 
 def _smooth(lines: list[tuple[Tensor, Tensor]], applies: Tensor, steps: Tensor) -> None:
@@ -51,13 +66,12 @@ def _smooth(lines: list[tuple[Tensor, Tensor]], applies: Tensor, steps: Tensor) 
         applies: Which borders, bool, for all of a line.
         steps: Of the borders.
     """
-    most = (_MOST * steps).round_().clamp_(1, 255).to(torch.int16)
-    curved = (_CURVED * steps).round_().clamp_(1, 4 * 255).to(torch.int16)
+    most, curved = _limits(steps, applies)
     p2, p1, p0 = (before.to(torch.int16) for before, _ in lines[-3:])
     q0, q1, q2 = (behind.to(torch.int16) for _, behind in lines[:3])
     change = ((q0 - p0) * 9 - (q1 - p1) * 3 + 8) >> 4
     bend = (p2 - 2 * p1 + p0).abs_() + (q2 - 2 * q1 + q0).abs_()
-    applies = applies & (bend < curved) & (change.abs() < _EDGE * most)
+    applies = (bend < curved) & (change.abs() < _EDGE * most)
     change = change.clamp_(-most, most).mul_(applies)
     half = most >> 1
     beside_p = ((((p2 + p0 + 1) >> 1) - p1 + change) >> 1).clamp_(-half, half).mul_(applies)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from mptvc.model.envelope import eighths
 from mptvc.model.exchange import Exchange, exchanged
 from mptvc.model.integer_network import PRECISION, integer_frequencies
+from mptvc.native import kernels
 
 #: Largest sum of a group that is halved, and values of the table of shares, an odd number.
 MOST_SUM, SHARES = 15, 17
@@ -110,8 +111,8 @@ class Walk(Protocol):
     def rest(self, groups: Groups, given: Tensor | None) -> Tensor:
         """By how much the sums of groups are above the least that they may be."""
 
-    def share(self, parts: Parts, expected: Tensor, given: Tensor | None) -> Tensor:
-        """What the first halves of parts have of their sums, under what is expected of channels."""
+    def share(self, tokens: Tensor, rows: Tensor, given: Tensor | None) -> Tensor:
+        """What the first halves of parts have of their sums, given each one's token and row."""
 
 
 class SplittingModel(nn.Module):
@@ -220,8 +221,8 @@ class _Exchanging:
     def rest(self, groups: Groups, given: Tensor | None) -> Tensor:
         return self._exchanged(self._model.rest_rows(groups), given, Table.RESTS)
 
-    def share(self, parts: Parts, expected: Tensor, given: Tensor | None) -> Tensor:
-        return self._exchanged(share_rows(parts, expected), given, Table.SHARES)
+    def share(self, tokens: Tensor, rows: Tensor, given: Tensor | None) -> Tensor:
+        return self._exchanged(rows, given, Table.SHARES)
 
     def _exchanged(self, rows: Tensor, given: Tensor | None, table: Table) -> Tensor:
         middle = SHARES // 2
@@ -240,8 +241,8 @@ class _Weighing:
     def rest(self, groups: Groups, given: Tensor | None) -> Tensor:
         return self._added(groups.tokens, self._rest_bits, self._model.rest_rows(groups), given)
 
-    def share(self, parts: Parts, expected: Tensor, given: Tensor | None) -> Tensor:
-        return self._added(parts.tokens, self._share_bits, share_rows(parts, expected), given)
+    def share(self, tokens: Tensor, rows: Tensor, given: Tensor | None) -> Tensor:
+        return self._added(tokens, self._share_bits, rows, given)
 
     def _added(self, tokens: Tensor, bits: Tensor, rows: Tensor, given: Tensor | None) -> Tensor:
         if given is None:
@@ -280,6 +281,8 @@ def _small(activities: Tensor, thresholds: Tensor) -> Groups:
 
 def _halved(parts: Parts, walk: Walk, expected: Tensor, below: Tensor | None) -> Parts:
     """Halve parts until each is one channel, given the sums ``below`` each place to encode."""
+    if kernels.serve(expected.device):
+        return _halved_at_once(parts, walk, expected, below)
     done: list[Parts] = []
     while True:
         is_one = parts.last - parts.first == 1
@@ -291,13 +294,36 @@ def _halved(parts: Parts, walk: Walk, expected: Tensor, below: Tensor | None) ->
         if below is not None:
             middle, first = (below[parts.tokens, at] for at in (parts.middle, parts.first))
             given = (middle - first).long()
-        share = walk.share(parts, expected, given)
-        if bool((share > parts.sums).any()):
-            raise ValueError("a part of a group is larger than the group")
+        share = walk.share(parts.tokens, share_rows(parts, expected), given)
+        _check_shares(share, parts.sums)
         left = Parts(parts.tokens, parts.first, parts.middle, share)
         right = Parts(parts.tokens, parts.middle, parts.last, parts.sums - share)
         both = _joined([left, right])
         parts = both.where(both.sums > 0)
+
+
+def _halved_at_once(parts: Parts, walk: Walk, expected: Tensor, below: Tensor | None) -> Parts:
+    """The same by a compiled kernel."""
+    fields = torch.stack([parts.tokens, parts.first, parts.last, parts.sums], 1).to(torch.int32).numpy()
+    odds, mine, done = (_ODDS, _STEP, _LOWEST), expected.contiguous().numpy(), list[np.ndarray]()
+    fields, rows, ready = kernels.halved(fields, None, mine, odds)
+    while True:
+        done.append(ready)
+        if not len(fields):
+            found = torch.from_numpy(np.concatenate(done)).long()
+            return Parts(*(column.contiguous() for column in found.T))
+        tokens, first, last, sums = torch.from_numpy(fields).long().T
+        given = None
+        if below is not None:
+            given = (below[tokens, (first + last + 1) >> 1] - below[tokens, first]).long()
+        share = walk.share(tokens, torch.from_numpy(rows), given)
+        _check_shares(share, sums)
+        fields, rows, ready = kernels.halved(fields, share.to(torch.int16).numpy(), mine, odds)
+
+
+def _check_shares(share: Tensor, sums: Tensor) -> None:
+    if bool((share > sums).any()):
+        raise ValueError("a part of a group is larger than the group")
 
 
 def _sums_below(magnitudes: Tensor) -> Tensor:

@@ -105,9 +105,9 @@ class SplittingCounter:
         """Count remainders."""
         return _counted(self._rests, (groups.groups, groups.activities - 1), given)
 
-    def share(self, parts: Parts, expected: Tensor, given: Tensor | None) -> Tensor:
+    def share(self, tokens: Tensor, rows: Tensor, given: Tensor | None) -> Tensor:
         """Count shares."""
-        return _counted(self._shares, (share_rows(parts, expected),), given)
+        return _counted(self._shares, (rows,), given)
 
     def fit(self) -> None:
         """Give the model the rows that code what was counted in few bits."""

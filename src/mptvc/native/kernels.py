@@ -1,0 +1,362 @@
+"""The kernels by name, on arrays in the processor's memory.
+
+All arrays are made contiguous and of the stated type, and are read and written in place where they are so
+already. What kernels compute is explained where they stand in: `mptvc.model.motion`, `mptvc.model.prediction`,
+`mptvc.model.smoothing` and `mptvc.format.packet`.
+"""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mptvc.native.library import library
+
+_INT, _POINTER = ctypes.c_int64, ctypes.c_void_p
+
+
+def serve(device: Any) -> bool:
+    """Whether kernels do the work for tensors on a torch device."""
+    return device.type == "cpu" and is_available()
+
+
+def is_available() -> bool:
+    """Whether there is a library."""
+    return library() is not None
+
+
+@cache
+def _kernel(name: str, *types: Any, result: Any = None) -> Callable[..., Any]:
+    """A function of the library."""
+    loaded = library()
+    if loaded is None:
+        raise RuntimeError("there are no compiled kernels")
+    function = getattr(loaded, name)
+    function.argtypes, function.restype = types, result
+    return function
+
+
+def _at(array: np.ndarray, dtype: Any) -> Any:
+    """Where an array lies; it has to be of a type, and contiguous."""
+    if array.dtype != dtype or not array.flags.c_contiguous:
+        raise TypeError(f"a kernel takes contiguous {np.dtype(dtype)}, found {array.dtype}")
+    return array.ctypes.data
+
+
+def interpolated(picture: np.ndarray, margin: int) -> np.ndarray:
+    """Planes uint8 ``[4, C, H + 2 margin, W + 2 margin]`` of a picture ``[C, H, W]``."""
+    channels, height, width = picture.shape
+    planes = np.empty((4, channels, height + 2 * margin, width + 2 * margin), np.uint8)
+    kernel = _kernel("interpolate", _POINTER, *[_INT] * 4, _POINTER, result=ctypes.c_int)
+    if kernel(_at(picture, np.uint8), channels, height, width, margin, _at(planes, np.uint8)):
+        raise MemoryError
+    return planes
+
+
+def extended(picture: np.ndarray, margin: int) -> np.ndarray:
+    """The first of these planes alone, uint8 ``[1, C, H + 2 margin, W + 2 margin]``."""
+    channels, height, width = picture.shape
+    plane = np.empty((1, channels, height + 2 * margin, width + 2 * margin), np.uint8)
+    kernel = _kernel("extend_picture", _POINTER, *[_INT] * 4, _POINTER)
+    kernel(_at(picture, np.uint8), channels, height, width, margin, _at(plane, np.uint8))
+    return plane
+
+
+def expanded(picture: np.ndarray) -> np.ndarray:
+    """A picture uint8 ``[C, H, W]`` twice as high and wide."""
+    channels, height, width = picture.shape
+    out = np.empty((channels, 2 * height, 2 * width), np.uint8)
+    kernel = _kernel("expand", _POINTER, *[_INT] * 3, _POINTER, result=ctypes.c_int)
+    if kernel(_at(picture, np.uint8), channels, height, width, _at(out, np.uint8)):
+        raise MemoryError
+    return out
+
+
+def interleave(picture: np.ndarray, frame: np.ndarray) -> None:
+    """Put the upper left of a picture uint8 ``[3, H', W']`` into a frame ``[H, W, 3]``."""
+    kernel = _kernel("interleave", _POINTER, *[_INT] * 4, _POINTER)
+    kernel(_at(picture, np.uint8), *picture.shape[1:], *frame.shape[:2], _at(frame, np.uint8))
+
+
+def predicted(
+    near: np.ndarray,
+    far: np.ndarray | None,
+    base: np.ndarray,
+    vectors: np.ndarray,
+    further: np.ndarray,
+    blends: np.ndarray,
+    margin: int,
+) -> np.ndarray:
+    """The prediction uint8 ``[C, H, W]`` of a picture.
+
+    Args:
+        near: Planes of the picture before, as ``interpolated`` returns them; the first is enough where all
+            vectors are of whole pixels.
+        far: Those of another one, None where no block needs it.
+        base: What the coarser level says.
+        vectors: To ``near``, int64 ``[2, h, w]``.
+        further: To ``far``.
+        blends: Of each block, uint8 ``[h, w]``.
+        margin: Of the planes.
+    """
+    out, (rows, columns) = np.empty_like(base), blends.shape
+    kernel = _kernel("predict", *[_POINTER] * 6, *[_INT] * 4, _POINTER)
+    planes = _at(near, np.uint8), None if far is None else _at(far, np.uint8)
+    fields = _at(vectors, np.int64), _at(further, np.int64), _at(blends, np.uint8)
+    kernel(*planes, _at(base, np.uint8), *fields, len(base), rows, columns, margin, _at(out, np.uint8))
+    return out
+
+
+def smooth(picture: np.ndarray, patch: int, edge: int, limits: Sequence[np.ndarray]) -> None:
+    """Smooth a picture uint8 ``[C, H, W]`` in place.
+
+    Args:
+        picture: The picture.
+        patch: Pixels along a token's side, at least 8.
+        edge: Over so many times the largest change, a difference is an edge.
+        limits: int16: the largest change at borders between columns ``[h, w - 1]``, 0 where they are left
+            alone; the curvature from which they are; the same two of those between rows ``[h - 1, w]``.
+    """
+    channels, height, width = picture.shape
+    kernel = _kernel("smooth", _POINTER, *[_INT] * 4, ctypes.c_int, *[_POINTER] * 4)
+    sizes = channels, height // patch, width // patch, patch, edge
+    kernel(_at(picture, np.uint8), *sizes, *(_at(limit, np.int16) for limit in limits))
+
+
+def reconstruct(
+    picture: np.ndarray,
+    coded: np.ndarray,
+    quartered: np.ndarray,
+    values: np.ndarray,
+    steps: np.ndarray,
+    matrices: Sequence[np.ndarray],
+) -> None:
+    """Add what symbols stand for to a picture uint8 ``[3, H, W]`` in place.
+
+    Args:
+        picture: The picture.
+        coded: Which tokens hold symbols, bool ``[h, w]``.
+        quartered: Which of them are.
+        values: Symbols of the coded ones, int16 ``[n, C]``.
+        steps: Of all tokens, float32 ``[h, w]``.
+        matrices: Exact transforms of whole and of quartered tokens and of colours, float64.
+    """
+    rows, columns = coded.shape
+    kernel = _kernel("reconstruct", *[_POINTER] * 8, *[_INT] * 3)
+    shapes = (_at(flags.view(np.uint8), np.uint8) for flags in (coded, quartered))
+    given = _at(values, np.int16), _at(steps, np.float32), *(_at(matrix, np.float64) for matrix in matrices)
+    kernel(_at(picture, np.uint8), *shapes, *given, rows, columns, picture.shape[1] // rows)
+
+
+def halved(
+    parts: np.ndarray, shares: np.ndarray | None, expected: np.ndarray, odds: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The next parts of groups to halve.
+
+    Args:
+        parts: Token, first place, place behind the last one, sum: int32 ``[n, 4]``.
+        shares: What their first halves have of the sums, int16 ``[n]``, to go on with the halves; None to go on
+            with the parts as they are.
+        expected: Sums before each place, int32 ``[tokens, C + 1]``.
+        odds: Rows for odds, eighths of an octave that each spans, and where the first one begins.
+
+    Returns:
+        Parts of several channels, likewise; row of each one's share, uint8; parts of one channel.
+    """
+    count = len(parts)
+    many = count if shares is None else 2 * count
+    following, done = (np.empty((many, 4), np.int32) for _ in range(2))
+    rows, counts = np.empty(many, np.uint8), np.empty(2, np.int64)
+    kernel = _kernel("halve", *[_POINTER] * 2, _INT, _POINTER, _INT, *[ctypes.c_int] * 3, *[_POINTER] * 4)
+    given = _at(parts, np.int32), None if shares is None else _at(shares, np.int16), count
+    found = (_at(into, into.dtype) for into in (following, rows, done, counts))
+    kernel(*given, _at(expected, np.int32), expected.shape[1], *odds, *found)
+    return following[: counts[0]], rows[: counts[0]], done[: counts[1]]
+
+
+class _EnvelopeNet(ctypes.Structure):
+    _fields_: ClassVar = [("patch", _INT), ("channels", _INT), ("least", ctypes.c_double)] + [
+        (name, _POINTER)
+        for name in "dct half_dct inner inner_bias outer outer_bias own shape_bias frequency_of".split()
+    ]
+
+
+class EnvelopeNet:
+    """The network of an envelope in the form that its kernel takes.
+
+    Args:
+        patch: Pixels along a token's side.
+        least: Units of a step from which a magnitude says something.
+        transforms: Exact ones of whole and of quartered tokens, float64.
+        weights: Of the hidden layer ``[inputs, hidden]`` and its biases, of the outer one ``[hidden, C]`` and its
+            biases, of a channel's own frequency, and biases of quartered tokens: integers in float32.
+        frequency_of: Of each channel, int64 ``[C]``.
+    """
+
+    def __init__(
+        self,
+        patch: int,
+        least: float,
+        transforms: Sequence[np.ndarray],
+        weights: Sequence[np.ndarray],
+        frequency_of: np.ndarray,
+    ) -> None:
+        self.channels = len(frequency_of)
+        self._held = *transforms, *weights, frequency_of
+        arrays = [_at(x, np.float64) for x in transforms] + [_at(x, np.float32) for x in weights]
+        self._net = _EnvelopeNet(patch, self.channels, least, *arrays, _at(frequency_of, np.int64))
+
+    def expected(self, luma: np.ndarray, tokens: np.ndarray, quartered: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """What is expected before each place of the order of channels, int32 ``[n, C + 1]``.
+
+        Args:
+            luma: Of the prediction, uint8 ``[H, W]``.
+            tokens: Their numbers, int64 ``[n]``.
+            quartered: Which of them are, bool ``[n]``.
+            steps: Of all tokens, float32 ``[h, w]``.
+        """
+        below = np.empty((len(tokens), self.channels + 1), np.int32)
+        kernel = _kernel("expect", *[_POINTER] * 5, *[_INT] * 2, _POINTER)
+        some = _at(tokens, np.int64), _at(quartered.view(np.uint8), np.uint8), _at(steps, np.float32)
+        net = ctypes.addressof(self._net)
+        kernel(net, _at(luma, np.uint8), *some, len(tokens), steps.shape[1], _at(below, np.int32))
+        return below
+
+
+def activity_contexts(past: np.ndarray, found: np.ndarray, classes: np.ndarray, half: int) -> np.ndarray:
+    """What contexts of half a checkerboard say of other tokens and pictures, int16 ``[groups, n]``.
+
+    Args:
+        past: Activities of the picture before, uint8 ``[h, w, groups]``.
+        found: Those of the first half, int16 likewise, for the second one.
+        classes: Of tokens, int64 ``[h, w]``.
+        half: 0 or 1.
+    """
+    rows, columns, groups = past.shape
+    out = np.empty((groups, (rows * columns + 1 - half) // 2), np.int16)
+    kernel = _kernel("activity_contexts", *[_POINTER] * 3, *[_INT] * 3, ctypes.c_int, _POINTER, _INT)
+    given = _at(past, np.uint8), _at(found, np.int16), _at(classes, np.int64)
+    kernel(*given, rows, columns, groups, half, _at(out, np.int16), out.shape[1])
+    return out
+
+
+def activity_rows(outer: np.ndarray, found: np.ndarray, group: int, row_of: np.ndarray) -> np.ndarray:
+    """Rows uint8 ``[n]`` of a group's activities.
+
+    Args:
+        outer: What their contexts say of other tokens, int16 ``[groups, n]``.
+        found: Activities of the groups before, int16 likewise.
+        group: The group.
+        row_of: Of each context, uint8.
+    """
+    rows = np.empty(outer.shape[1], np.uint8)
+    kernel = _kernel("activity_rows", *[_POINTER] * 3, _INT, *[_POINTER] * 2)
+    before = (_at(found[group - k], np.int16) if group >= k else None for k in (1, 2))
+    kernel(_at(outer[group], np.int16), *before, len(rows), _at(row_of, np.uint8), _at(rows, np.uint8))
+    return rows
+
+
+def symbol_rows(
+    activities: np.ndarray,
+    expected: np.ndarray,
+    large: int,
+    channels: Sequence[np.ndarray],
+    thresholds: np.ndarray,
+    limits: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of symbols that are coded by themselves, int64, and the row of each, uint8.
+
+    Args:
+        activities: Of tokens, int64 ``[n, groups]``.
+        expected: Before each place of the order of channels, int32 ``[n, C + 1]``.
+        large: The smallest activity of groups whose symbols these are.
+        channels: Group of each channel, its place in the order, and first places of groups, int64.
+        thresholds: Smallest sum of each activity from 1 on, int64.
+        limits: Row of an expected magnitude of 1, and the last row.
+    """
+    (count, groups), size = activities.shape, len(channels[0])
+    most = int((activities >= large).sum()) * size
+    places, rows = np.empty(min(most, count * size), np.int64), np.empty(min(most, count * size), np.uint8)
+    types = [_POINTER, *[_INT] * 4, *[_POINTER] * 5, *[ctypes.c_int] * 2, *[_POINTER] * 2]
+    kernel = _kernel("symbol_rows", *types, result=_INT)
+    tables = (_at(x, np.int64) for x in (thresholds, *channels))
+    sizes = count, groups, size, large
+    into = _at(places, np.int64), _at(rows, np.uint8)
+    found = kernel(_at(activities, np.int64), *sizes, _at(expected, np.int32), *tables, *limits, *into)
+    return places[:found], rows[:found]
+
+
+class RansTables:
+    """Frequencies in the form that kernels take.
+
+    Args:
+        frequencies: Integers ``[rows, alphabet]``, each row summing to 2^24.
+    """
+
+    def __init__(self, frequencies: np.ndarray) -> None:
+        rows, self.alphabet = frequencies.shape
+        self.below = np.zeros((rows, self.alphabet + 1), np.uint32)
+        np.cumsum(frequencies, 1, out=self.below[:, 1:])
+        starts = np.arange(256) << 16
+        self.first = np.stack([np.searchsorted(b, starts, "right") - 1 for b in self.below]).astype(np.uint8)
+
+
+class RansDecoder:
+    """Reads the steps of a packet.
+
+    Args:
+        words: uint32, in the order in which they are read.
+    """
+
+    def __init__(self, words: np.ndarray) -> None:
+        self._words = np.ascontiguousarray(words[::-1], np.uint32)
+        self._state, self._left = ctypes.c_uint64(0), ctypes.c_int64(len(words))
+        types = [_POINTER] * 4 + [_INT] + [_POINTER] * 2 + [_INT, _POINTER]
+        self._kernel = _kernel("rans_decode", *types, result=ctypes.c_int)
+
+    def step(self, rows: np.ndarray, tables: RansTables) -> np.ndarray:
+        """Integers int16 of rows uint8 ``[n]``, all below the number of the tables' rows."""
+        out = np.empty(len(rows), np.int16)
+        state = ctypes.byref(self._state), ctypes.byref(self._left)
+        given = self._words.ctypes.data, _at(rows, np.uint8), len(rows)
+        if self._kernel(*state, *given, *_of(tables), _at(out, np.int16)):
+            raise MemoryError
+        return out
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all is read."""
+        return not self._state.value and not self._left.value
+
+
+def _of(tables: RansTables) -> tuple[Any, Any, int]:
+    return tables.below.ctypes.data, tables.first.ctypes.data, tables.alphabet
+
+
+class RansEncoder:
+    """Writes the steps of a packet, the last one first."""
+
+    def __init__(self) -> None:
+        self._state, self._words = ctypes.c_uint64(0), list[np.ndarray]()
+        types = [_POINTER] * 3 + [_INT, _POINTER, _INT, _POINTER]
+        self._kernel = _kernel("rans_encode", *types, result=_INT)
+
+    def step(self, rows: np.ndarray, symbols: np.ndarray, tables: RansTables) -> None:
+        """Write integers int16 ``[n]`` of rows uint8 ``[n]``, all of them in the tables."""
+        words = np.empty(len(rows), np.uint32)
+        given = _at(rows, np.uint8), _at(symbols, np.int16), len(rows)
+        state, table = ctypes.byref(self._state), (tables.below.ctypes.data, tables.alphabet)
+        written = self._kernel(state, *given, *table, _at(words, np.uint32))
+        if written < 0:
+            raise MemoryError
+        self._words.append(words[:written])
+
+    def words(self) -> np.ndarray:
+        """uint32, in the order in which a decoder reads them."""
+        state = self._state.value
+        last = [part for part in (state & 0xFFFFFFFF, state >> 32) if state]
+        while last and not last[-1]:
+            last.pop()
+        return np.concatenate([*self._words, np.array(last, np.uint32)])[::-1].astype(np.uint32)

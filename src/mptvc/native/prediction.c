@@ -1,0 +1,187 @@
+/* Motion compensation and prediction of whole pictures: the same integers as `mptvc.model.motion` and
+ * `mptvc.model.prediction`, where they are explained. */
+
+#include "kernels.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK = 16, HALF = BLOCK / 2, CELL = BLOCK * BLOCK };
+enum { NEAR, BOTH, OVERLAPPED, NEAR_BASE, FAR, BOTH_OVERLAPPED, BOTH_BASE, BASE };
+
+/* Samples at whole pixels, half a pixel right, half below and both, of a picture extended by a margin. */
+typedef struct {
+    const uint8_t *planes;
+    int64_t channels, height, width, margin;
+} Reference;
+
+static inline int64_t clamped(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
+
+static inline uint8_t six_taps(int a, int b, int c, int d, int e, int f) {
+    int total = (20 * (c + d) - 5 * (b + e) + a + f + 16) >> 5;
+    return (uint8_t)(total < 0 ? 0 : total > 255 ? 255 : total);
+}
+
+CLONED static void half_right(const uint8_t *x, int64_t count, uint8_t *out) {
+    for (int64_t i = 0; i < count; i++) out[i] = six_taps(x[i], x[i + 1], x[i + 2], x[i + 3], x[i + 4], x[i + 5]);
+}
+
+CLONED static void half_below(const uint8_t *const row[6], int64_t count, uint8_t *out) {
+    const uint8_t *a = row[0], *b = row[1], *c = row[2], *d = row[3], *e = row[4], *f = row[5];
+    for (int64_t i = 0; i < count; i++) out[i] = six_taps(a[i], b[i], c[i], d[i], e[i], f[i]);
+}
+
+/* The extended row `[width + 2 side]` of a picture's row. */
+static void extend(const uint8_t *row, int64_t width, int64_t side, uint8_t *out) {
+    memset(out, row[0], (size_t)side);
+    memcpy(out + side, row, (size_t)width);
+    memset(out + side + width, row[width - 1], (size_t)side);
+}
+
+/* Whole pixels alone `[channels, H + 2 margin, W + 2 margin]` of a picture `[channels, H, W]`. */
+EXPORT void extend_picture(const uint8_t *picture, int64_t channels, int64_t height, int64_t width, int64_t margin,
+                           uint8_t *plane) {
+    int64_t rows = height + 2 * margin, columns = width + 2 * margin;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t y = 0; y < rows; y++) {
+            int64_t from = clamped(y - margin, 0, height - 1);
+            extend(picture + (c * height + from) * width, width, margin, plane + (c * rows + y) * columns);
+        }
+}
+
+/* All planes `[4, channels, H + 2 margin, W + 2 margin]` of a picture `[channels, H, W]`; 1 without memory. */
+EXPORT int interpolate(const uint8_t *picture, int64_t channels, int64_t height, int64_t width, int64_t margin,
+                       uint8_t *planes) {
+    int64_t rows = height + 2 * margin, columns = width + 2 * margin, size = rows * columns;
+    uint8_t *wide = malloc((size_t)(columns + 6));
+    if (!wide) return 1;
+    for (int64_t c = 0; c < channels; c++) {
+        uint8_t *whole = planes + c * size, *right = whole + channels * size;
+        for (int64_t y = 0; y < rows; y++) {
+            int64_t from = clamped(y - margin, 0, height - 1), to = y * columns;
+            if (y > 0 && from == clamped(y - 1 - margin, 0, height - 1)) {
+                memcpy(whole + to, whole + to - columns, (size_t)columns);
+                memcpy(right + to, right + to - columns, (size_t)columns);
+                continue;
+            }
+            extend(picture + (c * height + from) * width, width, margin + 3, wide);
+            memcpy(whole + to, wide + 3, (size_t)columns);
+            half_right(wide + 1, columns, right + to);
+        }
+        for (int both = 0; both < 2; both++) {
+            const uint8_t *from = both ? right : whole;
+            uint8_t *below = whole + (2 + both) * channels * size;
+            for (int64_t y = 0; y < rows; y++) {
+                const uint8_t *taps[6];
+                for (int k = 0; k < 6; k++) taps[k] = from + clamped(y - 2 + k, 0, rows - 1) * columns;
+                half_below(taps, columns, below + y * columns);
+            }
+        }
+    }
+    free(wide);
+    return 0;
+}
+
+/* Where a window of so many pixels starts that is at these half pixels of the picture. */
+static inline const uint8_t *half_window(const Reference *r, int64_t channel, int64_t top, int64_t left, int size) {
+    int64_t y = clamped((top >> 1) + r->margin, 0, r->height - size);
+    int64_t x = clamped((left >> 1) + r->margin, 0, r->width - size);
+    int64_t plane = 2 * (top & 1) + (left & 1);
+    return r->planes + ((plane * r->channels + channel) * r->height + y) * r->width + x;
+}
+
+/* A window at quarter pixels, its rows `size` apart. */
+static inline void window(const Reference *r, int64_t channel, int64_t top, int64_t left, const int size,
+                          uint8_t *out) {
+    const uint8_t *one = half_window(r, channel, top >> 1, left >> 1, size);
+    if (!((top | left) & 1)) {
+        for (int y = 0; y < size; y++) memcpy(out + y * size, one + y * r->width, (size_t)size);
+        return;
+    }
+    const uint8_t *two = half_window(r, channel, (top + 1) >> 1, (left + 1) >> 1, size);
+    for (int y = 0; y < size; y++)
+        for (int x = 0; x < size; x++)
+            out[y * size + x] = (uint8_t)((one[y * r->width + x] + two[y * r->width + x] + 1) >> 1);
+}
+
+static inline int mixed(int own, int other, int weight) {
+    return (own * weight + other * (2 * BLOCK - weight) + BLOCK) >> 5;
+}
+
+/* A block of which each pixel is a mean over its four nearest blocks' vectors. */
+static inline void overlapped_block(const Reference *r, int64_t channel, const int64_t *vectors, int64_t rows,
+                                    int64_t columns, int64_t row, int64_t column, uint8_t *out) {
+    const int64_t *dy = vectors, *dx = vectors + rows * columns;
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 2; j++) {
+            uint8_t found[4][HALF * HALF];
+            int64_t above = clamped(row + 2 * i - 1, 0, rows - 1), beside = clamped(column + 2 * j - 1, 0, columns - 1);
+            for (int k = 0; k < 4; k++) {
+                int64_t at = (k < 2 ? row : above) * columns + (k & 1 ? beside : column);
+                int64_t top = (row * BLOCK + i * HALF) * 4 + dy[at], left = (column * BLOCK + j * HALF) * 4 + dx[at];
+                window(r, channel, top, left, HALF, found[k]);
+            }
+            for (int y = 0; y < HALF; y++) {
+                int along_y = 2 * (i ? HALF - 1 - y : y) + 1 + BLOCK;
+                uint8_t *line = out + (i * HALF + y) * BLOCK + j * HALF;
+                for (int x = 0; x < HALF; x++) {
+                    int along_x = 2 * (j ? HALF - 1 - x : x) + 1 + BLOCK, at = y * HALF + x;
+                    int one = mixed(found[0][at], found[1][at], along_x);
+                    int other = mixed(found[2][at], found[3][at], along_x);
+                    line[x] = (uint8_t)mixed(one, other, along_y);
+                }
+            }
+        }
+}
+
+/* Whether a block beside or cornering on one has another vector. */
+static int differs(const int64_t *vectors, int64_t rows, int64_t columns, int64_t row, int64_t column) {
+    const int64_t *dy = vectors, *dx = vectors + rows * columns;
+    int64_t own = row * columns + column;
+    for (int64_t y = row > 0 ? row - 1 : 0; y <= row + 1 && y < rows; y++)
+        for (int64_t x = column > 0 ? column - 1 : 0; x <= column + 1 && x < columns; x++)
+            if (dy[y * columns + x] != dy[own] || dx[y * columns + x] != dx[own]) return 1;
+    return 0;
+}
+
+static inline void average(uint8_t *into, const uint8_t *other) {
+    for (int i = 0; i < CELL; i++) into[i] = (uint8_t)((into[i] + other[i] + 1) >> 1);
+}
+
+/* The prediction `[channels, H, W]` of a picture of `rows x columns` blocks.
+ *
+ * near, far: planes of the references; far is not read where no block needs it.
+ * vectors, further: int64 `[2, rows, columns]` to near and far.  blends: uint8 `[rows, columns]`. */
+CLONED EXPORT void predict(const uint8_t *near, const uint8_t *far, const uint8_t *base, const int64_t *vectors,
+                           const int64_t *further, const uint8_t *blends, int64_t channels, int64_t rows,
+                           int64_t columns, int64_t margin, uint8_t *out) {
+    int64_t height = rows * BLOCK, width = columns * BLOCK;
+    Reference one = {near, channels, height + 2 * margin, width + 2 * margin, margin}, two = one;
+    two.planes = far;
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t column = 0; column < columns; column++) {
+            int64_t at = row * columns + column;
+            int blend = blends[at], uses_near = blend != BASE && blend != FAR;
+            int uses_far = blend == BOTH || blend == FAR || blend == BOTH_OVERLAPPED || blend == BOTH_BASE;
+            int smooth = (blend == OVERLAPPED || blend == BOTH_OVERLAPPED) && differs(vectors, rows, columns, row, column);
+            for (int64_t c = 0; c < channels; c++) {
+                uint8_t block[CELL], other[CELL];
+                int64_t start = (c * height + row * BLOCK) * width + column * BLOCK;
+                if (uses_near || uses_far)
+                    for (int from_far = !uses_near; from_far <= uses_far; from_far++) {
+                        const Reference *r = from_far ? &two : &one;
+                        const int64_t *field = from_far ? further : vectors;
+                        uint8_t *found = from_far && uses_near ? other : block;
+                        int64_t top = row * BLOCK * 4 + field[at], left = column * BLOCK * 4 + field[rows * columns + at];
+                        if (smooth) overlapped_block(r, c, field, rows, columns, row, column, found);
+                        else window(r, c, top, left, BLOCK, found);
+                    }
+                if (uses_near && uses_far) average(block, other);
+                if (blend == BASE || blend == NEAR_BASE || blend == BOTH_BASE) {
+                    uint8_t *into = blend == BASE ? block : other;
+                    for (int y = 0; y < BLOCK; y++) memcpy(into + y * BLOCK, base + start + y * width, BLOCK);
+                    if (blend != BASE) average(block, other);
+                }
+                for (int y = 0; y < BLOCK; y++) memcpy(out + start + y * width, block + y * BLOCK, BLOCK);
+            }
+        }
+}

@@ -1,0 +1,51 @@
+/* Doubling of pictures: the same integers as `mptvc.model.pyramid.expand` of 8-bit pictures; and their layout. */
+
+#include "kernels.h"
+#include <stdlib.h>
+
+static inline int64_t clamped(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
+
+static inline int half_difference(int a, int b, int c, int d) { return (22 * (c - b) - 3 * (d - a) + 64) >> 7; }
+
+static inline uint8_t pixel(int x) { return (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x); }
+
+CLONED static void split_columns(const int16_t *row, int64_t width, uint8_t *out) {
+    for (int64_t x = 0; x < width; x++) { /* two more cells at each side */
+        int half = half_difference(row[x], row[x + 1], row[x + 3], row[x + 4]);
+        out[2 * x] = pixel(row[x + 2] - half);
+        out[2 * x + 1] = pixel(row[x + 2] + half);
+    }
+}
+
+/* A picture `[channels, 2 H, 2 W]` of one `[channels, H, W]`; 1 without memory. */
+CLONED EXPORT int expand(const uint8_t *picture, int64_t channels, int64_t height, int64_t width, uint8_t *out) {
+    int16_t *rows = malloc((size_t)(2 * (width + 4)) * sizeof *rows);
+    if (!rows) return 1;
+    int16_t *upper = rows + 2, *lower = rows + width + 6;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t y = 0; y < height; y++) {
+            const uint8_t *plane = picture + c * height * width, *near[5];
+            for (int k = 0; k < 5; k++) near[k] = plane + clamped(y + k - 2, 0, height - 1) * width;
+            for (int64_t x = 0; x < width; x++) {
+                int half = half_difference(near[0][x], near[1][x], near[3][x], near[4][x]);
+                upper[x] = (int16_t)(near[2][x] - half);
+                lower[x] = (int16_t)(near[2][x] + half);
+            }
+            for (int k = 0; k < 2; k++) {
+                int16_t *row = k ? lower : upper;
+                row[-2] = row[-1] = row[0], row[width] = row[width + 1] = row[width - 1];
+                split_columns(row - 2, width, out + ((c * height + y) * 2 + k) * 2 * width);
+            }
+        }
+    free(rows);
+    return 0;
+}
+
+/* The first rows and columns of a picture `[3, rows, columns]` as a frame `[height, width, 3]`. */
+CLONED EXPORT void interleave(const uint8_t *picture, int64_t rows, int64_t columns, int64_t height, int64_t width,
+                              uint8_t *frame) {
+    for (int64_t y = 0; y < height; y++) {
+        const uint8_t *one = picture + y * columns, *two = one + rows * columns, *three = two + rows * columns;
+        for (int64_t x = 0; x < width; x++, frame += 3) frame[0] = one[x], frame[1] = two[x], frame[2] = three[x];
+    }
+}
