@@ -1,4 +1,7 @@
-"""Compiles the kernels of ``mptvc.native`` where a C compiler is at hand; without one the package is pure Python."""
+"""Compiles the kernels of ``mptvc.native`` where a C compiler is at hand.
+
+Without one the package is pure Python, and slower.
+"""
 
 import os
 import shlex
@@ -25,12 +28,13 @@ class KernelsHook(BuildHookInterface):
         built = folder / library.LIBRARY
         built.unlink(missing_ok=True)
         sources = f'-DSOURCES="{library.source_digest(folder)}"'
-        compiler = shlex.split(os.environ.get("CC", "cc"))
-        command = [*compiler, *FLAGS.split(), sources, "-o", str(built), *map(str, sorted(folder.glob("*.c"))), "-lm"]
+        compiler, files = shlex.split(os.environ.get("CC", "cc")), map(str, sorted(folder.glob("*.c")))
+        command = [*compiler, *FLAGS.split(), sources, "-o", str(built), *files, "-lm"]
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
+            subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
         except (OSError, subprocess.CalledProcessError) as error:
-            print(f"mptvc: without compiled kernels: {error}\n{getattr(error, 'stderr', '') or ''}", file=sys.stderr)
+            reason = getattr(error, "stderr", None) or error
+            print(f"mptvc: without compiled kernels: {reason}", file=sys.stderr)
             return
         build_data["artifacts"].append(f"src/mptvc/native/{library.LIBRARY}")
         build_data["pure_python"], build_data["infer_tag"] = False, True

@@ -44,8 +44,12 @@ WRONG = "this machine computes the entropy model wrongly"
 ALL = 1000
 
 #: Instruction sets by name; torch, oneDNN and MKL are told apart. Each allows what the machine has at most.
+#: The weakest does without compiled kernels.
 SETTINGS = {
-    "default": ("default", {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}),
+    "default": (
+        "default",
+        {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "MPTVC_NATIVE": "0"},
+    ),
     "avx2": ("avx2", {"ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}),
     "avx512": ("avx512", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "MKL_ENABLE_INSTRUCTIONS": "AVX512"}),
     "amx": ("avx512", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX", "MKL_CBWR": "COMPATIBLE"}),

@@ -323,9 +323,9 @@ def _synthesised(
     """The decoded picture uint8 ``[3, H, W]``: the predicted one, where no token has symbols."""
     decoded, done = prediction.clone(), 0
     if kernels.serve(decoded.device):
-        arrays = (x.contiguous().numpy() for x in (decoded, coded, quartered, values, steps))
-        matrices = (kind.exact_dct, kind.exact_half_dct, kind.exact_colours)
-        kernels.reconstruct(*arrays, [matrix.numpy() for matrix in matrices])
+        flags, symbols = (kernels.array(coded), kernels.array(quartered)), kernels.array(values)
+        matrices = [x.numpy() for x in (kind.exact_dct, kind.exact_half_dct, kind.exact_colours)]
+        kernels.reconstruct(decoded.numpy(), *flags, symbols, kernels.array(steps), matrices)
         return smoothed(decoded, coded, smoothing * steps) if len(values) else decoded
     (height, width), patch = coded.shape, kind.patch
     cells = decoded.view(3, height, patch, width, patch).permute(1, 3, 0, 2, 4)

@@ -159,7 +159,7 @@ class LoopPiece(Piece):
         for frame, coded in zip(frames, self._levels[levels - 1].pictures, strict=True):
             picture = enlarged(coded.picture, shrink)
             if kernels.serve(picture.device):
-                kernels.interleave(picture.contiguous().numpy(), frame)
+                kernels.interleave(kernels.array(picture), frame)
             else:
                 frame[:] = picture[:, :height, :width].permute(1, 2, 0).cpu().numpy()
         return frames

@@ -3,17 +3,19 @@
 What it finds is only a proposal: a decoder needs none of it, so it may use floating point.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mptvc.model.motion import BLOCK, UNITS, Reference, luma_of
+from mptvc.model.motion import BLOCK, MARGIN, UNITS, Reference, luma_of
 from mptvc.model.prediction import mean_of
 from mptvc.model.pyramid import reduce
+from mptvc.native import kernels
 
 #: For each size of the pictures but the smallest, from coarse to fine: how often they are halved, and the
 #: steps in quarter pixels by which vectors are improved.
@@ -143,8 +145,13 @@ class _Blocks:
         self._reference, self._side = reference.references[halvings], side
         self._top = torch.arange(rows, device=picture.device)[:, None] * side * UNITS
         self._left = torch.arange(columns, device=picture.device)[None] * side * UNITS
-        whole = _extended(picture[0], 0, rows * side, columns * side)
-        self._target = whole.view(rows, side, columns, side).transpose(1, 2).reshape(-1, side, side)
+        self._picture = _extended(picture[0], 0, rows * side, columns * side)
+
+    @cached_property
+    def _target(self) -> Tensor:
+        """The blocks ``[h w, side, side]``."""
+        (rows, columns), side = self.grid, self._side
+        return self._picture.view(rows, side, columns, side).transpose(1, 2).reshape(-1, side, side)
 
     def of_neighbours(self, starts: list[Tensor]) -> Tensor:
         """The best for every block of its own vectors, its four neighbours', or none; of halves of pixels.
@@ -154,7 +161,7 @@ class _Blocks:
         vectors, sides = starts[0], ((1, 1), (-1, 1), (1, 2), (-1, 2))
         rolled = [torch.roll(start, by, axis) for start in starts for by, axis in sides]
         tried = torch.stack([*starts, *rolled, torch.zeros_like(vectors)])
-        return self._best(vectors, tried, (self._half_pixels(*vector) for vector in tried))[0]
+        return self._best(vectors, tried, lambda: (self._half_pixels(*vector) for vector in tried))[0]
 
     def improved(self, vectors: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The best of the vectors around, and the mean differences that they leave ``[h, w]``.
@@ -165,13 +172,20 @@ class _Blocks:
         """
         tried = torch.stack([vectors + step * vectors.new_tensor(p)[:, None, None] for p in _SQUARE])
         find = {4: self._pixels_around, 2: self._halves_around, 1: self._quarters_around}[step]
-        return self._best(vectors, tried, find(vectors))
+        return self._best(vectors, tried, lambda: find(vectors))
 
-    def _best(self, vectors: Tensor, tried: Tensor, found: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    def _best(
+        self, vectors: Tensor, tried: Tensor, found: Callable[[], Iterable[Tensor]]
+    ) -> tuple[Tensor, Tensor]:
         """The best of vectors ``[n, 2, h, w]`` that find these blocks, near those of blocks around."""
         smooth = F.avg_pool2d(F.pad(vectors.float()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
         apart = (tried - smooth).abs().sum(1).div_(UNITS).clamp_(max=_MOST_PIXELS)
-        differences = torch.stack([self._difference(blocks) for blocks in found]) / self._side**2
+        if kernels.serve(tried.device):
+            planes, target = self._reference.planes_for(tried).numpy(), self._picture.to(torch.uint8).numpy()
+            sums = kernels.differences(planes, MARGIN, target, self._side, kernels.array(tried))
+            differences = torch.from_numpy(sums) / self._side**2
+        else:
+            differences = torch.stack([self._difference(blocks) for blocks in found()]) / self._side**2
         best = (differences + _PRICE * apart).argmin(0)
         return tried.gather(0, best.expand(1, 2, *self.grid))[0], differences.gather(0, best[None])[0]
 

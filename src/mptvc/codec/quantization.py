@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mptvc.model.activity import LARGEST, ActivityModel, Residual
+from mptvc.model.activity import LARGEST, NUMBER_BITS, ActivityModel, Residual
 from mptvc.model.envelope import Envelope
 from mptvc.model.loop_model import OUTWARD, Kind
+from mptvc.model.splitting import log_factorials
+from mptvc.native import kernels
 
 #: What is added to magnitudes before they are rounded down: less than half, as larger symbols take more bits.
 _ROUNDING = 0.31, 0.27  # of the lowest band, and of the others
@@ -49,15 +51,17 @@ def quantized(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope) -> Re
 
     Args:
         kind: Transform and entropy model.
-        left: What prediction left, ``[3, H, W]``.
+        left: What prediction left, ``[3, H, W]``, at most 255.
         outer: Contexts of its tokens, as `ActivityModel.bits_apart` takes them.
         envelope: What the prediction says of them, and their steps.
 
     Returns:
-        Symbols float32 ``[n, C]`` and shapes ``[n]`` of its tokens.
+        Symbols int16 ``[n, C]`` and shapes ``[n]`` of its tokens.
     """
+    if kernels.serve(left.device):
+        return _quantized_at_once(kind, left, outer, envelope)
     model, cells, steps = kind.entropy_model, kind.cells(left), envelope.steps.flatten()
-    symbols = torch.zeros(len(cells), kind.channels, device=cells.device)
+    symbols = torch.zeros(len(cells), kind.channels, dtype=torch.int16, device=cells.device)
     quartered = torch.zeros(len(cells), dtype=torch.bool, device=cells.device)
     energy = cells.square().sum((1, 2, 3)).div_(steps.square())
     busy = torch.nonzero(energy >= _LEAST_ENERGY).flatten()
@@ -73,8 +77,26 @@ def quantized(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope) -> Re
     expected, expected_apart = (envelope.sums_below(places, x) for x in (shapes, ~shapes))
     tries = Try(whole, together, expected, False), Try(quarters, apart, expected_apart, True)
     best = _cheapest(model, energy[places], outer[places], tries)
-    symbols[places], quartered[places] = best.symbols, best.quartered
+    symbols[places], quartered[places] = best.symbols.to(torch.int16), best.quartered
     return Residual(symbols, quartered)
+
+
+def _quantized_at_once(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope) -> Residual:
+    """The same by a compiled kernel."""
+    model = kind.entropy_model
+    indexes = model.thresholds, *model.channel_indexes, model.splitting.order
+    matrices = kind.dct, kind.half_dct, kind.colours
+    prices = *_ROUNDING, _LEAST_ENERGY, _BIT_PRICE, _FEW, _GROUP_PRICE, _ONE_BITS, OUTWARD / 10, NUMBER_BITS
+    tables = *model.table_bits, log_factorials(left.device), model.row_of, *indexes, *matrices
+    picture = left.float(), envelope.luma, envelope.steps, outer
+    symbols, quartered = kernels.quantized(
+        model.sizes,
+        prices,
+        list(map(kernels.array, tables)),
+        envelope.model.compiled,
+        list(map(kernels.array, picture)),
+    )
+    return Residual(torch.from_numpy(symbols), torch.from_numpy(quartered))
 
 
 def _cheapest(model: ActivityModel, energy: Tensor, outer: Tensor, tries: Sequence[Try]) -> Residual:

@@ -8,6 +8,7 @@ from threading import Lock
 import torch
 
 from mptvc.errors import MptError
+from mptvc.native import kernels
 
 #: Kinds of devices of which automatic precision may be on.
 _DEVICES = ("cpu", "cuda", "mps")
@@ -21,6 +22,7 @@ def computing() -> Iterator[None]:
         MptError: The memory is too small.
     """
     _threads.used = True
+    kernels.use_threads(torch.get_num_threads())
     with ExitStack() as stack:
         for device in _DEVICES:
             if torch.is_autocast_enabled(device):

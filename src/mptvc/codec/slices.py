@@ -230,7 +230,7 @@ def enlarged(picture: Tensor, ratio: int) -> Tensor:
     """A picture uint8 ``[3, H, W]``, ``ratio`` times as high and wide, a power of two."""
     while ratio > 1:
         if kernels.serve(picture.device):
-            picture = torch.from_numpy(kernels.expanded(picture.contiguous().numpy()))
+            picture = torch.from_numpy(kernels.expanded(kernels.array(picture)))
         else:
             picture = expand(picture.to(torch.int16)).clamp_(0, 255).to(torch.uint8)
         ratio //= 2

@@ -64,6 +64,8 @@ _ROW_OF_ONE = 28
 _AT_ONCE = 2**13
 #: Largest magnitude of a symbol: the end of its table, and a number beyond it.
 LARGEST = REACH + NUMBERS - 1
+#: Bits of such a number.
+NUMBER_BITS = 2 * log2(DIGIT)
 
 
 class Table(IntEnum):
@@ -218,8 +220,10 @@ class ActivityModel(nn.Module):
         row_of, is_compiled = self.row_of.cpu().numpy(), kernels.serve(found.device)
         for half, mine in enumerate(checkerboard(found)):
             if is_compiled:
-                arrays = context.past.to(torch.uint8), found.to(torch.int16), context.classes.long()
-                outer = kernels.activity_contexts(*(x.contiguous().numpy() for x in arrays), half)
+                past, before = (
+                    kernels.array(x) for x in (context.past.to(torch.uint8), found.to(torch.int16))
+                )
+                outer = kernels.activity_contexts(past, before, kernels.array(context.classes.long()), half)
             else:
                 outer = outer_contexts(found, context, half)[mine].T.to(torch.int16).cpu().numpy()
             given = None if known is None else (known[mine].T - MOST // 2).to(torch.int16).cpu().numpy()
@@ -310,7 +314,7 @@ class ActivityModel(nn.Module):
         walked = symbols.flatten()[places].long()
         bits = -torch.log2(self.symbol_frequencies / 2**PRECISION)
         taken = bits[rows.long(), walked.clamp(-REACH, REACH) + REACH]
-        taken += (walked.abs() >= REACH) * 2 * log2(DIGIT)
+        taken += (walked.abs() >= REACH) * NUMBER_BITS
         return total.index_add_(0, places // len(self.group_of), taken)
 
     def symbol_rows(self, activities: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
@@ -334,16 +338,33 @@ class ActivityModel(nn.Module):
 
     def _symbol_rows_at_once(self, activities: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
         """The same by a compiled kernel."""
-        channels = self.group_of, self.place_of, self.splitting.starts
         places, rows = kernels.symbol_rows(
-            activities.contiguous().numpy(),
-            expected.contiguous().numpy(),
+            kernels.array(activities),
+            kernels.array(expected),
             small_activity(self.thresholds) + 1,
-            [x.numpy() for x in channels],
+            [x.numpy() for x in self.channel_indexes],
             self.thresholds.numpy(),
             (_ROW_OF_ONE, SCALES - 1),
         )
         return torch.from_numpy(places), torch.from_numpy(rows)
+
+    @property
+    def channel_indexes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Group of each channel, its place in the order, and first places of groups, and the end, int64."""
+        return self.group_of, self.place_of, self.splitting.starts
+
+    @property
+    def table_bits(self) -> tuple[Tensor, ...]:
+        """Bits of what the tables of activities, symbols and shapes code, float32."""
+        tables = self.activity_frequencies, self.symbol_frequencies, self.shape_frequencies
+        return tuple(-torch.log2(table / 2**PRECISION) for table in tables)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """What kernels take, in the order of ``kernels.QUANTIZER_SIZES``."""
+        contexts, alphabet = self.row_of.shape[2], self.symbol_frequencies.shape[1]
+        counts = self.num_groups, len(self.group_of), MOST + 1, contexts, alphabet, SHAPES
+        return *counts, small_activity(self.thresholds), _ROW_OF_ONE, SCALES - 1, MOST_SUM, LARGEST
 
     def _octaves(self, places: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
         """How much is expected at places of ``[n C]``, in eighths of octaves over their groups' expectation.

@@ -104,11 +104,10 @@ class EnvelopeModel(nn.Module):
     @torch.no_grad()
     def compiled(self) -> kernels.EnvelopeNet:
         """The network in the form that its kernel takes."""
-        inner, outer = (integer_weight(layer.weight).T for layer in (self.inner, self.outer))
-        biases = (layer.bias.round() for layer in (self.inner, self.outer))
-        inner_bias, outer_bias = biases
-        weights = inner, inner_bias, outer, outer_bias, integer_weight(self.own), self.shape_bias.round()
-        arrays = [weight.contiguous().numpy() for weight in weights]
+        weights = [
+            x for layer in (self.inner, self.outer) for x in (integer_weight(layer.weight).T, layer.bias)
+        ]
+        arrays = [kernels.array(x.round()) for x in (*weights, integer_weight(self.own), self.shape_bias)]
         transforms = self.dct.numpy(), self.half_dct.numpy()
         return kernels.EnvelopeNet(self.patch, _UNITS * _LEAST, transforms, arrays, self.frequency_of.numpy())
 
@@ -150,8 +149,9 @@ class Envelope:
     def sums_below(self, tokens: Tensor, quartered: Tensor) -> Tensor:
         """As of the model, for tokens of these numbers, of which some are quartered, bool ``[n]``."""
         if kernels.serve(self.luma.device):
-            given = (x.contiguous().numpy() for x in (self.luma, tokens, quartered, self.steps))
-            return torch.from_numpy(self.model.compiled.expected(*given))
+            luma, steps = kernels.array(self.luma), kernels.array(self.steps)
+            some = kernels.array(tokens), kernels.array(quartered)
+            return torch.from_numpy(self.model.compiled.expected(luma, *some, steps))
         return self.model.sums_below(self.cells(tokens), self.steps.flatten()[tokens], quartered)
 
     def levels(self, tokens: Tensor, quartered: Tensor) -> Tensor:

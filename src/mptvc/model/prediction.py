@@ -130,16 +130,9 @@ def _predicted_at_once(references: References, base: Tensor, vectors: Tensor, bl
     has_far = bool(any_of(blends, FROM_FAR).any())
     further = references.further(vectors) if has_far else vectors
     far = references.other.planes_for(further).numpy() if has_far else None
-    found = kernels.predicted(
-        references.near.planes_for(vectors).numpy(),
-        far,
-        base.contiguous().numpy(),
-        vectors.contiguous().numpy(),
-        further.contiguous().numpy(),
-        blends.to(torch.uint8).contiguous().numpy(),
-        MARGIN,
-    )
-    return torch.from_numpy(found)
+    near = references.near.planes_for(vectors).numpy()
+    fields = kernels.array(vectors), kernels.array(further), kernels.array(blends.to(torch.uint8))
+    return torch.from_numpy(kernels.predicted(near, far, kernels.array(base), *fields, MARGIN))
 
 
 def scaled(vectors: Tensor, numerator: int, denominator: int) -> Tensor:

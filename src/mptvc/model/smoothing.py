@@ -43,7 +43,7 @@ def smoothed(picture: Tensor, coded: Tensor, steps: Tensor) -> Tensor:
     across, along = torch.minimum(steps[:, :-1], steps[:, 1:]), torch.minimum(steps[:-1], steps[1:])
     if patch >= _APART and kernels.serve(picture.device):
         limits = [*_limits(across, beside), *_limits(along, below)]
-        kernels.smooth(result.numpy(), patch, _EDGE, [limit.contiguous().numpy() for limit in limits])
+        kernels.smooth(result.numpy(), patch, _EDGE, list(map(kernels.array, limits)))
         return result
     _smooth([(line[..., :-1], line[..., 1:]) for line in by_column], beside[:, None], across[:, None])
     _smooth([(line[:, :-1], line[:, 1:]) for line in by_row], below[..., None], along[..., None])
@@ -51,7 +51,7 @@ def smoothed(picture: Tensor, coded: Tensor, steps: Tensor) -> Tensor:
 
 
 def _limits(steps: Tensor, applies: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest change at borders, 0 at those that are left alone, and the curvature from which they are."""
+    """The largest change at borders, 0 where they are left alone, and the curvature from which they are."""
     most = (_MOST * steps).round_().clamp_(1, 255).to(torch.int16)
     curved = (_CURVED * steps).round_().clamp_(1, 4 * 255).to(torch.int16)
     return most.mul_(applies), curved

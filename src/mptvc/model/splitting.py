@@ -305,7 +305,7 @@ def _halved(parts: Parts, walk: Walk, expected: Tensor, below: Tensor | None) ->
 def _halved_at_once(parts: Parts, walk: Walk, expected: Tensor, below: Tensor | None) -> Parts:
     """The same by a compiled kernel."""
     fields = torch.stack([parts.tokens, parts.first, parts.last, parts.sums], 1).to(torch.int32).numpy()
-    odds, mine, done = (_ODDS, _STEP, _LOWEST), expected.contiguous().numpy(), list[np.ndarray]()
+    odds, mine, done = (_ODDS, _STEP, _LOWEST), kernels.array(expected), list[np.ndarray]()
     fields, rows, ready = kernels.halved(fields, None, mine, odds)
     while True:
         done.append(ready)

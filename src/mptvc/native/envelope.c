@@ -12,13 +12,13 @@
 enum { MOST = 16, HIDDEN = 48, CELLS = 8, LIMIT = 127 };
 static const double UNITS = 64.0 / (1 << 26);
 
-static inline double rounded(double x) {
+INLINED double rounded(double x) {
     const double magic = 6755399441055744.0; /* 1.5 2^52 */
     return (x + magic) - magic;
 }
 
 /* The transform of pixels `[size, size]`, rows `stride` apart, to frequencies `[x, y]`, `apart` and `next` apart. */
-static inline void frequencies(const uint8_t *pixels, int64_t stride, const double *dct, const int size, double *out,
+INLINED void frequencies(const uint8_t *pixels, int64_t stride, const double *dct, const int size, double *out,
                                int64_t apart, int64_t next) {
     double along_y[MOST][MOST], transposed[MOST][MOST]; /* [ky][x] */
     float values[MOST][MOST];
@@ -41,17 +41,18 @@ static inline void frequencies(const uint8_t *pixels, int64_t stride, const doub
 }
 
 /* Levels `[patch^2]` of the spectrum of a token. */
-static inline void levels_of(const uint8_t *pixels, int64_t stride, int quartered, const EnvelopeNet *net, float step,
+INLINED void levels_of(const uint8_t *pixels, int64_t stride, int quartered, const EnvelopeNet *net, float step,
                              float *levels) {
     double spectrum[MOST * MOST];
     const int patch = (int)net->patch, half = patch / 2;
-    if (!quartered && patch == 16) frequencies(pixels, stride, net->dct, 16, spectrum, 16, 1);
-    else if (!quartered) frequencies(pixels, stride, net->dct, patch, spectrum, patch, 1);
+    if (!quartered) SIZED(patch, frequencies(pixels, stride, net->dct, SIZE, spectrum, SIZE, 1));
     else
         for (int x = 0; x < 2; x++)
-            for (int y = 0; y < 2; y++)
-                frequencies(pixels + y * half * stride + x * half, stride, net->half_dct, half,
-                            spectrum + x * patch + y, 2 * patch, 2);
+            for (int y = 0; y < 2; y++) {
+                const uint8_t *quarter = pixels + y * half * stride + x * half;
+                double *out = spectrum + x * patch + y;
+                SIZED(half, frequencies(quarter, stride, net->half_dct, SIZE, out, 4 * SIZE, 2));
+            }
     double least = rounded((double)step * net->least);
     least = least < 1 ? 1 : least;
     int base = eighths((float)least);
@@ -62,48 +63,54 @@ static inline void levels_of(const uint8_t *pixels, int64_t stride, int quartere
     }
 }
 
-static inline float floored(float accumulator) {
+INLINED float floored(float accumulator) {
     int value = (int)accumulator >> 7; /* over WEIGHT_ONE */
     return (float)(value < 0 ? 0 : value > LIMIT ? LIMIT : value);
+}
+
+CLONED void expect_token(const EnvelopeNet *net, const uint8_t *pixels, int64_t stride, int quartered, float step,
+                         int32_t *below) {
+    const int64_t patch = net->patch, channels = net->channels;
+    const int64_t cells = patch < CELLS ? patch : CELLS, side = patch / cells, inputs = cells * cells + 1;
+    float levels[MOST * MOST], input[CELLS * CELLS + 1], hidden[HIDDEN], total[3 * MOST * MOST];
+    levels_of(pixels, stride, quartered, net, step, levels);
+    for (int64_t i = 0; i < cells * cells; i++) {
+        const float *cell = levels + i / cells * side * patch + i % cells * side;
+        float most = 0;
+        for (int64_t y = 0; y < side; y++)
+            for (int64_t x = 0; x < side; x++) most = cell[y * patch + x] > most ? cell[y * patch + x] : most;
+        input[i] = most;
+    }
+    input[inputs - 1] = (float)(LIMIT * quartered);
+    memcpy(hidden, net->inner_bias, sizeof hidden);
+    for (int64_t i = 0; i < inputs; i++)
+        if (input[i] != 0)
+            for (int j = 0; j < HIDDEN; j++) hidden[j] += input[i] * net->inner[i * HIDDEN + j];
+    for (int64_t c = 0; c < channels; c++)
+        total[c] = net->outer_bias[c] + quartered * net->shape_bias[c] + levels[net->frequency_of[c]] * net->own[c];
+    for (int j = 0; j < HIDDEN; j++) {
+        float active = floored(hidden[j]);
+        if (active == 0) continue;
+        for (int64_t c = 0; c < channels; c++) total[c] += active * net->outer[j * channels + c];
+    }
+    int32_t sum = below[0] = 0;
+    for (int64_t c = 0; c < channels; c++) {
+        int outcome = (int)floored(total[c]);
+        sum += (16 + 2 * (outcome & 7)) << (outcome >> 3);
+        below[c + 1] = sum;
+    }
 }
 
 /* What is expected before each place of the order of channels, int32 `[count, channels + 1]`.
  *
  * luma: of the prediction, `columns patch` wide.  tokens: their numbers.  quartered: which of them are.
  * steps: of all tokens of the picture. */
-CLONED EXPORT void expect(const EnvelopeNet *net, const uint8_t *luma, const int64_t *tokens, const uint8_t *quartered,
-                          const float *steps, int64_t count, int64_t columns, int32_t *below) {
-    const int64_t patch = net->patch, channels = net->channels, stride = columns * patch;
-    const int64_t cells = patch < CELLS ? patch : CELLS, side = patch / cells, inputs = cells * cells + 1;
+EXPORT void expect(const EnvelopeNet *net, const uint8_t *luma, const int64_t *tokens, const uint8_t *quartered,
+                   const float *steps, int64_t count, int64_t columns, int32_t *below) {
+    int64_t stride = columns * net->patch;
     for (int64_t n = 0; n < count; n++) {
-        float levels[MOST * MOST], input[CELLS * CELLS + 1], hidden[HIDDEN], total[3 * MOST * MOST];
-        int64_t at = tokens[n], shape = quartered[n];
-        levels_of(luma + at / columns * patch * stride + at % columns * patch, stride, (int)shape, net, steps[at], levels);
-        for (int64_t i = 0; i < cells * cells; i++) {
-            const float *cell = levels + i / cells * side * patch + i % cells * side;
-            float most = 0;
-            for (int64_t y = 0; y < side; y++)
-                for (int64_t x = 0; x < side; x++) most = cell[y * patch + x] > most ? cell[y * patch + x] : most;
-            input[i] = most;
-        }
-        input[inputs - 1] = (float)(LIMIT * shape);
-        memcpy(hidden, net->inner_bias, sizeof hidden);
-        for (int64_t i = 0; i < inputs; i++)
-            if (input[i] != 0)
-                for (int j = 0; j < HIDDEN; j++) hidden[j] += input[i] * net->inner[i * HIDDEN + j];
-        for (int64_t c = 0; c < channels; c++)
-            total[c] = net->outer_bias[c] + shape * net->shape_bias[c] + levels[net->frequency_of[c]] * net->own[c];
-        for (int j = 0; j < HIDDEN; j++) {
-            float active = floored(hidden[j]);
-            if (active == 0) continue;
-            for (int64_t c = 0; c < channels; c++) total[c] += active * net->outer[j * channels + c];
-        }
-        int32_t *mine = below + n * (channels + 1), sum = 0;
-        mine[0] = 0;
-        for (int64_t c = 0; c < channels; c++) {
-            int outcome = (int)floored(total[c]);
-            sum += (16 + 2 * (outcome & 7)) << (outcome >> 3);
-            mine[c + 1] = sum;
-        }
+        int64_t at = tokens[n];
+        const uint8_t *pixels = luma + at / columns * net->patch * stride + at % columns * net->patch;
+        expect_token(net, pixels, stride, quartered[n], steps[at], below + n * (net->channels + 1));
     }
 }

@@ -3,7 +3,7 @@
 #ifndef MPTVC_ENVELOPE_H
 #define MPTVC_ENVELOPE_H
 
-#include <stdint.h>
+#include "kernels.h"
 
 /* Integers in floating point; weights are by input, then by output. */
 typedef struct {
@@ -14,8 +14,12 @@ typedef struct {
     const int64_t *frequency_of;
 } EnvelopeNet;
 
+/* What is expected of a token before each place of the order of channels `[channels + 1]`. */
+void expect_token(const EnvelopeNet *net, const uint8_t *pixels, int64_t stride, int quartered, float step,
+                  int32_t *below);
+
 /* floor(8 log2) of numbers from 1 on, where the logarithm is linear between powers of two. */
-static inline int eighths(float value) {
+INLINED int eighths(float value) {
     union {
         float number;
         int32_t bits;

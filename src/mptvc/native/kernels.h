@@ -7,6 +7,24 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
+/* What is compiled together with whoever calls it: for the same instruction set. */
+#define INLINED static inline __attribute__((always_inline))
+
+/* A call with a size of 4, 8 or 16 that the compiler knows, so that it unrolls loops. */
+#define SIZED(size, call)           \
+    do {                            \
+        if ((size) == 16) {         \
+            enum { SIZE = 16 };     \
+            call;                   \
+        } else if ((size) == 8) {   \
+            enum { SIZE = 8 };      \
+            call;                   \
+        } else {                    \
+            enum { SIZE = 4 };      \
+            call;                   \
+        }                           \
+    } while (0)
+
 /* A function that is compiled for several instruction sets, one of which the loader picks. */
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
 #define CLONED __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))

@@ -1,18 +1,38 @@
 """The kernels by name, on arrays in the processor's memory.
 
-All arrays are made contiguous and of the stated type, and are read and written in place where they are so
-already. What kernels compute is explained where they stand in: `mptvc.model.motion`, `mptvc.model.prediction`,
-`mptvc.model.smoothing` and `mptvc.format.packet`.
+All arrays are contiguous and of the stated type. What kernels compute is explained in the modules where they
+stand in; those are what they have to agree with.
 """
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 
 from mptvc.native.library import library
+
+#: What an encoder's choice of symbols depends on (see `mptvc.codec.quantization`), in its kernel's order.
+QUANTIZER_SIZES = (
+    *("groups", "channels", "activities", "contexts", "alphabet", "shapes", "small"),
+    *("row_of_one", "last_row", "most_sum", "largest"),
+)
+QUANTIZER_PRICES = (
+    *("rounding_low", "rounding", "least_energy", "bit_price"),
+    *("few", "group_price", "one_bits", "outward", "digit_bits"),
+)
+QUANTIZER_BITS = "activity_bits", "symbol_bits", "shape_bits", "log_factorials"
+QUANTIZER_INDEXES = "thresholds", "group_of", "place_of", "starts", "order"
+QUANTIZER_MATRICES = "dct", "half_dct", "colours"
+
+#: Pixels along sides of windows.
+SIDES = (4, 8, 16)
+#: The fewest rows, blocks and tokens that a further thread is worth.
+_ROWS, _BLOCKS, _TOKENS = 4, 128, 64
 
 _INT, _POINTER = ctypes.c_int64, ctypes.c_void_p
 
@@ -20,6 +40,12 @@ _INT, _POINTER = ctypes.c_int64, ctypes.c_void_p
 def serve(device: Any) -> bool:
     """Whether kernels do the work for tensors on a torch device."""
     return device.type == "cpu" and is_available()
+
+
+def array(tensor: Any) -> np.ndarray:
+    """The values of a torch tensor on the processor, contiguous; in place where they are so already."""
+    values: np.ndarray = tensor.contiguous().numpy()
+    return values
 
 
 def is_available() -> bool:
@@ -33,7 +59,7 @@ def _kernel(name: str, *types: Any, result: Any = None) -> Callable[..., Any]:
     loaded = library()
     if loaded is None:
         raise RuntimeError("there are no compiled kernels")
-    function = getattr(loaded, name)
+    function = loaded[name]
     function.argtypes, function.restype = types, result
     return function
 
@@ -43,6 +69,39 @@ def _at(array: np.ndarray, dtype: Any) -> Any:
     if array.dtype != dtype or not array.flags.c_contiguous:
         raise TypeError(f"a kernel takes contiguous {np.dtype(dtype)}, found {array.dtype}")
     return array.ctypes.data
+
+
+class _Threads:
+    """Those that share work; made when they are first needed, and anew in a forked process."""
+
+    def __init__(self) -> None:
+        self.count = 1
+        self._pool: ThreadPoolExecutor | None = None
+
+    def share(self, count: int, least: int, run: Callable[[int, int], Any]) -> None:
+        """Call ``run(first, last)`` for parts of at least so many of ``count`` things."""
+        parts = max(1, min(self.count, count // least))
+        bounds = [count * part // parts for part in range(parts + 1)]
+        if parts > 1 and self._pool is None:
+            self._pool = ThreadPoolExecutor(thread_name_prefix="mptvc")
+        waiting = [] if self._pool is None else [self._pool.submit(run, *p) for p in pairwise(bounds[1:])]
+        run(bounds[0], bounds[1])
+        for part in waiting:
+            part.result()
+
+    def forget(self) -> None:
+        """Have no threads."""
+        self._pool = None
+
+
+_threads = _Threads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.forget)
+
+
+def use_threads(count: int) -> None:
+    """Share the work of one call between at most so many threads."""
+    _threads.count = count
 
 
 def interpolated(picture: np.ndarray, margin: int) -> np.ndarray:
@@ -102,10 +161,85 @@ def predicted(
         margin: Of the planes.
     """
     out, (rows, columns) = np.empty_like(base), blends.shape
-    kernel = _kernel("predict", *[_POINTER] * 6, *[_INT] * 4, _POINTER)
+    kernel = _kernel("predict", *[_POINTER] * 6, *[_INT] * 4, _POINTER, *[_INT] * 2)
     planes = _at(near, np.uint8), None if far is None else _at(far, np.uint8)
     fields = _at(vectors, np.int64), _at(further, np.int64), _at(blends, np.uint8)
-    kernel(*planes, _at(base, np.uint8), *fields, len(base), rows, columns, margin, _at(out, np.uint8))
+    given = *planes, _at(base, np.uint8), *fields, len(base), rows, columns, margin, _at(out, np.uint8)
+    _threads.share(rows, _ROWS, lambda first, last: kernel(*given, first, last))
+    return out
+
+
+def windows(planes: np.ndarray, margin: int, top: np.ndarray, left: np.ndarray, side: int) -> np.ndarray:
+    """Windows int16 ``[n, C, side, side]`` at quarter pixels int64 ``[n]``; ``side`` is 4, 8 or 16."""
+    _, channels, height, width = planes.shape
+    out = np.empty((len(top), channels, side, side), np.int16)
+    kernel = _kernel("windows", _POINTER, *[_INT] * 4, *[_POINTER] * 2, *[_INT] * 2, _POINTER)
+    places = _at(top, np.int64), _at(left, np.int64), len(top)
+    kernel(_at(planes, np.uint8), channels, height, width, margin, *places, side, _at(out, np.int16))
+    return out
+
+
+def overlapped(
+    planes: np.ndarray, margin: int, vectors: np.ndarray, places: np.ndarray, block: int
+) -> np.ndarray:
+    """Blocks int16 ``[n, C, block, block]`` of places int64 ``[n]`` where vectors' windows overlap."""
+    channels, (_, rows, columns) = planes.shape[1], vectors.shape
+    out = np.empty((len(places), channels, block, block), np.int16)
+    kernel = _kernel("overlap", _POINTER, *[_INT] * 4, *[_POINTER] * 2, _INT, _POINTER)
+    given = _at(vectors, np.int64), _at(places, np.int64), len(places)
+    kernel(_at(planes, np.uint8), channels, rows, columns, margin, *given, _at(out, np.int16))
+    return out
+
+
+def differences(
+    planes: np.ndarray, margin: int, target: np.ndarray, side: int, vectors: np.ndarray
+) -> np.ndarray:
+    """Sums of absolute differences int32 ``[n, h, w]`` of a target's blocks from what vectors find.
+
+    Args:
+        planes: Of the reference, uint8 ``[1 or 4, 1, H', W']``; one where vectors are of whole pixels.
+        margin: Of the planes.
+        target: uint8 ``[h side, w side]``.
+        side: Of blocks: 4, 8 or 16.
+        vectors: In quarter pixels, int64 ``[n, 2, h, w]``.
+    """
+    tries, _, rows, columns = vectors.shape
+    out = np.empty((tries, rows, columns), np.int32)
+    kernel = _kernel("differences", _POINTER, *[_INT] * 3, _POINTER, *[_INT] * 3, _POINTER, _INT, _POINTER)
+    reference = _at(planes, np.uint8), *planes.shape[2:], margin
+    wanted = _at(target, np.uint8), rows, columns, side
+    start, into, size = _at(vectors, np.int64), _at(out, np.int32), rows * columns
+
+    def some(first: int, last: int) -> None:
+        tried = start + 16 * first * size, last - first, into + 4 * first * size
+        kernel(*reference, *wanted, *tried)
+
+    _threads.share(tries, max(1, _BLOCKS // size), some)
+    return out
+
+
+def block_costs(
+    wanted: np.ndarray, blocks: np.ndarray, scales: np.ndarray, dct: np.ndarray, costs: tuple[float, float]
+) -> np.ndarray:
+    """About what blocks cost instead of those that are wanted, float32 ``[n]``.
+
+    Args:
+        wanted: int16 ``[n, 16, 16]``.
+        blocks: Likewise.
+        scales: Steps in a unit of luma, float32 ``[n]``.
+        dct: Of a token, float32 ``[patch, patch]``.
+        costs: What a latent of one step costs, and each doubling of it.
+    """
+    out = np.empty(len(wanted), np.float32)
+    kernel = _kernel("block_costs", *[_POINTER] * 3, *[_INT] * 2, _POINTER, *[ctypes.c_float] * 2, _POINTER)
+    one, two, scale, into = (_at(x, x.dtype) for x in (wanted, blocks, scales, out))
+    size = wanted[:1].nbytes
+
+    def some(first: int, last: int) -> None:
+        given = one + size * first, two + size * first, scale + 4 * first, last - first, len(dct)
+        kernel(*given, _at(dct, np.float32), *costs, into + 4 * first)
+
+    _threads.share(len(out), _BLOCKS, some)
     return out
 
 
@@ -144,10 +278,16 @@ def reconstruct(
         matrices: Exact transforms of whole and of quartered tokens and of colours, float64.
     """
     rows, columns = coded.shape
-    kernel = _kernel("reconstruct", *[_POINTER] * 8, *[_INT] * 3)
-    shapes = (_at(flags.view(np.uint8), np.uint8) for flags in (coded, quartered))
-    given = _at(values, np.int16), _at(steps, np.float32), *(_at(matrix, np.float64) for matrix in matrices)
-    kernel(_at(picture, np.uint8), *shapes, *given, rows, columns, picture.shape[1] // rows)
+    kernel = _kernel("reconstruct", *[_POINTER] * 8, *[_INT] * 5)
+    shapes = [_at(flags.view(np.uint8), np.uint8) for flags in (coded, quartered)]
+    given = _at(steps, np.float32), *(_at(matrix, np.float64) for matrix in matrices)
+    start, sizes = _at(values, np.int16), (rows, columns, picture.shape[1] // rows)
+
+    def some(first: int, last: int) -> None:
+        mine = start + values[:1].nbytes * int(np.count_nonzero(coded[:first]))
+        kernel(_at(picture, np.uint8), *shapes, mine, *given, *sizes, first, last)
+
+    _threads.share(rows, _ROWS, some)
 
 
 def halved(
@@ -157,8 +297,8 @@ def halved(
 
     Args:
         parts: Token, first place, place behind the last one, sum: int32 ``[n, 4]``.
-        shares: What their first halves have of the sums, int16 ``[n]``, to go on with the halves; None to go on
-            with the parts as they are.
+        shares: What their first halves have of the sums, int16 ``[n]``, to go on with the halves; None to
+            go on with the parts as they are.
         expected: Sums before each place, int32 ``[tokens, C + 1]``.
         odds: Rows for odds, eighths of an octave that each spans, and where the first one begins.
 
@@ -177,9 +317,19 @@ def halved(
 
 
 class _EnvelopeNet(ctypes.Structure):
-    _fields_: ClassVar = [("patch", _INT), ("channels", _INT), ("least", ctypes.c_double)] + [
+    _fields_: ClassVar[Any] = [("patch", _INT), ("channels", _INT), ("least", ctypes.c_double)] + [
         (name, _POINTER)
-        for name in "dct half_dct inner inner_bias outer outer_bias own shape_bias frequency_of".split()
+        for name in [
+            "dct",
+            "half_dct",
+            "inner",
+            "inner_bias",
+            "outer",
+            "outer_bias",
+            "own",
+            "shape_bias",
+            "frequency_of",
+        ]
     ]
 
 
@@ -190,8 +340,8 @@ class EnvelopeNet:
         patch: Pixels along a token's side.
         least: Units of a step from which a magnitude says something.
         transforms: Exact ones of whole and of quartered tokens, float64.
-        weights: Of the hidden layer ``[inputs, hidden]`` and its biases, of the outer one ``[hidden, C]`` and its
-            biases, of a channel's own frequency, and biases of quartered tokens: integers in float32.
+        weights: Of the hidden layer ``[inputs, hidden]`` and its biases, of the outer one ``[hidden, C]`` and
+            its biases, of a channel's own frequency, and biases of quartered tokens: integers in float32.
         frequency_of: Of each channel, int64 ``[C]``.
     """
 
@@ -208,7 +358,14 @@ class EnvelopeNet:
         arrays = [_at(x, np.float64) for x in transforms] + [_at(x, np.float32) for x in weights]
         self._net = _EnvelopeNet(patch, self.channels, least, *arrays, _at(frequency_of, np.int64))
 
-    def expected(self, luma: np.ndarray, tokens: np.ndarray, quartered: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    @property
+    def address(self) -> int:
+        """Where it lies."""
+        return ctypes.addressof(self._net)
+
+    def expected(
+        self, luma: np.ndarray, tokens: np.ndarray, quartered: np.ndarray, steps: np.ndarray
+    ) -> np.ndarray:
         """What is expected before each place of the order of channels, int32 ``[n, C + 1]``.
 
         Args:
@@ -219,10 +376,60 @@ class EnvelopeNet:
         """
         below = np.empty((len(tokens), self.channels + 1), np.int32)
         kernel = _kernel("expect", *[_POINTER] * 5, *[_INT] * 2, _POINTER)
-        some = _at(tokens, np.int64), _at(quartered.view(np.uint8), np.uint8), _at(steps, np.float32)
-        net = ctypes.addressof(self._net)
-        kernel(net, _at(luma, np.uint8), *some, len(tokens), steps.shape[1], _at(below, np.int32))
+        into, shapes = _at(below, np.int32), quartered.view(np.uint8)
+
+        def some(first: int, last: int) -> None:
+            mine = (
+                _at(tokens[first:last], np.int64),
+                _at(shapes[first:last], np.uint8),
+                _at(steps, np.float32),
+            )
+            place = into + below[:1].nbytes * first
+            kernel(self.address, _at(luma, np.uint8), *mine, last - first, steps.shape[1], place)
+
+        _threads.share(len(tokens), _TOKENS, some)
         return below
+
+
+class _Quantizer(ctypes.Structure):
+    _fields_: ClassVar[Any] = (
+        [(name, _INT) for name in QUANTIZER_SIZES]
+        + [(name, ctypes.c_float) for name in QUANTIZER_PRICES]
+        + [(name, _POINTER) for name in (*QUANTIZER_BITS, "row_of", *QUANTIZER_INDEXES, *QUANTIZER_MATRICES)]
+    )
+
+
+def quantized(
+    sizes: Sequence[int],
+    prices: Sequence[float],
+    tables: Sequence[np.ndarray],
+    net: EnvelopeNet,
+    picture: Sequence[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Symbols int16 ``[n, C]`` and shapes bool ``[n]`` of the tokens of a picture.
+
+    Args:
+        sizes: In the order of ``QUANTIZER_SIZES``.
+        prices: In the order of ``QUANTIZER_PRICES``.
+        tables: float32 in the order of ``QUANTIZER_BITS``, the rows of activities uint8, int64 in the order
+            of ``QUANTIZER_INDEXES``, float32 in that of ``QUANTIZER_MATRICES``.
+        net: The envelope's network.
+        picture: What prediction left, float32 ``[3, H, W]``; luma of the prediction, uint8 ``[H, W]``; steps
+            float32 ``[h, w]``; contexts of activities, int64 ``[n, groups]``.
+    """
+    rows, columns = picture[2].shape
+    types = [np.float32] * len(QUANTIZER_BITS) + [np.uint8] + [np.int64] * len(QUANTIZER_INDEXES)
+    types += [np.float32] * len(QUANTIZER_MATRICES)
+    held = (_at(table, dtype) for table, dtype in zip(tables, types, strict=True))
+    quantizer = _Quantizer(*sizes, *prices, *held)
+    symbols = np.empty((rows * columns, net.channels), np.int16)
+    quartered = np.empty(rows * columns, np.bool_)
+    kernel = _kernel("quantize", *[_POINTER] * 6, *[_INT] * 2, *[_POINTER] * 2, *[_INT] * 2)
+    given = [_at(x, t) for x, t in zip(picture, (np.float32, np.uint8, np.float32, np.int64), strict=True)]
+    into = _at(symbols, np.int16), _at(quartered.view(np.uint8), np.uint8)
+    whole = ctypes.addressof(quantizer), net.address, *given, rows, columns, *into
+    _threads.share(rows, _ROWS, lambda first, last: kernel(*whole, first, last))
+    return symbols, quartered
 
 
 def activity_contexts(past: np.ndarray, found: np.ndarray, classes: np.ndarray, half: int) -> np.ndarray:

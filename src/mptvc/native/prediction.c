@@ -14,9 +14,9 @@ typedef struct {
     int64_t channels, height, width, margin;
 } Reference;
 
-static inline int64_t clamped(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
+INLINED int64_t clamped(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
 
-static inline uint8_t six_taps(int a, int b, int c, int d, int e, int f) {
+INLINED uint8_t six_taps(int a, int b, int c, int d, int e, int f) {
     int total = (20 * (c + d) - 5 * (b + e) + a + f + 16) >> 5;
     return (uint8_t)(total < 0 ? 0 : total > 255 ? 255 : total);
 }
@@ -82,7 +82,7 @@ EXPORT int interpolate(const uint8_t *picture, int64_t channels, int64_t height,
 }
 
 /* Where a window of so many pixels starts that is at these half pixels of the picture. */
-static inline const uint8_t *half_window(const Reference *r, int64_t channel, int64_t top, int64_t left, int size) {
+INLINED const uint8_t *half_window(const Reference *r, int64_t channel, int64_t top, int64_t left, int size) {
     int64_t y = clamped((top >> 1) + r->margin, 0, r->height - size);
     int64_t x = clamped((left >> 1) + r->margin, 0, r->width - size);
     int64_t plane = 2 * (top & 1) + (left & 1);
@@ -90,7 +90,7 @@ static inline const uint8_t *half_window(const Reference *r, int64_t channel, in
 }
 
 /* A window at quarter pixels, its rows `size` apart. */
-static inline void window(const Reference *r, int64_t channel, int64_t top, int64_t left, const int size,
+INLINED void window(const Reference *r, int64_t channel, int64_t top, int64_t left, const int size,
                           uint8_t *out) {
     const uint8_t *one = half_window(r, channel, top >> 1, left >> 1, size);
     if (!((top | left) & 1)) {
@@ -103,12 +103,12 @@ static inline void window(const Reference *r, int64_t channel, int64_t top, int6
             out[y * size + x] = (uint8_t)((one[y * r->width + x] + two[y * r->width + x] + 1) >> 1);
 }
 
-static inline int mixed(int own, int other, int weight) {
+INLINED int mixed(int own, int other, int weight) {
     return (own * weight + other * (2 * BLOCK - weight) + BLOCK) >> 5;
 }
 
 /* A block of which each pixel is a mean over its four nearest blocks' vectors. */
-static inline void overlapped_block(const Reference *r, int64_t channel, const int64_t *vectors, int64_t rows,
+INLINED void overlapped_block(const Reference *r, int64_t channel, const int64_t *vectors, int64_t rows,
                                     int64_t columns, int64_t row, int64_t column, uint8_t *out) {
     const int64_t *dy = vectors, *dx = vectors + rows * columns;
     for (int i = 0; i < 2; i++)
@@ -134,7 +134,7 @@ static inline void overlapped_block(const Reference *r, int64_t channel, const i
 }
 
 /* Whether a block beside or cornering on one has another vector. */
-static int differs(const int64_t *vectors, int64_t rows, int64_t columns, int64_t row, int64_t column) {
+INLINED int differs(const int64_t *vectors, int64_t rows, int64_t columns, int64_t row, int64_t column) {
     const int64_t *dy = vectors, *dx = vectors + rows * columns;
     int64_t own = row * columns + column;
     for (int64_t y = row > 0 ? row - 1 : 0; y <= row + 1 && y < rows; y++)
@@ -143,21 +143,21 @@ static int differs(const int64_t *vectors, int64_t rows, int64_t columns, int64_
     return 0;
 }
 
-static inline void average(uint8_t *into, const uint8_t *other) {
+INLINED void average(uint8_t *into, const uint8_t *other) {
     for (int i = 0; i < CELL; i++) into[i] = (uint8_t)((into[i] + other[i] + 1) >> 1);
 }
 
-/* The prediction `[channels, H, W]` of a picture of `rows x columns` blocks.
+/* Some rows of blocks of the prediction `[channels, H, W]` of a picture of `rows x columns` blocks.
  *
  * near, far: planes of the references; far is not read where no block needs it.
  * vectors, further: int64 `[2, rows, columns]` to near and far.  blends: uint8 `[rows, columns]`. */
 CLONED EXPORT void predict(const uint8_t *near, const uint8_t *far, const uint8_t *base, const int64_t *vectors,
                            const int64_t *further, const uint8_t *blends, int64_t channels, int64_t rows,
-                           int64_t columns, int64_t margin, uint8_t *out) {
+                           int64_t columns, int64_t margin, uint8_t *out, int64_t first, int64_t last) {
     int64_t height = rows * BLOCK, width = columns * BLOCK;
     Reference one = {near, channels, height + 2 * margin, width + 2 * margin, margin}, two = one;
     two.planes = far;
-    for (int64_t row = 0; row < rows; row++)
+    for (int64_t row = first; row < last; row++)
         for (int64_t column = 0; column < columns; column++) {
             int64_t at = row * columns + column;
             int blend = blends[at], uses_near = blend != BASE && blend != FAR;
@@ -183,5 +183,56 @@ CLONED EXPORT void predict(const uint8_t *near, const uint8_t *far, const uint8_
                 }
                 for (int y = 0; y < BLOCK; y++) memcpy(out + start + y * width, block + y * BLOCK, BLOCK);
             }
+        }
+}
+
+/* Windows int16 `[count, channels, side, side]` at quarter pixels `[count]`. */
+CLONED EXPORT void windows(const uint8_t *planes, int64_t channels, int64_t height, int64_t width, int64_t margin,
+                           const int64_t *top, const int64_t *left, int64_t count, int64_t side, int16_t *out) {
+    Reference r = {planes, channels, height, width, margin};
+    for (int64_t n = 0; n < count; n++)
+        for (int64_t c = 0; c < channels; c++, out += side * side) {
+            uint8_t found[4 * CELL];
+            SIZED(side, window(&r, c, top[n], left[n], SIZE, found));
+            for (int64_t i = 0; i < side * side; i++) out[i] = found[i];
+        }
+}
+
+/* Blocks int16 `[count, channels, BLOCK, BLOCK]` at places of a picture of `rows x columns` blocks, of which each
+ * pixel is a mean over its four nearest blocks' vectors. */
+CLONED EXPORT void overlap(const uint8_t *planes, int64_t channels, int64_t rows, int64_t columns, int64_t margin,
+                           const int64_t *vectors, const int64_t *places, int64_t count, int16_t *out) {
+    Reference r = {planes, channels, rows * BLOCK + 2 * margin, columns * BLOCK + 2 * margin, margin};
+    for (int64_t n = 0; n < count; n++)
+        for (int64_t c = 0; c < channels; c++, out += CELL) {
+            uint8_t found[CELL];
+            overlapped_block(&r, c, vectors, rows, columns, places[n] / columns, places[n] % columns, found);
+            for (int64_t i = 0; i < CELL; i++) out[i] = found[i];
+        }
+}
+
+INLINED int32_t difference(const uint8_t *one, const uint8_t *two, int64_t stride, const int side) {
+    int32_t total = 0;
+    for (int y = 0; y < side; y++)
+        for (int x = 0; x < side; x++) total += abs(one[y * side + x] - two[y * stride + x]);
+    return total;
+}
+
+/* Sums of absolute differences int32 `[tries, rows, columns]` of blocks of a target from what vectors find.
+ *
+ * planes: of a reference of one channel, `height x width` with its margin.  target: `[rows side, columns side]`.
+ * vectors: in quarter pixels `[tries, 2, rows, columns]`. */
+CLONED EXPORT void differences(const uint8_t *planes, int64_t height, int64_t width, int64_t margin,
+                               const uint8_t *target, int64_t rows, int64_t columns, int64_t side,
+                               const int64_t *vectors, int64_t tries, int32_t *out) {
+    Reference r = {planes, 1, height, width, margin};
+    int64_t blocks = rows * columns;
+    for (int64_t n = 0; n < tries; n++, vectors += 2 * blocks)
+        for (int64_t at = 0; at < blocks; at++) {
+            uint8_t found[CELL];
+            int64_t y = at / columns * side, x = at % columns * side;
+            int64_t top = 4 * y + vectors[at], left = 4 * x + vectors[blocks + at];
+            const uint8_t *mine = target + y * columns * side + x;
+            SIZED(side, window(&r, 0, top, left, SIZE, found); *out++ = difference(found, mine, columns * side, SIZE));
         }
 }

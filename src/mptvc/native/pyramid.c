@@ -3,11 +3,11 @@
 #include "kernels.h"
 #include <stdlib.h>
 
-static inline int64_t clamped(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
+INLINED int64_t clamped(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
 
-static inline int half_difference(int a, int b, int c, int d) { return (22 * (c - b) - 3 * (d - a) + 64) >> 7; }
+INLINED int half_difference(int a, int b, int c, int d) { return (22 * (c - b) - 3 * (d - a) + 64) >> 7; }
 
-static inline uint8_t pixel(int x) { return (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x); }
+INLINED uint8_t pixel(int x) { return (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x); }
 
 CLONED static void split_columns(const int16_t *row, int64_t width, uint8_t *out) {
     for (int64_t x = 0; x < width; x++) { /* two more cells at each side */

@@ -3,12 +3,12 @@
 #include "kernels.h"
 #include <stdlib.h>
 
-static inline int clamped(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
+INLINED int clamped(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
 
-static inline uint8_t pixel(int x) { return (uint8_t)clamped(x, 0, 255); }
+INLINED uint8_t pixel(int x) { return (uint8_t)clamped(x, 0, 255); }
 
 /* Smooth one line of pixels across a border; `next` is the distance from a pixel to the one behind it. */
-static inline void smooth_line(uint8_t *q, int64_t next, int most, int curved, int edge) {
+INLINED void smooth_line(uint8_t *q, int64_t next, int most, int curved, int edge) {
     int p2 = q[-3 * next], p1 = q[-2 * next], p0 = q[-next], q0 = q[0], q1 = q[next], q2 = q[2 * next];
     int change = ((q0 - p0) * 9 - (q1 - p1) * 3 + 8) >> 4;
     int bend = abs(p2 - 2 * p1 + p0) + abs(q2 - 2 * q1 + q0);

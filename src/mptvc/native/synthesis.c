@@ -9,19 +9,19 @@ enum { MOST = 16, LATENT_UNITS = 16 };
 static const double LARGEST = 1 << 19, SUMS = 1.0 / (1 << 24), RESIDUALS = 1.0 / (1 << 19);
 
 /* To the nearest integer, of two to the even one, for less than 2^51. */
-static inline double rounded(double x) {
+INLINED double rounded(double x) {
     const double magic = 6755399441055744.0; /* 1.5 2^52 */
     return (x + magic) - magic;
 }
 
-static inline double restored(int symbol, double step) {
+INLINED double restored(int symbol, double step) {
     double tenths = 10 * symbol + (symbol > 0) - (symbol < 0);
     double latent = rounded(tenths * step * (LATENT_UNITS / 10.0));
     return latent < -LARGEST ? -LARGEST : latent > LARGEST ? LARGEST : latent;
 }
 
 /* Sums over all frequencies of latents that lie `between` apart, rounded, to samples `stride` apart. */
-static inline void samples(const int16_t *symbols, int64_t rows, int64_t between, double step, const double *dct,
+INLINED void samples(const int16_t *symbols, int64_t rows, int64_t between, double step, const double *dct,
                            const int size, double *out, int64_t stride) {
     double along_x[MOST][MOST];
     int used[MOST] = {0};
@@ -43,34 +43,37 @@ static inline void samples(const int16_t *symbols, int64_t rows, int64_t between
 }
 
 /* Whether any of symbols is not 0. */
-static inline int any(const int16_t *symbols, int64_t count) {
+INLINED int any(const int16_t *symbols, int64_t count) {
     int found = 0;
     for (int64_t i = 0; i < count; i++) found |= symbols[i];
     return found;
 }
 
-/* Add what the symbols of coded tokens stand for to a picture `[3, rows patch, columns patch]`.
+/* Add what the symbols of coded tokens stand for to some rows of tokens of a picture `[3, rows patch, columns patch]`.
  *
- * coded, quartered: of each token `[rows, columns]`.  values: symbols of the coded ones `[n, 3 patch^2]`.
+ * coded, quartered: of each token `[rows, columns]`.  values: symbols of the coded ones of these rows
+ * `[n, 3 patch^2]`.
  * steps: of all tokens.  dct, half_dct, colours: exact matrices. */
 CLONED EXPORT void reconstruct(uint8_t *picture, const uint8_t *coded, const uint8_t *quartered, const int16_t *values,
                                const float *steps, const double *dct, const double *half_dct, const double *colours,
-                               int64_t rows, int64_t columns, int64_t patch) {
+                               int64_t rows, int64_t columns, int64_t patch, int64_t first,
+                               int64_t last) {
     int64_t width = columns * patch, size = rows * patch * width, cells = patch * patch;
     int half = (int)patch / 2;
-    for (int64_t at = 0; at < rows * columns; at++) {
+    for (int64_t at = first * columns; at < last * columns; at++) {
         if (!coded[at]) continue;
         double sums[3][MOST * MOST] = {{0}};
         for (int d = 0; d < 3; d++) {
             const int16_t *mine = values + d * cells;
             if (!any(mine, cells)) continue;
-            if (!quartered[at] && patch == 16) samples(mine, 16, 1, steps[at], dct, 16, sums[d], 16);
-            else if (!quartered[at]) samples(mine, patch, 1, steps[at], dct, (int)patch, sums[d], patch);
+            if (!quartered[at]) SIZED(patch, samples(mine, SIZE, 1, steps[at], dct, SIZE, sums[d], SIZE));
             else
                 for (int q = 0; q < 2; q++)
-                    for (int r = 0; r < 2; r++)
-                        samples(mine + q * patch + r, 2 * patch, 2, steps[at], half_dct, half,
-                                sums[d] + r * half * patch + q * half, patch);
+                    for (int r = 0; r < 2; r++) {
+                        const int16_t *quarter = mine + q * patch + r;
+                        double *out = sums[d] + r * half * patch + q * half;
+                        SIZED(half, samples(quarter, 4 * SIZE, 2, steps[at], half_dct, SIZE, out, 2 * SIZE));
+                    }
         }
         for (int c = 0; c < 3; c++) {
             uint8_t *start = picture + c * size + at / columns * patch * width + at % columns * patch;

@@ -21,7 +21,7 @@ from mptvc.model.fineness import FINEST, FinenessModel, fineness_rows
 from mptvc.model.fineness import KINDS as FINENESS_KINDS
 from mptvc.model.integer_network import ALPHABET, PRECISION, REACH, integer_frequencies
 from mptvc.model.side import KINDS, Known, Side, SideModel, Table, parent_vectors, wrapped
-from mptvc.model.splitting import MOST_SUM, RESTS, SHARES, Groups, Parts, SplittingModel, share_rows
+from mptvc.model.splitting import MOST_SUM, RESTS, SHARES, Groups, SplittingModel
 
 #: Weight of the row of all contexts with the same second part, in activities, beside the counts of a context.
 _PRIOR_ACTIVITIES = 3.0

@@ -1,0 +1,245 @@
+/* What an encoder makes of what prediction leaves, as `mptvc.codec.quantization` does, where it is explained.
+ *
+ * No decoder needs it, so it may differ in the last digits of floating point. */
+
+#pragma GCC optimize("fast-math")
+
+#include "envelope.h"
+#include "kernels.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK = 16, MOST = 16, CHANNELS = 3 * MOST * MOST, GROUPS = 64 };
+
+/* Constants of `mptvc.codec.quantization`, and an entropy model with the bits of all that its tables code. */
+typedef struct {
+    int64_t groups, channels, activities, contexts, alphabet, shapes, small, row_of_one, last_row, most_sum, largest;
+    float rounding_low, rounding, least_energy, bit_price, few, group_price, one_bits, outward, digit_bits;
+    const float *activity_bits, *symbol_bits, *shape_bits, *log_factorials;
+    const uint8_t *row_of;
+    const int64_t *thresholds, *group_of, *place_of, *starts, *order;
+    const float *dct, *half_dct, *colours;
+} Quantizer;
+
+typedef struct {
+    float latents[CHANNELS];
+    int16_t symbols[CHANNELS];
+    int32_t nonzero[CHANNELS]; /* channels whose symbol is not 0 */
+    int64_t count;             /* of these */
+    float explained;
+} Try;
+
+/* The transform of pixels to frequencies `[x, y]`, as in the envelope's kernel, in single precision. */
+INLINED void frequencies(const float *pixels, int64_t stride, const float *dct, const int size, float scale,
+                               float *out, int64_t apart, int64_t next) {
+    float along_y[MOST][MOST], transposed[MOST][MOST];
+    for (int k = 0; k < size; k++) {
+        float sums[MOST] = {0};
+        for (int y = 0; y < size; y++)
+            for (int x = 0; x < size; x++) sums[x] += dct[k * size + y] * pixels[y * stride + x];
+        for (int x = 0; x < size; x++) along_y[k][x] = sums[x];
+    }
+    for (int k = 0; k < size; k++)
+        for (int x = 0; x < size; x++) transposed[x][k] = along_y[k][x];
+    for (int k = 0; k < size; k++) {
+        float sums[MOST] = {0};
+        for (int x = 0; x < size; x++)
+            for (int l = 0; l < size; l++) sums[l] += dct[k * size + x] * transposed[x][l];
+        for (int l = 0; l < size; l++) out[k * apart + l * next] = sums[l] * scale;
+    }
+}
+
+INLINED void transform(const float *mixed, int64_t patch, int quartered, const Quantizer *q, float scale,
+                             float *latents) {
+    for (int d = 0; d < 3; d++, mixed += patch * patch, latents += patch * patch) {
+        if (!quartered) SIZED(patch, frequencies(mixed, SIZE, q->dct, SIZE, scale, latents, SIZE, 1));
+        else
+            for (int x = 0; x < 2; x++)
+                for (int y = 0; y < 2; y++) {
+                    const float *quarter = mixed + (y * patch + x) * (patch / 2);
+                    float *out = latents + x * patch + y;
+                    SIZED(patch / 2, frequencies(quarter, 2 * SIZE, q->half_dct, SIZE, scale, out, 4 * SIZE, 2));
+                }
+    }
+}
+
+/* Symbols for latents; groups with little in them only where they pay. */
+INLINED void round_try(const Quantizer *q, Try *t) {
+    float sums[GROUPS] = {0}, saved[GROUPS] = {0}, kept[GROUPS];
+    float largest = (float)q->largest;
+    int64_t count = 0;
+    for (int64_t c = 0; c < q->channels; c++) {
+        float latent = t->latents[c], rounding = q->group_of[c] < 2 ? q->rounding_low : q->rounding;
+        float magnitude = truncf(fabsf(latent) + rounding);
+        magnitude = magnitude < largest ? magnitude : largest;
+        t->symbols[c] = (int16_t)(latent < 0 ? -magnitude : magnitude);
+    }
+    for (int64_t c = 0; c < q->channels; c++) {
+        t->nonzero[count] = (int32_t)c;
+        count += t->symbols[c] != 0;
+    }
+    t->count = 0, t->explained = 0;
+    if (!count) return;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t c = t->nonzero[i];
+        float magnitude = fabsf((float)t->symbols[c]), restored = magnitude + q->outward;
+        sums[q->group_of[c]] += magnitude;
+        saved[q->group_of[c]] += (2 * fabsf(t->latents[c]) - restored) * restored;
+    }
+    for (int64_t g = 0; g < q->groups; g++) {
+        if (sums[g] == 0) continue;
+        float bits = sums[g] * (log2f((float)(q->starts[g + 1] - q->starts[g])) + q->one_bits) + q->one_bits;
+        kept[g] = sums[g] > q->few || saved[g] > q->group_price * bits;
+        if (kept[g]) t->explained += saved[g];
+    }
+    for (int64_t i = 0; i < count; i++) {
+        int32_t c = t->nonzero[i];
+        if (kept[q->group_of[c]]) t->nonzero[t->count++] = c;
+        else t->symbols[c] = 0;
+    }
+}
+
+INLINED float activity_bits(const Quantizer *q, const int *found, const int64_t *outer) {
+    float bits = 0;
+    for (int64_t g = 0; g < q->groups; g++) {
+        int inner = 0;
+        for (int64_t k = g < 2 ? 0 : g - 2; k < g; k++) inner = found[k] > inner ? found[k] : inner;
+        int64_t context = outer[g] + (inner < 15 ? inner : 15);
+        bits += q->activity_bits[q->row_of[2 * g * q->contexts + context] * q->activities + found[g]];
+    }
+    return bits;
+}
+
+/* About the bits of a token whose neighbours are not known yet; see `ActivityModel.bits_apart`. */
+INLINED float bits_apart(const Quantizer *q, const Try *t, int quartered, const int32_t *expected,
+                               const int64_t *outer) {
+    int64_t sums[GROUPS] = {0}, total = 0;
+    int found[GROUPS], octaves[GROUPS];
+    for (int64_t i = 0; i < t->count; i++) sums[q->group_of[t->nonzero[i]]] += abs(t->symbols[t->nonzero[i]]);
+    for (int64_t g = 0; g < q->groups; g++) {
+        found[g] = 0;
+        while (found[g] < q->activities - 1 && sums[g] >= q->thresholds[found[g]]) found[g]++;
+        total += found[g];
+        octaves[g] = eighths((float)(expected[q->starts[g + 1]] - expected[q->starts[g]]));
+    }
+    float bits = activity_bits(q, found, outer);
+    if (!total) return bits;
+    int64_t shape = total < q->shapes - 1 ? total : q->shapes - 1;
+    bits += q->shape_bits[3 * shape + 2 * quartered];
+    for (int64_t g = 0; g < q->groups; g++)
+        if (found[g] && found[g] <= q->small) {
+            int64_t last = found[g] == q->activities - 1;
+            int64_t choices = last ? 1 : q->thresholds[found[g]] - q->thresholds[found[g] - 1];
+            bits += log2f((float)choices) - q->log_factorials[sums[g] < q->most_sum ? sums[g] : q->most_sum];
+        }
+    for (int64_t i = 0; i < t->count; i++) { /* of small sums */
+        int64_t c = t->nonzero[i], g = q->group_of[c], place = q->place_of[c];
+        if (found[g] > q->small) continue;
+        int magnitude = abs(t->symbols[c]);
+        int octave = eighths((float)(expected[place + 1] - expected[place])) - octaves[g];
+        bits += q->log_factorials[magnitude < q->most_sum ? magnitude : q->most_sum] - magnitude * octave / 8.0f + 1;
+    }
+    int64_t reach = q->alphabet / 2;
+    for (int64_t g = 0; g < q->groups; g++) {
+        if (found[g] <= q->small) continue;
+        int base = eighths((float)q->thresholds[found[g] - 1]) - octaves[g];
+        for (int64_t place = q->starts[g]; place < q->starts[g + 1]; place++) {
+            int64_t symbol = t->symbols[q->order[place]];
+            int64_t row = ((eighths((float)(expected[place + 1] - expected[place])) + base) >> 1) + q->row_of_one;
+            row = row < 0 ? 0 : row > q->last_row ? q->last_row : row;
+            if (symbol <= -reach || symbol >= reach) symbol = symbol < 0 ? -reach : reach, bits += q->digit_bits;
+            bits += q->symbol_bits[row * q->alphabet + symbol + reach];
+        }
+    }
+    return bits;
+}
+
+/* Symbols `[count, channels]` and shapes of some rows of the tokens of a picture, of which error and bits are small
+ * together.
+ *
+ * difference: what prediction left, `[3, rows patch, columns patch]`.  luma: of the prediction.  steps: of the
+ * tokens.  outer: contexts of activities `[count, groups]`. */
+CLONED EXPORT void quantize(const Quantizer *q, const EnvelopeNet *net, const float *difference, const uint8_t *luma,
+                            const float *steps, const int64_t *outer, int64_t rows, int64_t columns, int16_t *symbols,
+                            uint8_t *quartered, int64_t first, int64_t last) {
+    int64_t patch = net->patch, width = columns * patch, size = rows * patch * width, cells = patch * patch;
+    int nothing[GROUPS] = {0};
+    symbols += first * columns * q->channels, outer += first * columns * q->groups;
+    for (int64_t at = first * columns; at < last * columns; at++, symbols += q->channels, outer += q->groups) {
+        float left[CHANNELS], mixed[CHANNELS], energy = 0, scale = 1 / steps[at];
+        int64_t start = at / columns * patch * width + at % columns * patch;
+        quartered[at] = 0;
+        memset(symbols, 0, (size_t)q->channels * sizeof *symbols);
+        for (int c = 0; c < 3; c++)
+            for (int64_t y = 0; y < patch; y++) {
+                const float *from = difference + c * size + start + y * width;
+                float *line = left + c * cells + y * patch;
+                for (int64_t x = 0; x < patch; x++) {
+                    line[x] = from[x];
+                    energy += line[x] * line[x];
+                }
+            }
+        energy *= scale * scale;
+        if (energy < q->least_energy) continue;
+        for (int d = 0; d < 3; d++)
+            for (int64_t i = 0; i < cells; i++)
+                mixed[d * cells + i] = q->colours[3 * d] * left[i] + q->colours[3 * d + 1] * left[cells + i] +
+                                       q->colours[3 * d + 2] * left[2 * cells + i];
+        Try tries[2];
+        for (int shape = 0; shape < 2; shape++) {
+            transform(mixed, patch, shape, q, scale, tries[shape].latents);
+            round_try(q, &tries[shape]);
+        }
+        float best = energy + q->bit_price * activity_bits(q, nothing, outer);
+        for (int shape = 0; shape < 2; shape++) {
+            int32_t expected[CHANNELS + 1];
+            if (!tries[shape].count) continue;
+            expect_token(net, luma + start, width, shape, steps[at], expected);
+            float bits = bits_apart(q, &tries[shape], shape, expected, outer);
+            float cost = energy - tries[shape].explained + q->bit_price * bits;
+            if (cost >= best) continue;
+            best = cost, quartered[at] = (uint8_t)shape;
+            memcpy(symbols, tries[shape].symbols, (size_t)q->channels * sizeof *symbols);
+        }
+    }
+}
+
+/* log2 of a number from 1 on, within 1/1000. */
+INLINED float log2_about(float x) {
+    union {
+        float number;
+        int32_t bits;
+    } stored = {x};
+    float octave = (float)((stored.bits >> 23) - 127);
+    stored.bits = (stored.bits & 0x7FFFFF) | 0x3F800000;
+    float m = stored.number;
+    return octave + ((0.15824871f * m - 1.05187502f) * m + 3.0478842f) * m - 2.1536207f;
+}
+
+/* About what is left of cells `[size, size]` costs, in squared steps; see `mptvc.codec.plan`. */
+INLINED float cell_cost(const float *cell, const float *dct, const int size, float latent_cost, float doubling_cost) {
+    float latents[MOST * MOST], total = 0;
+    frequencies(cell, BLOCK, dct, size, 1, latents, size, 1);
+    for (int i = 0; i < size * size; i++) {
+        float square = latents[i] * latents[i];
+        float coded = log2_about(square > 1 ? square : 1) * doubling_cost + latent_cost;
+        total += square < coded ? square : coded;
+    }
+    return total;
+}
+
+/* Costs `[count]` of blocks int16 `[count, BLOCK, BLOCK]` instead of those that are wanted, in tokens of `patch`. */
+CLONED EXPORT void block_costs(const int16_t *wanted, const int16_t *blocks, const float *scales, int64_t count,
+                               int64_t patch, const float *dct, float latent_cost, float doubling_cost, float *costs) {
+    for (int64_t n = 0; n < count; n++, wanted += BLOCK * BLOCK, blocks += BLOCK * BLOCK) {
+        float apart[BLOCK * BLOCK], total = 0;
+        for (int i = 0; i < BLOCK * BLOCK; i++) apart[i] = (float)(wanted[i] - blocks[i]) * scales[n];
+        for (int64_t y = 0; y < BLOCK; y += patch)
+            for (int64_t x = 0; x < BLOCK; x += patch) {
+                const float *cell = apart + y * BLOCK + x;
+                SIZED(patch, total += cell_cost(cell, dct, SIZE, latent_cost, doubling_cost));
+            }
+        costs[n] = total;
+    }
+}

@@ -1,0 +1,307 @@
+"""Compiled kernels against what they stand in for: the same integers, and of an encoder the same choices."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from patterns import moving
+from test_loop_files import possible_plan
+from torch import Tensor
+
+import mptvc
+import mptvc.codec.loop_encoder
+import mptvc.codec.slices
+from mptvc.codec.codec import Codec
+from mptvc.codec.loop_coder import LoopCoder
+from mptvc.codec.motion_search import Luma, refined, search
+from mptvc.codec.quantization import quantized
+from mptvc.codec.slices import enlarged
+from mptvc.format.packet import PacketReader, PacketWriter, Tables
+from mptvc.model.activity import LARGEST
+from mptvc.model.envelope import Envelope
+from mptvc.model.loop_model import LoopLevel
+from mptvc.model.motion import BLOCK, MARGIN, Reference
+from mptvc.model.prediction import Blend, References, predicted
+from mptvc.model.smoothing import smoothed
+from mptvc.native import kernels
+from mptvc.native.library import LIBRARY, SWITCH, library
+
+ROWS, COLUMNS = 3, 5
+#: No library is wanted, or none can be built.
+IS_OFF = os.environ.get(SWITCH) == "0" or shutil.which(os.environ.get("CC", "cc")) is None
+
+
+def test_the_library_is_that_of_its_sources() -> None:
+    """If this fails, install the package anew: its C sources have changed."""
+    assert kernels.is_available() != IS_OFF
+
+
+pytestmark = pytest.mark.skipif(IS_OFF, reason="no compiled kernels")
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "library", lambda: None)
+        yield
+
+
+def both(make: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """What kernels make, and what is made without them."""
+    with_kernels = make()
+    with without_kernels():
+        return with_kernels, make()
+
+
+def noise(seed: int, channels: int = 3, size: tuple[int, int] = (ROWS * BLOCK, COLUMNS * BLOCK)) -> Tensor:
+    """Pixels, most of them at an end of their range."""
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randint(-200, 456, (channels, *size), generator=rng).clamp_(0, 255).to(torch.uint8)
+
+
+def smooth(seed: int) -> Tensor:
+    """Pixels near to each other."""
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randint(100, 108, (3, ROWS * BLOCK, COLUMNS * BLOCK), generator=rng, dtype=torch.uint8)
+
+
+def vectors(seed: int, most: int) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    field = torch.randint(-most, most + 1, (2, ROWS, COLUMNS), generator=rng)
+    return torch.where(torch.rand(ROWS, COLUMNS, generator=rng) < 0.5, field, field[:, :1, :1])
+
+
+@pytest.fixture(scope="module", params=[0, 2], ids=["tokens of 16", "tokens of 8"])
+def level(request: pytest.FixtureRequest) -> LoopLevel:
+    coder = mptvc.load("codec", device="cpu").coder
+    assert isinstance(coder, LoopCoder)
+    return coder.model.level(request.param)
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(16, 16), (48, 80), (16, 208)])
+def test_samples_between_pixels(channels: int, size: tuple[int, int]) -> None:
+    picture = noise(1, channels, size)
+    for name in ("planes", "whole"):
+        ours, theirs = both(lambda name=name: getattr(Reference(picture), name))
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("side", [4, 8, 16])
+def test_windows(side: int) -> None:
+    reference, rng = Reference(noise(2)), torch.Generator().manual_seed(3)
+    far = 4 * (MARGIN + COLUMNS * BLOCK)
+    top, left = torch.randint(-far, 2 * far, (2, 300), generator=rng)
+    assert torch.equal(*both(lambda: reference.windows(top, left, side)))
+
+
+@pytest.mark.parametrize("most", [3, 40, 10**6])
+def test_overlapped_blocks(most: int) -> None:
+    places = torch.tensor([0, 4, 7, 14, 7])
+    reference, field = Reference(noise(4)), vectors(5, most)
+    assert torch.equal(*both(lambda: reference.overlapped_blocks(field, places)))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("apart", [(1, 2), (2, -1), (3, 1)])
+@pytest.mark.parametrize("most", [0, 3, 60, 10**6])
+def test_predictions_of_all_blends(most: int, apart: tuple[int, int], threads: int) -> None:
+    references = References(Reference(noise(6)), Reference(noise(7)), apart)
+    field, blends = vectors(8, most), torch.arange(ROWS * COLUMNS).view(ROWS, COLUMNS) % len(Blend)
+    kernels.use_threads(threads)
+    assert torch.equal(*both(lambda: predicted(references, noise(9), field, blends)))
+
+
+def test_still_pictures_need_whole_pixels_alone() -> None:
+    near = Reference(noise(10))
+    field, blends = 4 * vectors(11, 5), torch.full((ROWS, COLUMNS), Blend.OVERLAPPED)
+    predicted(References(near, None, (1, 0)), noise(12), field, blends)
+    assert "planes" not in vars(near)
+
+
+@pytest.mark.parametrize("patch", [4, 8, 16])
+@pytest.mark.parametrize("picture", [noise(13), smooth(14)], ids=["rough", "smooth"])
+def test_smoothing(picture: Tensor, patch: int) -> None:
+    rng, grid = torch.Generator().manual_seed(15), (ROWS * BLOCK // patch, COLUMNS * BLOCK // patch)
+    coded, steps = torch.rand(grid, generator=rng) < 0.5, 200 * torch.rand(grid, generator=rng) ** 2
+    assert torch.equal(*both(lambda: smoothed(picture, coded, steps)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (16, 7), (33, 20)])
+def test_pictures_twice_and_four_times_as_large(size: tuple[int, int]) -> None:
+    for ratio in (2, 4):
+        assert torch.equal(*both(lambda ratio=ratio: enlarged(noise(16, 3, size), ratio)))
+
+
+# Entropy model
+
+
+def test_packets_are_the_same_words() -> None:
+    rng = np.random.default_rng(17)
+    shares = rng.random((40, 33)) ** 8 + 1e-9
+    counts = np.floor(shares / shares.sum(1, keepdims=True) * (2**24 - 33)).astype(np.int64) + 1
+    counts[np.arange(40), counts.argmax(1)] += 2**24 - counts.sum(1)
+    tables = Tables(counts)
+    for sizes in ([], [0], [1], [1, 0, 3], [1000, 7, 4000]):
+        steps = [(rng.integers(0, 40, n, np.uint8), rng.integers(-16, 17, n, np.int16)) for n in sizes]
+        packets = []
+        for take in range(2):
+            with without_kernels() if take else pytest.MonkeyPatch.context():
+                writer = PacketWriter(tables)
+                for rows, symbols in steps:
+                    writer(rows, symbols)
+                packets.append(writer.finish())
+        assert packets[0] == packets[1]
+        for take in range(2):
+            with without_kernels() if take else pytest.MonkeyPatch.context():
+                reader = PacketReader(tables, packets[0])
+                assert all(np.array_equal(reader(rows), symbols) for rows, symbols in steps)
+                reader.finish()
+
+
+def test_noise_is_decoded_to_the_same_symbols() -> None:
+    rng = np.random.default_rng(18)
+    tables, packet = (
+        Tables(np.full((3, 64 + 1), 2**24 // 65) + np.eye(1, 65, 0, dtype=np.int64)),
+        rng.bytes(400),
+    )
+    rows = rng.integers(0, 3, 900, np.uint8)
+    found = []
+    for take in range(2):
+        with without_kernels() if take else pytest.MonkeyPatch.context():
+            reader = PacketReader(tables, packet)
+            found.append(reader(rows))
+            with pytest.raises(ValueError, match=r"not the encoder's|left over"):
+                reader.finish()
+    assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("step", [2.0, 40.0, 700.0])
+def test_envelopes(level: LoopLevel, step: float) -> None:
+    envelope, rng = some_envelope(level, step), torch.Generator().manual_seed(19)
+    tokens = torch.randperm(envelope.steps.numel(), generator=rng)
+    quartered = torch.rand(len(tokens), generator=rng) < 0.5
+    assert torch.equal(*both(lambda: envelope.sums_below(tokens, quartered)))
+
+
+def some_envelope(level: LoopLevel, step: float) -> Envelope:
+    patch, rng = level.envelope.patch, torch.Generator().manual_seed(20)
+    grid = ROWS * BLOCK // patch, COLUMNS * BLOCK // patch
+    steps = (step * (0.5 + torch.rand(grid, generator=rng)) * 256).round() / 256
+    luma = torch.cat(
+        [noise(21, 1)[0, :, : COLUMNS * BLOCK // 2], smooth(22)[0, :, : -(COLUMNS * BLOCK // 2)]], 1
+    )
+    return Envelope(level.envelope, luma.contiguous(), steps)
+
+
+def test_rows_of_symbols(level: LoopLevel) -> None:
+    model, rng = level.key.entropy_model, torch.Generator().manual_seed(23)
+    activities = torch.randint(0, 17, (20, model.num_groups), generator=rng)
+    envelope = some_envelope(level, 20.0)
+    expected = envelope.sums_below(torch.arange(20) % envelope.steps.numel(), activities[:, 0] > 8)
+    for index in range(2):
+        assert torch.equal(*both(lambda index=index: model.symbol_rows(activities, expected)[index]))
+
+
+# Files
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return mptvc.load("codec", device="cpu", clip_frames=6)
+
+
+@pytest.mark.parametrize("size", [(17, 33), (48, 64)])
+def test_tokens_make_the_same_bytes_and_pixels(
+    codec: Codec, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plans as wild as packets can hold, and what is left of them."""
+    shots = (6, 1, 4)
+    monkeypatch.setattr(mptvc.codec.slices, "planned", possible_plan(seed=27))
+    data = codec.compress(moving(sum(shots), *size), shots=shots, rate=mptvc.Rate(quality=6))
+    frames, tokens = codec.decompress(data).frames, codec.unpack(data)
+    with without_kernels():
+        assert codec.unpack(data) == tokens
+        assert np.array_equal(codec.decompress(data).frames, frames)
+        assert codec.pack(tokens) == data
+    assert codec.pack(tokens) == data
+
+
+def test_the_largest_symbols_make_the_same_pixels(level: LoopLevel) -> None:
+    kind, rng = level.key, torch.Generator().manual_seed(24)
+    grid = ROWS * BLOCK // kind.patch, COLUMNS * BLOCK // kind.patch
+    coded = torch.rand(grid, generator=rng) < 0.7
+    values = torch.randint(-3, 4, (int(coded.sum()), kind.channels), generator=rng).to(torch.int16)
+    values[::3] = torch.randint(-LARGEST, LARGEST + 1, values[::3].shape, generator=rng).to(torch.int16)
+    quartered = coded & (torch.rand(grid, generator=rng) < 0.5)
+    steps = (300 * torch.rand(grid, generator=rng) * 256).round().clamp(min=1) / 256
+    make = mptvc.codec.loop._synthesised
+    assert torch.equal(*both(lambda: make(kind, coded, values, quartered, noise(25), steps, 1.0)))
+
+
+# An encoder's choices, for which floating point is good enough
+
+
+def test_motion_search_finds_the_same() -> None:
+    frames = torch.from_numpy(moving(2, 128, 192)).permute(0, 3, 1, 2).contiguous()
+    one, two = Luma(frames[0], 1), Luma(frames[1], 1)
+    coarse = search(one, two, 1)
+    assert torch.equal(*both(lambda: refined(one, two, 0, coarse.vectors).vectors))
+    for index in range(2):
+        assert torch.equal(*both(lambda index=index: tuple(vars(search(one, two, 1)).values())[index]))
+
+
+def test_quantization_makes_nearly_the_same_symbols(level: LoopLevel) -> None:
+    kind, envelope = level.key, some_envelope(level, 12.0)
+    left = torch.randn(3, ROWS * BLOCK, COLUMNS * BLOCK, generator=torch.Generator().manual_seed(26)) * 9
+    outer = torch.zeros(envelope.steps.numel(), kind.entropy_model.num_groups, dtype=torch.int64)
+    ours, theirs = both(lambda: quantized(kind, left, outer, envelope).symbols)
+    assert theirs.any(1).float().mean() > 0.5
+    assert (ours == theirs).float().mean() > 0.999
+
+
+# The library
+
+
+@pytest.mark.parametrize("change", ["other sources", "no library at all", "switched off"])
+def test_without_a_library_that_fits_tensors_do_the_work(change: str, tmp_path: Path) -> None:
+    package = tmp_path / "mptvc"
+    shutil.copytree(Path(mptvc.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    if change == "other sources":
+        with (package / "native" / "rans.c").open("a") as source:
+            source.write("\n")
+    elif change == "no library at all":
+        (package / "native" / LIBRARY).write_bytes(b"of another machine")
+    code = "import mptvc; from mptvc.native import kernels; print(kernels.is_available(), mptvc.__file__)"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path),
+        SWITCH: "0" if change == "switched off" else "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", str(package / "__init__.py")]
+
+
+def test_wrong_arrays_are_refused() -> None:
+    assert library() is not None
+    with pytest.raises(TypeError, match="contiguous uint8"):
+        kernels.interpolated(np.zeros((3, 16, 16), np.int16), 4)
+    with pytest.raises(TypeError, match="contiguous uint8"):
+        kernels.interpolated(np.zeros((3, 16, 32), np.uint8)[:, :, ::2], 4)
