@@ -1,5 +1,6 @@
 """Compiled kernels against what they stand in for: the same integers, and of an encoder the same choices."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -19,13 +20,16 @@ import mptvc
 import mptvc.codec.loop_encoder
 import mptvc.codec.slices
 from mptvc.codec.codec import Codec
+from mptvc.codec.loop import LevelLoop, LevelTables
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.codec.motion_search import Luma, refined, search
 from mptvc.codec.quantization import quantized
 from mptvc.codec.slices import enlarged
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
-from mptvc.model.activity import LARGEST
+from mptvc.model.activity import LARGEST, MOST, Residual
+from mptvc.model.contexts import CLASSES, Context
 from mptvc.model.envelope import Envelope
+from mptvc.model.integer_network import integer_frequencies
 from mptvc.model.loop_model import LoopLevel
 from mptvc.model.motion import BLOCK, MARGIN, Reference
 from mptvc.model.prediction import Blend, References, predicted
@@ -204,13 +208,71 @@ def some_envelope(level: LoopLevel, step: float) -> Envelope:
     return Envelope(level.envelope, luma.contiguous(), steps)
 
 
-def test_rows_of_symbols(level: LoopLevel) -> None:
-    model, rng = level.key.entropy_model, torch.Generator().manual_seed(23)
-    activities = torch.randint(0, 17, (20, model.num_groups), generator=rng)
-    envelope = some_envelope(level, 20.0)
-    expected = envelope.sums_below(torch.arange(20) % envelope.steps.numel(), activities[:, 0] > 8)
-    for index in range(2):
-        assert torch.equal(*both(lambda index=index: model.symbol_rows(activities, expected)[index]))
+@pytest.mark.parametrize("grid", [(3, 5), (100, 90)], ids=["few tokens", "more than are dealt with at once"])
+@pytest.mark.parametrize("largest", [1, 40, LARGEST])
+def test_walks_through_what_is_left(level: LoopLevel, grid: tuple[int, int], largest: int) -> None:
+    """Symbols as an encoder would hardly choose them, under contexts that no picture had."""
+    kind, rng = level.key, np.random.default_rng(largest)
+    scale = largest ** rng.random((*grid, 1)) * rng.random((*grid, kind.channels)) ** 6
+    symbols = torch.from_numpy(np.rint(rng.choice([-1, 1], scale.shape) * scale).astype(np.int16))
+    symbols[torch.from_numpy(rng.random(grid) < 0.5)] = 0
+    quartered = torch.from_numpy(rng.random(grid) < 0.4) & symbols.any(-1)
+    past = torch.from_numpy(rng.integers(0, MOST + 1, (*grid, kind.entropy_model.num_groups), np.uint8))
+    luma = torch.from_numpy(rng.integers(0, 256, [n * kind.patch for n in grid], np.uint8))
+    envelope = Envelope(level.envelope, luma, torch.full(grid, 20.0))
+    context = Context(past, torch.from_numpy(rng.integers(0, CLASSES, grid)), envelope)
+    loop, packets = LevelLoop(LevelTables(level)), []
+
+    def code(given: Residual | None) -> list[Tensor]:
+        digits = loop.tables.digits
+        coder = PacketWriter(digits) if given else PacketReader(digits, packets[0])
+        found = loop._left(coder, kind, context, given)
+        packets.append(coder.finish())
+        return [part.long() for part in found]
+
+    ours = code(Residual(symbols, quartered))
+    with without_kernels():
+        theirs = code(Residual(symbols, quartered))
+        read = code(None)
+    assert packets[0] == packets[1]
+    for others in (theirs, read, code(None)):
+        assert all(map(torch.equal, ours, others))
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("shape_frequencies", "a token has no shape"),
+        ("splitting.rest_frequencies", "a sum is larger than its activity says"),
+        ("splitting.share_frequencies", "a part of a group is larger than the group"),
+    ],
+)
+def test_walks_that_do_not_fit_are_refused_alike(level: LoopLevel, table: str, reason: str) -> None:
+    """Under one even table, in which what does not fit is as likely as what does."""
+    level, rng = copy.deepcopy(level), np.random.default_rng(28)
+    kind = level.key
+    even = kind.entropy_model.get_buffer(table)
+    even.copy_(integer_frequencies(np.ones(tuple(even.shape))))
+    envelope, loop = some_envelope(level, 20.0), LevelLoop(LevelTables(level))
+    past = torch.full((*envelope.steps.shape, kind.entropy_model.num_groups), 3, dtype=torch.uint8)
+    context = Context(past, torch.zeros_like(past[..., 0]).long(), envelope)
+
+    def ended(packet: bytes) -> str:
+        reader = PacketReader(loop.tables.digits, packet)
+        try:
+            loop._left(reader, kind, context, None)
+            reader.finish()
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    reasons = []
+    for size in (40, 400, 4000) * 20:
+        packet = rng.bytes(4 * (size // 4))
+        reasons.append(ended(packet))
+        with without_kernels():
+            assert ended(packet) == reasons[-1]
+    assert reason in reasons
 
 
 # Files

@@ -53,7 +53,19 @@ class LevelTables:
         models: list[EntropyModel] = [kind.entropy_model for kind in kinds]
         models += [level.key.side, level.between.side]
         models += [] if level.fineness is None else [level.fineness]
+        self._compiled: dict[ActivityModel, kernels.ResidualModel] = {}
         self._of = {model: [Tables(table.cpu().numpy()) for table in model.tables()] for model in models}
+
+    def of(self, model: EntropyModel) -> list[Tables]:
+        """The tables of one of the level's entropy models, by their numbers."""
+        return self._of[model]
+
+    def compiled(self, model: ActivityModel) -> kernels.ResidualModel:
+        """The model in the form that its kernel takes."""
+        if model not in self._compiled:
+            tables = [table.compiled for table in self._of[model]]
+            self._compiled[model] = model.compiled(tables, self.level.envelope.compiled)
+        return self._compiled[model]
 
     def exchange(self, model: EntropyModel, coder: Coder) -> Exchange:
         """What lets a coder walk through one of the level's entropy models."""
@@ -266,9 +278,8 @@ class LevelLoop:
         context = Context(before, classes, envelope)
         if isinstance(wanted, Tensor):
             wanted = _analysed(kind, wanted, prediction, context)
-        residual, activities = self._left(coder, kind, context, wanted)
+        values, quartered, activities = self._left(coder, kind, context, wanted)
         coded = (activities > 0).any(-1)
-        values, quartered = residual.symbols[coded], residual.quartered
         decoded = _synthesised(kind, coded, values, quartered, prediction, steps, self.tables.level.smoothing)
         is_between = kind is self.tables.level.between
         return CodedPicture(
@@ -278,9 +289,27 @@ class LevelLoop:
     @stage("entropy")
     def _left(
         self, coder: Coder, kind: Kind, context: Context, given: Residual | None
-    ) -> tuple[Residual, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Code symbols: those of tokens that hold some ``[n, C]``, which are quartered, and activities."""
         model = kind.entropy_model
-        return model.code(self.tables.exchange(model, coder), context, given)
+        if kernels.serve(context.past.device):
+            return self._walked(coder, model, context, given)
+        residual, activities = model.code(self.tables.exchange(model, coder), context, given)
+        return residual.symbols[(activities > 0).any(-1)], residual.quartered, activities
+
+    def _walked(
+        self, coder: Coder, model: ActivityModel, context: Context, given: Residual | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same by a compiled kernel."""
+        known = context.past, context.classes.long(), context.envelope.luma, context.envelope.steps
+        wanted = None
+        if given is not None:
+            wanted = kernels.array(given.symbols.to(torch.int16)), kernels.array(given.quartered)
+        models = self.tables.compiled(model), self.tables.of(model)
+        walked = coder.walk(*models, *map(kernels.array, known), wanted)
+        found = walked.values, walked.quartered, walked.activities
+        values, quartered, activities = map(torch.from_numpy, found)
+        return values, quartered, activities
 
 
 def _prediction_kinds(side: Side, grid: tuple[int, int]) -> Tensor:

@@ -17,6 +17,7 @@ The check value tells a decoder whose rows or means differ from the encoder's, f
 it has decoded is noise. Damage of the words shows only in words left over: check a packet's CRC first.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Protocol
 from zlib import crc32
@@ -111,6 +112,21 @@ class PacketWriter:
         self._steps.append((rows, symbols.astype(np.int16), tables))
         return symbols
 
+    def walk(self, model: kernels.ResidualModel, tables: Sequence[Tables], *picture: Any) -> kernels.Walked:
+        """Record all steps of what prediction left of a picture, which kernels walk through.
+
+        Args:
+            model: The entropy model.
+            tables: Its tables.
+            *picture: As for ``kernels.ResidualModel.walk``.
+        """
+        walked, start = model.walk(None, *picture), 0
+        for table, count in walked.steps:
+            step = slice(start, start + count)
+            self(walked.rows[step], walked.symbols[step], tables=tables[table])
+            start += count
+        return walked
+
     def finish(self) -> bytes:
         """Return the packet of all recorded steps."""
         coder: _Encoder = _KernelEncoder() if kernels.is_available() else _LibraryEncoder()
@@ -163,6 +179,18 @@ class PacketReader:
             raise ValueError("a row is outside the table")
         self._check = crc32(means.data, crc32(rows.data, self._check))
         return self._coder.step(rows, tables)
+
+    def walk(self, model: kernels.ResidualModel, tables: Sequence[Tables], *picture: Any) -> kernels.Walked:
+        """Decode all steps of what prediction left of a picture; as for ``PacketWriter``.
+
+        Raises:
+            ValueError: What is decoded does not fit.
+        """
+        if not isinstance(self._coder, _KernelDecoder):
+            raise TypeError("kernels walk through packets that kernels read")
+        walked = self._coder.walk(model, *picture)
+        self._check = crc32(walked.rows.data, self._check)
+        return walked
 
     def finish(self) -> None:
         """Check that the packet is used up and that rows and means were the encoder's.
@@ -256,6 +284,9 @@ class _KernelDecoder:
 
     def step(self, rows: np.ndarray, tables: Tables) -> np.ndarray:
         return self._coder.step(rows, tables.compiled)
+
+    def walk(self, model: kernels.ResidualModel, *picture: Any) -> kernels.Walked:
+        return model.walk(self._coder, *picture)
 
     @property
     def is_empty(self) -> bool:

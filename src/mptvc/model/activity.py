@@ -19,7 +19,7 @@ Trees", 1996 (magnitudes of sets before values); Yoo, Ortega and Yu, "Image Subb
 Classification and Adaptive Quantization", 1999.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from math import log2
@@ -49,7 +49,7 @@ from mptvc.model.exchange import (
     exchanged_numbers,
 )
 from mptvc.model.integer_network import PRECISION, REACH, integer_frequencies
-from mptvc.model.splitting import MOST_SUM, SplittingModel, log_factorials, small_activity
+from mptvc.model.splitting import MOST_SUM, ODDS, SplittingModel, log_factorials, small_activity
 from mptvc.native import kernels
 
 #: Activities are 0 to this.
@@ -217,22 +217,13 @@ class ActivityModel(nn.Module):
     def _code_activities(self, exchange: Exchange, context: Context, known: Tensor | None) -> Tensor:
         """Activities int64 ``[h, w, groups]``, group by group in arrays: steps are many, and small."""
         found = torch.zeros_like(context.past, dtype=torch.int64)
-        row_of, is_compiled = self.row_of.cpu().numpy(), kernels.serve(found.device)
+        row_of = self.row_of.cpu().numpy()
         for half, mine in enumerate(checkerboard(found)):
-            if is_compiled:
-                past, before = (
-                    kernels.array(x) for x in (context.past.to(torch.uint8), found.to(torch.int16))
-                )
-                outer = kernels.activity_contexts(past, before, kernels.array(context.classes.long()), half)
-            else:
-                outer = outer_contexts(found, context, half)[mine].T.to(torch.int16).cpu().numpy()
+            outer = outer_contexts(found, context, half)[mine].T.to(torch.int16).cpu().numpy()
             given = None if known is None else (known[mine].T - MOST // 2).to(torch.int16).cpu().numpy()
             read = np.zeros((self.num_groups, outer.shape[1]), np.int16)
             for group in range(self.num_groups):
-                if is_compiled:
-                    rows = kernels.activity_rows(outer, read, group, row_of[group, half])
-                else:
-                    rows = row_of[group, half][outer[group] + inner_context(read, group)]
+                rows = row_of[group, half][outer[group] + inner_context(read, group)]
                 integers = None if given is None else given[group]
                 read[group] = exchange(rows, integers, Table.ACTIVITIES) + MOST // 2
             found[mine] = torch.from_numpy(read.T).to(found)
@@ -327,26 +318,12 @@ class ActivityModel(nn.Module):
         Returns:
             Places of the symbols in ``[n C]``, int64, and the row of each, uint8.
         """
-        if kernels.serve(expected.device):
-            return self._symbol_rows_at_once(activities, expected)
         is_large = activities > small_activity(self.thresholds)
         places = torch.nonzero(is_large[:, self.group_of].flatten()).flatten()
         groups, octaves = self._octaves(places, expected)
         least = eighths(self.thresholds[(activities - 1).clamp(min=0)]).flatten()
         rows = octaves.add_(least[groups]).bitwise_right_shift_(1).add_(_ROW_OF_ONE).clamp_(0, SCALES - 1)
         return places, rows.to(torch.uint8)
-
-    def _symbol_rows_at_once(self, activities: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
-        """The same by a compiled kernel."""
-        places, rows = kernels.symbol_rows(
-            kernels.array(activities),
-            kernels.array(expected),
-            small_activity(self.thresholds) + 1,
-            [x.numpy() for x in self.channel_indexes],
-            self.thresholds.numpy(),
-            (_ROW_OF_ONE, SCALES - 1),
-        )
-        return torch.from_numpy(places), torch.from_numpy(rows)
 
     @property
     def channel_indexes(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -359,9 +336,19 @@ class ActivityModel(nn.Module):
         tables = self.activity_frequencies, self.symbol_frequencies, self.shape_frequencies
         return tuple(-torch.log2(table / 2**PRECISION) for table in tables)
 
+    def compiled(
+        self, tables: Sequence[kernels.RansTables], net: kernels.EnvelopeNet
+    ) -> kernels.ResidualModel:
+        """The model in the form that its kernel takes, with all tables in theirs."""
+        counts = self.num_groups, len(self.group_of), self.row_of.shape[2], MOST, SHAPES
+        sizes = *counts, small_activity(self.thresholds), _ROW_OF_ONE, SCALES - 1, *ODDS
+        indexes = self.thresholds, *self.channel_indexes, self.splitting.order
+        rows = self.row_of.numpy(), self.splitting.row_of.numpy()
+        return kernels.ResidualModel(sizes, *rows, [index.numpy() for index in indexes], tables, net)
+
     @property
     def sizes(self) -> tuple[int, ...]:
-        """What kernels take, in the order of ``kernels.QUANTIZER_SIZES``."""
+        """What the choice of symbols takes, in the order of ``kernels.QUANTIZER_SIZES``."""
         contexts, alphabet = self.row_of.shape[2], self.symbol_frequencies.shape[1]
         counts = self.num_groups, len(self.group_of), MOST + 1, contexts, alphabet, SHAPES
         return *counts, small_activity(self.thresholds), _ROW_OF_ONE, SCALES - 1, MOST_SUM, LARGEST

@@ -27,12 +27,11 @@ from torch import Tensor, nn
 from mptvc.model.envelope import eighths
 from mptvc.model.exchange import Exchange, exchanged
 from mptvc.model.integer_network import PRECISION, integer_frequencies
-from mptvc.native import kernels
 
 #: Largest sum of a group that is halved, and values of the table of shares, an odd number.
 MOST_SUM, SHARES = 15, 17
 #: Rows for odds of the first half, how many eighths of an octave each spans, and where the first one begins.
-_ODDS, _STEP, _LOWEST = 16, 6, -48
+ODDS = _ODDS, _STEP, _LOWEST = 16, 6, -48
 #: Rows of shares, and of remainders.
 ROWS, RESTS = MOST_SUM * _ODDS, 32
 #: Probabilities of -1, 0 and 1 as a sign.
@@ -281,8 +280,6 @@ def _small(activities: Tensor, thresholds: Tensor) -> Groups:
 
 def _halved(parts: Parts, walk: Walk, expected: Tensor, below: Tensor | None) -> Parts:
     """Halve parts until each is one channel, given the sums ``below`` each place to encode."""
-    if kernels.serve(expected.device):
-        return _halved_at_once(parts, walk, expected, below)
     done: list[Parts] = []
     while True:
         is_one = parts.last - parts.first == 1
@@ -295,35 +292,12 @@ def _halved(parts: Parts, walk: Walk, expected: Tensor, below: Tensor | None) ->
             middle, first = (below[parts.tokens, at] for at in (parts.middle, parts.first))
             given = (middle - first).long()
         share = walk.share(parts.tokens, share_rows(parts, expected), given)
-        _check_shares(share, parts.sums)
+        if bool((share > parts.sums).any()):
+            raise ValueError("a part of a group is larger than the group")
         left = Parts(parts.tokens, parts.first, parts.middle, share)
         right = Parts(parts.tokens, parts.middle, parts.last, parts.sums - share)
         both = _joined([left, right])
         parts = both.where(both.sums > 0)
-
-
-def _halved_at_once(parts: Parts, walk: Walk, expected: Tensor, below: Tensor | None) -> Parts:
-    """The same by a compiled kernel."""
-    fields = torch.stack([parts.tokens, parts.first, parts.last, parts.sums], 1).to(torch.int32).numpy()
-    odds, mine, done = (_ODDS, _STEP, _LOWEST), kernels.array(expected), list[np.ndarray]()
-    fields, rows, ready = kernels.halved(fields, None, mine, odds)
-    while True:
-        done.append(ready)
-        if not len(fields):
-            found = torch.from_numpy(np.concatenate(done)).long()
-            return Parts(*(column.contiguous() for column in found.T))
-        tokens, first, last, sums = torch.from_numpy(fields).long().T
-        given = None
-        if below is not None:
-            given = (below[tokens, (first + last + 1) >> 1] - below[tokens, first]).long()
-        share = walk.share(tokens, torch.from_numpy(rows), given)
-        _check_shares(share, sums)
-        fields, rows, ready = kernels.halved(fields, share.to(torch.int16).numpy(), mine, odds)
-
-
-def _check_shares(share: Tensor, sums: Tensor) -> None:
-    if bool((share > sums).any()):
-        raise ValueError("a part of a group is larger than the group")
 
 
 def _sums_below(magnitudes: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import ctypes
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -290,32 +291,6 @@ def reconstruct(
     _threads.share(rows, _ROWS, some)
 
 
-def halved(
-    parts: np.ndarray, shares: np.ndarray | None, expected: np.ndarray, odds: tuple[int, int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The next parts of groups to halve.
-
-    Args:
-        parts: Token, first place, place behind the last one, sum: int32 ``[n, 4]``.
-        shares: What their first halves have of the sums, int16 ``[n]``, to go on with the halves; None to
-            go on with the parts as they are.
-        expected: Sums before each place, int32 ``[tokens, C + 1]``.
-        odds: Rows for odds, eighths of an octave that each spans, and where the first one begins.
-
-    Returns:
-        Parts of several channels, likewise; row of each one's share, uint8; parts of one channel.
-    """
-    count = len(parts)
-    many = count if shares is None else 2 * count
-    following, done = (np.empty((many, 4), np.int32) for _ in range(2))
-    rows, counts = np.empty(many, np.uint8), np.empty(2, np.int64)
-    kernel = _kernel("halve", *[_POINTER] * 2, _INT, _POINTER, _INT, *[ctypes.c_int] * 3, *[_POINTER] * 4)
-    given = _at(parts, np.int32), None if shares is None else _at(shares, np.int16), count
-    found = (_at(into, into.dtype) for into in (following, rows, done, counts))
-    kernel(*given, _at(expected, np.int32), expected.shape[1], *odds, *found)
-    return following[: counts[0]], rows[: counts[0]], done[: counts[1]]
-
-
 class _EnvelopeNet(ctypes.Structure):
     _fields_: ClassVar[Any] = [("patch", _INT), ("channels", _INT), ("least", ctypes.c_double)] + [
         (name, _POINTER)
@@ -432,69 +407,6 @@ def quantized(
     return symbols, quartered
 
 
-def activity_contexts(past: np.ndarray, found: np.ndarray, classes: np.ndarray, half: int) -> np.ndarray:
-    """What contexts of half a checkerboard say of other tokens and pictures, int16 ``[groups, n]``.
-
-    Args:
-        past: Activities of the picture before, uint8 ``[h, w, groups]``.
-        found: Those of the first half, int16 likewise, for the second one.
-        classes: Of tokens, int64 ``[h, w]``.
-        half: 0 or 1.
-    """
-    rows, columns, groups = past.shape
-    out = np.empty((groups, (rows * columns + 1 - half) // 2), np.int16)
-    kernel = _kernel("activity_contexts", *[_POINTER] * 3, *[_INT] * 3, ctypes.c_int, _POINTER, _INT)
-    given = _at(past, np.uint8), _at(found, np.int16), _at(classes, np.int64)
-    kernel(*given, rows, columns, groups, half, _at(out, np.int16), out.shape[1])
-    return out
-
-
-def activity_rows(outer: np.ndarray, found: np.ndarray, group: int, row_of: np.ndarray) -> np.ndarray:
-    """Rows uint8 ``[n]`` of a group's activities.
-
-    Args:
-        outer: What their contexts say of other tokens, int16 ``[groups, n]``.
-        found: Activities of the groups before, int16 likewise.
-        group: The group.
-        row_of: Of each context, uint8.
-    """
-    rows = np.empty(outer.shape[1], np.uint8)
-    kernel = _kernel("activity_rows", *[_POINTER] * 3, _INT, *[_POINTER] * 2)
-    before = (_at(found[group - k], np.int16) if group >= k else None for k in (1, 2))
-    kernel(_at(outer[group], np.int16), *before, len(rows), _at(row_of, np.uint8), _at(rows, np.uint8))
-    return rows
-
-
-def symbol_rows(
-    activities: np.ndarray,
-    expected: np.ndarray,
-    large: int,
-    channels: Sequence[np.ndarray],
-    thresholds: np.ndarray,
-    limits: tuple[int, int],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Places of symbols that are coded by themselves, int64, and the row of each, uint8.
-
-    Args:
-        activities: Of tokens, int64 ``[n, groups]``.
-        expected: Before each place of the order of channels, int32 ``[n, C + 1]``.
-        large: The smallest activity of groups whose symbols these are.
-        channels: Group of each channel, its place in the order, and first places of groups, int64.
-        thresholds: Smallest sum of each activity from 1 on, int64.
-        limits: Row of an expected magnitude of 1, and the last row.
-    """
-    (count, groups), size = activities.shape, len(channels[0])
-    most = int((activities >= large).sum()) * size
-    places, rows = np.empty(min(most, count * size), np.int64), np.empty(min(most, count * size), np.uint8)
-    types = [_POINTER, *[_INT] * 4, *[_POINTER] * 5, *[ctypes.c_int] * 2, *[_POINTER] * 2]
-    kernel = _kernel("symbol_rows", *types, result=_INT)
-    tables = (_at(x, np.int64) for x in (thresholds, *channels))
-    sizes = count, groups, size, large
-    into = _at(places, np.int64), _at(rows, np.uint8)
-    found = kernel(_at(activities, np.int64), *sizes, _at(expected, np.int32), *tables, *limits, *into)
-    return places[:found], rows[:found]
-
-
 class RansTables:
     """Frequencies in the form that kernels take.
 
@@ -510,6 +422,10 @@ class RansTables:
         self.first = np.stack([np.searchsorted(b, starts, "right") - 1 for b in self.below]).astype(np.uint8)
 
 
+class _Decoder(ctypes.Structure):
+    _fields_: ClassVar[Any] = [("state", ctypes.c_uint64), ("left", _INT), ("words", _POINTER)]
+
+
 class RansDecoder:
     """Reads the steps of a packet.
 
@@ -519,27 +435,27 @@ class RansDecoder:
 
     def __init__(self, words: np.ndarray) -> None:
         self._words = np.ascontiguousarray(words[::-1], np.uint32)
-        self._state, self._left = ctypes.c_uint64(0), ctypes.c_int64(len(words))
-        types = [_POINTER] * 4 + [_INT] + [_POINTER] * 2 + [_INT, _POINTER]
+        self._decoder = _Decoder(0, len(words), self._words.ctypes.data)
+        types = [*[_POINTER] * 2, _INT, *[_POINTER] * 2, _INT, _POINTER]
         self._kernel = _kernel("rans_decode", *types, result=ctypes.c_int)
 
     def step(self, rows: np.ndarray, tables: RansTables) -> np.ndarray:
         """Integers int16 of rows uint8 ``[n]``, all below the number of the tables' rows."""
         out = np.empty(len(rows), np.int16)
-        state = ctypes.byref(self._state), ctypes.byref(self._left)
-        given = self._words.ctypes.data, _at(rows, np.uint8), len(rows)
-        if self._kernel(*state, *given, *_of(tables), _at(out, np.int16)):
+        table = tables.below.ctypes.data, tables.first.ctypes.data, tables.alphabet
+        if self._kernel(self.address, _at(rows, np.uint8), len(rows), *table, _at(out, np.int16)):
             raise MemoryError
         return out
 
     @property
+    def address(self) -> int:
+        """Where it lies."""
+        return ctypes.addressof(self._decoder)
+
+    @property
     def is_empty(self) -> bool:
         """Whether all is read."""
-        return not self._state.value and not self._left.value
-
-
-def _of(tables: RansTables) -> tuple[Any, Any, int]:
-    return tables.below.ctypes.data, tables.first.ctypes.data, tables.alphabet
+        return not self._decoder.state and not self._decoder.left
 
 
 class RansEncoder:
@@ -567,3 +483,167 @@ class RansEncoder:
         while last and not last[-1]:
             last.pop()
         return np.concatenate([*self._words, np.array(last, np.uint32)])[::-1].astype(np.uint32)
+
+
+#: What a walk through what prediction left depends on, in its kernel's order; tables are numbered as in
+#: `mptvc.model.activity` and `mptvc.model.splitting`.
+RESIDUAL_SIZES = (
+    *("groups", "channels", "contexts", "most", "shapes", "small", "row_of_one", "last_row"),
+    *("odds", "odds_step", "odds_lowest"),
+)
+RESIDUAL_INDEXES = "thresholds", "group_of", "place_of", "starts", "order"
+_TABLES = 7
+#: What a walk ends with where what is decoded does not fit.
+_FAULTS = {
+    2: "a token has no shape",
+    3: "a sum is larger than its activity says",
+    4: "a part of a group is larger than the group",
+    5: "a symbol has no sign",
+}
+
+
+class _ResidualModel(ctypes.Structure):
+    _fields_: ClassVar[Any] = [
+        *((name, _INT) for name in RESIDUAL_SIZES),
+        *((name, _POINTER) for name in ("row_of", "rest_row_of", *RESIDUAL_INDEXES)),
+        ("most_sum", _INT),
+        ("below", _POINTER * _TABLES),
+        ("first", _POINTER * _TABLES),
+        ("alphabets", _INT * _TABLES),
+    ]
+
+
+class _Picture(ctypes.Structure):
+    _fields_: ClassVar[Any] = [("rows", _INT), ("columns", _INT)] + [
+        (name, _POINTER) for name in ("past", "classes", "luma", "steps", "net")
+    ]
+
+
+class _Walk(ctypes.Structure):
+    _fields_: ClassVar[Any] = [
+        ("rows", ctypes.POINTER(ctypes.c_uint8)),
+        ("symbols", ctypes.POINTER(ctypes.c_int16)),
+        *(("count", _INT), ("room", _INT)),
+        ("steps", ctypes.POINTER(_INT)),
+        *(("num_steps", _INT), ("room_for_steps", _INT)),
+        ("values", ctypes.POINTER(ctypes.c_int16)),
+        ("num_values", _INT),
+    ]
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What was coded of what prediction left of a picture.
+
+    Attributes:
+        rows: Of all steps, one after the other, uint8.
+        symbols: Likewise, int16.
+        steps: Number of each step's table, and how many symbols it has.
+        activities: Of tokens, uint8 ``[h, w, groups]``.
+        quartered: Which of them are, bool ``[h, w]``.
+        values: Symbols of those that hold something, int16 ``[n, C]``.
+    """
+
+    rows: np.ndarray
+    symbols: np.ndarray
+    steps: list[tuple[int, int]]
+    activities: np.ndarray
+    quartered: np.ndarray
+    values: np.ndarray
+
+
+class ResidualModel:
+    """The entropy model of what prediction leaves, with its envelope, in the form that its kernel takes.
+
+    Args:
+        sizes: In the order of ``RESIDUAL_SIZES``.
+        row_of: Row of each group, half of the checkerboard and context, uint8 ``[groups, 2, contexts]``.
+        rest_row_of: Row of the remainders of each group and activity, uint8 ``[groups, most sum]``.
+        indexes: int64 in the order of ``RESIDUAL_INDEXES``.
+        tables: All tables by their numbers.
+        net: The envelope's network.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        row_of: np.ndarray,
+        rest_row_of: np.ndarray,
+        indexes: Sequence[np.ndarray],
+        tables: Sequence[RansTables],
+        net: EnvelopeNet,
+    ) -> None:
+        self._held = row_of, rest_row_of, *indexes, *tables, net
+        self._groups, self._channels, self._net = sizes[0], sizes[1], net
+        self._model = _ResidualModel(
+            *sizes,
+            *(_at(rows, np.uint8) for rows in (row_of, rest_row_of)),
+            *(_at(index, np.int64) for index in indexes),
+            rest_row_of.shape[1],
+            *(
+                (_POINTER * _TABLES)(*(_at(part, part.dtype) for part in parts))
+                for parts in zip(*((table.below, table.first) for table in tables), strict=True)
+            ),
+            (_INT * _TABLES)(*(table.alphabet for table in tables)),
+        )
+
+    def walk(
+        self,
+        decoder: RansDecoder | None,
+        past: np.ndarray,
+        classes: np.ndarray,
+        luma: np.ndarray,
+        steps: np.ndarray,
+        given: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Walked:
+        """Walk through one picture in coding order: to decode it, or to say what is to be encoded.
+
+        Args:
+            decoder: The packet; None to encode.
+            past: Activities of the picture before, uint8 ``[h, w, groups]``.
+            classes: Of tokens, int64 ``[h, w]``.
+            luma: Of the prediction, uint8 ``[H, W]``.
+            steps: Quantization steps of tokens, float32 ``[h, w]``.
+            given: To encode, symbols of tokens int16 ``[h, w, C]``, and which are quartered, bool ``[h, w]``.
+
+        Raises:
+            ValueError: What is decoded does not fit.
+        """
+        rows, columns = classes.shape
+        known = (past, np.uint8), (classes, np.int64), (luma, np.uint8), (steps, np.float32)
+        picture = _Picture(rows, columns, *(_at(x, dtype) for x, dtype in known), self._net.address)
+        activities = np.zeros((rows, columns, self._groups), np.uint8)
+        quartered = np.zeros((rows, columns), np.bool_) if given is None else given[1].copy()
+        walk, kernel = _Walk(), _kernel("walk_residual", *[_POINTER] * 7, result=ctypes.c_int)
+        try:
+            end = kernel(
+                ctypes.addressof(self._model),
+                ctypes.addressof(picture),
+                None if decoder is None else decoder.address,
+                None if given is None else _at(given[0], np.int16),
+                _at(activities, np.uint8),
+                _at(quartered.view(np.uint8), np.uint8),
+                ctypes.addressof(walk),
+            )
+            if end in _FAULTS:
+                raise ValueError(_FAULTS[end])
+            if end:
+                raise MemoryError
+            return Walked(
+                _copied(walk.rows, walk.count),
+                _copied(walk.symbols, walk.count),
+                [
+                    (table, count)
+                    for table, count in _copied(walk.steps, 2 * walk.num_steps).reshape(-1, 2).tolist()
+                ],
+                activities,
+                quartered,
+                _copied(walk.values, walk.num_values * self._channels).reshape(-1, self._channels),
+            )
+        finally:
+            _kernel("end_walk", _POINTER)(ctypes.addressof(walk))
+
+
+def _copied(start: Any, count: int) -> np.ndarray:
+    """An array of so many values from some place on."""
+    return np.ctypeslib.as_array(start, (count,)).copy() if count else np.empty(0, start._type_)

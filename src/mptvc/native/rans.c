@@ -1,5 +1,6 @@
 /* Steps of a rANS packet (see `mptvc.format.packet`): 64 bits of state, 32-bit words, 24-bit probabilities. */
 
+#include "rans.h"
 #include "kernels.h"
 #include <stdlib.h>
 #include <string.h>
@@ -14,21 +15,15 @@ static void sorted(const uint8_t *rows, int64_t count, int32_t *order) {
     for (int64_t i = 0; i < count; i++) order[starts[rows[i]]++] = (int32_t)i;
 }
 
-/* Decode the symbols of a step; 1 without memory.
- *
- * state: the coder's.  left: how many words are not read yet, of which the last is next.
- * below: sums of frequencies before each symbol `[rows, alphabet + 1]`.
- * first: for each row and the upper 8 of a quantile's 24 bits, a symbol that is not too large, `[rows, 256]`.
- * out: symbols, counted from the middle of the alphabet. */
-EXPORT int rans_decode(uint64_t *state, int64_t *left, const uint32_t *words, const uint8_t *rows, int64_t count,
-                       const uint32_t *below, const uint8_t *first, int64_t alphabet, int16_t *out) {
+int rans_decode(Decoder *decoder, const uint8_t *rows, int64_t count, const uint32_t *below, const uint8_t *first,
+                int64_t alphabet, int16_t *out) {
     int32_t *order = malloc((size_t)(count + 1) * sizeof *order);
     if (!order) return 1;
     sorted(rows, count, order);
-    uint64_t x = *state;
-    int64_t words_left = *left;
+    uint64_t x = decoder->state;
+    int64_t left = decoder->left;
     for (int64_t i = 0; i < count; i++) {
-        while (x >> 32 == 0 && words_left) x = x << 32 | words[--words_left];
+        while (x >> 32 == 0 && left) x = x << 32 | decoder->words[--left];
         const uint32_t *sums = below + rows[order[i]] * (alphabet + 1);
         uint32_t quantile = x & ((1u << PRECISION) - 1);
         int64_t symbol = first[rows[order[i]] * 256 + (quantile >> (PRECISION - 8))];
@@ -36,7 +31,7 @@ EXPORT int rans_decode(uint64_t *state, int64_t *left, const uint32_t *words, co
         x = (x >> PRECISION) * (sums[symbol + 1] - sums[symbol]) + quantile - sums[symbol];
         out[order[i]] = (int16_t)(symbol - alphabet / 2);
     }
-    *state = x, *left = words_left;
+    decoder->state = x, decoder->left = left;
     free(order);
     return 0;
 }
