@@ -31,8 +31,18 @@ from mptvc.model.contexts import CLASSES, Context
 from mptvc.model.envelope import Envelope
 from mptvc.model.integer_network import integer_frequencies
 from mptvc.model.loop_model import LoopLevel
-from mptvc.model.motion import BLOCK, MARGIN, Reference
+from mptvc.model.motion import BLOCK, MARGIN, Reference, camera_vectors
 from mptvc.model.prediction import Blend, References, predicted
+from mptvc.model.side import (
+    BLENDS,
+    CHOICES,
+    FARTHEST,
+    Known,
+    Side,
+    Vector,
+    parent_coefficients,
+    parent_vectors,
+)
 from mptvc.model.smoothing import smoothed
 from mptvc.native import kernels
 from mptvc.native.library import LIBRARY, SWITCH, library
@@ -273,6 +283,52 @@ def test_walks_that_do_not_fit_are_refused_alike(level: LoopLevel, table: str, r
         with without_kernels():
             assert ended(packet) == reasons[-1]
     assert reason in reasons
+
+
+def some_side(
+    rng: np.random.Generator, grid: tuple[int, int], coefficients: Tensor, line: Tensor | None
+) -> Side:
+    """Choices of all kinds, and vectors as they may be."""
+    camera = camera_vectors(coefficients, *grid)
+    choices = torch.from_numpy(rng.integers(0, CHOICES, grid))
+    own = camera + torch.from_numpy(rng.integers(-FARTHEST, FARTHEST + 1, (2, *grid)))
+    vector, still = choices // BLENDS, torch.zeros_like(camera)
+    from_parent = camera if line is None else line
+    others = torch.where(
+        vector == Vector.STILL, still, torch.where(vector == Vector.PARENT, from_parent, camera)
+    )
+    return Side(choices, torch.where(vector == Vector.OWN, own, others), coefficients)
+
+
+@pytest.mark.parametrize("has_parent", [False, True])
+@pytest.mark.parametrize("has_past", [False, True])
+@pytest.mark.parametrize("grid", [(1, 1), (1, 2), (2, 1), (4, 6)])
+def test_walks_through_side_symbols(
+    level: LoopLevel, grid: tuple[int, int], has_past: bool, has_parent: bool
+) -> None:
+    rng, loop = np.random.default_rng(29), LevelLoop(LevelTables(level))
+    motion = torch.from_numpy(rng.integers(-3000, 3000, (2, 3)))
+    small = tuple((n + 1) // 2 for n in grid)
+    parent = some_side(rng, (small[0], small[1]), motion, None) if has_parent else None
+    past = some_side(rng, grid, motion, None) if has_past else None
+    known, packets = Known(past, parent), []
+    coefficients = parent_coefficients(parent, grid) if has_parent else motion
+    line = parent_vectors(parent, camera_vectors(coefficients, *grid))
+    given = some_side(rng, grid, coefficients, line)
+
+    def code(side: Side | None) -> list[Tensor]:
+        digits = loop.tables.digits
+        coder = PacketWriter(digits) if side else PacketReader(digits, packets[0])
+        found = loop._side(coder, level.key, grid, known, side)
+        packets.append(coder.finish())
+        return [found.choices, found.vectors, found.coefficients]
+
+    ours = code(given)
+    with without_kernels():
+        theirs, read = code(given), code(None)
+    assert packets[0] == packets[1]
+    for others in (theirs, read, code(None), [given.choices, given.vectors, given.coefficients]):
+        assert all(map(torch.equal, ours, others))
 
 
 # Files

@@ -53,19 +53,26 @@ class LevelTables:
         models: list[EntropyModel] = [kind.entropy_model for kind in kinds]
         models += [level.key.side, level.between.side]
         models += [] if level.fineness is None else [level.fineness]
-        self._compiled: dict[ActivityModel, kernels.ResidualModel] = {}
+        self._residuals: dict[ActivityModel, kernels.ResidualModel] = {}
+        self._sides: dict[SideModel, kernels.SideModel] = {}
         self._of = {model: [Tables(table.cpu().numpy()) for table in model.tables()] for model in models}
 
     def of(self, model: EntropyModel) -> list[Tables]:
         """The tables of one of the level's entropy models, by their numbers."""
         return self._of[model]
 
-    def compiled(self, model: ActivityModel) -> kernels.ResidualModel:
-        """The model in the form that its kernel takes."""
-        if model not in self._compiled:
+    def residual(self, model: ActivityModel) -> kernels.ResidualModel:
+        """An entropy model of what prediction leaves in the form that its kernel takes."""
+        if model not in self._residuals:
             tables = [table.compiled for table in self._of[model]]
-            self._compiled[model] = model.compiled(tables, self.level.envelope.compiled)
-        return self._compiled[model]
+            self._residuals[model] = model.compiled(tables, self.level.envelope.compiled)
+        return self._residuals[model]
+
+    def side(self, model: SideModel) -> kernels.SideModel:
+        """The same of side symbols."""
+        if model not in self._sides:
+            self._sides[model] = model.compiled([table.compiled for table in self._of[model]])
+        return self._sides[model]
 
     def exchange(self, model: EntropyModel, coder: Coder) -> Exchange:
         """What lets a coder walk through one of the level's entropy models."""
@@ -250,7 +257,11 @@ class LevelLoop:
     def _side(
         self, coder: Coder, kind: PredictedKind, grid: tuple[int, int], known: Known, plan: Side | None
     ) -> Side:
-        return kind.side.code(self.tables.exchange(kind.side, coder), grid, known, plan)
+        model = kind.side
+        if kernels.serve(model.kinds.device):
+            tables, compiled = self.tables.of(model), self.tables.side(model)
+            return coder.walk(tables, lambda packet: model.walked(compiled, packet, grid, known, plan))
+        return model.code(self.tables.exchange(model, coder), grid, known, plan)
 
     def _residual(
         self,
@@ -305,11 +316,12 @@ class LevelLoop:
         wanted = None
         if given is not None:
             wanted = kernels.array(given.symbols.to(torch.int16)), kernels.array(given.quartered)
-        models = self.tables.compiled(model), self.tables.of(model)
-        walked = coder.walk(*models, *map(kernels.array, known), wanted)
-        found = walked.values, walked.quartered, walked.activities
-        values, quartered, activities = map(torch.from_numpy, found)
-        return values, quartered, activities
+        past, classes, luma, steps = map(kernels.array, known)
+        values, quartered, activities = coder.walk(
+            self.tables.of(model),
+            lambda packet: self.tables.residual(model).walk(packet, past, classes, luma, steps, wanted),
+        )
+        return torch.from_numpy(values), torch.from_numpy(quartered), torch.from_numpy(activities)
 
 
 def _prediction_kinds(side: Side, grid: tuple[int, int]) -> Tensor:

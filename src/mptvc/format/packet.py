@@ -17,9 +17,9 @@ The check value tells a decoder whose rows or means differ from the encoder's, f
 it has decoded is noise. Damage of the words shows only in words left over: check a packet's CRC first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from zlib import crc32
 
 import constriction
@@ -30,6 +30,9 @@ from mptvc.native import kernels
 _PRECISION = 24
 _CHECK_BYTES = 4
 _NO_MEANS = np.empty(0, np.int8)
+T = TypeVar("T")
+#: Steps that a kernel takes, to encode or with a packet to decode, and what it finds.
+Walk = Callable[[kernels.RansDecoder | None], tuple[kernels.Steps, T]]
 
 
 class Tables:
@@ -112,20 +115,15 @@ class PacketWriter:
         self._steps.append((rows, symbols.astype(np.int16), tables))
         return symbols
 
-    def walk(self, model: kernels.ResidualModel, tables: Sequence[Tables], *picture: Any) -> kernels.Walked:
-        """Record all steps of what prediction left of a picture, which kernels walk through.
-
-        Args:
-            model: The entropy model.
-            tables: Its tables.
-            *picture: As for ``kernels.ResidualModel.walk``.
-        """
-        walked, start = model.walk(None, *picture), 0
-        for table, count in walked.steps:
-            step = slice(start, start + count)
-            self(walked.rows[step], walked.symbols[step], tables=tables[table])
+    def walk(self, tables: Sequence[Tables], run: Walk[T]) -> T:
+        """Record all steps of a walk by a kernel, which numbers these tables; returns what it finds."""
+        steps, found = run(None)
+        start = 0
+        for table, count in steps.counts:
+            mine = slice(start, start + count)
+            self(steps.rows[mine], steps.symbols[mine], tables=tables[table])
             start += count
-        return walked
+        return found
 
     def finish(self) -> bytes:
         """Return the packet of all recorded steps."""
@@ -180,17 +178,17 @@ class PacketReader:
         self._check = crc32(means.data, crc32(rows.data, self._check))
         return self._coder.step(rows, tables)
 
-    def walk(self, model: kernels.ResidualModel, tables: Sequence[Tables], *picture: Any) -> kernels.Walked:
-        """Decode all steps of what prediction left of a picture; as for ``PacketWriter``.
+    def walk(self, tables: Sequence[Tables], run: Walk[T]) -> T:
+        """Decode all steps of a walk by a kernel; returns what it finds.
 
         Raises:
             ValueError: What is decoded does not fit.
         """
         if not isinstance(self._coder, _KernelDecoder):
             raise TypeError("kernels walk through packets that kernels read")
-        walked = self._coder.walk(model, *picture)
-        self._check = crc32(walked.rows.data, self._check)
-        return walked
+        steps, found = run(self._coder.decoder)
+        self._check = crc32(steps.rows.data, self._check)
+        return found
 
     def finish(self) -> None:
         """Check that the packet is used up and that rows and means were the encoder's.
@@ -280,17 +278,14 @@ class _KernelDecoder:
     """Reads with a compiled kernel."""
 
     def __init__(self, words: np.ndarray) -> None:
-        self._coder = kernels.RansDecoder(words)
+        self.decoder = kernels.RansDecoder(words)
 
     def step(self, rows: np.ndarray, tables: Tables) -> np.ndarray:
-        return self._coder.step(rows, tables.compiled)
-
-    def walk(self, model: kernels.ResidualModel, *picture: Any) -> kernels.Walked:
-        return model.walk(self._coder, *picture)
+        return self.decoder.step(rows, tables.compiled)
 
     @property
     def is_empty(self) -> bool:
-        return self._coder.is_empty
+        return self.decoder.is_empty
 
 
 def _counted(rows: np.ndarray) -> list[tuple[int, int]]:

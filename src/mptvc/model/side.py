@@ -9,6 +9,7 @@ differences from what the neighbours', the parent or the picture before make lik
 alone, as in `activity`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -29,6 +30,7 @@ from mptvc.model.integer_network import (
 )
 from mptvc.model.motion import camera_vectors
 from mptvc.model.prediction import Blend, scaled
+from mptvc.native import kernels
 
 
 class Vector(IntEnum):
@@ -152,8 +154,7 @@ class SideModel(nn.Module):
         Raises:
             ValueError: A vector is farther than ``FARTHEST`` from the camera's.
         """
-        if side is not None and bool(((side.vectors - side.camera).abs() > FARTHEST)[:, side.own].any()):
-            raise ValueError(f"a vector is more than {FARTHEST} quarter pixels from the camera's")
+        _check_vectors(side)
         coefficients = parent_coefficients(known.parent, grid)
         if coefficients is None:
             given = None if side is None else side.coefficients.flatten() + NUMBERS // 2
@@ -172,6 +173,37 @@ class SideModel(nn.Module):
             read = exchanged(exchange, rows.repeat(2), given, Table.VECTORS).view(2, -1)
             vectors[:, mine] = camera[:, mine] + wrapped((likely - camera)[:, mine] + read)
         return found
+
+    def compiled(self, tables: Sequence[kernels.RansTables]) -> kernels.SideModel:
+        """The model in the form that its kernel takes, with all tables in theirs."""
+        return kernels.SideModel((BLENDS, FARTHEST), self.kinds.numpy(), self.scale_of.numpy(), tables)
+
+    @staticmethod
+    def walked(
+        compiled: kernels.SideModel,
+        packet: kernels.RansDecoder | None,
+        grid: tuple[int, int],
+        known: Known,
+        side: Side | None = None,
+    ) -> tuple[kernels.Steps, Side]:
+        """The same walk as ``code`` by a compiled kernel; with a packet to decode it.
+
+        Raises:
+            ValueError: As of ``code``.
+        """
+        _check_vectors(side)
+        before = parent = given = None
+        if known.before is not None:
+            before = kernels.array(known.before.choices), kernels.array(known.before.vectors)
+        if known.parent is not None:
+            factor, size = _factor(known.parent, grid), torch.Size(grid)
+            line = torch.stack([_spread(vectors, size) for vectors in factor * known.parent.vectors])
+            parts = factor * known.parent.coefficients, _spread(known.parent.choices, size), line
+            parent = kernels.array(parts[0]), kernels.array(parts[1]), kernels.array(parts[2])
+        if side is not None:
+            given = kernels.array(side.choices), kernels.array(side.vectors), kernels.array(side.coefficients)
+        steps, found = compiled.walk(packet, grid, before, parent, given)
+        return steps, Side(*map(torch.from_numpy, found))
 
     def bits(self, known: Known, side: Side) -> float:
         """Bits that the side symbols of a picture take."""
@@ -269,6 +301,12 @@ def _spread_of_neighbours(values: Tensor, mean: Tensor) -> Tensor:
         other = (slice(max(0, y), rows - max(0, -y)), slice(max(0, x), columns - max(0, -x)))
         total[mine] += (values[other] - mean[mine]).abs()
     return total
+
+
+def _check_vectors(side: Side | None) -> None:
+    """Check that vectors can be coded, if there are some."""
+    if side is not None and bool(((side.vectors - side.camera).abs() > FARTHEST)[:, side.own].any()):
+        raise ValueError(f"a vector is more than {FARTHEST} quarter pixels from the camera's")
 
 
 def _kind(choice: int) -> int:

@@ -502,14 +502,41 @@ _FAULTS = {
 }
 
 
+class _Tables(ctypes.Structure):
+    _fields_: ClassVar[Any] = [
+        ("below", _POINTER * _TABLES),
+        ("first", _POINTER * _TABLES),
+        ("alphabets", _INT * _TABLES),
+    ]
+
+
+def _tables(tables: Sequence[RansTables]) -> _Tables:
+    """All tables of a model by their numbers."""
+    parts = zip(*((table.below, table.first) for table in tables), strict=True)
+    places = ((_POINTER * _TABLES)(*(_at(part, part.dtype) for part in some)) for some in parts)
+    return _Tables(*places, (_INT * _TABLES)(*(table.alphabet for table in tables)))
+
+
 class _ResidualModel(ctypes.Structure):
     _fields_: ClassVar[Any] = [
         *((name, _INT) for name in RESIDUAL_SIZES),
         *((name, _POINTER) for name in ("row_of", "rest_row_of", *RESIDUAL_INDEXES)),
-        ("most_sum", _INT),
-        ("below", _POINTER * _TABLES),
-        ("first", _POINTER * _TABLES),
-        ("alphabets", _INT * _TABLES),
+        *(("most_sum", _INT), ("tables", _Tables)),
+    ]
+
+
+class _SideModel(ctypes.Structure):
+    _fields_: ClassVar[Any] = [
+        *((name, _INT) for name in ("blends", "farthest")),
+        *((name, _POINTER) for name in ("kinds", "scale_of")),
+        ("tables", _Tables),
+    ]
+
+
+class _Known(ctypes.Structure):
+    _fields_: ClassVar[Any] = [
+        *((name, _INT) for name in ("rows", "columns")),
+        *((name, _POINTER) for name in ("choices_before", "vectors_before", "parent_choices", "line")),
     ]
 
 
@@ -532,24 +559,34 @@ class _Walk(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class Walked:
-    """What was coded of what prediction left of a picture.
+class Steps:
+    """What was coded on a walk.
 
     Attributes:
         rows: Of all steps, one after the other, uint8.
         symbols: Likewise, int16.
-        steps: Number of each step's table, and how many symbols it has.
-        activities: Of tokens, uint8 ``[h, w, groups]``.
-        quartered: Which of them are, bool ``[h, w]``.
-        values: Symbols of those that hold something, int16 ``[n, C]``.
+        counts: Number of each step's table, and how many symbols it has.
     """
 
     rows: np.ndarray
     symbols: np.ndarray
-    steps: list[tuple[int, int]]
-    activities: np.ndarray
-    quartered: np.ndarray
-    values: np.ndarray
+    counts: list[list[int]]
+
+
+def _walked(name: str, *given: Any) -> tuple[Steps, np.ndarray]:
+    """Walk with a kernel: the steps, and symbols int16 of tokens that hold something."""
+    walk, kernel = _Walk(), _kernel(name, *[_POINTER] * (len(given) + 1), result=ctypes.c_int)
+    try:
+        end = kernel(*given, ctypes.addressof(walk))
+        if end in _FAULTS:
+            raise ValueError(_FAULTS[end])
+        if end:
+            raise MemoryError
+        counts = _copied(walk.steps, 2 * walk.num_steps).reshape(-1, 2).tolist()
+        steps = Steps(_copied(walk.rows, walk.count), _copied(walk.symbols, walk.count), counts)
+        return steps, _copied(walk.values, walk.num_values)
+    finally:
+        _kernel("end_walk", _POINTER)(ctypes.addressof(walk))
 
 
 class ResidualModel:
@@ -580,11 +617,7 @@ class ResidualModel:
             *(_at(rows, np.uint8) for rows in (row_of, rest_row_of)),
             *(_at(index, np.int64) for index in indexes),
             rest_row_of.shape[1],
-            *(
-                (_POINTER * _TABLES)(*(_at(part, part.dtype) for part in parts))
-                for parts in zip(*((table.below, table.first) for table in tables), strict=True)
-            ),
-            (_INT * _TABLES)(*(table.alphabet for table in tables)),
+            _tables(tables),
         )
 
     def walk(
@@ -595,7 +628,7 @@ class ResidualModel:
         luma: np.ndarray,
         steps: np.ndarray,
         given: tuple[np.ndarray, np.ndarray] | None = None,
-    ) -> Walked:
+    ) -> tuple[Steps, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Walk through one picture in coding order: to decode it, or to say what is to be encoded.
 
         Args:
@@ -606,6 +639,10 @@ class ResidualModel:
             steps: Quantization steps of tokens, float32 ``[h, w]``.
             given: To encode, symbols of tokens int16 ``[h, w, C]``, and which are quartered, bool ``[h, w]``.
 
+        Returns:
+            The steps; then symbols of tokens that hold something, int16 ``[n, C]``, which tokens are
+            quartered, bool ``[h, w]``, and activities uint8 ``[h, w, groups]``.
+
         Raises:
             ValueError: What is decoded does not fit.
         """
@@ -614,34 +651,72 @@ class ResidualModel:
         picture = _Picture(rows, columns, *(_at(x, dtype) for x, dtype in known), self._net.address)
         activities = np.zeros((rows, columns, self._groups), np.uint8)
         quartered = np.zeros((rows, columns), np.bool_) if given is None else given[1].copy()
-        walk, kernel = _Walk(), _kernel("walk_residual", *[_POINTER] * 7, result=ctypes.c_int)
-        try:
-            end = kernel(
-                ctypes.addressof(self._model),
-                ctypes.addressof(picture),
-                None if decoder is None else decoder.address,
-                None if given is None else _at(given[0], np.int16),
-                _at(activities, np.uint8),
-                _at(quartered.view(np.uint8), np.uint8),
-                ctypes.addressof(walk),
-            )
-            if end in _FAULTS:
-                raise ValueError(_FAULTS[end])
-            if end:
-                raise MemoryError
-            return Walked(
-                _copied(walk.rows, walk.count),
-                _copied(walk.symbols, walk.count),
-                [
-                    (table, count)
-                    for table, count in _copied(walk.steps, 2 * walk.num_steps).reshape(-1, 2).tolist()
-                ],
-                activities,
-                quartered,
-                _copied(walk.values, walk.num_values * self._channels).reshape(-1, self._channels),
-            )
-        finally:
-            _kernel("end_walk", _POINTER)(ctypes.addressof(walk))
+        steps_taken, values = _walked(
+            "walk_residual",
+            ctypes.addressof(self._model),
+            ctypes.addressof(picture),
+            None if decoder is None else decoder.address,
+            None if given is None else _at(given[0], np.int16),
+            _at(activities, np.uint8),
+            _at(quartered.view(np.uint8), np.uint8),
+        )
+        return steps_taken, (values.reshape(-1, self._channels), quartered, activities)
+
+
+class SideModel:
+    """The entropy model of side symbols in the form that its kernel takes.
+
+    Args:
+        sizes: Number of blends with a vector, and how far a vector of its own may be from the camera's.
+        kinds: Of each choice, int64.
+        scale_of: Row of a vector's differences for each half and size, uint8 ``[2, sizes]``.
+        tables: All tables by their numbers.
+    """
+
+    def __init__(
+        self, sizes: tuple[int, int], kinds: np.ndarray, scale_of: np.ndarray, tables: Sequence[RansTables]
+    ) -> None:
+        self._held = kinds, scale_of, *tables
+        rows = _at(kinds, np.int64), _at(scale_of, np.uint8)
+        self._model = _SideModel(*sizes, *rows, _tables(tables))
+
+    def walk(
+        self,
+        decoder: RansDecoder | None,
+        grid: tuple[int, int],
+        before: tuple[np.ndarray, np.ndarray] | None,
+        parent: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
+        given: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    ) -> tuple[Steps, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Walk through one picture's side symbols in coding order; all arrays are int64.
+
+        Args:
+            decoder: The packet; None to encode.
+            grid: Blocks along y and x.
+            before: Choices ``[h, w]`` and vectors ``[2, h, w]`` of the picture of its kind before.
+            parent: Coefficients ``[2, 3]``, choices of the parent's blocks and their vectors, on the grid.
+            given: To encode, choices, vectors and coefficients.
+
+        Returns:
+            The steps; then choices, vectors and coefficients.
+        """
+        shapes = grid, (2, *grid), (2, 3)
+        found = (
+            [np.zeros(shape, np.int64) for shape in shapes] if given is None else [x.copy() for x in given]
+        )
+        choices, vectors, coefficients = found
+        if parent is not None:
+            coefficients[:] = parent[0]
+        arrays = *(before or (None, None)), *((None, None) if parent is None else parent[1:])
+        known = _Known(*grid, *(None if x is None else _at(x, np.int64) for x in arrays))
+        steps, _ = _walked(
+            "walk_side",
+            ctypes.addressof(self._model),
+            ctypes.addressof(known),
+            None if decoder is None else decoder.address,
+            *(_at(x, np.int64) for x in (coefficients, choices, vectors)),
+        )
+        return steps, (choices, vectors, coefficients)
 
 
 def _copied(start: Any, count: int) -> np.ndarray:

@@ -3,15 +3,15 @@
 
 #include "envelope.h"
 #include "kernels.h"
-#include "rans.h"
+#include "walk.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONTEXTS = 16, GROUPS = 64, PER_PART = 8192, DIGIT = 128 };
+enum { CONTEXTS = 16, GROUPS = 64, PER_PART = 8192 };
 /* Numbers of tables. */
-enum { ACTIVITIES, SYMBOLS, DIGITS, SHAPES, SHARES, RESTS, SIGNS, TABLES };
-/* What ends a walk early. */
-enum { DONE, NO_MEMORY, NO_SHAPE, TOO_LARGE_A_SUM, TOO_LARGE_A_PART, NO_SIGN };
+enum { ACTIVITIES, SYMBOLS, DIGITS, SHAPES, SHARES, RESTS, SIGNS };
+/* What ends a walk early, beside what `walk.h` names. */
+enum { NO_SHAPE = 2, TOO_LARGE_A_SUM, TOO_LARGE_A_PART, NO_SIGN };
 
 /* An entropy model; of an alphabet, integers are counted from its middle. */
 typedef struct {
@@ -19,9 +19,7 @@ typedef struct {
     const uint8_t *row_of, *rest_row_of;                            /* [groups, 2, contexts], [groups, most sum] */
     const int64_t *thresholds, *group_of, *place_of, *starts, *order; /* sums of activities from 1 on; channels */
     int64_t most_sum;
-    const uint32_t *below[TABLES];
-    const uint8_t *first[TABLES];
-    int64_t alphabets[TABLES];
+    Tables tables;
 } Model;
 
 /* What is known of a picture. */
@@ -34,60 +32,14 @@ typedef struct {
     const EnvelopeNet *net;
 } Picture;
 
-/* Everything that was coded: rows and symbols of all steps, one after the other, and each step's table and count. */
-typedef struct {
-    uint8_t *rows;
-    int16_t *symbols;
-    int64_t count, room;
-    int64_t (*steps)[2];
-    int64_t num_steps, room_for_steps;
-    int16_t *values; /* symbols of tokens that hold something */
-    int64_t num_values;
-} Walk;
-
 typedef struct {
     int32_t token, first, last, sum;
 } Part;
 
 typedef struct {
     const Model *model;
-    Walk *walk;
-    Decoder *decoder; /* null to encode */
-} Coder;
-
-/* Room for a step of up to so many symbols; 0 without memory. */
-static int make_room(Walk *w, int64_t count) {
-    if (w->count + count > w->room) {
-        int64_t room = 2 * (w->count + count) + 1024;
-        uint8_t *rows = realloc(w->rows, (size_t)room);
-        if (rows) w->rows = rows;
-        int16_t *symbols = realloc(w->symbols, (size_t)room * sizeof *symbols);
-        if (symbols) w->symbols = symbols;
-        if (!rows || !symbols) return 0;
-        w->room = room;
-    }
-    if (w->num_steps == w->room_for_steps) {
-        int64_t room = 2 * w->num_steps + 64;
-        void *steps = realloc(w->steps, (size_t)room * sizeof *w->steps);
-        if (!steps) return 0;
-        w->steps = steps, w->room_for_steps = room;
-    }
-    return 1;
-}
-
-/* Code the step whose rows, and for an encoder symbols, lie behind all others; returns DONE or NO_MEMORY. */
-static int exchange(Coder *c, int64_t count, int table) {
-    Walk *w = c->walk;
-    if (c->decoder) {
-        const Model *m = c->model;
-        if (rans_decode(c->decoder, w->rows + w->count, count, m->below[table], m->first[table], m->alphabets[table],
-                        w->symbols + w->count))
-            return NO_MEMORY;
-    }
-    w->steps[w->num_steps][0] = table, w->steps[w->num_steps++][1] = count;
-    w->count += count;
-    return DONE;
-}
+    Coder coder;
+} Residual;
 
 /* Contexts of one half of a checkerboard, int16 `[groups, n]`; returns n. */
 static int64_t contexts_of(const Model *m, const Picture *p, const uint8_t *found, int half, int16_t *out,
@@ -116,16 +68,16 @@ static int64_t contexts_of(const Model *m, const Picture *p, const uint8_t *foun
 }
 
 /* Activities of all tokens, which an encoder gives and a decoder finds. */
-static int code_activities(Coder *c, const Picture *p, uint8_t *found, int16_t *outer) {
-    const Model *m = c->model;
+static int code_activities(Residual *r, const Picture *p, uint8_t *found, int16_t *outer) {
+    const Model *m = r->model;
     int64_t stride = (p->rows * p->columns + 1) / 2;
     int middle = (int)m->most / 2;
     for (int half = 0; half < 2; half++) {
         int64_t count = contexts_of(m, p, found, half, outer, stride);
         for (int64_t g = 0; g < m->groups; g++) {
-            if (!make_room(c->walk, count)) return NO_MEMORY;
-            uint8_t *rows = c->walk->rows + c->walk->count;
-            int16_t *symbols = c->walk->symbols + c->walk->count;
+            if (!make_room(&r->coder, count)) return NO_MEMORY;
+            uint8_t *rows = r->coder.walk->rows + r->coder.walk->count;
+            int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
             const uint8_t *row_of = m->row_of + (2 * g + half) * m->contexts;
             int64_t n = 0;
             for (int64_t y = 0; y < p->rows; y++)
@@ -136,8 +88,8 @@ static int code_activities(Coder *c, const Picture *p, uint8_t *found, int16_t *
                     rows[n] = row_of[outer[g * stride + n] + (inner < CONTEXTS ? inner : CONTEXTS - 1)];
                     symbols[n] = (int16_t)(mine[0] - middle);
                 }
-            if (exchange(c, count, ACTIVITIES)) return NO_MEMORY;
-            if (!c->decoder) continue;
+            if (exchange(&r->coder, count, ACTIVITIES)) return NO_MEMORY;
+            if (!r->coder.decoder) continue;
             n = 0;
             for (int64_t y = 0; y < p->rows; y++)
                 for (int64_t x = (y + half) & 1; x < p->columns; x += 2, n++)
@@ -148,20 +100,20 @@ static int code_activities(Coder *c, const Picture *p, uint8_t *found, int16_t *
 }
 
 /* The numbers of tokens that hold something, and which of these are quartered. */
-static int code_shapes(Coder *c, const uint8_t *found, const int32_t *tokens, int64_t count,
+static int code_shapes(Residual *r, const uint8_t *found, const int32_t *tokens, int64_t count,
                        uint8_t *quartered) {
-    const Model *m = c->model;
-    if (!make_room(c->walk, count)) return NO_MEMORY;
-    uint8_t *rows = c->walk->rows + c->walk->count;
-    int16_t *symbols = c->walk->symbols + c->walk->count;
+    const Model *m = r->model;
+    if (!make_room(&r->coder, count)) return NO_MEMORY;
+    uint8_t *rows = r->coder.walk->rows + r->coder.walk->count;
+    int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
     for (int64_t i = 0; i < count; i++) {
         int64_t sum = 0;
         for (int64_t g = 0; g < m->groups; g++) sum += found[tokens[i] * m->groups + g];
         rows[i] = (uint8_t)(sum < m->shapes - 1 ? sum : m->shapes - 1);
         symbols[i] = quartered[tokens[i]] ? 1 : -1;
     }
-    if (exchange(c, count, SHAPES)) return NO_MEMORY;
-    if (!c->decoder) return DONE;
+    if (exchange(&r->coder, count, SHAPES)) return NO_MEMORY;
+    if (!r->coder.decoder) return DONE;
     for (int64_t i = 0; i < count; i++) {
         if (!symbols[i]) return NO_SHAPE;
         quartered[tokens[i]] = symbols[i] > 0;
@@ -187,7 +139,7 @@ static int64_t next_parts(const Model *m, const Part *parts, const int16_t *shar
         for (int64_t i = 0; i < count; i++) {
             Part part = parts[i];
             if (shares) {
-                int32_t middle = (part.first + part.last + 1) >> 1, share = shares[i] + (int32_t)m->alphabets[SHARES] / 2;
+                int32_t middle = (part.first + part.last + 1) >> 1, share = shares[i] + (int32_t)m->tables.alphabets[SHARES] / 2;
                 part.sum = second ? part.sum - share : share;
                 if (!part.sum) continue;
                 if (second) part.first = middle;
@@ -209,29 +161,29 @@ static int64_t next_parts(const Model *m, const Part *parts, const int16_t *shar
 }
 
 /* Groups of tokens whose sums are small, as parts of all of a group's channels; `parts` has room for all groups. */
-static int code_sums(Coder *c, const uint8_t *found, const int32_t *tokens, int64_t count, const int16_t *values,
+static int code_sums(Residual *r, const uint8_t *found, const int32_t *tokens, int64_t count, const int16_t *values,
                      Part *parts, int64_t *num_parts) {
-    const Model *m = c->model;
+    const Model *m = r->model;
     int64_t groups = 0, several = 0;
-    int middle = (int)m->alphabets[RESTS] / 2;
-    if (!make_room(c->walk, count * m->groups)) return NO_MEMORY;
-    uint8_t *rows = c->walk->rows + c->walk->count;
-    int16_t *symbols = c->walk->symbols + c->walk->count;
+    int middle = (int)m->tables.alphabets[RESTS] / 2;
+    if (!make_room(&r->coder, count * m->groups)) return NO_MEMORY;
+    uint8_t *rows = r->coder.walk->rows + r->coder.walk->count;
+    int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
     for (int64_t i = 0; i < count; i++)
         for (int64_t g = 0; g < m->groups; g++) {
             int activity = found[tokens[i] * m->groups + g];
             if (!activity || activity > m->small) continue;
             int32_t least = (int32_t)m->thresholds[activity - 1];
             Part part = {(int32_t)i, (int32_t)m->starts[g], (int32_t)m->starts[g + 1], least};
-            if (!c->decoder) part.sum = sum_of(m, values + i * m->channels, part.first, part.last);
+            if (!r->coder.decoder) part.sum = sum_of(m, values + i * m->channels, part.first, part.last);
             parts[groups++] = part;
             if (m->thresholds[activity] - least == 1) continue;
             rows[several] = m->rest_row_of[g * m->most_sum + activity - 1];
             symbols[several++] = (int16_t)(part.sum - least - middle);
         }
     *num_parts = groups;
-    if (exchange(c, several, RESTS)) return NO_MEMORY;
-    if (!c->decoder) return DONE;
+    if (exchange(&r->coder, several, RESTS)) return NO_MEMORY;
+    if (!r->coder.decoder) return DONE;
     for (int64_t n = 0, rest = 0; n < groups; n++) {
         int64_t sum = parts[n].sum, activity = 0;
         while (m->thresholds[activity] <= sum) activity++;
@@ -245,40 +197,40 @@ static int code_sums(Coder *c, const uint8_t *found, const int32_t *tokens, int6
 }
 
 /* Halve parts until each is one channel; `parts`, `next` and `done` have room for as many as all sums together. */
-static int code_shares(Coder *c, Part *parts, Part *next, int64_t count, const int32_t *expected, const int16_t *values,
+static int code_shares(Residual *r, Part *parts, Part *next, int64_t count, const int32_t *expected, const int16_t *values,
                        Part *done, int64_t *num_done) {
-    const Model *m = c->model;
-    int middle = (int)m->alphabets[SHARES] / 2;
+    const Model *m = r->model;
+    int middle = (int)m->tables.alphabets[SHARES] / 2;
     for (int is_first = 1;; is_first = 0) {
-        if (!make_room(c->walk, 2 * count)) return NO_MEMORY;
-        uint8_t *rows = c->walk->rows + c->walk->count;
-        int16_t *symbols = c->walk->symbols + c->walk->count;
+        if (!make_room(&r->coder, 2 * count)) return NO_MEMORY;
+        uint8_t *rows = r->coder.walk->rows + r->coder.walk->count;
+        int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
         count = next_parts(m, parts, is_first ? 0 : symbols - count, count, expected, next, rows, done, num_done);
         if (!count) return DONE;
         Part *halved = parts;
         parts = next, next = halved;
-        if (!c->decoder)
+        if (!r->coder.decoder)
             for (int64_t i = 0; i < count; i++) {
                 int32_t half = (parts[i].first + parts[i].last + 1) >> 1;
                 symbols[i] = (int16_t)(sum_of(m, values + parts[i].token * m->channels, parts[i].first, half) - middle);
             }
-        if (exchange(c, count, SHARES)) return NO_MEMORY;
+        if (exchange(&r->coder, count, SHARES)) return NO_MEMORY;
         for (int64_t i = 0; i < count; i++)
             if (symbols[i] + middle > parts[i].sum) return TOO_LARGE_A_PART;
     }
 }
 
 /* Signs of channels whose magnitudes are known, which with these become symbols. */
-static int code_signs(Coder *c, const Part *done, int64_t count, int16_t *values) {
-    const Model *m = c->model;
-    if (!make_room(c->walk, count)) return NO_MEMORY;
-    int16_t *symbols = c->walk->symbols + c->walk->count;
-    memset(c->walk->rows + c->walk->count, 0, (size_t)count);
+static int code_signs(Residual *r, const Part *done, int64_t count, int16_t *values) {
+    const Model *m = r->model;
+    if (!make_room(&r->coder, count)) return NO_MEMORY;
+    int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
+    memset(r->coder.walk->rows + r->coder.walk->count, 0, (size_t)count);
     for (int64_t i = 0; i < count; i++) {
         int16_t value = values[done[i].token * m->channels + m->order[done[i].first]];
         symbols[i] = value < 0 ? -1 : 1;
     }
-    if (exchange(c, count, SIGNS)) return NO_MEMORY;
+    if (exchange(&r->coder, count, SIGNS)) return NO_MEMORY;
     for (int64_t i = 0; i < count; i++) {
         if (!symbols[i]) return NO_SIGN;
         values[done[i].token * m->channels + m->order[done[i].first]] = (int16_t)(done[i].sum * symbols[i]);
@@ -287,11 +239,11 @@ static int code_signs(Coder *c, const Part *done, int64_t count, int16_t *values
 }
 
 /* Symbols of the groups of tokens whose sums are small. */
-static int code_small(Coder *c, const uint8_t *found, const int32_t *tokens, int64_t count, const int32_t *expected,
+static int code_small(Residual *r, const uint8_t *found, const int32_t *tokens, int64_t count, const int32_t *expected,
                       int16_t *values) {
     int64_t groups = 0, most = 0, num_done = 0;
-    Part *parts = malloc((size_t)(count * c->model->groups + 1) * sizeof *parts), *room = 0;
-    int end = parts ? code_sums(c, found, tokens, count, values, parts, &groups) : NO_MEMORY;
+    Part *parts = malloc((size_t)(count * r->model->groups + 1) * sizeof *parts), *room = 0;
+    int end = parts ? code_sums(r, found, tokens, count, values, parts, &groups) : NO_MEMORY;
     if (end == DONE) {
         for (int64_t i = 0; i < groups; i++) most += parts[i].sum;
         room = malloc((size_t)(3 * most + 1) * sizeof *room);
@@ -299,25 +251,25 @@ static int code_small(Coder *c, const uint8_t *found, const int32_t *tokens, int
     }
     if (end == DONE) {
         memcpy(room, parts, (size_t)groups * sizeof *room);
-        end = code_shares(c, room, room + most, groups, expected, values, room + 2 * most, &num_done);
+        end = code_shares(r, room, room + most, groups, expected, values, room + 2 * most, &num_done);
     }
-    if (end == DONE) end = code_signs(c, room + 2 * most, num_done, values);
+    if (end == DONE) end = code_signs(r, room + 2 * most, num_done, values);
     free(parts), free(room);
     return end;
 }
 
 /* What the largest symbols are beyond their table: numbers of two digits, all upper ones first. */
-static int code_beyond(Coder *c, int16_t *values, const int32_t *places, int64_t count, int reach) {
+static int code_beyond(Residual *r, int16_t *values, const int32_t *places, int64_t count, int reach) {
     for (int is_low = 0; is_low < 2; is_low++) {
-        if (!make_room(c->walk, count)) return NO_MEMORY;
-        int16_t *symbols = c->walk->symbols + c->walk->count;
-        memset(c->walk->rows + c->walk->count, 0, (size_t)count);
+        if (!make_room(&r->coder, count)) return NO_MEMORY;
+        int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
+        memset(r->coder.walk->rows + r->coder.walk->count, 0, (size_t)count);
         for (int64_t i = 0; i < count; i++) {
             int beyond = abs(values[places[i]]) - reach;
             symbols[i] = (int16_t)((is_low ? beyond % DIGIT : beyond / DIGIT) - DIGIT / 2);
         }
-        if (exchange(c, count, DIGITS)) return NO_MEMORY;
-        if (!c->decoder) continue;
+        if (exchange(&r->coder, count, DIGITS)) return NO_MEMORY;
+        if (!r->coder.decoder) continue;
         for (int64_t i = 0; i < count; i++) {
             int more = (symbols[i] + DIGIT / 2) * (is_low ? 1 : DIGIT);
             values[places[i]] = (int16_t)(values[places[i]] + (values[places[i]] < 0 ? -more : more));
@@ -327,19 +279,19 @@ static int code_beyond(Coder *c, int16_t *values, const int32_t *places, int64_t
 }
 
 /* Symbols of the groups of tokens whose sums are large, each under the row of what is expected of it. */
-static int code_large(Coder *c, const uint8_t *found, const int32_t *tokens, int64_t count, const int32_t *expected,
+static int code_large(Residual *r, const uint8_t *found, const int32_t *tokens, int64_t count, const int32_t *expected,
                       int16_t *values) {
-    const Model *m = c->model;
-    int reach = (int)m->alphabets[SYMBOLS] / 2;
+    const Model *m = r->model;
+    int reach = (int)m->tables.alphabets[SYMBOLS] / 2;
     int64_t most = 0, n = 0, ends = 0;
     for (int64_t i = 0; i < count; i++)
         for (int64_t g = 0; g < m->groups; g++)
             if (found[tokens[i] * m->groups + g] > m->small) most += m->starts[g + 1] - m->starts[g];
-    if (!make_room(c->walk, most)) return NO_MEMORY;
+    if (!make_room(&r->coder, most)) return NO_MEMORY;
     int32_t *places = malloc((size_t)(most + 1) * sizeof *places);
     if (!places) return NO_MEMORY;
-    uint8_t *rows = c->walk->rows + c->walk->count;
-    int16_t *symbols = c->walk->symbols + c->walk->count;
+    uint8_t *rows = r->coder.walk->rows + r->coder.walk->count;
+    int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
     for (int64_t i = 0; i < count; i++) {
         const uint8_t *active = found + tokens[i] * m->groups;
         const int32_t *below = expected + i * (m->channels + 1);
@@ -360,12 +312,12 @@ static int code_large(Coder *c, const uint8_t *found, const int32_t *tokens, int
             places[n++] = (int32_t)(i * m->channels + channel);
         }
     }
-    int end = exchange(c, n, SYMBOLS);
+    int end = exchange(&r->coder, n, SYMBOLS);
     for (int64_t i = 0; end == DONE && i < n; i++) {
-        if (c->decoder) values[places[i]] = symbols[i];
+        if (r->coder.decoder) values[places[i]] = symbols[i];
         if (abs(symbols[i]) == reach) places[ends++] = places[i];
     }
-    if (end == DONE && ends) end = code_beyond(c, values, places, ends, reach);
+    if (end == DONE && ends) end = code_beyond(r, values, places, ends, reach);
     free(places);
     return end;
 }
@@ -393,20 +345,20 @@ static int64_t active_tokens(const Model *m, const uint8_t *found, int64_t count
 }
 
 /* Symbols of tokens, so many at a time. */
-static int code_values(Coder *c, const Picture *p, const uint8_t *found, const uint8_t *quartered,
+static int code_values(Residual *r, const Picture *p, const uint8_t *found, const uint8_t *quartered,
                        const int32_t *tokens, int64_t count, int32_t *expected) {
-    const Model *m = c->model;
+    const Model *m = r->model;
     int64_t patch = p->net->patch, stride = p->columns * patch;
     for (int64_t start = 0; start < count; start += PER_PART) {
         int64_t some = count - start < PER_PART ? count - start : PER_PART;
-        int16_t *values = c->walk->values + start * m->channels;
+        int16_t *values = r->coder.walk->values + start * m->channels;
         for (int64_t i = 0; i < some; i++) {
             int64_t at = tokens[start + i], y = at / p->columns * patch, x = at % p->columns * patch;
             int32_t *below = expected + i * (m->channels + 1);
             expect_token(p->net, p->luma + y * stride + x, stride, quartered[at], p->steps[at], below);
         }
-        int end = code_small(c, found, tokens + start, some, expected, values);
-        if (end == DONE) end = code_large(c, found, tokens + start, some, expected, values);
+        int end = code_small(r, found, tokens + start, some, expected, values);
+        if (end == DONE) end = code_large(r, found, tokens + start, some, expected, values);
         if (end != DONE) return end;
     }
     return DONE;
@@ -419,29 +371,26 @@ static int code_values(Coder *c, const Picture *p, const uint8_t *found, const u
  * walk: empty; give it to `end_walk` in any case. */
 EXPORT int walk_residual(const Model *model, const Picture *p, Decoder *decoder, const int16_t *given, uint8_t *found,
                          uint8_t *quartered, Walk *walk) {
-    Coder c = {model, walk, decoder};
+    Residual r = {model, {&model->tables, walk, decoder}};
     int64_t count = p->rows * p->columns, size = model->channels;
     int16_t *outer = malloc((size_t)((count + 1) * model->groups) * sizeof *outer);
     int32_t *tokens = malloc((size_t)(count + 1) * sizeof *tokens), *expected = 0;
     int end = outer && tokens ? DONE : NO_MEMORY;
     if (!decoder)
         for (int64_t at = 0; at < count; at++) activities_of(model, given + at * size, found + at * model->groups);
-    if (end == DONE) end = code_activities(&c, p, found, outer);
+    if (end == DONE) end = code_activities(&r, p, found, outer);
     int64_t active = end == DONE ? active_tokens(model, found, count, tokens) : 0;
-    if (end == DONE) end = code_shapes(&c, found, tokens, active, quartered);
+    if (end == DONE) end = code_shapes(&r, found, tokens, active, quartered);
     if (end == DONE) {
         int64_t at_once = active < PER_PART ? active : PER_PART;
-        walk->values = calloc((size_t)(active * size + 1), sizeof *walk->values), walk->num_values = active;
+        walk->values = calloc((size_t)(active * size + 1), sizeof *walk->values), walk->num_values = active * size;
         expected = malloc((size_t)(at_once * (size + 1) + 1) * sizeof *expected);
         if (!walk->values || !expected) end = NO_MEMORY;
     }
     if (end == DONE && !decoder)
         for (int64_t i = 0; i < active; i++)
             memcpy(walk->values + i * size, given + tokens[i] * size, (size_t)size * sizeof *given);
-    if (end == DONE) end = code_values(&c, p, found, quartered, tokens, active, expected);
+    if (end == DONE) end = code_values(&r, p, found, quartered, tokens, active, expected);
     free(outer), free(tokens), free(expected);
     return end;
 }
-
-/* Give the memory of a walk back. */
-EXPORT void end_walk(Walk *walk) { free(walk->rows), free(walk->symbols), free(walk->steps), free(walk->values); }

@@ -1,0 +1,38 @@
+/* Steps of entropy models. */
+
+#include "walk.h"
+#include <stdlib.h>
+
+int make_room(Coder *c, int64_t count) {
+    Walk *w = c->walk;
+    if (w->count + count > w->room) {
+        int64_t room = 2 * (w->count + count) + 1024;
+        uint8_t *rows = realloc(w->rows, (size_t)room);
+        if (rows) w->rows = rows;
+        int16_t *symbols = realloc(w->symbols, (size_t)room * sizeof *symbols);
+        if (symbols) w->symbols = symbols;
+        if (!rows || !symbols) return 0;
+        w->room = room;
+    }
+    if (w->num_steps == w->room_for_steps) {
+        int64_t room = 2 * w->num_steps + 64;
+        void *steps = realloc(w->steps, (size_t)room * sizeof *w->steps);
+        if (!steps) return 0;
+        w->steps = steps, w->room_for_steps = room;
+    }
+    return 1;
+}
+
+int exchange(Coder *c, int64_t count, int table) {
+    Walk *w = c->walk;
+    const Tables *t = c->tables;
+    if (c->decoder && rans_decode(c->decoder, w->rows + w->count, count, t->below[table], t->first[table],
+                                  t->alphabets[table], w->symbols + w->count))
+        return NO_MEMORY;
+    w->steps[w->num_steps][0] = table, w->steps[w->num_steps++][1] = count;
+    w->count += count;
+    return DONE;
+}
+
+/* Give the memory of a walk back. */
+EXPORT void end_walk(Walk *walk) { free(walk->rows), free(walk->symbols), free(walk->steps), free(walk->values); }
