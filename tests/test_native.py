@@ -44,7 +44,7 @@ from mptvc.model.side import (
     parent_vectors,
 )
 from mptvc.model.smoothing import smoothed
-from mptvc.native import kernels
+from mptvc.native import calls, pictures
 from mptvc.native.library import LIBRARY, SWITCH, library
 
 ROWS, COLUMNS = 3, 5
@@ -54,7 +54,7 @@ IS_OFF = os.environ.get(SWITCH) == "0" or shutil.which(os.environ.get("CC", "cc"
 
 def test_the_library_is_that_of_its_sources() -> None:
     """If this fails, install the package anew: its C sources have changed."""
-    assert kernels.is_available() != IS_OFF
+    assert calls.is_available() != IS_OFF
 
 
 pytestmark = pytest.mark.skipif(IS_OFF, reason="no compiled kernels")
@@ -63,7 +63,7 @@ pytestmark = pytest.mark.skipif(IS_OFF, reason="no compiled kernels")
 @contextmanager
 def without_kernels() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "library", lambda: None)
+        patch.setattr(calls, "library", lambda: None)
         yield
 
 
@@ -132,7 +132,7 @@ def test_overlapped_blocks(most: int) -> None:
 def test_predictions_of_all_blends(most: int, apart: tuple[int, int], threads: int) -> None:
     references = References(Reference(noise(6)), Reference(noise(7)), apart)
     field, blends = vectors(8, most), torch.arange(ROWS * COLUMNS).view(ROWS, COLUMNS) % len(Blend)
-    kernels.use_threads(threads)
+    calls.use_threads(threads)
     assert torch.equal(*both(lambda: predicted(references, noise(9), field, blends)))
 
 
@@ -400,7 +400,7 @@ def test_without_a_library_that_fits_tensors_do_the_work(change: str, tmp_path: 
             source.write("\n")
     elif change == "no library at all":
         (package / "native" / LIBRARY).write_bytes(b"of another machine")
-    code = "import mptvc; from mptvc.native import kernels; print(kernels.is_available(), mptvc.__file__)"
+    code = "import mptvc; from mptvc.native import kernels; print(calls.is_available(), mptvc.__file__)"
     environment = {
         **os.environ,
         "PYTHONPATH": str(tmp_path),
@@ -420,6 +420,6 @@ def test_without_a_library_that_fits_tensors_do_the_work(change: str, tmp_path: 
 def test_wrong_arrays_are_refused() -> None:
     assert library() is not None
     with pytest.raises(TypeError, match="contiguous uint8"):
-        kernels.interpolated(np.zeros((3, 16, 16), np.int16), 4)
+        pictures.interpolated(np.zeros((3, 16, 16), np.int16), 4)
     with pytest.raises(TypeError, match="contiguous uint8"):
-        kernels.interpolated(np.zeros((3, 16, 32), np.uint8)[:, :, ::2], 4)
+        pictures.interpolated(np.zeros((3, 16, 32), np.uint8)[:, :, ::2], 4)

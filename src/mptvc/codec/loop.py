@@ -25,7 +25,7 @@ from mptvc.model.motion import Reference, luma_of
 from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, predicted
 from mptvc.model.side import Known, Side, SideModel, part_of
 from mptvc.model.smoothing import smoothed
-from mptvc.native import kernels
+from mptvc.native import calls, pictures, walks
 
 Coder = PacketWriter | PacketReader
 EntropyModel = ActivityModel | SideModel | FinenessModel
@@ -53,22 +53,22 @@ class LevelTables:
         models: list[EntropyModel] = [kind.entropy_model for kind in kinds]
         models += [level.key.side, level.between.side]
         models += [] if level.fineness is None else [level.fineness]
-        self._residuals: dict[ActivityModel, kernels.ResidualModel] = {}
-        self._sides: dict[SideModel, kernels.SideModel] = {}
+        self._residuals: dict[ActivityModel, walks.ResidualModel] = {}
+        self._sides: dict[SideModel, walks.SideModel] = {}
         self._of = {model: [Tables(table.cpu().numpy()) for table in model.tables()] for model in models}
 
     def of(self, model: EntropyModel) -> list[Tables]:
         """The tables of one of the level's entropy models, by their numbers."""
         return self._of[model]
 
-    def residual(self, model: ActivityModel) -> kernels.ResidualModel:
+    def residual(self, model: ActivityModel) -> walks.ResidualModel:
         """An entropy model of what prediction leaves in the form that its kernel takes."""
         if model not in self._residuals:
             tables = [table.compiled for table in self._of[model]]
             self._residuals[model] = model.compiled(tables, self.level.envelope.compiled)
         return self._residuals[model]
 
-    def side(self, model: SideModel) -> kernels.SideModel:
+    def side(self, model: SideModel) -> walks.SideModel:
         """The same of side symbols."""
         if model not in self._sides:
             self._sides[model] = model.compiled([table.compiled for table in self._of[model]])
@@ -258,7 +258,7 @@ class LevelLoop:
         self, coder: Coder, kind: PredictedKind, grid: tuple[int, int], known: Known, plan: Side | None
     ) -> Side:
         model = kind.side
-        if kernels.serve(model.kinds.device):
+        if calls.serve(model.kinds.device):
             tables, compiled = self.tables.of(model), self.tables.side(model)
             return coder.walk(tables, lambda packet: model.walked(compiled, packet, grid, known, plan))
         return model.code(self.tables.exchange(model, coder), grid, known, plan)
@@ -303,7 +303,7 @@ class LevelLoop:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Code symbols: those of tokens that hold some ``[n, C]``, which are quartered, and activities."""
         model = kind.entropy_model
-        if kernels.serve(context.past.device):
+        if calls.serve(context.past.device):
             return self._walked(coder, model, context, given)
         residual, activities = model.code(self.tables.exchange(model, coder), context, given)
         return residual.symbols[(activities > 0).any(-1)], residual.quartered, activities
@@ -315,8 +315,8 @@ class LevelLoop:
         known = context.past, context.classes.long(), context.envelope.luma, context.envelope.steps
         wanted = None
         if given is not None:
-            wanted = kernels.array(given.symbols.to(torch.int16)), kernels.array(given.quartered)
-        past, classes, luma, steps = map(kernels.array, known)
+            wanted = calls.array(given.symbols.to(torch.int16)), calls.array(given.quartered)
+        past, classes, luma, steps = map(calls.array, known)
         values, quartered, activities = coder.walk(
             self.tables.of(model),
             lambda packet: self.tables.residual(model).walk(packet, past, classes, luma, steps, wanted),
@@ -363,10 +363,10 @@ def _synthesised(
 ) -> Tensor:
     """The decoded picture uint8 ``[3, H, W]``: the predicted one, where no token has symbols."""
     decoded, done = prediction.clone(), 0
-    if kernels.serve(decoded.device):
-        flags, symbols = (kernels.array(coded), kernels.array(quartered)), kernels.array(values)
+    if calls.serve(decoded.device):
+        flags, symbols = (calls.array(coded), calls.array(quartered)), calls.array(values)
         matrices = [x.numpy() for x in (kind.exact_dct, kind.exact_half_dct, kind.exact_colours)]
-        kernels.reconstruct(decoded.numpy(), *flags, symbols, kernels.array(steps), matrices)
+        pictures.reconstruct(decoded.numpy(), *flags, symbols, calls.array(steps), matrices)
         return smoothed(decoded, coded, smoothing * steps) if len(values) else decoded
     (height, width), patch = coded.shape, kind.patch
     cells = decoded.view(3, height, patch, width, patch).permute(1, 3, 0, 2, 4)

@@ -28,7 +28,7 @@ from mptvc.model.loop_model import Kind, LoopModel
 from mptvc.model.motion import BLOCK, UNITS
 from mptvc.model.prediction import Blend
 from mptvc.model.side import Side, base_alone
-from mptvc.native import kernels
+from mptvc.native import calls, pictures
 
 #: Pictures are whole: nothing of this form sees them in tiles.
 _WHOLE = TileGrid(1, 1, 0)
@@ -158,8 +158,8 @@ class LoopPiece(Piece):
         frames = np.empty((self.num_frames, height, width, 3), dtype=np.uint8)
         for frame, coded in zip(frames, self._levels[levels - 1].pictures, strict=True):
             picture = enlarged(coded.picture, shrink)
-            if kernels.serve(picture.device):
-                kernels.interleave(kernels.array(picture), frame)
+            if calls.serve(picture.device):
+                pictures.interleave(calls.array(picture), frame)
             else:
                 frame[:] = picture[:, :height, :width].permute(1, 2, 0).cpu().numpy()
         return frames

@@ -15,7 +15,7 @@ from torch import Tensor
 from mptvc.model.motion import BLOCK, MARGIN, UNITS, Reference, luma_of
 from mptvc.model.prediction import mean_of
 from mptvc.model.pyramid import reduce
-from mptvc.native import kernels
+from mptvc.native import calls, choices
 
 #: For each size of the pictures but the smallest, from coarse to fine: how often they are halved, and the
 #: steps in quarter pixels by which vectors are improved.
@@ -180,9 +180,9 @@ class _Blocks:
         """The best of vectors ``[n, 2, h, w]`` that find these blocks, near those of blocks around."""
         smooth = F.avg_pool2d(F.pad(vectors.float()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
         apart = (tried - smooth).abs().sum(1).div_(UNITS).clamp_(max=_MOST_PIXELS)
-        if kernels.serve(tried.device):
+        if calls.serve(tried.device):
             planes, target = self._reference.planes_for(tried).numpy(), self._picture.to(torch.uint8).numpy()
-            sums = kernels.differences(planes, MARGIN, target, self._side, kernels.array(tried))
+            sums = choices.differences(planes, MARGIN, target, self._side, calls.array(tried))
             differences = torch.from_numpy(sums) / self._side**2
         else:
             differences = torch.stack([self._difference(blocks) for blocks in found()]) / self._side**2

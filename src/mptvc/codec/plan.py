@@ -24,7 +24,7 @@ from mptvc.model.side import (
     parent_coefficients,
     parent_vectors,
 )
-from mptvc.native import kernels
+from mptvc.native import calls, choices
 
 #: Squared steps of error that a bit is worth.
 _BIT_PRICE = 0.15
@@ -217,10 +217,10 @@ class _Planner:
     def _costs(self, blocks: Tensor, places: Tensor | None = None) -> Tensor:
         """About what is left of blocks ``[N, C, BLOCK, BLOCK]``, or of some, costs once it is coded."""
         wanted, scales = (x if places is None else x[places] for x in (self._wanted, self._scales))
-        if kernels.serve(wanted.device):
-            pair, scale = (kernels.array(wanted), kernels.array(blocks)), kernels.array(scales)
+        if calls.serve(wanted.device):
+            pair, scale = (calls.array(wanted), calls.array(blocks)), calls.array(scales)
             costs = _LATENT_COST, _DOUBLING_COST
-            return torch.from_numpy(kernels.block_costs(*pair, scale, self._dct.numpy(), costs))
+            return torch.from_numpy(choices.block_costs(*pair, scale, self._dct.numpy(), costs))
         parts = zip(*(torch.split(x, _AT_ONCE) for x in (wanted, blocks, scales)), strict=True)
         return torch.cat([self._costs_of((mine - found) * scale) for mine, found, scale in parts])
 

@@ -15,7 +15,7 @@ from mptvc.model.activity import LARGEST, NUMBER_BITS, ActivityModel, Residual
 from mptvc.model.envelope import Envelope
 from mptvc.model.loop_model import OUTWARD, Kind
 from mptvc.model.splitting import log_factorials
-from mptvc.native import kernels
+from mptvc.native import calls, choices
 
 #: What is added to magnitudes before they are rounded down: less than half, as larger symbols take more bits.
 _ROUNDING = 0.31, 0.27  # of the lowest band, and of the others
@@ -58,7 +58,7 @@ def quantized(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope) -> Re
     Returns:
         Symbols int16 ``[n, C]`` and shapes ``[n]`` of its tokens.
     """
-    if kernels.serve(left.device):
+    if calls.serve(left.device):
         return _quantized_at_once(kind, left, outer, envelope)
     model, cells, steps = kind.entropy_model, kind.cells(left), envelope.steps.flatten()
     symbols = torch.zeros(len(cells), kind.channels, dtype=torch.int16, device=cells.device)
@@ -89,12 +89,12 @@ def _quantized_at_once(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelo
     prices = *_ROUNDING, _LEAST_ENERGY, _BIT_PRICE, _FEW, _GROUP_PRICE, _ONE_BITS, OUTWARD / 10, NUMBER_BITS
     tables = *model.table_bits, log_factorials(left.device), model.row_of, *indexes, *matrices
     picture = left.float(), envelope.luma, envelope.steps, outer
-    symbols, quartered = kernels.quantized(
+    symbols, quartered = choices.quantized(
         model.sizes,
         prices,
-        list(map(kernels.array, tables)),
+        list(map(calls.array, tables)),
         envelope.model.compiled,
-        list(map(kernels.array, picture)),
+        list(map(calls.array, picture)),
     )
     return Residual(torch.from_numpy(symbols), torch.from_numpy(quartered))
 

@@ -8,7 +8,7 @@ from threading import Lock
 import torch
 
 from mptvc.errors import MptError
-from mptvc.native import kernels
+from mptvc.native import calls
 
 #: Kinds of devices of which automatic precision may be on.
 _DEVICES = ("cpu", "cuda", "mps")
@@ -22,7 +22,7 @@ def computing() -> Iterator[None]:
         MptError: The memory is too small.
     """
     _threads.used = True
-    kernels.use_threads(torch.get_num_threads())
+    calls.use_threads(torch.get_num_threads())
     with ExitStack() as stack:
         for device in _DEVICES:
             if torch.is_autocast_enabled(device):

@@ -26,7 +26,7 @@ from mptvc.model.loop_config import LoopConfig
 from mptvc.model.motion import BLOCK
 from mptvc.model.pyramid import expand
 from mptvc.model.side import Side
-from mptvc.native import kernels
+from mptvc.native import calls, pictures
 
 #: What level 0 is predicted from where nothing is known.
 _GRAY = 128
@@ -229,8 +229,8 @@ def _step_share(config: LoopConfig, kind: int, turn: Turn) -> float:
 def enlarged(picture: Tensor, ratio: int) -> Tensor:
     """A picture uint8 ``[3, H, W]``, ``ratio`` times as high and wide, a power of two."""
     while ratio > 1:
-        if kernels.serve(picture.device):
-            picture = torch.from_numpy(kernels.expanded(kernels.array(picture)))
+        if calls.serve(picture.device):
+            picture = torch.from_numpy(pictures.expanded(calls.array(picture)))
         else:
             picture = expand(picture.to(torch.int16)).clamp_(0, 255).to(torch.uint8)
         ratio //= 2

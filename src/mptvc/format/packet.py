@@ -25,14 +25,14 @@ from zlib import crc32
 import constriction
 import numpy as np
 
-from mptvc.native import kernels
+from mptvc.native import calls, entropy, walks
 
 _PRECISION = 24
 _CHECK_BYTES = 4
 _NO_MEANS = np.empty(0, np.int8)
 T = TypeVar("T")
 #: Steps that a kernel takes, to encode or with a packet to decode, and what it finds.
-Walk = Callable[[kernels.RansDecoder | None], tuple[kernels.Steps, T]]
+Walk = Callable[[entropy.RansDecoder | None], tuple[walks.Steps, T]]
 
 
 class Tables:
@@ -61,9 +61,9 @@ class Tables:
         return len(self._counts)
 
     @cached_property
-    def compiled(self) -> kernels.RansTables:
+    def compiled(self) -> entropy.RansTables:
         """The form of all rows that kernels take."""
-        return kernels.RansTables(self._counts)
+        return entropy.RansTables(self._counts)
 
     def model(self, row: int) -> Any:
         """The coder's form of a row, made when it is first needed: of many tables few rows are."""
@@ -127,7 +127,7 @@ class PacketWriter:
 
     def finish(self) -> bytes:
         """Return the packet of all recorded steps."""
-        coder: _Encoder = _KernelEncoder() if kernels.is_available() else _LibraryEncoder()
+        coder: _Encoder = _KernelEncoder() if calls.is_available() else _LibraryEncoder()
         for rows, symbols, tables in reversed(self._steps):
             coder.step(rows, symbols, tables)
         return self._check.to_bytes(_CHECK_BYTES, "little") + coder.words().astype("<u4").tobytes()
@@ -152,7 +152,7 @@ class PacketReader:
         if len(words) and words[0] == 0:
             raise ValueError("a packet never starts with a zero word")
         self._tables = tables
-        self._coder: _Decoder = _KernelDecoder(words) if kernels.is_available() else _LibraryDecoder(words)
+        self._coder: _Decoder = _KernelDecoder(words) if calls.is_available() else _LibraryDecoder(words)
 
     def __call__(
         self,
@@ -265,7 +265,7 @@ class _KernelEncoder:
     """Writes with a compiled kernel."""
 
     def __init__(self) -> None:
-        self._coder = kernels.RansEncoder()
+        self._coder = entropy.RansEncoder()
 
     def step(self, rows: np.ndarray, symbols: np.ndarray, tables: Tables) -> None:
         self._coder.step(rows, symbols, tables.compiled)
@@ -278,7 +278,7 @@ class _KernelDecoder:
     """Reads with a compiled kernel."""
 
     def __init__(self, words: np.ndarray) -> None:
-        self.decoder = kernels.RansDecoder(words)
+        self.decoder = entropy.RansDecoder(words)
 
     def step(self, rows: np.ndarray, tables: Tables) -> np.ndarray:
         return self.decoder.step(rows, tables.compiled)

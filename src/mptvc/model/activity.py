@@ -50,7 +50,7 @@ from mptvc.model.exchange import (
 )
 from mptvc.model.integer_network import PRECISION, REACH, integer_frequencies
 from mptvc.model.splitting import MOST_SUM, ODDS, SplittingModel, log_factorials, small_activity
-from mptvc.native import kernels
+from mptvc.native import entropy, walks
 
 #: Activities are 0 to this.
 MOST = 16
@@ -336,19 +336,17 @@ class ActivityModel(nn.Module):
         tables = self.activity_frequencies, self.symbol_frequencies, self.shape_frequencies
         return tuple(-torch.log2(table / 2**PRECISION) for table in tables)
 
-    def compiled(
-        self, tables: Sequence[kernels.RansTables], net: kernels.EnvelopeNet
-    ) -> kernels.ResidualModel:
+    def compiled(self, tables: Sequence[entropy.RansTables], net: entropy.EnvelopeNet) -> walks.ResidualModel:
         """The model in the form that its kernel takes, with all tables in theirs."""
         counts = self.num_groups, len(self.group_of), self.row_of.shape[2], MOST, SHAPES
         sizes = *counts, small_activity(self.thresholds), _ROW_OF_ONE, SCALES - 1, *ODDS
         indexes = self.thresholds, *self.channel_indexes, self.splitting.order
         rows = self.row_of.numpy(), self.splitting.row_of.numpy()
-        return kernels.ResidualModel(sizes, *rows, [index.numpy() for index in indexes], tables, net)
+        return walks.ResidualModel(sizes, *rows, [index.numpy() for index in indexes], tables, net)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """What the choice of symbols takes, in the order of ``kernels.QUANTIZER_SIZES``."""
+        """What the choice of symbols takes, in the order of ``choices.QUANTIZER_SIZES``."""
         contexts, alphabet = self.row_of.shape[2], self.symbol_frequencies.shape[1]
         counts = self.num_groups, len(self.group_of), MOST + 1, contexts, alphabet, SHAPES
         return *counts, small_activity(self.thresholds), _ROW_OF_ONE, SCALES - 1, MOST_SUM, LARGEST

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from mptvc.model.dct import MATRIX_BITS, dct_matrix, exact, frequencies, quartered_frequencies
 from mptvc.model.fsq import floor_ste, round_ste
 from mptvc.model.integer_network import LIMIT, WEIGHT_ONE, ClampInward, IntegerLinear, integer_weight
-from mptvc.native import kernels
+from mptvc.native import calls, entropy
 
 #: Hidden activations, and cells of the spectrum along each axis.
 _HIDDEN, _CELLS = 48, 8
@@ -102,14 +102,14 @@ class EnvelopeModel(nn.Module):
 
     @property
     @torch.no_grad()
-    def compiled(self) -> kernels.EnvelopeNet:
+    def compiled(self) -> entropy.EnvelopeNet:
         """The network in the form that its kernel takes."""
         weights = [
             x for layer in (self.inner, self.outer) for x in (integer_weight(layer.weight).T, layer.bias)
         ]
-        arrays = [kernels.array(x.round()) for x in (*weights, integer_weight(self.own), self.shape_bias)]
+        arrays = [calls.array(x.round()) for x in (*weights, integer_weight(self.own), self.shape_bias)]
         transforms = self.dct.numpy(), self.half_dct.numpy()
-        return kernels.EnvelopeNet(self.patch, _UNITS * _LEAST, transforms, arrays, self.frequency_of.numpy())
+        return entropy.EnvelopeNet(self.patch, _UNITS * _LEAST, transforms, arrays, self.frequency_of.numpy())
 
     @torch.no_grad()
     def sums_below(self, cells: Tensor, steps: Tensor, quartered: Tensor) -> Tensor:
@@ -148,9 +148,9 @@ class Envelope:
 
     def sums_below(self, tokens: Tensor, quartered: Tensor) -> Tensor:
         """As of the model, for tokens of these numbers, of which some are quartered, bool ``[n]``."""
-        if kernels.serve(self.luma.device):
-            luma, steps = kernels.array(self.luma), kernels.array(self.steps)
-            some = kernels.array(tokens), kernels.array(quartered)
+        if calls.serve(self.luma.device):
+            luma, steps = calls.array(self.luma), calls.array(self.steps)
+            some = calls.array(tokens), calls.array(quartered)
             return torch.from_numpy(self.model.compiled.expected(luma, *some, steps))
         return self.model.sums_below(self.cells(tokens), self.steps.flatten()[tokens], quartered)
 

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mptvc.native import kernels
+from mptvc.native import calls, pictures
 
 #: Height and width of a block in pixels.
 BLOCK = 16
@@ -48,8 +48,8 @@ class Reference:
     @cached_property
     def planes(self) -> Tensor:
         """Samples at whole pixels, half a pixel right, half below, and both, uint8 ``[4, C, H', W']``."""
-        if kernels.serve(self.picture.device):
-            return torch.from_numpy(kernels.interpolated(kernels.array(self.picture), MARGIN))
+        if calls.serve(self.picture.device):
+            return torch.from_numpy(pictures.interpolated(calls.array(self.picture), MARGIN))
         height, width = self.height + 2 * MARGIN, self.width + 2 * MARGIN
         planes = self.picture.new_empty(4, len(self.picture), height, width)
         rows = -(-_AT_ONCE // (len(self.picture) * width))
@@ -64,8 +64,8 @@ class Reference:
     @cached_property
     def whole(self) -> Tensor:
         """Samples at whole pixels alone, uint8 ``[1, C, H', W']``: a still picture needs no others."""
-        if kernels.serve(self.picture.device):
-            return torch.from_numpy(kernels.extended(kernels.array(self.picture), MARGIN))
+        if calls.serve(self.picture.device):
+            return torch.from_numpy(pictures.extended(calls.array(self.picture), MARGIN))
         rows, columns = (
             torch.arange(-MARGIN, size + MARGIN, device=self.picture.device).clamp_(0, size - 1)
             for size in (self.height, self.width)
@@ -102,9 +102,9 @@ class Reference:
         Returns:
             int16 ``[N, C, size, size]``, values of 0 to 255.
         """
-        if size in kernels.SIDES and kernels.serve(top.device):
-            starts = kernels.array(top), kernels.array(left)
-            return torch.from_numpy(kernels.windows(self.planes.numpy(), MARGIN, *starts, size))
+        if size in calls.SIDES and calls.serve(top.device):
+            starts = calls.array(top), calls.array(left)
+            return torch.from_numpy(pictures.windows(self.planes.numpy(), MARGIN, *starts, size))
         parts = (top | left) & (UNITS - 1)
         if not bool(parts.any()):
             return _windows(self.whole, top >> 1, left >> 1, size)
@@ -135,9 +135,9 @@ class Reference:
         _, rows, columns = vectors.shape
         if places is None:
             places = torch.arange(rows * columns, device=vectors.device)
-        if kernels.serve(vectors.device):
-            given = kernels.array(vectors), kernels.array(places)
-            return torch.from_numpy(kernels.overlapped(self.planes.numpy(), MARGIN, *given, BLOCK))
+        if calls.serve(vectors.device):
+            given = calls.array(vectors), calls.array(places)
+            return torch.from_numpy(pictures.overlapped(self.planes.numpy(), MARGIN, *given, BLOCK))
         row, column = places // columns, places % columns
         around = torch.cat([vectors[:, :1], vectors, vectors[:, -1:]], 1)
         around = torch.cat([around[:, :, :1], around, around[:, :, -1:]], 2)

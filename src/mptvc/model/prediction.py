@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mptvc.model.motion import MARGIN, Reference, blocks_of, differs_nearby, picture_of
-from mptvc.native import kernels
+from mptvc.native import calls, pictures
 
 
 class Blend(IntEnum):
@@ -106,7 +106,7 @@ def predicted(references: References, base: Tensor, vectors: Tensor, blends: Ten
     Raises:
         ValueError: A block needs the picture ``far``, and there is none.
     """
-    if kernels.serve(base.device):
+    if calls.serve(base.device):
         return _predicted_at_once(references, base, vectors, blends)
     flat, differs = blends.flatten(), differs_nearby(vectors).flatten()
     below = blocks_of(base)
@@ -131,8 +131,8 @@ def _predicted_at_once(references: References, base: Tensor, vectors: Tensor, bl
     further = references.further(vectors) if has_far else vectors
     far = references.other.planes_for(further).numpy() if has_far else None
     near = references.near.planes_for(vectors).numpy()
-    fields = kernels.array(vectors), kernels.array(further), kernels.array(blends.to(torch.uint8))
-    return torch.from_numpy(kernels.predicted(near, far, kernels.array(base), *fields, MARGIN))
+    fields = calls.array(vectors), calls.array(further), calls.array(blends.to(torch.uint8))
+    return torch.from_numpy(pictures.predicted(near, far, calls.array(base), *fields, MARGIN))
 
 
 def scaled(vectors: Tensor, numerator: int, denominator: int) -> Tensor:

@@ -30,7 +30,7 @@ from mptvc.model.integer_network import (
 )
 from mptvc.model.motion import camera_vectors
 from mptvc.model.prediction import Blend, scaled
-from mptvc.native import kernels
+from mptvc.native import calls, entropy, walks
 
 
 class Vector(IntEnum):
@@ -174,18 +174,18 @@ class SideModel(nn.Module):
             vectors[:, mine] = camera[:, mine] + wrapped((likely - camera)[:, mine] + read)
         return found
 
-    def compiled(self, tables: Sequence[kernels.RansTables]) -> kernels.SideModel:
+    def compiled(self, tables: Sequence[entropy.RansTables]) -> walks.SideModel:
         """The model in the form that its kernel takes, with all tables in theirs."""
-        return kernels.SideModel((BLENDS, FARTHEST), self.kinds.numpy(), self.scale_of.numpy(), tables)
+        return walks.SideModel((BLENDS, FARTHEST), self.kinds.numpy(), self.scale_of.numpy(), tables)
 
     @staticmethod
     def walked(
-        compiled: kernels.SideModel,
-        packet: kernels.RansDecoder | None,
+        compiled: walks.SideModel,
+        packet: entropy.RansDecoder | None,
         grid: tuple[int, int],
         known: Known,
         side: Side | None = None,
-    ) -> tuple[kernels.Steps, Side]:
+    ) -> tuple[walks.Steps, Side]:
         """The same walk as ``code`` by a compiled kernel; with a packet to decode it.
 
         Raises:
@@ -194,14 +194,14 @@ class SideModel(nn.Module):
         _check_vectors(side)
         before = parent = given = None
         if known.before is not None:
-            before = kernels.array(known.before.choices), kernels.array(known.before.vectors)
+            before = calls.array(known.before.choices), calls.array(known.before.vectors)
         if known.parent is not None:
             factor, size = _factor(known.parent, grid), torch.Size(grid)
             line = torch.stack([_spread(vectors, size) for vectors in factor * known.parent.vectors])
             parts = factor * known.parent.coefficients, _spread(known.parent.choices, size), line
-            parent = kernels.array(parts[0]), kernels.array(parts[1]), kernels.array(parts[2])
+            parent = calls.array(parts[0]), calls.array(parts[1]), calls.array(parts[2])
         if side is not None:
-            given = kernels.array(side.choices), kernels.array(side.vectors), kernels.array(side.coefficients)
+            given = calls.array(side.choices), calls.array(side.vectors), calls.array(side.coefficients)
         steps, found = compiled.walk(packet, grid, before, parent, given)
         return steps, Side(*map(torch.from_numpy, found))
 

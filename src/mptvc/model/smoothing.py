@@ -11,7 +11,7 @@ Source: Norkin et al., "HEVC Deblocking Filter", 2012, whose normal filter this 
 import torch
 from torch import Tensor
 
-from mptvc.native import kernels
+from mptvc.native import calls, pictures
 
 #: By how many steps a pixel changes at most, where smoothing is 1.
 _MOST = 0.08
@@ -41,9 +41,9 @@ def smoothed(picture: Tensor, coded: Tensor, steps: Tensor) -> Tensor:
     beside, below = coded[:, :-1] | coded[:, 1:], coded[:-1] | coded[1:]
     by_column, by_row = cells.permute(4, 0, 1, 2, 3), cells.permute(2, 0, 1, 3, 4)
     across, along = torch.minimum(steps[:, :-1], steps[:, 1:]), torch.minimum(steps[:-1], steps[1:])
-    if patch >= _APART and kernels.serve(picture.device):
+    if patch >= _APART and calls.serve(picture.device):
         limits = [*_limits(across, beside), *_limits(along, below)]
-        kernels.smooth(result.numpy(), patch, _EDGE, list(map(kernels.array, limits)))
+        pictures.smooth(result.numpy(), patch, _EDGE, list(map(calls.array, limits)))
         return result
     _smooth([(line[..., :-1], line[..., 1:]) for line in by_column], beside[:, None], across[:, None])
     _smooth([(line[:, :-1], line[:, 1:]) for line in by_row], below[..., None], along[..., None])

@@ -1,0 +1,89 @@
+"""Calls of compiled kernels: where there are some, what they take, and threads that share their work.
+
+Arrays are contiguous and of the stated type. What kernels compute is explained in the modules for which they
+stand in; those are what they have to agree with.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from mptvc.native.library import library
+
+#: Types of what most kernels take.
+INT, POINTER = ctypes.c_int64, ctypes.c_void_p
+#: Pixels along sides of windows.
+SIDES = (4, 8, 16)
+
+
+def serve(device: Any) -> bool:
+    """Whether kernels do the work for tensors on a torch device."""
+    return device.type == "cpu" and is_available()
+
+
+def array(tensor: Any) -> np.ndarray:
+    """The values of a torch tensor on the processor, contiguous; in place where they are so already."""
+    values: np.ndarray = tensor.contiguous().numpy()
+    return values
+
+
+def is_available() -> bool:
+    """Whether there is a library."""
+    return library() is not None
+
+
+@cache
+def kernel_of(name: str, *types: Any, result: Any = None) -> Callable[..., Any]:
+    """A function of the library."""
+    loaded = library()
+    if loaded is None:
+        raise RuntimeError("there are no compiled kernels")
+    function = loaded[name]
+    function.argtypes, function.restype = types, result
+    return function
+
+
+def at(array: np.ndarray, dtype: Any) -> Any:
+    """Where an array lies; it has to be of a type, and contiguous."""
+    if array.dtype != dtype or not array.flags.c_contiguous:
+        raise TypeError(f"a kernel takes contiguous {np.dtype(dtype)}, found {array.dtype}")
+    return array.ctypes.data
+
+
+class _Threads:
+    """Those that share work; made when they are first needed, and anew in a forked process."""
+
+    def __init__(self) -> None:
+        self.count = 1
+        self._pool: ThreadPoolExecutor | None = None
+
+    def share(self, count: int, least: int, run: Callable[[int, int], Any]) -> None:
+        """Call ``run(first, last)`` for parts of at least so many of ``count`` things."""
+        parts = max(1, min(self.count, count // least))
+        bounds = [count * part // parts for part in range(parts + 1)]
+        if parts > 1 and self._pool is None:
+            self._pool = ThreadPoolExecutor(thread_name_prefix="mptvc")
+        waiting = [] if self._pool is None else [self._pool.submit(run, *p) for p in pairwise(bounds[1:])]
+        run(bounds[0], bounds[1])
+        for part in waiting:
+            part.result()
+
+    def forget(self) -> None:
+        """Have no threads."""
+        self._pool = None
+
+
+threads = _Threads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=threads.forget)
+
+
+def use_threads(count: int) -> None:
+    """Share the work of one call between at most so many threads."""
+    threads.count = count

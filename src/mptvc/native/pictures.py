@@ -1,0 +1,144 @@
+"""Kernels of pictures: samples between pixels, prediction, smoothing, pixels of coded tokens, sizes."""
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+
+from mptvc.native.calls import INT, POINTER, at, kernel_of, threads
+
+_ROWS = 4  #: the fewest rows of blocks or tokens that a further thread is worth
+
+
+def interpolated(picture: np.ndarray, margin: int) -> np.ndarray:
+    """Planes uint8 ``[4, C, H + 2 margin, W + 2 margin]`` of a picture ``[C, H, W]``."""
+    channels, height, width = picture.shape
+    planes = np.empty((4, channels, height + 2 * margin, width + 2 * margin), np.uint8)
+    kernel = kernel_of("interpolate", POINTER, *[INT] * 4, POINTER, result=ctypes.c_int)
+    if kernel(at(picture, np.uint8), channels, height, width, margin, at(planes, np.uint8)):
+        raise MemoryError
+    return planes
+
+
+def extended(picture: np.ndarray, margin: int) -> np.ndarray:
+    """The first of these planes alone, uint8 ``[1, C, H + 2 margin, W + 2 margin]``."""
+    channels, height, width = picture.shape
+    plane = np.empty((1, channels, height + 2 * margin, width + 2 * margin), np.uint8)
+    kernel = kernel_of("extend_picture", POINTER, *[INT] * 4, POINTER)
+    kernel(at(picture, np.uint8), channels, height, width, margin, at(plane, np.uint8))
+    return plane
+
+
+def expanded(picture: np.ndarray) -> np.ndarray:
+    """A picture uint8 ``[C, H, W]`` twice as high and wide."""
+    channels, height, width = picture.shape
+    out = np.empty((channels, 2 * height, 2 * width), np.uint8)
+    kernel = kernel_of("expand", POINTER, *[INT] * 3, POINTER, result=ctypes.c_int)
+    if kernel(at(picture, np.uint8), channels, height, width, at(out, np.uint8)):
+        raise MemoryError
+    return out
+
+
+def interleave(picture: np.ndarray, frame: np.ndarray) -> None:
+    """Put the upper left of a picture uint8 ``[3, H', W']`` into a frame ``[H, W, 3]``."""
+    kernel = kernel_of("interleave", POINTER, *[INT] * 4, POINTER)
+    kernel(at(picture, np.uint8), *picture.shape[1:], *frame.shape[:2], at(frame, np.uint8))
+
+
+def predicted(
+    near: np.ndarray,
+    far: np.ndarray | None,
+    base: np.ndarray,
+    vectors: np.ndarray,
+    further: np.ndarray,
+    blends: np.ndarray,
+    margin: int,
+) -> np.ndarray:
+    """The prediction uint8 ``[C, H, W]`` of a picture.
+
+    Args:
+        near: Planes of the picture before, as ``interpolated`` returns them; the first is enough where all
+            vectors are of whole pixels.
+        far: Those of another one, None where no block needs it.
+        base: What the coarser level says.
+        vectors: To ``near``, int64 ``[2, h, w]``.
+        further: To ``far``.
+        blends: Of each block, uint8 ``[h, w]``.
+        margin: Of the planes.
+    """
+    out, (rows, columns) = np.empty_like(base), blends.shape
+    kernel = kernel_of("predict", *[POINTER] * 6, *[INT] * 4, POINTER, *[INT] * 2)
+    planes = at(near, np.uint8), None if far is None else at(far, np.uint8)
+    fields = at(vectors, np.int64), at(further, np.int64), at(blends, np.uint8)
+    given = *planes, at(base, np.uint8), *fields, len(base), rows, columns, margin, at(out, np.uint8)
+    threads.share(rows, _ROWS, lambda first, last: kernel(*given, first, last))
+    return out
+
+
+def windows(planes: np.ndarray, margin: int, top: np.ndarray, left: np.ndarray, side: int) -> np.ndarray:
+    """Windows int16 ``[n, C, side, side]`` at quarter pixels int64 ``[n]``; ``side`` is 4, 8 or 16."""
+    _, channels, height, width = planes.shape
+    out = np.empty((len(top), channels, side, side), np.int16)
+    kernel = kernel_of("windows", POINTER, *[INT] * 4, *[POINTER] * 2, *[INT] * 2, POINTER)
+    places = at(top, np.int64), at(left, np.int64), len(top)
+    kernel(at(planes, np.uint8), channels, height, width, margin, *places, side, at(out, np.int16))
+    return out
+
+
+def overlapped(
+    planes: np.ndarray, margin: int, vectors: np.ndarray, places: np.ndarray, block: int
+) -> np.ndarray:
+    """Blocks int16 ``[n, C, block, block]`` of places int64 ``[n]`` where vectors' windows overlap."""
+    channels, (_, rows, columns) = planes.shape[1], vectors.shape
+    out = np.empty((len(places), channels, block, block), np.int16)
+    kernel = kernel_of("overlap", POINTER, *[INT] * 4, *[POINTER] * 2, INT, POINTER)
+    given = at(vectors, np.int64), at(places, np.int64), len(places)
+    kernel(at(planes, np.uint8), channels, rows, columns, margin, *given, at(out, np.int16))
+    return out
+
+
+def smooth(picture: np.ndarray, patch: int, edge: int, limits: Sequence[np.ndarray]) -> None:
+    """Smooth a picture uint8 ``[C, H, W]`` in place.
+
+    Args:
+        picture: The picture.
+        patch: Pixels along a token's side, at least 8.
+        edge: Over so many times the largest change, a difference is an edge.
+        limits: int16: the largest change at borders between columns ``[h, w - 1]``, 0 where they are left
+            alone; the curvature from which they are; the same two of those between rows ``[h - 1, w]``.
+    """
+    channels, height, width = picture.shape
+    kernel = kernel_of("smooth", POINTER, *[INT] * 4, ctypes.c_int, *[POINTER] * 4)
+    sizes = channels, height // patch, width // patch, patch, edge
+    kernel(at(picture, np.uint8), *sizes, *(at(limit, np.int16) for limit in limits))
+
+
+def reconstruct(
+    picture: np.ndarray,
+    coded: np.ndarray,
+    quartered: np.ndarray,
+    values: np.ndarray,
+    steps: np.ndarray,
+    matrices: Sequence[np.ndarray],
+) -> None:
+    """Add what symbols stand for to a picture uint8 ``[3, H, W]`` in place.
+
+    Args:
+        picture: The picture.
+        coded: Which tokens hold symbols, bool ``[h, w]``.
+        quartered: Which of them are.
+        values: Symbols of the coded ones, int16 ``[n, C]``.
+        steps: Of all tokens, float32 ``[h, w]``.
+        matrices: Exact transforms of whole and of quartered tokens and of colours, float64.
+    """
+    rows, columns = coded.shape
+    kernel = kernel_of("reconstruct", *[POINTER] * 8, *[INT] * 5)
+    shapes = [at(flags.view(np.uint8), np.uint8) for flags in (coded, quartered)]
+    given = at(steps, np.float32), *(at(matrix, np.float64) for matrix in matrices)
+    start, sizes = at(values, np.int16), (rows, columns, picture.shape[1] // rows)
+
+    def some(first: int, last: int) -> None:
+        mine = start + values[:1].nbytes * int(np.count_nonzero(coded[:first]))
+        kernel(at(picture, np.uint8), *shapes, mine, *given, *sizes, first, last)
+
+    threads.share(rows, _ROWS, some)

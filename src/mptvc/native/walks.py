@@ -1,0 +1,255 @@
+"""Kernels that walk through all that is coded of a picture, for an encoder and for a decoder."""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mptvc.native.calls import INT, POINTER, at, kernel_of
+from mptvc.native.entropy import EnvelopeNet, RansDecoder, RansTables
+
+#: What a walk through what prediction left depends on, in its kernel's order; tables are numbered as in
+#: `mptvc.model.activity` and `mptvc.model.splitting`.
+RESIDUAL_SIZES = (
+    *("groups", "channels", "contexts", "most", "shapes", "small", "row_of_one", "last_row"),
+    *("odds", "odds_step", "odds_lowest"),
+)
+
+
+RESIDUAL_INDEXES = "thresholds", "group_of", "place_of", "starts", "order"
+
+
+_TABLES = 7
+
+
+#: What a walk ends with where what is decoded does not fit.
+_FAULTS = {
+    2: "a token has no shape",
+    3: "a sum is larger than its activity says",
+    4: "a part of a group is larger than the group",
+    5: "a symbol has no sign",
+}
+
+
+class _Tables(ctypes.Structure):
+    _fields_: ClassVar[Any] = [
+        ("below", POINTER * _TABLES),
+        ("first", POINTER * _TABLES),
+        ("alphabets", INT * _TABLES),
+    ]
+
+
+def _tables(tables: Sequence[RansTables]) -> _Tables:
+    """All tables of a model by their numbers."""
+    parts = zip(*((table.below, table.first) for table in tables), strict=True)
+    places = ((POINTER * _TABLES)(*(at(part, part.dtype) for part in some)) for some in parts)
+    return _Tables(*places, (INT * _TABLES)(*(table.alphabet for table in tables)))
+
+
+class _ResidualModel(ctypes.Structure):
+    _fields_: ClassVar[Any] = [
+        *((name, INT) for name in RESIDUAL_SIZES),
+        *((name, POINTER) for name in ("row_of", "rest_row_of", *RESIDUAL_INDEXES)),
+        *(("most_sum", INT), ("tables", _Tables)),
+    ]
+
+
+class _SideModel(ctypes.Structure):
+    _fields_: ClassVar[Any] = [
+        *((name, INT) for name in ("blends", "farthest")),
+        *((name, POINTER) for name in ("kinds", "scale_of")),
+        ("tables", _Tables),
+    ]
+
+
+class _Known(ctypes.Structure):
+    _fields_: ClassVar[Any] = [
+        *((name, INT) for name in ("rows", "columns")),
+        *((name, POINTER) for name in ("choices_before", "vectors_before", "parent_choices", "line")),
+    ]
+
+
+class _Picture(ctypes.Structure):
+    _fields_: ClassVar[Any] = [("rows", INT), ("columns", INT)] + [
+        (name, POINTER) for name in ("past", "classes", "luma", "steps", "net")
+    ]
+
+
+class _Walk(ctypes.Structure):
+    _fields_: ClassVar[Any] = [
+        ("rows", ctypes.POINTER(ctypes.c_uint8)),
+        ("symbols", ctypes.POINTER(ctypes.c_int16)),
+        *(("count", INT), ("room", INT)),
+        ("steps", ctypes.POINTER(INT)),
+        *(("num_steps", INT), ("room_for_steps", INT)),
+        ("values", ctypes.POINTER(ctypes.c_int16)),
+        ("num_values", INT),
+    ]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What was coded on a walk.
+
+    Attributes:
+        rows: Of all steps, one after the other, uint8.
+        symbols: Likewise, int16.
+        counts: Number of each step's table, and how many symbols it has.
+    """
+
+    rows: np.ndarray
+    symbols: np.ndarray
+    counts: list[list[int]]
+
+
+def _walked(name: str, *given: Any) -> tuple[Steps, np.ndarray]:
+    """Walk with a kernel: the steps, and symbols int16 of tokens that hold something."""
+    walk, kernel = _Walk(), kernel_of(name, *[POINTER] * (len(given) + 1), result=ctypes.c_int)
+    try:
+        end = kernel(*given, ctypes.addressof(walk))
+        if end in _FAULTS:
+            raise ValueError(_FAULTS[end])
+        if end:
+            raise MemoryError
+        counts = _copied(walk.steps, 2 * walk.num_steps).reshape(-1, 2).tolist()
+        steps = Steps(_copied(walk.rows, walk.count), _copied(walk.symbols, walk.count), counts)
+        return steps, _copied(walk.values, walk.num_values)
+    finally:
+        kernel_of("end_walk", POINTER)(ctypes.addressof(walk))
+
+
+class ResidualModel:
+    """The entropy model of what prediction leaves, with its envelope, in the form that its kernel takes.
+
+    Args:
+        sizes: In the order of ``RESIDUAL_SIZES``.
+        row_of: Row of each group, half of the checkerboard and context, uint8 ``[groups, 2, contexts]``.
+        rest_row_of: Row of the remainders of each group and activity, uint8 ``[groups, most sum]``.
+        indexes: int64 in the order of ``RESIDUAL_INDEXES``.
+        tables: All tables by their numbers.
+        net: The envelope's network.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        row_of: np.ndarray,
+        rest_row_of: np.ndarray,
+        indexes: Sequence[np.ndarray],
+        tables: Sequence[RansTables],
+        net: EnvelopeNet,
+    ) -> None:
+        self._held = row_of, rest_row_of, *indexes, *tables, net
+        self._groups, self._channels, self._net = sizes[0], sizes[1], net
+        self._model = _ResidualModel(
+            *sizes,
+            *(at(rows, np.uint8) for rows in (row_of, rest_row_of)),
+            *(at(index, np.int64) for index in indexes),
+            rest_row_of.shape[1],
+            _tables(tables),
+        )
+
+    def walk(
+        self,
+        decoder: RansDecoder | None,
+        past: np.ndarray,
+        classes: np.ndarray,
+        luma: np.ndarray,
+        steps: np.ndarray,
+        given: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> tuple[Steps, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Walk through one picture in coding order: to decode it, or to say what is to be encoded.
+
+        Args:
+            decoder: The packet; None to encode.
+            past: Activities of the picture before, uint8 ``[h, w, groups]``.
+            classes: Of tokens, int64 ``[h, w]``.
+            luma: Of the prediction, uint8 ``[H, W]``.
+            steps: Quantization steps of tokens, float32 ``[h, w]``.
+            given: To encode, symbols of tokens int16 ``[h, w, C]``, and which are quartered, bool ``[h, w]``.
+
+        Returns:
+            The steps; then symbols of tokens that hold something, int16 ``[n, C]``, which tokens are
+            quartered, bool ``[h, w]``, and activities uint8 ``[h, w, groups]``.
+
+        Raises:
+            ValueError: What is decoded does not fit.
+        """
+        rows, columns = classes.shape
+        known = (past, np.uint8), (classes, np.int64), (luma, np.uint8), (steps, np.float32)
+        picture = _Picture(rows, columns, *(at(x, dtype) for x, dtype in known), self._net.address)
+        activities = np.zeros((rows, columns, self._groups), np.uint8)
+        quartered = np.zeros((rows, columns), np.bool_) if given is None else given[1].copy()
+        steps_taken, values = _walked(
+            "walk_residual",
+            ctypes.addressof(self._model),
+            ctypes.addressof(picture),
+            None if decoder is None else decoder.address,
+            None if given is None else at(given[0], np.int16),
+            at(activities, np.uint8),
+            at(quartered.view(np.uint8), np.uint8),
+        )
+        return steps_taken, (values.reshape(-1, self._channels), quartered, activities)
+
+
+class SideModel:
+    """The entropy model of side symbols in the form that its kernel takes.
+
+    Args:
+        sizes: Number of blends with a vector, and how far a vector of its own may be from the camera's.
+        kinds: Of each choice, int64.
+        scale_of: Row of a vector's differences for each half and size, uint8 ``[2, sizes]``.
+        tables: All tables by their numbers.
+    """
+
+    def __init__(
+        self, sizes: tuple[int, int], kinds: np.ndarray, scale_of: np.ndarray, tables: Sequence[RansTables]
+    ) -> None:
+        self._held = kinds, scale_of, *tables
+        rows = at(kinds, np.int64), at(scale_of, np.uint8)
+        self._model = _SideModel(*sizes, *rows, _tables(tables))
+
+    def walk(
+        self,
+        decoder: RansDecoder | None,
+        grid: tuple[int, int],
+        before: tuple[np.ndarray, np.ndarray] | None,
+        parent: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
+        given: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    ) -> tuple[Steps, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Walk through one picture's side symbols in coding order; all arrays are int64.
+
+        Args:
+            decoder: The packet; None to encode.
+            grid: Blocks along y and x.
+            before: Choices ``[h, w]`` and vectors ``[2, h, w]`` of the picture of its kind before.
+            parent: Coefficients ``[2, 3]``, choices of the parent's blocks and their vectors, on the grid.
+            given: To encode, choices, vectors and coefficients.
+
+        Returns:
+            The steps; then choices, vectors and coefficients.
+        """
+        shapes = grid, (2, *grid), (2, 3)
+        found = (
+            [np.zeros(shape, np.int64) for shape in shapes] if given is None else [x.copy() for x in given]
+        )
+        choices, vectors, coefficients = found
+        if parent is not None:
+            coefficients[:] = parent[0]
+        arrays = *(before or (None, None)), *((None, None) if parent is None else parent[1:])
+        known = _Known(*grid, *(None if x is None else at(x, np.int64) for x in arrays))
+        steps, _ = _walked(
+            "walk_side",
+            ctypes.addressof(self._model),
+            ctypes.addressof(known),
+            None if decoder is None else decoder.address,
+            *(at(x, np.int64) for x in (coefficients, choices, vectors)),
+        )
+        return steps, (choices, vectors, coefficients)
+
+
+def _copied(start: Any, count: int) -> np.ndarray:
+    """An array of so many values from some place on."""
+    return np.ctypeslib.as_array(start, (count,)).copy() if count else np.empty(0, start._type_)
