@@ -400,7 +400,7 @@ def test_without_a_library_that_fits_tensors_do_the_work(change: str, tmp_path: 
             source.write("\n")
     elif change == "no library at all":
         (package / "native" / LIBRARY).write_bytes(b"of another machine")
-    code = "import mptvc; from mptvc.native import kernels; print(calls.is_available(), mptvc.__file__)"
+    code = "import mptvc; from mptvc.native import calls; print(calls.is_available(), mptvc.__file__)"
     environment = {
         **os.environ,
         "PYTHONPATH": str(tmp_path),

@@ -15,11 +15,14 @@ def env(as_json: AsJson = False) -> None:
     """
     import torch
 
+    from mptvc.native import calls
+
     facts: dict[str, object] = {
         "mptvc": mptvc.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": torch.backends.cpu.get_cpu_capability(),
+        "kernels": "compiled" if calls.is_available() else None,
         "threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
