@@ -5,8 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -60,17 +60,10 @@ def test_the_library_is_that_of_its_sources() -> None:
 pytestmark = pytest.mark.skipif(IS_OFF, reason="no compiled kernels")
 
 
-@contextmanager
-def without_kernels() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calls, "library", lambda: None)
-        yield
-
-
 def both(make: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
     """What kernels make, and what is made without them."""
     with_kernels = make()
-    with without_kernels():
+    with calls.off():
         return with_kernels, make()
 
 
@@ -170,14 +163,14 @@ def test_packets_are_the_same_words() -> None:
         steps = [(rng.integers(0, 40, n, np.uint8), rng.integers(-16, 17, n, np.int16)) for n in sizes]
         packets = []
         for take in range(2):
-            with without_kernels() if take else pytest.MonkeyPatch.context():
+            with calls.off() if take else nullcontext():
                 writer = PacketWriter(tables)
                 for rows, symbols in steps:
                     writer(rows, symbols)
                 packets.append(writer.finish())
         assert packets[0] == packets[1]
         for take in range(2):
-            with without_kernels() if take else pytest.MonkeyPatch.context():
+            with calls.off() if take else nullcontext():
                 reader = PacketReader(tables, packets[0])
                 assert all(np.array_equal(reader(rows), symbols) for rows, symbols in steps)
                 reader.finish()
@@ -192,7 +185,7 @@ def test_noise_is_decoded_to_the_same_symbols() -> None:
     rows = rng.integers(0, 3, 900, np.uint8)
     found = []
     for take in range(2):
-        with without_kernels() if take else pytest.MonkeyPatch.context():
+        with calls.off() if take else nullcontext():
             reader = PacketReader(tables, packet)
             found.append(reader(rows))
             with pytest.raises(ValueError, match=r"not the encoder's|left over"):
@@ -241,7 +234,7 @@ def test_walks_through_what_is_left(level: LoopLevel, grid: tuple[int, int], lar
         return [part.long() for part in found]
 
     ours = code(Residual(symbols, quartered))
-    with without_kernels():
+    with calls.off():
         theirs = code(Residual(symbols, quartered))
         read = code(None)
     assert packets[0] == packets[1]
@@ -280,7 +273,7 @@ def test_walks_that_do_not_fit_are_refused_alike(level: LoopLevel, table: str, r
     for size in (40, 400, 4000) * 20:
         packet = rng.bytes(4 * (size // 4))
         reasons.append(ended(packet))
-        with without_kernels():
+        with calls.off():
             assert ended(packet) == reasons[-1]
     assert reason in reasons
 
@@ -324,7 +317,7 @@ def test_walks_through_side_symbols(
         return [found.choices, found.vectors, found.coefficients]
 
     ours = code(given)
-    with without_kernels():
+    with calls.off():
         theirs, read = code(given), code(None)
     assert packets[0] == packets[1]
     for others in (theirs, read, code(None), [given.choices, given.vectors, given.coefficients]):
@@ -348,7 +341,7 @@ def test_tokens_make_the_same_bytes_and_pixels(
     monkeypatch.setattr(mptvc.codec.slices, "planned", possible_plan(seed=27))
     data = codec.compress(moving(sum(shots), *size), shots=shots, rate=mptvc.Rate(quality=6))
     frames, tokens = codec.decompress(data).frames, codec.unpack(data)
-    with without_kernels():
+    with calls.off():
         assert codec.unpack(data) == tokens
         assert np.array_equal(codec.decompress(data).frames, frames)
         assert codec.pack(tokens) == data

@@ -381,9 +381,9 @@ def _synthesised(
 
 
 def _bands(kind: Kind, picture: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Rows of tokens and of pixels, a few at a time: what is computed of them stays in the cache."""
+    """Rows of tokens and of pixels, a few at a time: what tensors compute of them stays in the cache."""
     _, height, width = picture.shape
-    step = max(1, _BAND_PIXELS // (kind.patch * width))
+    step = height if calls.serve(picture.device) else max(1, _BAND_PIXELS // (kind.patch * width))
     for first in range(0, height // kind.patch, step):
         last = min(first + step, height // kind.patch)
         yield slice(first, last), slice(first * kind.patch, last * kind.patch)

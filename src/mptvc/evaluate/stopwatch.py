@@ -25,8 +25,8 @@ class Stage:
 
     Attributes:
         seconds: Time spent.
-        flops: Operations of its matrix products.
-        touched: Bytes that its operations on tensors read and write, which says more where there are few
+        flops: Operations of its matrix products, where tensors do the work and not compiled kernels.
+        touched: Bytes that operations on tensors read and write then, which says more where there are few
             matrix products; the entropy coder's own are not among them.
         bytes: Size of what goes in and comes out.
         floor_s: Time below which the stage cannot be on this machine.

@@ -293,7 +293,7 @@ class ActivityModel(nn.Module):
         total = torch.zeros_like(activities, dtype=torch.float32)
         total.view(-1).index_add_(0, groups, bits)
         choices = self.thresholds.diff(append=self.thresholds[-1:] + 1)[(activities - 1).clamp(min=0)]
-        sums = (symbols.abs() @ self.members).clamp(max=MOST_SUM).long()
+        sums = (symbols.abs().float() @ self.members).clamp(max=MOST_SUM).long()
         total += torch.log2(choices.float()) - logarithms[sums]
         return (total * is_small).sum(1)
 

@@ -6,8 +6,9 @@ stand in; those are what they have to agree with.
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -34,8 +35,22 @@ def array(tensor: Any) -> np.ndarray:
 
 
 def is_available() -> bool:
-    """Whether there is a library."""
-    return library() is not None
+    """Whether there is a library, and it is not switched off."""
+    return not _off and library() is not None
+
+
+#: One for each reason why tensors do the work.
+_off: list[None] = []
+
+
+@contextmanager
+def off() -> Iterator[None]:
+    """Have tensors do the work inside, in all threads."""
+    _off.append(None)
+    try:
+        yield
+    finally:
+        _off.pop()
 
 
 @cache
