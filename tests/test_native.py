@@ -23,15 +23,17 @@ from mptvc.codec.codec import Codec
 from mptvc.codec.loop import LevelLoop, LevelTables
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.codec.motion_search import Luma, refined, search
+from mptvc.codec.plan import planned
 from mptvc.codec.quantization import quantized
 from mptvc.codec.slices import enlarged
+from mptvc.evaluate.sample import sample_frames
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.activity import LARGEST, MOST, Residual
 from mptvc.model.contexts import CLASSES, Context
 from mptvc.model.envelope import Envelope
 from mptvc.model.integer_network import integer_frequencies
 from mptvc.model.loop_model import LoopLevel
-from mptvc.model.motion import BLOCK, MARGIN, Reference, camera_vectors
+from mptvc.model.motion import BLOCK, Reference, camera_vectors
 from mptvc.model.prediction import Blend, References, predicted
 from mptvc.model.side import (
     BLENDS,
@@ -102,21 +104,6 @@ def test_samples_between_pixels(channels: int, size: tuple[int, int]) -> None:
     for name in ("planes", "whole"):
         ours, theirs = both(lambda name=name: getattr(Reference(picture), name))
         assert torch.equal(ours, theirs)
-
-
-@pytest.mark.parametrize("side", [4, 8, 16])
-def test_windows(side: int) -> None:
-    reference, rng = Reference(noise(2)), torch.Generator().manual_seed(3)
-    far = 4 * (MARGIN + COLUMNS * BLOCK)
-    top, left = torch.randint(-far, 2 * far, (2, 300), generator=rng)
-    assert torch.equal(*both(lambda: reference.windows(top, left, side)))
-
-
-@pytest.mark.parametrize("most", [3, 40, 10**6])
-def test_overlapped_blocks(most: int) -> None:
-    places = torch.tensor([0, 4, 7, 14, 7])
-    reference, field = Reference(noise(4)), vectors(5, most)
-    assert torch.equal(*both(lambda: reference.overlapped_blocks(field, places)))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -370,6 +357,29 @@ def test_motion_search_finds_the_same() -> None:
     assert torch.equal(*both(lambda: refined(one, two, 0, coarse.vectors).vectors))
     for index in range(2):
         assert torch.equal(*both(lambda index=index: tuple(vars(search(one, two, 1)).values())[index]))
+
+
+@pytest.mark.parametrize("kind", ["keys", "keys with one before", "between"])
+def test_blocks_are_predicted_alike(level: LoopLevel, kind: str) -> None:
+    """Found where search finds them or elsewhere, beside a base that is too smooth."""
+    frames = torch.from_numpy(sample_frames()[:9:4, :128, :192]).permute(0, 3, 1, 2).contiguous()
+    near, far = Reference(frames[0]), None if kind == "keys with one before" else Reference(frames[2])
+    references = References(near, far, (1, -1) if kind == "between" else (2, 3))
+    picture, base = frames[1], enlarged(frames[1][:, ::2, ::2].contiguous(), 2)
+    found = search(Luma(frames[0]), Luma(picture)).vectors
+    elsewhere = found + torch.randint(-9, 10, found.shape, generator=torch.Generator().manual_seed(31))
+    fields, steps = [found, elsewhere], torch.full(found.shape[1:], 6.0)
+    known, camera = Known(None, None), torch.tensor([[5, -9, 20], [2, 4, -30]])
+
+    def plan() -> Side:
+        return planned(level, picture, base, references, known, fields, camera, steps)
+
+    ours = plan()
+    with calls.off():
+        theirs = plan()
+    assert len(theirs.choices.unique()) > 2
+    assert torch.equal(ours.choices, theirs.choices)
+    assert torch.equal(ours.vectors, theirs.vectors)
 
 
 def test_quantization_makes_nearly_the_same_symbols(level: LoopLevel) -> None:

@@ -12,7 +12,7 @@ from mptvc.codec.stages import stage
 from mptvc.model.dct import frequencies
 from mptvc.model.exchange import NUMBERS
 from mptvc.model.loop_model import LoopLevel
-from mptvc.model.motion import BLOCK, UNITS, blocks_of, camera_vectors, differs_nearby, luma_of
+from mptvc.model.motion import BLOCK, MARGIN, UNITS, blocks_of, camera_vectors, differs_nearby, luma_of
 from mptvc.model.prediction import Blend, References, mean_of
 from mptvc.model.side import (
     BASE_CHOICE,
@@ -24,7 +24,8 @@ from mptvc.model.side import (
     parent_coefficients,
     parent_vectors,
 )
-from mptvc.native import calls, choices
+from mptvc.native import calls
+from mptvc.native import choices as kernels
 
 #: Squared steps of error that a bit is worth.
 _BIT_PRICE = 0.15
@@ -113,10 +114,66 @@ def planned(
     coefficients = camera if coefficients is None else coefficients
     moved = camera_vectors(coefficients, *grid)
     bits = level.predicted(references.are_around).side.choice_bits(known, grid).flatten(0, 1)
-    planner = _Planner(level, picture, base, references, bits, steps)
-    own = [moved + (field - moved).clamp(-FARTHEST, FARTHEST) for field in vectors]
-    choices, chosen = planner.choose(moved, parent_vectors(known.parent, moved), own)
+    bits = (bits + bits.new_tensor(_USUAL_BITS[references.are_around])) / 2  # of each choice, [N, CHOICES]
+    pictures, references = (luma_of(picture), luma_of(base)), references.luma
+    fields = moved, [moved + (field - moved).clamp(-FARTHEST, FARTHEST) for field in vectors]
+    choose = _chosen_at_once if calls.serve(picture.device) else _chosen
+    parent = parent_vectors(known.parent, moved)
+    choices, chosen = choose(level, pictures, references, bits, steps, parent, *fields)
     return Side(choices, chosen, coefficients)
+
+
+def _chosen(
+    level: LoopLevel,
+    pictures: tuple[Tensor, Tensor],
+    references: References,
+    bits: Tensor,
+    steps: Tensor,
+    parent: Tensor,
+    camera: Tensor,
+    own: Sequence[Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Choices ``[h, w]`` and vectors ``[2, h, w]`` of a picture's blocks.
+
+    Args:
+        level: The level.
+        pictures: Luma of what is wanted and of the base, uint8 ``[1, H, W]``.
+        references: Decoded pictures in luma.
+        bits: Of each block's choices, float32 ``[N, CHOICES]``.
+        steps: Quantization step of each block, float32 ``[h, w]``.
+        parent: Vectors that the parent makes likely, int64 ``[2, h, w]``.
+        camera: Those of the whole picture's motion.
+        own: Those that blocks may have of their own.
+    """
+    return _Planner(level, *pictures, references, bits, steps).choose(camera, parent, own)
+
+
+def _chosen_at_once(
+    level: LoopLevel,
+    pictures: tuple[Tensor, Tensor],
+    references: References,
+    bits: Tensor,
+    steps: Tensor,
+    parent: Tensor,
+    camera: Tensor,
+    own: Sequence[Tensor],
+) -> tuple[Tensor, Tensor]:
+    """The same by a compiled kernel."""
+    kind, far = level.predicted(references.are_around), references.far
+    fields = [(Vector.CAMERA, camera), (Vector.STILL, torch.zeros_like(camera)), (Vector.PARENT, parent)]
+    fields += [(Vector.OWN, field) for field in own]
+    found, chosen = kernels.planned(
+        (kind.patch, MARGIN, *references.apart, int(references.are_around), int(level.index > 0)),
+        (_BIT_PRICE, _GOOD, _OWN_BITS, _FAR_BITS, _LATENT_COST, _DOUBLING_COST),
+        (references.near.planes.numpy(), None if far is None else far.planes.numpy()),
+        (pictures[0][0].numpy(), pictures[1][0].numpy()),
+        (calls.array(kind.colours[0].sum() / steps), calls.array(bits), kind.dct.numpy()),
+        calls.array(parent),
+        [(int(vector), calls.array(field)) for vector, field in fields],
+        lambda vectors: calls.array(references.further(torch.from_numpy(vectors))),
+    )
+    choices, vectors = torch.from_numpy(found), torch.from_numpy(chosen)
+    return choices, torch.where(choices == BASE_CHOICE, camera, vectors)
 
 
 class _Planner:
@@ -136,11 +193,7 @@ class _Planner:
     ) -> None:
         kind = level.predicted(references.are_around)
         self._dct, self._patch, self._has_base = kind.dct, kind.patch, level.index > 0
-        self._is_between = references.are_around
-        self._bits = (
-            bits + bits.new_tensor(_USUAL_BITS[self._is_between])
-        ) / 2  # of each choice, [N, CHOICES]
-        picture, base, references = luma_of(picture), luma_of(base), references.luma
+        self._is_between, self._bits = references.are_around, bits
         self._scales = (kind.colours[0].sum() / steps).view(-1, 1, 1, 1)
         self._references = references
         self._wanted, self._below = (blocks_of(x.to(torch.int16)) for x in (picture, base))
@@ -217,10 +270,6 @@ class _Planner:
     def _costs(self, blocks: Tensor, places: Tensor | None = None) -> Tensor:
         """About what is left of blocks ``[N, C, BLOCK, BLOCK]``, or of some, costs once it is coded."""
         wanted, scales = (x if places is None else x[places] for x in (self._wanted, self._scales))
-        if calls.serve(wanted.device):
-            pair, scale = (calls.array(wanted), calls.array(blocks)), calls.array(scales)
-            costs = _LATENT_COST, _DOUBLING_COST
-            return torch.from_numpy(choices.block_costs(*pair, scale, self._dct.numpy(), costs))
         parts = zip(*(torch.split(x, _AT_ONCE) for x in (wanted, blocks, scales)), strict=True)
         return torch.cat([self._costs_of((mine - found) * scale) for mine, found, scale in parts])
 

@@ -102,9 +102,6 @@ class Reference:
         Returns:
             int16 ``[N, C, size, size]``, values of 0 to 255.
         """
-        if size in calls.SIDES and calls.serve(top.device):
-            starts = calls.array(top), calls.array(left)
-            return torch.from_numpy(pictures.windows(self.planes.numpy(), MARGIN, *starts, size))
         parts = (top | left) & (UNITS - 1)
         if not bool(parts.any()):
             return _windows(self.whole, top >> 1, left >> 1, size)
@@ -135,9 +132,6 @@ class Reference:
         _, rows, columns = vectors.shape
         if places is None:
             places = torch.arange(rows * columns, device=vectors.device)
-        if calls.serve(vectors.device):
-            given = calls.array(vectors), calls.array(places)
-            return torch.from_numpy(pictures.overlapped(self.planes.numpy(), MARGIN, *given, BLOCK))
         row, column = places // columns, places % columns
         around = torch.cat([vectors[:, :1], vectors, vectors[:, -1:]], 1)
         around = torch.cat([around[:, :, :1], around, around[:, :, -1:]], 2)

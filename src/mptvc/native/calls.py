@@ -19,8 +19,6 @@ from mptvc.native.library import library
 
 #: Types of what most kernels take.
 INT, POINTER = ctypes.c_int64, ctypes.c_void_p
-#: Pixels along sides of windows.
-SIDES = (4, 8, 16)
 
 
 def serve(device: Any) -> bool:

@@ -1,7 +1,7 @@
 """Kernels of what an encoder chooses: where blocks are found, what they cost, which symbols they get."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +11,14 @@ from mptvc.native.entropy import EnvelopeNet
 
 #: The fewest rows of tokens, and blocks, that a further thread is worth.
 _ROWS, _BLOCKS = 4, 128
+#: Most fields of vectors to try.
+_FIELDS = 8
+#: What a plan depends on (see `mptvc.codec.plan`), in its kernel's order.
+PLAN_SIZES = (
+    *("rows", "columns", "patch", "margin", "near_apart", "far_apart"),
+    *("is_between", "has_base", "choices", "num_fields"),
+)
+PLAN_PRICES = "bit_price", "good", "own_bits", "far_bits", "latent_cost", "doubling_cost"
 
 #: What an encoder's choice of symbols depends on (see `mptvc.codec.quantization`), in its kernel's order.
 QUANTIZER_SIZES = (
@@ -61,29 +69,58 @@ def differences(
     return out
 
 
-def block_costs(
-    wanted: np.ndarray, blocks: np.ndarray, scales: np.ndarray, dct: np.ndarray, costs: tuple[float, float]
-) -> np.ndarray:
-    """About what blocks cost instead of those that are wanted, float32 ``[n]``.
+class _Plan(ctypes.Structure):
+    _fields_: ClassVar[Any] = [
+        *((name, INT) for name in PLAN_SIZES),
+        *((name, ctypes.c_float) for name in PLAN_PRICES),
+        *((name, POINTER) for name in ("near", "far", "wanted", "below", "scales", "bits", "dct", "parent")),
+        *(("kinds", INT * _FIELDS), ("fields", POINTER * _FIELDS)),
+        *((name, POINTER) for name in ("numbers", "vectors", "choice", "best", "moved")),
+    ]
+
+
+def planned(
+    sizes: Sequence[int],
+    prices: Sequence[float],
+    references: tuple[np.ndarray, np.ndarray | None],
+    pictures: tuple[np.ndarray, np.ndarray],
+    costs: tuple[np.ndarray, np.ndarray, np.ndarray],
+    parent: np.ndarray,
+    fields: Sequence[tuple[int, np.ndarray]],
+    further: Callable[[np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choices int64 ``[h, w]`` of a picture's blocks, and their vectors ``[2, h, w]``.
 
     Args:
-        wanted: int16 ``[n, 16, 16]``.
-        blocks: Likewise.
-        scales: Steps in a unit of luma, float32 ``[n]``.
-        dct: Of a token, float32 ``[patch, patch]``.
-        costs: What a latent of one step costs, and each doubling of it.
+        sizes: Those of ``PLAN_SIZES`` from the third on but for the last two.
+        prices: In the order of ``PLAN_PRICES``.
+        references: Planes of luma of the picture before, and of another one if there is one.
+        pictures: Luma of what is wanted and of the base, uint8 ``[H, W]``.
+        costs: Steps in a unit of luma float32 ``[h, w]``, bits of choices ``[h w, choices]``, the DCT of a
+            token.
+        parent: Vectors that the parent makes likely, int64 ``[2, h, w]``.
+        fields: Vectors to try, likewise, and of which kind they are; those of the camera first.
+        further: Says where vectors to the first picture lead to in the other one.
     """
-    out = np.empty(len(wanted), np.float32)
-    kernel = kernel_of("block_costs", *[POINTER] * 3, *[INT] * 2, POINTER, *[ctypes.c_float] * 2, POINTER)
-    one, two, scale, into = (at(x, x.dtype) for x in (wanted, blocks, scales, out))
-    size = wanted[:1].nbytes
-
-    def some(first: int, last: int) -> None:
-        given = one + size * first, two + size * first, scale + 4 * first, last - first, len(dct)
-        kernel(*given, at(dct, np.float32), *costs, into + 4 * first)
-
-    threads.share(len(out), _BLOCKS, some)
-    return out
+    _, rows, columns = parent.shape
+    near, far = at(references[0], np.uint8), None if references[1] is None else at(references[1], np.uint8)
+    known = *(at(x, np.uint8) for x in pictures), *(at(x, np.float32) for x in costs), at(parent, np.int64)
+    kinds = (INT * _FIELDS)(*(kind for kind, _ in fields))
+    tried = (POINTER * _FIELDS)(*(at(field, np.int64) for _, field in fields))
+    numbers, choice = (np.empty((rows, columns), np.int64) for _ in range(2))
+    vectors, best = np.empty((2, rows, columns), np.int64), np.empty((rows, columns), np.float32)
+    moved = np.empty((rows, columns, 16, 16), np.uint8)
+    found = (at(x, x.dtype) for x in (numbers, vectors, choice, best, moved))
+    counts = rows, columns, *sizes, costs[1].shape[1], len(fields)
+    plan = _Plan(*counts, *prices, near, far, *known, kinds, tried, *found)
+    place = ctypes.addressof(plan)
+    of_vectors = kernel_of("plan_vectors", POINTER, *[INT] * 2)
+    threads.share(rows, _ROWS, lambda first, last: of_vectors(place, first, last))
+    beyond = vectors if far is None else further(vectors)
+    other = at(beyond, np.int64)
+    of_blends = kernel_of("plan_blends", *[POINTER] * 2, *[INT] * 2)
+    threads.share(rows, _ROWS, lambda first, last: of_blends(place, other, first, last))
+    return choice, vectors
 
 
 class _Quantizer(ctypes.Structure):

@@ -75,28 +75,6 @@ def predicted(
     return out
 
 
-def windows(planes: np.ndarray, margin: int, top: np.ndarray, left: np.ndarray, side: int) -> np.ndarray:
-    """Windows int16 ``[n, C, side, side]`` at quarter pixels int64 ``[n]``; ``side`` is 4, 8 or 16."""
-    _, channels, height, width = planes.shape
-    out = np.empty((len(top), channels, side, side), np.int16)
-    kernel = kernel_of("windows", POINTER, *[INT] * 4, *[POINTER] * 2, *[INT] * 2, POINTER)
-    places = at(top, np.int64), at(left, np.int64), len(top)
-    kernel(at(planes, np.uint8), channels, height, width, margin, *places, side, at(out, np.int16))
-    return out
-
-
-def overlapped(
-    planes: np.ndarray, margin: int, vectors: np.ndarray, places: np.ndarray, block: int
-) -> np.ndarray:
-    """Blocks int16 ``[n, C, block, block]`` of places int64 ``[n]`` where vectors' windows overlap."""
-    channels, (_, rows, columns) = planes.shape[1], vectors.shape
-    out = np.empty((len(places), channels, block, block), np.int16)
-    kernel = kernel_of("overlap", POINTER, *[INT] * 4, *[POINTER] * 2, INT, POINTER)
-    given = at(vectors, np.int64), at(places, np.int64), len(places)
-    kernel(at(planes, np.uint8), channels, rows, columns, margin, *given, at(out, np.int16))
-    return out
-
-
 def smooth(picture: np.ndarray, patch: int, edge: int, limits: Sequence[np.ndarray]) -> None:
     """Smooth a picture uint8 ``[C, H, W]`` in place.
 

@@ -6,11 +6,12 @@
 
 #include "envelope.h"
 #include "kernels.h"
+#include "transform.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 16, MOST = 16, CHANNELS = 3 * MOST * MOST, GROUPS = 64 };
+enum { CHANNELS = 3 * MOST * MOST, GROUPS = 64 };
 
 /* Constants of `mptvc.codec.quantization`, and an entropy model with the bits of all that its tables code. */
 typedef struct {
@@ -29,26 +30,6 @@ typedef struct {
     int64_t count;             /* of these */
     float explained;
 } Try;
-
-/* The transform of pixels to frequencies `[x, y]`, as in the envelope's kernel, in single precision. */
-INLINED void frequencies(const float *pixels, int64_t stride, const float *dct, const int size, float scale,
-                               float *out, int64_t apart, int64_t next) {
-    float along_y[MOST][MOST], transposed[MOST][MOST];
-    for (int k = 0; k < size; k++) {
-        float sums[MOST] = {0};
-        for (int y = 0; y < size; y++)
-            for (int x = 0; x < size; x++) sums[x] += dct[k * size + y] * pixels[y * stride + x];
-        for (int x = 0; x < size; x++) along_y[k][x] = sums[x];
-    }
-    for (int k = 0; k < size; k++)
-        for (int x = 0; x < size; x++) transposed[x][k] = along_y[k][x];
-    for (int k = 0; k < size; k++) {
-        float sums[MOST] = {0};
-        for (int x = 0; x < size; x++)
-            for (int l = 0; l < size; l++) sums[l] += dct[k * size + x] * transposed[x][l];
-        for (int l = 0; l < size; l++) out[k * apart + l * next] = sums[l] * scale;
-    }
-}
 
 INLINED void transform(const float *mixed, int64_t patch, int quartered, const Quantizer *q, float scale,
                              float *latents) {
@@ -75,9 +56,14 @@ INLINED void round_try(const Quantizer *q, Try *t) {
         magnitude = magnitude < largest ? magnitude : largest;
         t->symbols[c] = (int16_t)(latent < 0 ? -magnitude : magnitude);
     }
-    for (int64_t c = 0; c < q->channels; c++) {
-        t->nonzero[count] = (int32_t)c;
-        count += t->symbols[c] != 0;
+    for (int64_t c = 0; c < q->channels; c += 4) { /* four at a time: most are 0 */
+        uint64_t four;
+        memcpy(&four, t->symbols + c, sizeof four);
+        if (!four) continue;
+        for (int64_t k = c; k < c + 4; k++) {
+            t->nonzero[count] = (int32_t)k;
+            count += t->symbols[k] != 0;
+        }
     }
     t->count = 0, t->explained = 0;
     if (!count) return;
@@ -202,44 +188,5 @@ CLONED EXPORT void quantize(const Quantizer *q, const EnvelopeNet *net, const fl
             best = cost, quartered[at] = (uint8_t)shape;
             memcpy(symbols, tries[shape].symbols, (size_t)q->channels * sizeof *symbols);
         }
-    }
-}
-
-/* log2 of a number from 1 on, within 1/1000. */
-INLINED float log2_about(float x) {
-    union {
-        float number;
-        int32_t bits;
-    } stored = {x};
-    float octave = (float)((stored.bits >> 23) - 127);
-    stored.bits = (stored.bits & 0x7FFFFF) | 0x3F800000;
-    float m = stored.number;
-    return octave + ((0.15824871f * m - 1.05187502f) * m + 3.0478842f) * m - 2.1536207f;
-}
-
-/* About what is left of cells `[size, size]` costs, in squared steps; see `mptvc.codec.plan`. */
-INLINED float cell_cost(const float *cell, const float *dct, const int size, float latent_cost, float doubling_cost) {
-    float latents[MOST * MOST], total = 0;
-    frequencies(cell, BLOCK, dct, size, 1, latents, size, 1);
-    for (int i = 0; i < size * size; i++) {
-        float square = latents[i] * latents[i];
-        float coded = log2_about(square > 1 ? square : 1) * doubling_cost + latent_cost;
-        total += square < coded ? square : coded;
-    }
-    return total;
-}
-
-/* Costs `[count]` of blocks int16 `[count, BLOCK, BLOCK]` instead of those that are wanted, in tokens of `patch`. */
-CLONED EXPORT void block_costs(const int16_t *wanted, const int16_t *blocks, const float *scales, int64_t count,
-                               int64_t patch, const float *dct, float latent_cost, float doubling_cost, float *costs) {
-    for (int64_t n = 0; n < count; n++, wanted += BLOCK * BLOCK, blocks += BLOCK * BLOCK) {
-        float apart[BLOCK * BLOCK], total = 0;
-        for (int i = 0; i < BLOCK * BLOCK; i++) apart[i] = (float)(wanted[i] - blocks[i]) * scales[n];
-        for (int64_t y = 0; y < BLOCK; y += patch)
-            for (int64_t x = 0; x < BLOCK; x += patch) {
-                const float *cell = apart + y * BLOCK + x;
-                SIZED(patch, total += cell_cost(cell, dct, SIZE, latent_cost, doubling_cost));
-            }
-        costs[n] = total;
     }
 }
