@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import sysconfig
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -37,4 +38,5 @@ class KernelsHook(BuildHookInterface):
             print(f"mptvc: without compiled kernels: {reason}", file=sys.stderr)
             return
         build_data["artifacts"].append(f"src/mptvc/native/{library.LIBRARY}")
-        build_data["pure_python"], build_data["infer_tag"] = False, True
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["pure_python"], build_data["tag"] = False, f"py3-none-{platform}"

@@ -3,7 +3,7 @@
 #ifndef MPTVC_KERNELS_H
 #define MPTVC_KERNELS_H
 
-#include <stdint.h>
+#include <stdint.h> /* with glibc it says so */
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -26,7 +26,7 @@
     } while (0)
 
 /* A function that is compiled for several instruction sets, one of which the loader picks. */
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define CLONED __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define CLONED
