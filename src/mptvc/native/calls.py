@@ -76,13 +76,16 @@ class _Threads:
         self.count = 1
         self._pool: ThreadPoolExecutor | None = None
 
-    def share(self, count: int, least: int, run: Callable[[int, int], Any]) -> None:
-        """Call ``run(first, last)`` for parts of at least so many of ``count`` things."""
+    def share(self, count: int, least: int, run: Callable[[int, int], Any], *held: object) -> None:
+        """Call ``run(first, last)`` for parts of at least so many of ``count`` things.
+
+        What is ``held`` stays in memory until each part is done, even where a signal ends the wait for it.
+        """
         parts = max(1, min(self.count, count // least))
         bounds = [count * part // parts for part in range(parts + 1)]
-        if parts > 1 and self._pool is None:
-            self._pool = ThreadPoolExecutor(thread_name_prefix="mptvc")
-        waiting = [] if self._pool is None else [self._pool.submit(run, *p) for p in pairwise(bounds[1:])]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(thread_name_prefix="mptvc")  # it starts threads when they have work
+        waiting = [self._pool.submit(_part, run, *other, held) for other in pairwise(bounds[1:])]
         run(bounds[0], bounds[1])
         for part in waiting:
             part.result()
@@ -90,6 +93,10 @@ class _Threads:
     def forget(self) -> None:
         """Have no threads."""
         self._pool = None
+
+
+def _part(run: Callable[[int, int], Any], first: int, last: int, _held: tuple[object, ...]) -> None:
+    run(first, last)
 
 
 threads = _Threads()

@@ -65,7 +65,7 @@ def differences(
         tried = start + 16 * first * size, last - first, into + 4 * first * size
         kernel(*reference, *wanted, *tried)
 
-    threads.share(tries, max(1, _BLOCKS // size), some)
+    threads.share(tries, max(1, _BLOCKS // size), some, planes, target, vectors, out)
     return out
 
 
@@ -113,13 +113,14 @@ def planned(
     found = (at(x, x.dtype) for x in (numbers, vectors, choice, best, moved))
     counts = rows, columns, *sizes, costs[1].shape[1], len(fields)
     plan = _Plan(*counts, *prices, near, far, *known, kinds, tried, *found)
+    held = plan, references, pictures, costs, parent, fields, numbers, vectors, choice, best, moved
     place = ctypes.addressof(plan)
     of_vectors = kernel_of("plan_vectors", POINTER, *[INT] * 2)
-    threads.share(rows, _ROWS, lambda first, last: of_vectors(place, first, last))
+    threads.share(rows, _ROWS, lambda first, last: of_vectors(place, first, last), *held)
     beyond = vectors if far is None else further(vectors)
     other = at(beyond, np.int64)
     of_blends = kernel_of("plan_blends", *[POINTER] * 2, *[INT] * 2)
-    threads.share(rows, _ROWS, lambda first, last: of_blends(place, other, first, last))
+    threads.share(rows, _ROWS, lambda first, last: of_blends(place, other, first, last), *held, beyond)
     return choice, vectors
 
 
@@ -152,13 +153,14 @@ def quantized(
     rows, columns = picture[2].shape
     types = [np.float32] * len(QUANTIZER_BITS) + [np.uint8] + [np.int64] * len(QUANTIZER_INDEXES)
     types += [np.float32] * len(QUANTIZER_MATRICES)
-    held = (at(table, dtype) for table, dtype in zip(tables, types, strict=True))
-    quantizer = _Quantizer(*sizes, *prices, *held)
+    places = (at(table, dtype) for table, dtype in zip(tables, types, strict=True))
+    quantizer = _Quantizer(*sizes, *prices, *places)
     symbols = np.empty((rows * columns, net.channels), np.int16)
     quartered = np.empty(rows * columns, np.bool_)
     kernel = kernel_of("quantize", *[POINTER] * 6, *[INT] * 2, *[POINTER] * 2, *[INT] * 2)
     given = [at(x, t) for x, t in zip(picture, (np.float32, np.uint8, np.float32, np.int64), strict=True)]
     into = at(symbols, np.int16), at(quartered.view(np.uint8), np.uint8)
     whole = ctypes.addressof(quantizer), net.address, *given, rows, columns, *into
-    threads.share(rows, _ROWS, lambda first, last: kernel(*whole, first, last))
+    held = quantizer, tables, net, picture, symbols, quartered
+    threads.share(rows, _ROWS, lambda first, last: kernel(*whole, first, last), *held)
     return symbols, quartered

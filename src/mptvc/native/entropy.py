@@ -82,7 +82,7 @@ class EnvelopeNet:
             place = into + below[:1].nbytes * first
             kernel(self.address, at(luma, np.uint8), *mine, last - first, steps.shape[1], place)
 
-        threads.share(len(tokens), _TOKENS, some)
+        threads.share(len(tokens), _TOKENS, some, self, luma, tokens, quartered, steps, below)
         return below
 
 

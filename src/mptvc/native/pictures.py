@@ -71,7 +71,8 @@ def predicted(
     planes = at(near, np.uint8), None if far is None else at(far, np.uint8)
     fields = at(vectors, np.int64), at(further, np.int64), at(blends, np.uint8)
     given = *planes, at(base, np.uint8), *fields, len(base), rows, columns, margin, at(out, np.uint8)
-    threads.share(rows, _ROWS, lambda first, last: kernel(*given, first, last))
+    held = near, far, base, vectors, further, blends, out
+    threads.share(rows, _ROWS, lambda first, last: kernel(*given, first, last), *held)
     return out
 
 
@@ -119,4 +120,4 @@ def reconstruct(
         mine = start + values[:1].nbytes * int(np.count_nonzero(coded[:first]))
         kernel(at(picture, np.uint8), *shapes, mine, *given, *sizes, first, last)
 
-    threads.share(rows, _ROWS, some)
+    threads.share(rows, _ROWS, some, picture, coded, quartered, values, steps, matrices)
