@@ -84,7 +84,7 @@ class _Threads:
         parts = max(1, min(self.count, count // least))
         bounds = [count * part // parts for part in range(parts + 1)]
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(thread_name_prefix="mptvc")  # it starts threads when they have work
+            self._pool = ThreadPoolExecutor(thread_name_prefix="mptvc")
         waiting = [self._pool.submit(_part, run, *other, held) for other in pairwise(bounds[1:])]
         run(bounds[0], bounds[1])
         for part in waiting:
