@@ -18,6 +18,7 @@ from mptvc.codec.loop_coder import LoopCoder
 from mptvc.format.packet import PacketReader, Tables
 from mptvc.format.slices import FRONT_BYTES
 from mptvc.model.contexts import checkerboard, outer_contexts
+from mptvc.native import calls
 
 #: Bytes of a packet that are no symbols: its check value, and on the mean half a word to fill it.
 PACKET_BYTES = 6
@@ -71,7 +72,8 @@ def test_bits_of_tables_are_the_bytes_of_packets(monkeypatch: pytest.MonkeyPatch
     header, reader = mptvc.probe(data).header, Decompressor(codec.coder, BytesIO(data), len(data))
     monkeypatch.setattr(mptvc.codec.slices, "PacketReader", Counted)
     Counted.bits.clear()
-    pieces = list(reader.pieces(0))
+    with calls.off():  # kernels hand over no single steps
+        pieces = list(reader.pieces(0))
     for level, tables in enumerate(codec.coder.tables):
         opening, key, between = tables.level.opening, tables.level.key, tables.level.between
         kinds = [kind.entropy_model for kind in (opening, key, between)]

@@ -29,8 +29,9 @@ from mptvc.native import calls, pictures, walks
 
 Coder = PacketWriter | PacketReader
 EntropyModel = ActivityModel | SideModel | FinenessModel
-#: Pixels of a picture that transforms work on at once.
-_BAND_PIXELS = 2**17
+#: Pixels of a picture that tensors work on at once, so that what is computed of them stays in the cache; and that
+#: kernels do, so that what is passed to them takes little memory.
+_BAND_PIXELS, _KERNEL_BAND_PIXELS = 2**17, 2**19
 
 
 class LevelTables:
@@ -317,11 +318,14 @@ class LevelLoop:
         if given is not None:
             wanted = calls.array(given.symbols.to(torch.int16)), calls.array(given.quartered)
         past, classes, luma, steps = map(calls.array, known)
-        values, quartered, activities = coder.walk(
+        found = coder.walk(
             self.tables.of(model),
             lambda packet: self.tables.residual(model).walk(packet, past, classes, luma, steps, wanted),
         )
-        return torch.from_numpy(values), torch.from_numpy(quartered), torch.from_numpy(activities)
+        values, quartered, activities = map(torch.from_numpy, found)
+        if given is not None:
+            values = given.symbols[(activities > 0).any(-1)]
+        return values, quartered, activities
 
 
 def _prediction_kinds(side: Side, grid: tuple[int, int]) -> Tensor:
@@ -381,9 +385,10 @@ def _synthesised(
 
 
 def _bands(kind: Kind, picture: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Rows of tokens and of pixels, a few at a time: what tensors compute of them stays in the cache."""
+    """Rows of tokens and of pixels, a few at a time."""
     _, height, width = picture.shape
-    step = height if calls.serve(picture.device) else max(1, _BAND_PIXELS // (kind.patch * width))
+    most = _KERNEL_BAND_PIXELS if calls.serve(picture.device) else _BAND_PIXELS
+    step = max(1, most // (kind.patch * width))
     for first in range(0, height // kind.patch, step):
         last = min(first + step, height // kind.patch)
         yield slice(first, last), slice(first * kind.patch, last * kind.patch)

@@ -344,17 +344,19 @@ static int64_t active_tokens(const Model *m, const uint8_t *found, int64_t count
     return active;
 }
 
-/* Symbols of tokens, so many at a time. */
-static int code_values(Residual *r, const Picture *p, const uint8_t *found, const uint8_t *quartered,
-                       const int32_t *tokens, int64_t count, int32_t *expected) {
+/* Symbols of tokens, so many at a time; an encoder's are copied to `some_values`, as they must lie side by side. */
+static int code_values(Residual *r, const Picture *p, const int16_t *given, const uint8_t *found,
+                       const uint8_t *quartered, const int32_t *tokens, int64_t count, int32_t *expected,
+                       int16_t *some_values) {
     const Model *m = r->model;
     int64_t patch = p->net->patch, stride = p->columns * patch;
     for (int64_t start = 0; start < count; start += PER_PART) {
         int64_t some = count - start < PER_PART ? count - start : PER_PART;
-        int16_t *values = r->coder.walk->values + start * m->channels;
+        int16_t *values = given ? some_values : r->coder.walk->values + start * m->channels;
         for (int64_t i = 0; i < some; i++) {
             int64_t at = tokens[start + i], y = at / p->columns * patch, x = at % p->columns * patch;
             int32_t *below = expected + i * (m->channels + 1);
+            if (given) memcpy(values + i * m->channels, given + at * m->channels, (size_t)m->channels * sizeof *given);
             expect_token(p->net, p->luma + y * stride + x, stride, quartered[at], p->steps[at], below);
         }
         int end = code_small(r, found, tokens + start, some, expected, values);
@@ -375,6 +377,7 @@ EXPORT int walk_residual(const Model *model, const Picture *p, Decoder *decoder,
     int64_t count = p->rows * p->columns, size = model->channels;
     int16_t *outer = malloc((size_t)((count + 1) * model->groups) * sizeof *outer);
     int32_t *tokens = malloc((size_t)(count + 1) * sizeof *tokens), *expected = 0;
+    int16_t *values = 0;
     int end = outer && tokens ? DONE : NO_MEMORY;
     if (!decoder)
         for (int64_t at = 0; at < count; at++) activities_of(model, given + at * size, found + at * model->groups);
@@ -383,14 +386,13 @@ EXPORT int walk_residual(const Model *model, const Picture *p, Decoder *decoder,
     if (end == DONE) end = code_shapes(&r, found, tokens, active, quartered);
     if (end == DONE) {
         int64_t at_once = active < PER_PART ? active : PER_PART;
-        walk->values = calloc((size_t)(active * size + 1), sizeof *walk->values), walk->num_values = active * size;
         expected = malloc((size_t)(at_once * (size + 1) + 1) * sizeof *expected);
-        if (!walk->values || !expected) end = NO_MEMORY;
+        values = calloc((size_t)((decoder ? active : at_once) * size + 1), sizeof *values);
+        if (!values || !expected) end = NO_MEMORY;
+        if (decoder) walk->values = values, walk->num_values = active * size;
     }
-    if (end == DONE && !decoder)
-        for (int64_t i = 0; i < active; i++)
-            memcpy(walk->values + i * size, given + tokens[i] * size, (size_t)size * sizeof *given);
-    if (end == DONE) end = code_values(&r, p, found, quartered, tokens, active, expected);
+    if (end == DONE) end = code_values(&r, p, given, found, quartered, tokens, active, expected, values);
     free(outer), free(tokens), free(expected);
+    if (!decoder) free(values);
     return end;
 }

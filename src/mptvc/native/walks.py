@@ -171,7 +171,7 @@ class ResidualModel:
             given: To encode, symbols of tokens int16 ``[h, w, C]``, and which are quartered, bool ``[h, w]``.
 
         Returns:
-            The steps; then symbols of tokens that hold something, int16 ``[n, C]``, which tokens are
+            The steps; then decoded symbols of tokens that hold something, int16 ``[n, C]``, which tokens are
             quartered, bool ``[h, w]``, and activities uint8 ``[h, w, groups]``.
 
         Raises:
