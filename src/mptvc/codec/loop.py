@@ -29,7 +29,7 @@ from mptvc.native import calls, pictures, walks
 
 Coder = PacketWriter | PacketReader
 EntropyModel = ActivityModel | SideModel | FinenessModel
-#: Pixels of a picture that tensors work on at once, so that what they compute stays in the cache; and kernels,
+#: Pixels of a picture that tensors work on at once, so that what they make stays in the cache; and kernels,
 #: so that what is passed to them takes little memory.
 _BAND_PIXELS, _KERNEL_BAND_PIXELS = 2**17, 2**19
 
