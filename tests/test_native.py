@@ -280,6 +280,19 @@ def some_side(
     return Side(choices, torch.where(vector == Vector.OWN, own, others), coefficients)
 
 
+def test_rows_that_do_not_exist_are_refused(level: LoopLevel) -> None:
+    """As weights that someone made may name them."""
+    for name in ("row_of", "splitting.row_of"):
+        broken = copy.deepcopy(level)
+        broken.key.entropy_model.get_buffer(name).view(-1)[-1] = 250
+        with pytest.raises(ValueError, match="outside the table"):
+            LevelTables(broken).residual(broken.key.entropy_model)
+    broken = copy.deepcopy(level)
+    broken.key.side.scale_of[1, 2] = 250
+    with pytest.raises(ValueError, match="outside the table"):
+        LevelTables(broken).side(broken.key.side)
+
+
 @pytest.mark.parametrize("has_parent", [False, True])
 @pytest.mark.parametrize("has_past", [False, True])
 @pytest.mark.parametrize("grid", [(1, 1), (1, 2), (2, 1), (4, 6)])

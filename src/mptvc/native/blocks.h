@@ -15,8 +15,6 @@ typedef struct {
     int64_t channels, height, width, margin;
 } Reference;
 
-INLINED int64_t clamped(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
-
 /* Where a window of so many pixels starts that is at these half pixels of the picture. */
 INLINED const uint8_t *half_window(const Reference *r, int64_t channel, int64_t top, int64_t left, int size) {
     int64_t y = clamped((top >> 1) + r->margin, 0, r->height - size);

@@ -12,11 +12,6 @@
 enum { MOST = 16, HIDDEN = 48, CELLS = 8, LIMIT = 127 };
 static const double UNITS = 64.0 / (1 << 26);
 
-INLINED double rounded(double x) {
-    const double magic = 6755399441055744.0; /* 1.5 2^52 */
-    return (x + magic) - magic;
-}
-
 /* The transform of pixels `[size, size]`, rows `stride` apart, to frequencies `[x, y]`, `apart` and `next` apart. */
 INLINED void frequencies(const uint8_t *pixels, int64_t stride, const double *dct, const int size, double *out,
                                int64_t apart, int64_t next) {

@@ -32,4 +32,12 @@
 #define CLONED
 #endif
 
+INLINED int64_t clamped(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
+
+/* To the nearest integer, of two to the even one, for less than 2^51. */
+INLINED double rounded(double x) {
+    const double magic = 6755399441055744.0; /* 1.5 2^52 */
+    return (x + magic) - magic;
+}
+
 #endif

@@ -3,8 +3,6 @@
 #include "kernels.h"
 #include <stdlib.h>
 
-INLINED int64_t clamped(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
-
 INLINED int half_difference(int a, int b, int c, int d) { return (22 * (c - b) - 3 * (d - a) + 64) >> 7; }
 
 INLINED uint8_t pixel(int x) { return (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x); }

@@ -24,8 +24,6 @@ typedef struct {
 
 static int64_t floored(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
-static int64_t clamped(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
-
 /* Differences that name the same vectors, all as near to the camera's. */
 static int64_t wrapped(int64_t apart, int64_t farthest) {
     int64_t span = 2 * farthest + 1;

@@ -8,12 +8,6 @@
 enum { MOST = 16, LATENT_UNITS = 16 };
 static const double LARGEST = 1 << 19, SUMS = 1.0 / (1 << 24), RESIDUALS = 1.0 / (1 << 19);
 
-/* To the nearest integer, of two to the even one, for less than 2^51. */
-INLINED double rounded(double x) {
-    const double magic = 6755399441055744.0; /* 1.5 2^52 */
-    return (x + magic) - magic;
-}
-
 INLINED double restored(int symbol, double step) {
     double tenths = 10 * symbol + (symbol > 0) - (symbol < 0);
     double latent = rounded(tenths * step * (LATENT_UNITS / 10.0));

@@ -22,6 +22,7 @@ RESIDUAL_INDEXES = "thresholds", "group_of", "place_of", "starts", "order"
 
 
 _TABLES = 7
+_ACTIVITIES, _RESTS, _VECTORS = 0, 5, 1
 
 
 #: What a walk ends with where what is decoded does not fit.
@@ -39,6 +40,12 @@ class _Tables(ctypes.Structure):
         ("first", POINTER * _TABLES),
         ("alphabets", INT * _TABLES),
     ]
+
+
+def _require_rows(*pairs: tuple[np.ndarray, RansTables]) -> None:
+    """Check that rows that weights name exist."""
+    if any(int(rows.max(initial=0)) >= len(table.below) for rows, table in pairs):
+        raise ValueError("a row is outside the table")
 
 
 def _tables(tables: Sequence[RansTables]) -> _Tables:
@@ -130,6 +137,9 @@ class ResidualModel:
         indexes: int64 in the order of ``RESIDUAL_INDEXES``.
         tables: All tables by their numbers.
         net: The envelope's network.
+
+    Raises:
+        ValueError: A row does not exist.
     """
 
     def __init__(
@@ -141,6 +151,7 @@ class ResidualModel:
         tables: Sequence[RansTables],
         net: EnvelopeNet,
     ) -> None:
+        _require_rows((row_of, tables[_ACTIVITIES]), (rest_row_of, tables[_RESTS]))
         self._held = row_of, rest_row_of, *indexes, *tables, net
         self._groups, self._channels, self._net = sizes[0], sizes[1], net
         self._model = _ResidualModel(
@@ -202,11 +213,15 @@ class SideModel:
         kinds: Of each choice, int64.
         scale_of: Row of a vector's differences for each half and size, uint8 ``[2, sizes]``.
         tables: All tables by their numbers.
+
+    Raises:
+        ValueError: A row does not exist.
     """
 
     def __init__(
         self, sizes: tuple[int, int], kinds: np.ndarray, scale_of: np.ndarray, tables: Sequence[RansTables]
     ) -> None:
+        _require_rows((scale_of, tables[_VECTORS]))
         self._held = kinds, scale_of, *tables
         rows = at(kinds, np.int64), at(scale_of, np.uint8)
         self._model = _SideModel(*sizes, *rows, _tables(tables))
