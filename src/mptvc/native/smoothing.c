@@ -3,8 +3,6 @@
 #include "kernels.h"
 #include <stdlib.h>
 
-INLINED int clamped(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
-
 INLINED uint8_t pixel(int x) { return (uint8_t)clamped(x, 0, 255); }
 
 /* Smooth one line of pixels across a border; `next` is the distance from a pixel to the one behind it. */
@@ -14,9 +12,9 @@ INLINED void smooth_line(uint8_t *q, int64_t next, int most, int curved, int edg
     int bend = abs(p2 - 2 * p1 + p0) + abs(q2 - 2 * q1 + q0);
     if (bend >= curved || abs(change) >= edge * most) return;
     int half = most >> 1;
-    change = clamped(change, -most, most);
-    int beside_p = clamped((((p2 + p0 + 1) >> 1) - p1 + change) >> 1, -half, half);
-    int beside_q = clamped((((q2 + q0 + 1) >> 1) - q1 - change) >> 1, -half, half);
+    change = (int)clamped(change, -most, most);
+    int beside_p = (int)clamped((((p2 + p0 + 1) >> 1) - p1 + change) >> 1, -half, half);
+    int beside_q = (int)clamped((((q2 + q0 + 1) >> 1) - q1 - change) >> 1, -half, half);
     q[-2 * next] = pixel(p1 + beside_p);
     q[-next] = pixel(p0 + change);
     q[0] = pixel(q0 - change);
