@@ -99,7 +99,8 @@ def test_a_damaged_packet_takes_no_other_frame_along(
 @pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
 def test_a_damaged_packet_of_transparent_video_costs_itself_alone(tmp_path: Path, codec: str) -> None:
     """What decodes transparency waits for the next key frame after a fault; the rest goes on without it."""
-    options = {"auto-alt-ref": "0", "deadline": "realtime", "cpu-used": "8"}
+    # Not "realtime": how it encodes would depend on how busy the machine is.
+    options = {"auto-alt-ref": "0", "deadline": "good", "cpu-used": "5"}
     whole = write(tmp_path / "a.webm", codec, "yuva420p", gop_size=100, options=options)
     path = damaged(whole, [9], lambda data: data[:5] + noise(data)[5:])
     with av.open(path) as file:
