@@ -7,10 +7,11 @@ from torch import Tensor
 
 import mptvc
 from mptvc.codec.importance import MOST_FRAMES, Flow, Role, fineness, importances
-from mptvc.codec.loop import LevelLoop, LevelTables
+from mptvc.codec.loop import LevelLoop
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.codec.loop_encoder import LoopEncoder
 from mptvc.codec.rate import Rate
+from mptvc.codec.tables import LevelTables
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.fineness import FINEST, KINDS, VALUES, FinenessModel, fineness_rows
 from mptvc.model.loop_config import LoopLevelConfig

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mptvc.codec.loop import LevelLoop, LevelTables
+from mptvc.codec.loop import LevelLoop
 from mptvc.codec.motion_search import Luma, search
 from mptvc.codec.pictures import CodedPicture
 from mptvc.codec.plan import fitted_camera, planned
+from mptvc.codec.tables import LevelTables
 from mptvc.format.packet import PacketReader, PacketWriter
 from mptvc.format.slices import CHAIN, KINDS, turns
 from mptvc.model.fineness import FINEST

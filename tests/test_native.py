@@ -20,12 +20,13 @@ import mptvc
 import mptvc.codec.loop_encoder
 import mptvc.codec.slices
 from mptvc.codec.codec import Codec
-from mptvc.codec.loop import LevelLoop, LevelTables
+from mptvc.codec.loop import LevelLoop
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.codec.motion_search import Luma, refined, search
 from mptvc.codec.plan import planned
 from mptvc.codec.quantization import quantized
 from mptvc.codec.slices import enlarged
+from mptvc.codec.tables import LevelTables
 from mptvc.evaluate.sample import sample_frames
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.activity import LARGEST, MOST, Residual

@@ -13,72 +13,21 @@ from torch import Tensor
 from mptvc.codec.pictures import CodedPicture, Past
 from mptvc.codec.quantization import quantized
 from mptvc.codec.stages import stage
-from mptvc.format.packet import PacketReader, PacketWriter, Tables
+from mptvc.codec.tables import Coder, LevelTables
 from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn, keys_of
 from mptvc.model.activity import ActivityModel, Residual
 from mptvc.model.contexts import Context, outer_contexts, token_classes
 from mptvc.model.envelope import Envelope
-from mptvc.model.exchange import Exchange, even_frequencies
-from mptvc.model.fineness import FinenessModel
-from mptvc.model.loop_model import Kind, LoopLevel, PredictedKind
+from mptvc.model.loop_model import Kind, PredictedKind
 from mptvc.model.motion import Reference, luma_of
 from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, predicted
-from mptvc.model.side import Known, Side, SideModel, part_of
+from mptvc.model.side import Known, Side, part_of
 from mptvc.model.smoothing import smoothed
-from mptvc.native import calls, pictures, walks
+from mptvc.native import calls, pictures
 
-Coder = PacketWriter | PacketReader
-EntropyModel = ActivityModel | SideModel | FinenessModel
 #: Pixels of a picture that tensors work on at once, so that what they make stays in the cache; and kernels,
 #: so that what is passed to them takes little memory.
 _BAND_PIXELS, _KERNEL_BAND_PIXELS = 2**17, 2**19
-
-
-class LevelTables:
-    """The tables of a level, in the coder's form.
-
-    Args:
-        level: Transforms and tables.
-
-    Attributes:
-        level: The same.
-        device: Where they are.
-        digits: The table of digits.
-    """
-
-    def __init__(self, level: LoopLevel) -> None:
-        self.level = level
-        self.device = level.key.dct.device
-        self.digits = Tables(even_frequencies().numpy())
-        kinds = level.opening, level.key, level.between
-        models: list[EntropyModel] = [kind.entropy_model for kind in kinds]
-        models += [level.key.side, level.between.side]
-        models += [] if level.fineness is None else [level.fineness]
-        self._residuals: dict[ActivityModel, walks.ResidualModel] = {}
-        self._sides: dict[SideModel, walks.SideModel] = {}
-        self._of = {model: [Tables(table.cpu().numpy()) for table in model.tables()] for model in models}
-
-    def of(self, model: EntropyModel) -> list[Tables]:
-        """The tables of one of the level's entropy models, by their numbers."""
-        return self._of[model]
-
-    def residual(self, model: ActivityModel) -> walks.ResidualModel:
-        """An entropy model of what prediction leaves in the form that its kernel takes."""
-        if model not in self._residuals:
-            tables = [table.compiled for table in self._of[model]]
-            self._residuals[model] = model.compiled(tables, self.level.envelope.compiled)
-        return self._residuals[model]
-
-    def side(self, model: SideModel) -> walks.SideModel:
-        """The same of side symbols."""
-        if model not in self._sides:
-            self._sides[model] = model.compiled([table.compiled for table in self._of[model]])
-        return self._sides[model]
-
-    def exchange(self, model: EntropyModel, coder: Coder) -> Exchange:
-        """What lets a coder walk through one of the level's entropy models."""
-        tables = self._of[model]
-        return lambda rows, integers, table: coder(rows, integers, tables=tables[table])
 
 
 class LevelLoop:

@@ -14,10 +14,10 @@ from mptvc.codec.coder import (
     Shown,
     require_geometry,
 )
-from mptvc.codec.loop import LevelTables
 from mptvc.codec.pictures import CodedPicture
 from mptvc.codec.settings import computing
 from mptvc.codec.slices import ClipLoop, CodedSlice, enlarged
+from mptvc.codec.tables import LevelTables
 from mptvc.codec.tokens import TOKENS
 from mptvc.format.geometry import Geometry, LoopShots, Shots, TileGrid
 from mptvc.format.header import Layout

@@ -115,17 +115,20 @@ def planned(
     moved = camera_vectors(coefficients, *grid)
     bits = level.predicted(references.are_around).side.choice_bits(known, grid).flatten(0, 1)
     bits = (bits + bits.new_tensor(_USUAL_BITS[references.are_around])) / 2  # of each choice, [N, CHOICES]
-    pictures, references = (luma_of(picture), luma_of(base)), references.luma
-    fields = moved, [moved + (field - moved).clamp(-FARTHEST, FARTHEST) for field in vectors]
-    choose = _chosen_at_once if calls.serve(picture.device) else _chosen
-    parent = parent_vectors(known.parent, moved)
-    choices, chosen = choose(level, pictures, references, bits, steps, parent, *fields)
+    wanted, below, references = luma_of(picture), luma_of(base), references.luma
+    own = [moved + (field - moved).clamp(-FARTHEST, FARTHEST) for field in vectors]
+    parent, given = parent_vectors(known.parent, moved), (level, wanted, below, references, bits, steps)
+    if calls.serve(picture.device):
+        choices, chosen = _chosen_at_once(*given, parent, moved, own)
+    else:
+        choices, chosen = _Planner(*given).choose(moved, parent, own)
     return Side(choices, chosen, coefficients)
 
 
-def _chosen(
+def _chosen_at_once(
     level: LoopLevel,
-    pictures: tuple[Tensor, Tensor],
+    picture: Tensor,
+    base: Tensor,
     references: References,
     bits: Tensor,
     steps: Tensor,
@@ -133,11 +136,12 @@ def _chosen(
     camera: Tensor,
     own: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Choices ``[h, w]`` and vectors ``[2, h, w]`` of a picture's blocks.
+    """Choices ``[h, w]`` and vectors ``[2, h, w]`` of a picture's blocks, by a compiled kernel.
 
     Args:
         level: The level.
-        pictures: Luma of what is wanted and of the base, uint8 ``[1, H, W]``.
+        picture: Luma of what is wanted, uint8 ``[1, H, W]``.
+        base: Luma of what the coarser level says.
         references: Decoded pictures in luma.
         bits: Of each block's choices, float32 ``[N, CHOICES]``.
         steps: Quantization step of each block, float32 ``[h, w]``.
@@ -145,20 +149,6 @@ def _chosen(
         camera: Those of the whole picture's motion.
         own: Those that blocks may have of their own.
     """
-    return _Planner(level, *pictures, references, bits, steps).choose(camera, parent, own)
-
-
-def _chosen_at_once(
-    level: LoopLevel,
-    pictures: tuple[Tensor, Tensor],
-    references: References,
-    bits: Tensor,
-    steps: Tensor,
-    parent: Tensor,
-    camera: Tensor,
-    own: Sequence[Tensor],
-) -> tuple[Tensor, Tensor]:
-    """The same by a compiled kernel."""
     kind, far = level.predicted(references.are_around), references.far
     fields = [(Vector.CAMERA, camera), (Vector.STILL, torch.zeros_like(camera)), (Vector.PARENT, parent)]
     fields += [(Vector.OWN, field) for field in own]
@@ -166,7 +156,7 @@ def _chosen_at_once(
         (kind.patch, MARGIN, *references.apart, int(references.are_around), int(level.index > 0)),
         (_BIT_PRICE, _GOOD, _OWN_BITS, _FAR_BITS, _LATENT_COST, _DOUBLING_COST),
         (references.near.planes.numpy(), None if far is None else far.planes.numpy()),
-        (pictures[0][0].numpy(), pictures[1][0].numpy()),
+        (picture[0].numpy(), base[0].numpy()),
         (calls.array(kind.colours[0].sum() / steps), calls.array(bits), kind.dct.numpy()),
         calls.array(parent),
         [(int(vector), calls.array(field)) for vector, field in fields],

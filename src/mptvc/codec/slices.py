@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from mptvc.codec.importance import Role
-from mptvc.codec.loop import Coder, LevelLoop, LevelTables
+from mptvc.codec.loop import LevelLoop
 from mptvc.codec.pictures import CodedPicture, Past, PictureTokens
 from mptvc.codec.plan import planned
 from mptvc.codec.slice_motion import SliceMotion
 from mptvc.codec.stages import stage
+from mptvc.codec.tables import Coder, LevelTables
 from mptvc.format.gain import gain_factor
 from mptvc.format.packet import PacketReader, PacketWriter
 from mptvc.format.slices import CHAIN, Turn, turns

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.codec.loop import LevelTables
 from mptvc.codec.loop_coder import picture_tensor
 from mptvc.codec.pictures import CodedPicture
 from mptvc.codec.slice_motion import LumaPyramid, Pyramid, SliceMotion
 from mptvc.codec.slices import ClipLoop
+from mptvc.codec.tables import LevelTables
 from mptvc.errors import VideoError
 from mptvc.format.geometry import LoopShots
 from mptvc.format.slices import CHAIN, KINDS

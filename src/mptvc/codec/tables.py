@@ -1,0 +1,59 @@
+"""The tables of one level in the form of a coder, and of kernels."""
+
+from mptvc.format.packet import PacketReader, PacketWriter, Tables
+from mptvc.model.activity import ActivityModel
+from mptvc.model.exchange import Exchange, even_frequencies
+from mptvc.model.fineness import FinenessModel
+from mptvc.model.loop_model import LoopLevel
+from mptvc.model.side import SideModel
+from mptvc.native import walks
+
+Coder = PacketWriter | PacketReader
+EntropyModel = ActivityModel | SideModel | FinenessModel
+
+
+class LevelTables:
+    """The tables of a level, in the coder's form.
+
+    Args:
+        level: Transforms and tables.
+
+    Attributes:
+        level: The same.
+        device: Where they are.
+        digits: The table of digits.
+    """
+
+    def __init__(self, level: LoopLevel) -> None:
+        self.level = level
+        self.device = level.key.dct.device
+        self.digits = Tables(even_frequencies().numpy())
+        kinds = level.opening, level.key, level.between
+        models: list[EntropyModel] = [kind.entropy_model for kind in kinds]
+        models += [level.key.side, level.between.side]
+        models += [] if level.fineness is None else [level.fineness]
+        self._residuals: dict[ActivityModel, walks.ResidualModel] = {}
+        self._sides: dict[SideModel, walks.SideModel] = {}
+        self._of = {model: [Tables(table.cpu().numpy()) for table in model.tables()] for model in models}
+
+    def of(self, model: EntropyModel) -> list[Tables]:
+        """The tables of one of the level's entropy models, by their numbers."""
+        return self._of[model]
+
+    def residual(self, model: ActivityModel) -> walks.ResidualModel:
+        """An entropy model of what prediction leaves in the form that its kernel takes."""
+        if model not in self._residuals:
+            tables = [table.compiled for table in self._of[model]]
+            self._residuals[model] = model.compiled(tables, self.level.envelope.compiled)
+        return self._residuals[model]
+
+    def side(self, model: SideModel) -> walks.SideModel:
+        """The same of side symbols."""
+        if model not in self._sides:
+            self._sides[model] = model.compiled([table.compiled for table in self._of[model]])
+        return self._sides[model]
+
+    def exchange(self, model: EntropyModel, coder: Coder) -> Exchange:
+        """What lets a coder walk through one of the level's entropy models."""
+        tables = self._of[model]
+        return lambda rows, integers, table: coder(rows, integers, tables=tables[table])
