@@ -3,7 +3,7 @@
 What it finds is only a proposal: a decoder needs none of it, so it may use floating point.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -81,7 +81,7 @@ def search(reference: Luma, target: Luma, halvings: int = 0, likely: Tensor | No
         likely: Vectors that are tried too, int64 ``[2, h, w]``.
     """
     smallest, differences = halvings + _SMALLEST, torch.empty(0)
-    vectors = _everywhere(reference.halvings[smallest], target.halvings[smallest])
+    vectors = _Blocks(reference, target, smallest, _side(_SMALLEST)).everywhere()
     for smaller, steps in _ROUNDS:
         looking = _Blocks(reference, target, halvings + smaller, _side(smaller))
         start = [_spread(2 * vectors, looking.grid)]
@@ -109,23 +109,6 @@ def _side(halvings: int) -> int:
     return max(BLOCK >> halvings, _LEAST_SIDE)
 
 
-def _everywhere(reference: Tensor, target: Tensor) -> Tensor:
-    """The best of all vectors of whole pixels up to ``_REACH``, for pictures uint8 ``[1, H, W]``."""
-    side = _side(_SMALLEST)
-    rows, columns = (max(1, size // side) for size in target.shape[1:])
-    height, width = rows * side, columns * side
-    wide = _extended(reference[0], _REACH, height + _REACH, width + _REACH)
-    wanted = _extended(target[0], 0, height, width)
-    places = list(product(range(-_REACH, _REACH + 1), repeat=2))
-    costs = []
-    for y, x in places:
-        apart = wide[_REACH + y :, _REACH + x :][:height, :width] - wanted
-        sums = apart.abs_().view(rows, side, columns, side).sum((1, 3), dtype=torch.int32)
-        costs.append(sums / side**2 + _PRICE * (abs(y) + abs(x)))
-    best = torch.stack(costs).argmin(0)
-    return UNITS * target.new_tensor(places, dtype=torch.int64)[best].permute(2, 0, 1)
-
-
 def _extended(picture: Tensor, before: int, height: int, width: int) -> Tensor:
     """Rows and columns of ``[H, W]`` from ``-before`` to ``height`` and ``width``, edges repeated, int16."""
     rows, columns = (
@@ -139,29 +122,55 @@ class _Blocks:
     """The blocks of a picture, to be found in another one of its size."""
 
     def __init__(self, reference: Luma, target: Luma, halvings: int, side: int) -> None:
-        picture = target.halvings[halvings]
-        _, height, width = picture.shape
-        self.grid = rows, columns = max(1, height // side), max(1, width // side)
-        self._reference, self._side = reference.references[halvings], side
-        self._top = torch.arange(rows, device=picture.device)[:, None] * side * UNITS
-        self._left = torch.arange(columns, device=picture.device)[None] * side * UNITS
-        self._picture = _extended(picture[0], 0, rows * side, columns * side)
+        self._target, self._reference = target.halvings[halvings][0], reference.references[halvings]
+        height, width = self._target.shape
+        self.grid, self._side = (max(1, height // side), max(1, width // side)), side
 
     @cached_property
-    def _target(self) -> Tensor:
+    def _picture(self) -> Tensor:
+        """The target, int16, and what its edges show where it is smaller than a block."""
+        rows, columns = self.grid
+        return _extended(self._target, 0, rows * self._side, columns * self._side)
+
+    @cached_property
+    def _blocks(self) -> Tensor:
         """The blocks ``[h w, side, side]``."""
         (rows, columns), side = self.grid, self._side
         return self._picture.view(rows, side, columns, side).transpose(1, 2).reshape(-1, side, side)
+
+    @cached_property
+    def _starts(self) -> tuple[Tensor, Tensor]:
+        """Where blocks start, in quarter pixels, ``[h, 1]`` and ``[w]``."""
+        top, left = (torch.arange(count, device=self._target.device) for count in self.grid)
+        return top[:, None] * self._side * UNITS, left * self._side * UNITS
+
+    def everywhere(self) -> Tensor:
+        """The best of all vectors of whole pixels up to ``_REACH``, int64 ``[2, h, w]``."""
+        if calls.serve(self._target.device):
+            return torch.from_numpy(self._kernel(self._reference.whole).everywhere(_REACH))
+        (rows, columns), side = self.grid, self._side
+        height, width = rows * side, columns * side
+        wide = _extended(self._reference.picture[0], _REACH, height + _REACH, width + _REACH)
+        places = list(product(range(-_REACH, _REACH + 1), repeat=2))
+        costs = []
+        for y, x in places:
+            apart = wide[_REACH + y :, _REACH + x :][:height, :width] - self._picture
+            sums = apart.abs_().view(rows, side, columns, side).sum((1, 3), dtype=torch.int32)
+            costs.append(sums / side**2 + _PRICE * (abs(y) + abs(x)))
+        best = torch.stack(costs).argmin(0)
+        return UNITS * self._target.new_tensor(places, dtype=torch.int64)[best].permute(2, 0, 1)
 
     def of_neighbours(self, starts: list[Tensor]) -> Tensor:
         """The best for every block of its own vectors, its four neighbours', or none; of halves of pixels.
 
         At an edge of the picture a neighbour is taken from the opposite one: any vector may be tried.
         """
+        if calls.serve(self._target.device):
+            return self._best_at_once(starts, 0)[0]
         vectors, sides = starts[0], ((1, 1), (-1, 1), (1, 2), (-1, 2))
         rolled = [torch.roll(start, by, axis) for start in starts for by, axis in sides]
         tried = torch.stack([*starts, *rolled, torch.zeros_like(vectors)])
-        return self._best(vectors, tried, lambda: (self._half_pixels(*vector) for vector in tried))[0]
+        return self._best(vectors, tried, (self._half_pixels(*vector) for vector in tried))[0]
 
     def improved(self, vectors: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The best of the vectors around, and the mean differences that they leave ``[h, w]``.
@@ -170,28 +179,34 @@ class _Blocks:
             vectors: Of whole pixels for a step of 4, of halves for one of 2 or 1, int64 ``[2, h, w]``.
             step: Distance in quarter pixels.
         """
+        if calls.serve(self._target.device):
+            return self._best_at_once([vectors], step)
         tried = torch.stack([vectors + step * vectors.new_tensor(p)[:, None, None] for p in _SQUARE])
         find = {4: self._pixels_around, 2: self._halves_around, 1: self._quarters_around}[step]
-        return self._best(vectors, tried, lambda: find(vectors))
+        return self._best(vectors, tried, find(vectors))
 
-    def _best(
-        self, vectors: Tensor, tried: Tensor, found: Callable[[], Iterable[Tensor]]
-    ) -> tuple[Tensor, Tensor]:
+    def _best_at_once(self, starts: list[Tensor], step: int) -> tuple[Tensor, Tensor]:
+        """The same by a compiled kernel; ``step`` is 0 for neighbours."""
+        is_whole = step in (0, UNITS) and not any(bool((start & (UNITS - 1)).any()) for start in starts)
+        kernel = self._kernel(self._reference.whole if is_whole else self._reference.planes)
+        vectors, differences = kernel.best(list(map(calls.array, starts)), step)
+        return torch.from_numpy(vectors), torch.from_numpy(differences)
+
+    def _kernel(self, planes: Tensor) -> choices.Search:
+        target = calls.array(self._target)
+        return choices.Search(planes.numpy(), MARGIN, target, self._side, (_PRICE, _MOST_PIXELS))
+
+    def _best(self, vectors: Tensor, tried: Tensor, found: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """The best of vectors ``[n, 2, h, w]`` that find these blocks, near those of blocks around."""
         smooth = F.avg_pool2d(F.pad(vectors.float()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
         apart = (tried - smooth).abs().sum(1).div_(UNITS).clamp_(max=_MOST_PIXELS)
-        if calls.serve(tried.device):
-            planes, target = self._reference.planes_for(tried).numpy(), self._picture.to(torch.uint8).numpy()
-            sums = choices.differences(planes, MARGIN, target, self._side, calls.array(tried))
-            differences = torch.from_numpy(sums) / self._side**2
-        else:
-            differences = torch.stack([self._difference(blocks) for blocks in found()]) / self._side**2
+        differences = torch.stack([self._difference(blocks) for blocks in found]) / self._side**2
         best = (differences + _PRICE * apart).argmin(0)
         return tried.gather(0, best.expand(1, 2, *self.grid))[0], differences.gather(0, best[None])[0]
 
     def _difference(self, blocks: Tensor) -> Tensor:
         """Sums of absolute differences ``[h, w]`` of blocks that were found."""
-        return (blocks - self._target).abs_().flatten(1).sum(1, dtype=torch.int32).view(self.grid)
+        return (blocks - self._blocks).abs_().flatten(1).sum(1, dtype=torch.int32).view(self.grid)
 
     def _pixels_around(self, vectors: Tensor) -> Iterator[Tensor]:
         wide = self._half_pixels(vectors[0] - UNITS, vectors[1] - UNITS, self._side + 2)
@@ -209,8 +224,8 @@ class _Blocks:
 
     def _half_pixels(self, dy: Tensor, dx: Tensor, side: int | None = None) -> Tensor:
         """Blocks int16 ``[N, side, side]`` that vectors of whole or half pixels find."""
-        top, left = (self._top + dy) >> 1, (self._left + dx) >> 1
-        return self._reference.half_windows(top.flatten(), left.flatten(), side or self._side)[:, 0]
+        top, left = (((start + by) >> 1).flatten() for start, by in zip(self._starts, (dy, dx), strict=True))
+        return self._reference.half_windows(top, left, side or self._side)[:, 0]
 
 
 def _spread(vectors: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -42,31 +42,60 @@ QUANTIZER_INDEXES = "thresholds", "group_of", "place_of", "starts", "order"
 QUANTIZER_MATRICES = "dct", "half_dct", "colours"
 
 
-def differences(
-    planes: np.ndarray, margin: int, target: np.ndarray, side: int, vectors: np.ndarray
-) -> np.ndarray:
-    """Sums of absolute differences int32 ``[n, h, w]`` of a target's blocks from what vectors find.
+class _Blocks(ctypes.Structure):
+    _fields_: ClassVar[Any] = [
+        ("target", POINTER),
+        *((name, INT) for name in ("height", "width", "rows", "columns", "side")),
+        *((name, ctypes.c_float) for name in ("price", "most_pixels")),
+    ]
+
+
+class Search:
+    """Looks for blocks of a picture in another one.
 
     Args:
         planes: Of the reference, uint8 ``[1 or 4, 1, H', W']``; one where vectors are of whole pixels.
         margin: Of the planes.
-        target: uint8 ``[h side, w side]``.
+        target: uint8 ``[H, W]``, repeated at its edges.
         side: Of blocks: 4, 8 or 16.
-        vectors: In quarter pixels, int64 ``[n, 2, h, w]``.
+        prices: Of a pixel of distance from vectors around, and the most pixels that count.
     """
-    tries, _, rows, columns = vectors.shape
-    out = np.empty((tries, rows, columns), np.int32)
-    kernel = kernel_of("differences", POINTER, *[INT] * 3, POINTER, *[INT] * 3, POINTER, INT, POINTER)
-    reference = at(planes, np.uint8), *planes.shape[2:], margin
-    wanted = at(target, np.uint8), rows, columns, side
-    start, into, size = at(vectors, np.int64), at(out, np.int32), rows * columns
 
-    def some(first: int, last: int) -> None:
-        tried = start + 16 * first * size, last - first, into + 4 * first * size
-        kernel(*reference, *wanted, *tried)
+    def __init__(
+        self, planes: np.ndarray, margin: int, target: np.ndarray, side: int, prices: tuple[float, float]
+    ) -> None:
+        self._grid = tuple(max(1, size // side) for size in target.shape)
+        self._blocks = _Blocks(at(target, np.uint8), *target.shape, *self._grid, side, *prices)
+        self._held = planes, target, self._blocks
+        reference = at(planes, np.uint8), *planes.shape[2:], margin
+        self._given = ctypes.addressof(self._blocks), *reference
 
-    threads.share(tries, max(1, _BLOCKS // size), some, planes, target, vectors, out)
-    return out
+    def everywhere(self, reach: int) -> np.ndarray:
+        """The best of all vectors of so many whole pixels, in quarter pixels, int64 ``[2, h, w]``."""
+        vectors = np.empty((2, *self._grid), np.int64)
+        kernel_of("search_everywhere", *[POINTER] * 2, *[INT] * 4, POINTER)(
+            *self._given, reach, at(vectors, np.int64)
+        )
+        return vectors
+
+    def best(self, fields: Sequence[np.ndarray], step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best vectors int64 ``[2, h, w]``, and mean differences that they leave, float32 ``[h, w]``.
+
+        Args:
+            fields: One or two of vectors to start from, in quarter pixels, int64 ``[2, h, w]`` each.
+            step: How far around the first one's to look; 0 for all of these and those beside them.
+        """
+        vectors, differences = np.empty((2, *self._grid), np.int64), np.empty(self._grid, np.float32)
+        starts = (POINTER * len(fields))(*(at(field, np.int64) for field in fields))
+        kernel = kernel_of(
+            "best_vectors", *[POINTER] * 2, *[INT] * 3, POINTER, *[INT] * 2, *[POINTER] * 2, *[INT] * 2
+        )
+        found = at(vectors, np.int64), at(differences, np.float32)
+        given = *self._given, starts, len(fields), step, *found
+        rows, columns = self._grid
+        held = self._held, starts, fields, vectors, differences
+        threads.share(rows, max(1, _BLOCKS // columns), lambda *part: kernel(*given, *part), *held)
+        return vectors, differences
 
 
 class _Plan(ctypes.Structure):

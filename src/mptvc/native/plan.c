@@ -39,31 +39,27 @@ INLINED float log2_about(float x) {
     return octave + ((0.15824871f * m - 1.05187502f) * m + 3.0478842f) * m - 2.1536207f;
 }
 
-/* About what is left of cells `[size, size]` costs, in squared steps; see `mptvc.codec.plan`. */
-INLINED float cell_cost(const float *cell, const float *dct, const int size, float latent_cost, float doubling_cost) {
-    float latents[MOST * MOST], total = 0;
-    frequencies(cell, BLOCK, dct, size, 1, latents, size, 1);
-    for (int i = 0; i < size * size; i++) {
+/* Cost of a block instead of the one that is wanted: about what is left in tokens of so many pixels costs, in squared
+ * steps; see `mptvc.codec.plan`. */
+INLINED float sized_cost(const Plan *p, const uint8_t *block, int64_t at, const int patch) {
+    const uint8_t *wanted = p->wanted + at / p->columns * BLOCK * p->columns * BLOCK + at % p->columns * BLOCK;
+    float apart[CELL], latents[CELL], total = 0;
+    for (int y = 0; y < BLOCK; y++)
+        for (int x = 0; x < BLOCK; x++)
+            apart[y * BLOCK + x] = (float)(wanted[y * p->columns * BLOCK + x] - block[y * BLOCK + x]) * p->scales[at];
+    frequencies(apart, BLOCK, p->dct, patch, BLOCK, latents);
+    for (int i = 0; i < CELL; i++) {
         float square = latents[i] * latents[i];
-        float coded = log2_about(square > 1 ? square : 1) * doubling_cost + latent_cost;
+        float coded = log2_about(square > 1 ? square : 1) * p->doubling_cost + p->latent_cost;
         total += square < coded ? square : coded;
     }
     return total;
 }
 
-/* Cost of a block instead of the one that is wanted. */
 INLINED float cost_of(const Plan *p, const uint8_t *block, int64_t at) {
-    const uint8_t *wanted = p->wanted + at / p->columns * BLOCK * p->columns * BLOCK + at % p->columns * BLOCK;
-    float apart[CELL], total = 0;
-    for (int y = 0; y < BLOCK; y++)
-        for (int x = 0; x < BLOCK; x++)
-            apart[y * BLOCK + x] = (float)(wanted[y * p->columns * BLOCK + x] - block[y * BLOCK + x]) * p->scales[at];
-    for (int64_t y = 0; y < BLOCK; y += p->patch)
-        for (int64_t x = 0; x < BLOCK; x += p->patch) {
-            const float *cell = apart + y * BLOCK + x;
-            SIZED(p->patch, total += cell_cost(cell, p->dct, SIZE, p->latent_cost, p->doubling_cost));
-        }
-    return total;
+    float cost;
+    SIZED(p->patch, cost = sized_cost(p, block, at, SIZE));
+    return cost;
 }
 
 INLINED int64_t scaled(int64_t vector, int64_t numerator, int64_t denominator) {

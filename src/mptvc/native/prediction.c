@@ -109,29 +109,3 @@ CLONED EXPORT void predict(const uint8_t *near, const uint8_t *far, const uint8_
             }
         }
 }
-
-INLINED int32_t difference(const uint8_t *one, const uint8_t *two, int64_t stride, const int side) {
-    int32_t total = 0;
-    for (int y = 0; y < side; y++)
-        for (int x = 0; x < side; x++) total += abs(one[y * side + x] - two[y * stride + x]);
-    return total;
-}
-
-/* Sums of absolute differences int32 `[tries, rows, columns]` of blocks of a target from what vectors find.
- *
- * planes: of a reference of one channel, `height x width` with its margin.  target: `[rows side, columns side]`.
- * vectors: in quarter pixels `[tries, 2, rows, columns]`. */
-CLONED EXPORT void differences(const uint8_t *planes, int64_t height, int64_t width, int64_t margin,
-                               const uint8_t *target, int64_t rows, int64_t columns, int64_t side,
-                               const int64_t *vectors, int64_t tries, int32_t *out) {
-    Reference r = {planes, 1, height, width, margin};
-    int64_t blocks = rows * columns;
-    for (int64_t n = 0; n < tries; n++, vectors += 2 * blocks)
-        for (int64_t at = 0; at < blocks; at++) {
-            uint8_t found[CELL];
-            int64_t y = at / columns * side, x = at % columns * side;
-            int64_t top = 4 * y + vectors[at], left = 4 * x + vectors[blocks + at];
-            const uint8_t *mine = target + y * columns * side + x;
-            SIZED(side, window(&r, 0, top, left, SIZE, found); *out++ = difference(found, mine, columns * side, SIZE));
-        }
-}

@@ -31,17 +31,19 @@ typedef struct {
     float explained;
 } Try;
 
-INLINED void transform(const float *mixed, int64_t patch, int quartered, const Quantizer *q, float scale,
-                             float *latents) {
+/* Frequencies of a token `[3, patch, patch]`, whole, or of its quarters, which lie between each other. */
+INLINED void transform(const float *mixed, const int patch, int quartered, const Quantizer *q, float *latents) {
     for (int d = 0; d < 3; d++, mixed += patch * patch, latents += patch * patch) {
-        if (!quartered) SIZED(patch, frequencies(mixed, SIZE, q->dct, SIZE, scale, latents, SIZE, 1));
-        else
-            for (int x = 0; x < 2; x++)
-                for (int y = 0; y < 2; y++) {
-                    const float *quarter = mixed + (y * patch + x) * (patch / 2);
-                    float *out = latents + x * patch + y;
-                    SIZED(patch / 2, frequencies(quarter, 2 * SIZE, q->half_dct, SIZE, scale, out, 4 * SIZE, 2));
-                }
+        float quarters[MOST * MOST];
+        if (!quartered) {
+            frequencies(mixed, patch, q->dct, patch, patch, latents);
+            continue;
+        }
+        frequencies(mixed, patch, q->half_dct, patch / 2, patch, quarters);
+        for (int x = 0; x < patch; x++)
+            for (int y = 0; y < patch; y++)
+                latents[(x % (patch / 2) * 2 + x / (patch / 2)) * patch + y % (patch / 2) * 2 + y / (patch / 2)] =
+                    quarters[x * patch + y];
     }
 }
 
@@ -162,11 +164,10 @@ CLONED EXPORT void quantize(const Quantizer *q, const EnvelopeNet *net, const fl
                 const float *from = difference + c * size + start + y * width;
                 float *line = left + c * cells + y * patch;
                 for (int64_t x = 0; x < patch; x++) {
-                    line[x] = from[x];
+                    line[x] = from[x] * scale;
                     energy += line[x] * line[x];
                 }
             }
-        energy *= scale * scale;
         if (energy < q->least_energy) continue;
         for (int d = 0; d < 3; d++)
             for (int64_t i = 0; i < cells; i++)
@@ -174,7 +175,7 @@ CLONED EXPORT void quantize(const Quantizer *q, const EnvelopeNet *net, const fl
                                        q->colours[3 * d + 2] * left[2 * cells + i];
         Try tries[2];
         for (int shape = 0; shape < 2; shape++) {
-            transform(mixed, patch, shape, q, scale, tries[shape].latents);
+            SIZED(patch, transform(mixed, SIZE, shape, q, tries[shape].latents));
             round_try(q, &tries[shape]);
         }
         float best = energy + q->bit_price * activity_bits(q, nothing, outer);
