@@ -14,7 +14,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FLAGS = "-O3 -std=c11 -fPIC -shared -fvisibility=hidden -ffp-contract=off"
+FLAGS = "-O3 -std=c11 -fPIC -shared -fvisibility=hidden -ffp-contract=off -Wno-psabi"
 
 
 class KernelsHook(BuildHookInterface):

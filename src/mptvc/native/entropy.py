@@ -9,6 +9,7 @@ import numpy as np
 from mptvc.native.calls import INT, POINTER, at, kernel_of, threads
 
 _TOKENS = 64  #: the fewest tokens that a further thread is worth
+_WIDE = 32  #: channels of which a kernel computes what is expected at once
 
 
 class _EnvelopeNet(ctypes.Structure):
@@ -49,6 +50,9 @@ class EnvelopeNet:
         frequency_of: np.ndarray,
     ) -> None:
         self.channels = len(frequency_of)
+        inner, inner_bias, outer, *others = weights
+        blocks = outer.reshape(len(outer), -1, _WIDE).swapaxes(0, 1)
+        weights = inner, inner_bias, np.ascontiguousarray(blocks), *others
         self._held = *transforms, *weights, frequency_of
         arrays = [at(x, np.float64) for x in transforms] + [at(x, np.float32) for x in weights]
         self._net = _EnvelopeNet(patch, self.channels, least, *arrays, at(frequency_of, np.int64))

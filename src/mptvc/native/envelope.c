@@ -5,49 +5,25 @@
 
 #pragma GCC optimize("fp-contract=fast") /* fused or not, sums are the same */
 
+#define NUMBER double
 #include "envelope.h"
 #include "kernels.h"
+#include "transform.h"
 #include <string.h>
 
-enum { MOST = 16, HIDDEN = 48, CELLS = 8, LIMIT = 127 };
+enum { HIDDEN = 48, CELLS = 8, LIMIT = 127, FLOATS = 8, WIDE = 4 * FLOATS };
+typedef float Floats __attribute__((vector_size(FLOATS * sizeof(float))));
+typedef int32_t Ints __attribute__((vector_size(FLOATS * sizeof(int32_t))));
 static const double UNITS = 64.0 / (1 << 26);
-
-/* The transform of pixels `[size, size]`, rows `stride` apart, to frequencies `[x, y]`, `apart` and `next` apart. */
-INLINED void frequencies(const uint8_t *pixels, int64_t stride, const double *dct, const int size, double *out,
-                               int64_t apart, int64_t next) {
-    double along_y[MOST][MOST], transposed[MOST][MOST]; /* [ky][x] */
-    float values[MOST][MOST];
-    for (int y = 0; y < size; y++)
-        for (int x = 0; x < size; x++) values[y][x] = pixels[y * stride + x];
-    for (int k = 0; k < size; k++) {
-        float sums[MOST] = {0}; /* below 2^24: single precision holds them */
-        for (int y = 0; y < size; y++)
-            for (int x = 0; x < size; x++) sums[x] += (float)dct[k * size + y] * values[y][x];
-        for (int x = 0; x < size; x++) along_y[k][x] = sums[x];
-    }
-    for (int k = 0; k < size; k++)
-        for (int x = 0; x < size; x++) transposed[x][k] = along_y[k][x];
-    for (int k = 0; k < size; k++) {
-        double sums[MOST] = {0}; /* [ky] */
-        for (int x = 0; x < size; x++)
-            for (int l = 0; l < size; l++) sums[l] += dct[k * size + x] * transposed[x][l];
-        for (int l = 0; l < size; l++) out[k * apart + l * next] = sums[l];
-    }
-}
 
 /* Levels `[patch^2]` of the spectrum of a token. */
 INLINED void levels_of(const uint8_t *pixels, int64_t stride, int quartered, const EnvelopeNet *net, float step,
                              float *levels) {
-    double spectrum[MOST * MOST];
-    const int patch = (int)net->patch, half = patch / 2;
-    if (!quartered) SIZED(patch, frequencies(pixels, stride, net->dct, SIZE, spectrum, SIZE, 1));
-    else
-        for (int x = 0; x < 2; x++)
-            for (int y = 0; y < 2; y++) {
-                const uint8_t *quarter = pixels + y * half * stride + x * half;
-                double *out = spectrum + x * patch + y;
-                SIZED(half, frequencies(quarter, stride, net->half_dct, SIZE, out, 4 * SIZE, 2));
-            }
+    double values[MOST * MOST], spectrum[MOST * MOST];
+    const int64_t patch = net->patch;
+    for (int64_t y = 0; y < patch; y++)
+        for (int64_t x = 0; x < patch; x++) values[y * patch + x] = pixels[y * stride + x];
+    TOKEN_SIZED(patch, token_frequencies(values, net->dct, net->half_dct, quartered, SIZE, spectrum));
     double least = rounded((double)step * net->least);
     least = least < 1 ? 1 : least;
     int base = eighths((float)least);
@@ -63,11 +39,37 @@ INLINED float floored(float accumulator) {
     return (float)(value < 0 ? 0 : value > LIMIT ? LIMIT : value);
 }
 
+INLINED Floats floats_at(const float *from) {
+    Floats found;
+    memcpy(&found, from, sizeof found);
+    return found;
+}
+
+/* Add the products of some hidden units with their weights `[HIDDEN, WIDE]`, in registers meanwhile. */
+INLINED void add_products(const float *hidden, const int *places, int active, const float *weights, Floats *sums) {
+    Floats a = sums[0], b = sums[1], c = sums[2], d = sums[3];
+    for (int i = 0; i < active; i++) {
+        const float *mine = weights + places[i] * WIDE;
+        a += hidden[i] * floats_at(mine), b += hidden[i] * floats_at(mine + FLOATS);
+        c += hidden[i] * floats_at(mine + 2 * FLOATS), d += hidden[i] * floats_at(mine + 3 * FLOATS);
+    }
+    sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
+}
+
+/* What sums expect: `magnitudes` of them over WEIGHT_ONE, between 0 and LIMIT. */
+INLINED Ints magnitudes(Floats sums) {
+    Ints outcome = __builtin_convertvector(sums, Ints) >> 7;
+    outcome &= ~(outcome >> 31);
+    Ints above = outcome > LIMIT;
+    outcome = (outcome & ~above) | (LIMIT & above);
+    return (16 + 2 * (outcome & 7)) << (outcome >> 3);
+}
+
 CLONED void expect_token(const EnvelopeNet *net, const uint8_t *pixels, int64_t stride, int quartered, float step,
                          int32_t *below) {
     const int64_t patch = net->patch, channels = net->channels;
     const int64_t cells = patch < CELLS ? patch : CELLS, side = patch / cells, inputs = cells * cells + 1;
-    float levels[MOST * MOST], input[CELLS * CELLS + 1], hidden[HIDDEN], total[3 * MOST * MOST];
+    float levels[MOST * MOST], input[CELLS * CELLS + 1], hidden[HIDDEN];
     levels_of(pixels, stride, quartered, net, step, levels);
     for (int64_t i = 0; i < cells * cells; i++) {
         const float *cell = levels + i / cells * side * patch + i % cells * side;
@@ -81,18 +83,28 @@ CLONED void expect_token(const EnvelopeNet *net, const uint8_t *pixels, int64_t 
     for (int64_t i = 0; i < inputs; i++)
         if (input[i] != 0)
             for (int j = 0; j < HIDDEN; j++) hidden[j] += input[i] * net->inner[i * HIDDEN + j];
-    for (int64_t c = 0; c < channels; c++)
-        total[c] = net->outer_bias[c] + quartered * net->shape_bias[c] + levels[net->frequency_of[c]] * net->own[c];
+    int active = 0, places[HIDDEN];
     for (int j = 0; j < HIDDEN; j++) {
-        float active = floored(hidden[j]);
-        if (active == 0) continue;
-        for (int64_t c = 0; c < channels; c++) total[c] += active * net->outer[j * channels + c];
+        hidden[active] = floored(hidden[j]), places[active] = j;
+        active += hidden[active] != 0;
     }
     int32_t sum = below[0] = 0;
-    for (int64_t c = 0; c < channels; c++) {
-        int outcome = (int)floored(total[c]);
-        sum += (16 + 2 * (outcome & 7)) << (outcome >> 3);
-        below[c + 1] = sum;
+    for (int64_t first = 0; first < channels; first += WIDE) { /* as many as registers hold */
+        float own[WIDE];
+        Floats sums[4];
+        for (int c = 0; c < WIDE; c++) own[c] = levels[net->frequency_of[first + c]];
+        for (int k = 0; k < 4; k++) {
+            int64_t c = first + k * FLOATS;
+            sums[k] = floats_at(net->outer_bias + c) + (float)quartered * floats_at(net->shape_bias + c) +
+                      floats_at(own + k * FLOATS) * floats_at(net->own + c);
+        }
+        add_products(hidden, places, active, net->outer + first * HIDDEN, sums);
+        int32_t expected[WIDE];
+        for (int k = 0; k < 4; k++) {
+            Ints found = magnitudes(sums[k]);
+            memcpy(expected + k * FLOATS, &found, sizeof found);
+        }
+        for (int c = 0; c < WIDE; c++) below[first + c + 1] = sum += expected[c];
     }
 }
 

@@ -5,7 +5,7 @@
 
 #include "kernels.h"
 
-/* Integers in floating point; weights are by input, then by output. */
+/* Integers in floating point; inner weights are by input, then by output, outer ones `[C / 32, hidden, 32]`. */
 typedef struct {
     int64_t patch, channels;
     double least;

@@ -25,6 +25,18 @@
         }                           \
     } while (0)
 
+/* The same for sides of tokens, which are 8 or 16. */
+#define TOKEN_SIZED(size, call)     \
+    do {                            \
+        if ((size) == 16) {         \
+            enum { SIZE = 16 };     \
+            call;                   \
+        } else {                    \
+            enum { SIZE = 8 };      \
+            call;                   \
+        }                           \
+    } while (0)
+
 /* A function that is compiled for several instruction sets, one of which the loader picks. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define CLONED __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))

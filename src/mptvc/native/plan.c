@@ -2,8 +2,9 @@
  *
  * No decoder needs it, so it may differ in the last digits of floating point. */
 
-#pragma GCC optimize("fast-math")
+#pragma GCC optimize("fast-math", "fp-contract=fast")
 
+#define NUMBER float
 #include "blocks.h"
 #include "kernels.h"
 #include "transform.h"
@@ -47,7 +48,7 @@ INLINED float sized_cost(const Plan *p, const uint8_t *block, int64_t at, const 
     for (int y = 0; y < BLOCK; y++)
         for (int x = 0; x < BLOCK; x++)
             apart[y * BLOCK + x] = (float)(wanted[y * p->columns * BLOCK + x] - block[y * BLOCK + x]) * p->scales[at];
-    frequencies(apart, BLOCK, p->dct, patch, BLOCK, latents);
+    frequencies(apart, p->dct, patch, BLOCK, latents);
     for (int i = 0; i < CELL; i++) {
         float square = latents[i] * latents[i];
         float coded = log2_about(square > 1 ? square : 1) * p->doubling_cost + p->latent_cost;
@@ -58,7 +59,7 @@ INLINED float sized_cost(const Plan *p, const uint8_t *block, int64_t at, const 
 
 INLINED float cost_of(const Plan *p, const uint8_t *block, int64_t at) {
     float cost;
-    SIZED(p->patch, cost = sized_cost(p, block, at, SIZE));
+    TOKEN_SIZED(p->patch, cost = sized_cost(p, block, at, SIZE));
     return cost;
 }
 

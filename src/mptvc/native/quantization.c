@@ -2,8 +2,9 @@
  *
  * No decoder needs it, so it may differ in the last digits of floating point. */
 
-#pragma GCC optimize("fast-math")
+#pragma GCC optimize("fast-math", "fp-contract=fast")
 
+#define NUMBER float
 #include "envelope.h"
 #include "kernels.h"
 #include "transform.h"
@@ -23,6 +24,9 @@ typedef struct {
     const float *dct, *half_dct, *colours;
 } Quantizer;
 
+typedef int32_t Ints __attribute__((vector_size(32)));
+typedef int16_t Shorts __attribute__((vector_size(16)));
+
 typedef struct {
     float latents[CHANNELS];
     int16_t symbols[CHANNELS];
@@ -31,44 +35,30 @@ typedef struct {
     float explained;
 } Try;
 
-/* Frequencies of a token `[3, patch, patch]`, whole, or of its quarters, which lie between each other. */
-INLINED void transform(const float *mixed, const int patch, int quartered, const Quantizer *q, float *latents) {
-    for (int d = 0; d < 3; d++, mixed += patch * patch, latents += patch * patch) {
-        float quarters[MOST * MOST];
-        if (!quartered) {
-            frequencies(mixed, patch, q->dct, patch, patch, latents);
-            continue;
-        }
-        frequencies(mixed, patch, q->half_dct, patch / 2, patch, quarters);
-        for (int x = 0; x < patch; x++)
-            for (int y = 0; y < patch; y++)
-                latents[(x % (patch / 2) * 2 + x / (patch / 2)) * patch + y % (patch / 2) * 2 + y / (patch / 2)] =
-                    quarters[x * patch + y];
-    }
-}
-
 /* Symbols for latents; groups with little in them only where they pay. */
-INLINED void round_try(const Quantizer *q, Try *t) {
-    float sums[GROUPS] = {0}, saved[GROUPS] = {0}, kept[GROUPS];
-    float largest = (float)q->largest;
+INLINED void round_try(const Quantizer *q, const float *rounding, Try *t) {
+    const int32_t largest = (int32_t)q->largest;
     int64_t count = 0;
-    for (int64_t c = 0; c < q->channels; c++) {
-        float latent = t->latents[c], rounding = q->group_of[c] < 2 ? q->rounding_low : q->rounding;
-        float magnitude = truncf(fabsf(latent) + rounding);
-        magnitude = magnitude < largest ? magnitude : largest;
-        t->symbols[c] = (int16_t)(latent < 0 ? -magnitude : magnitude);
-    }
-    for (int64_t c = 0; c < q->channels; c += 4) { /* four at a time: most are 0 */
-        uint64_t four;
-        memcpy(&four, t->symbols + c, sizeof four);
-        if (!four) continue;
-        for (int64_t k = c; k < c + 4; k++) {
+    for (int64_t c = 0; c < q->channels; c += LANES) {
+        Lanes latents = load(t->latents + c), added = load(rounding + c);
+        Lanes away = (Lanes)((Ints)added | ((Ints)latents & INT32_MIN));
+        Ints symbols = __builtin_convertvector(latents + away, Ints);
+        Ints above = symbols > largest, below = symbols < -largest;
+        symbols = (symbols & ~(above | below)) | (largest & above) | (-largest & below);
+        Shorts narrow = __builtin_convertvector(symbols, Shorts);
+        memcpy(t->symbols + c, &narrow, sizeof narrow);
+        uint64_t parts[2];
+        memcpy(parts, &narrow, sizeof narrow);
+        if (!(parts[0] | parts[1])) continue; /* as of most */
+        for (int64_t k = c; k < c + LANES; k++) {
             t->nonzero[count] = (int32_t)k;
             count += t->symbols[k] != 0;
         }
     }
     t->count = 0, t->explained = 0;
     if (!count) return;
+    float sums[GROUPS], saved[GROUPS], kept[GROUPS];
+    for (int64_t g = 0; g < q->groups; g++) sums[g] = saved[g] = 0;
     for (int64_t i = 0; i < count; i++) {
         int64_t c = t->nonzero[i];
         float magnitude = fabsf((float)t->symbols[c]), restored = magnitude + q->outward;
@@ -102,8 +92,9 @@ INLINED float activity_bits(const Quantizer *q, const int *found, const int64_t 
 /* About the bits of a token whose neighbours are not known yet; see `ActivityModel.bits_apart`. */
 INLINED float bits_apart(const Quantizer *q, const Try *t, int quartered, const int32_t *expected,
                                const int64_t *outer) {
-    int64_t sums[GROUPS] = {0}, total = 0;
+    int64_t sums[GROUPS], total = 0;
     int found[GROUPS], octaves[GROUPS];
+    for (int64_t g = 0; g < q->groups; g++) sums[g] = 0;
     for (int64_t i = 0; i < t->count; i++) sums[q->group_of[t->nonzero[i]]] += abs(t->symbols[t->nonzero[i]]);
     for (int64_t g = 0; g < q->groups; g++) {
         found[g] = 0;
@@ -153,6 +144,8 @@ CLONED EXPORT void quantize(const Quantizer *q, const EnvelopeNet *net, const fl
                             uint8_t *quartered, int64_t first, int64_t last) {
     int64_t patch = net->patch, width = columns * patch, size = rows * patch * width, cells = patch * patch;
     int nothing[GROUPS] = {0};
+    float rounding[CHANNELS];
+    for (int64_t c = 0; c < q->channels; c++) rounding[c] = q->group_of[c] < 2 ? q->rounding_low : q->rounding;
     symbols += first * columns * q->channels, outer += first * columns * q->groups;
     for (int64_t at = first * columns; at < last * columns; at++, symbols += q->channels, outer += q->groups) {
         float left[CHANNELS], mixed[CHANNELS], energy = 0, scale = 1 / steps[at];
@@ -175,8 +168,11 @@ CLONED EXPORT void quantize(const Quantizer *q, const EnvelopeNet *net, const fl
                                        q->colours[3 * d + 2] * left[2 * cells + i];
         Try tries[2];
         for (int shape = 0; shape < 2; shape++) {
-            SIZED(patch, transform(mixed, SIZE, shape, q, tries[shape].latents));
-            round_try(q, &tries[shape]);
+            for (int d = 0; d < 3; d++) {
+                float *latents = tries[shape].latents + d * cells;
+                TOKEN_SIZED(patch, token_frequencies(mixed + d * cells, q->dct, q->half_dct, shape, SIZE, latents));
+            }
+            round_try(q, rounding, &tries[shape]);
         }
         float best = energy + q->bit_price * activity_bits(q, nothing, outer);
         for (int shape = 0; shape < 2; shape++) {
