@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mptvc.model.motion import BLOCK, MARGIN, UNITS, Reference, luma_of
 from mptvc.model.prediction import mean_of
-from mptvc.model.pyramid import reduce
+from mptvc.model.pyramid import halved
 from mptvc.native import calls, choices
 
 #: For each size of the pictures but the smallest, from coarse to fine: how often they are halved, and the
@@ -46,7 +46,7 @@ class Luma:
     def __init__(self, picture: Tensor, halvings: int = 0) -> None:
         self.halvings = [luma_of(picture)]
         for _ in range(halvings + _SMALLEST):
-            self.halvings.append(reduce(self.halvings[-1].to(torch.int16)).to(torch.uint8))
+            self.halvings.append(halved(self.halvings[-1]))
         self.references = [Reference(halving) for halving in self.halvings]
 
     def texture(self, halvings: int) -> Tensor:

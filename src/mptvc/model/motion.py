@@ -227,6 +227,8 @@ def camera_vectors(coefficients: Tensor, rows: int, columns: int) -> Tensor:
 
 def luma_of(picture: Tensor) -> Tensor:
     """Mean of three colours, uint8 ``[1, H, W]`` from uint8 ``[3, H, W]``."""
+    if calls.serve(picture.device):
+        return torch.from_numpy(pictures.luma(calls.array(picture)))
     total = picture[:1].to(torch.int32).add_(picture[1]).add_(picture[2]).add_(1)
     return total.mul_(_THIRD).bitwise_right_shift_(16).to(torch.uint8)
 

@@ -12,12 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mptvc.native import calls, pictures
+
 
 def reduce(x: Tensor) -> Tensor:
     """Halve ``[..., H, W]`` (even sizes) by the mean of 2 x 2 pixels."""
     rows = x[..., ::2, :] + x[..., 1::2, :]
     total = rows[..., ::2] + rows[..., 1::2]
     return total * 0.25 if x.is_floating_point() else total.add_(2).bitwise_right_shift_(2)
+
+
+def halved(picture: Tensor) -> Tensor:
+    """Halve a picture uint8 ``[C, H, W]``."""
+    if calls.serve(picture.device):
+        return torch.from_numpy(pictures.halved(calls.array(picture)))
+    return reduce(picture.to(torch.int16)).to(torch.uint8)
 
 
 def expand(x: Tensor) -> Tensor:

@@ -39,6 +39,30 @@ def expanded(picture: np.ndarray) -> np.ndarray:
     return out
 
 
+def halved(picture: np.ndarray) -> np.ndarray:
+    """A picture uint8 ``[C, H, W]`` of even sides half as high and wide."""
+    channels, height, width = picture.shape
+    out = np.empty((channels, height // 2, width // 2), np.uint8)
+    kernel = kernel_of("halve", POINTER, *[INT] * 3, POINTER)
+    kernel(at(picture, np.uint8), *out.shape, at(out, np.uint8))
+    return out
+
+
+def luma(picture: np.ndarray) -> np.ndarray:
+    """The mean ``[1, H, W]`` of the colours of a picture uint8 ``[3, H, W]``."""
+    out = np.empty((1, *picture.shape[1:]), np.uint8)
+    kernel_of("luma", POINTER, INT, POINTER)(at(picture, np.uint8), out.size, at(out, np.uint8))
+    return out
+
+
+def separated(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A frame uint8 ``[H, W, 3]`` as a picture ``[3, *size]`` whose last row and column are repeated."""
+    out = np.empty((3, *size), np.uint8)
+    kernel = kernel_of("separate", POINTER, *[INT] * 4, POINTER)
+    kernel(at(frame, np.uint8), *frame.shape[:2], *size, at(out, np.uint8))
+    return out
+
+
 def interleave(picture: np.ndarray, frame: np.ndarray) -> None:
     """Put the upper left of a picture uint8 ``[3, H', W']`` into a frame ``[H, W, 3]``."""
     kernel = kernel_of("interleave", POINTER, *[INT] * 4, POINTER)

@@ -1,4 +1,4 @@
-/* Doubling of pictures: the same integers as `mptvc.model.pyramid.expand` of 8-bit pictures; and their layout. */
+/* Halving and doubling of pictures, the same integers as `mptvc.model.pyramid` makes; their luma and layout. */
 
 #include "kernels.h"
 #include <stdlib.h>
@@ -37,6 +37,32 @@ CLONED EXPORT int expand(const uint8_t *picture, int64_t channels, int64_t heigh
         }
     free(rows);
     return 0;
+}
+
+/* A picture `[channels, H, W]` of one `[channels, 2 H, 2 W]`. */
+CLONED EXPORT void halve(const uint8_t *picture, int64_t channels, int64_t height, int64_t width, uint8_t *out) {
+    for (int64_t y = 0; y < channels * height; y++, out += width) {
+        const uint8_t *above = picture + 4 * y * width, *below = above + 2 * width;
+        for (int64_t x = 0; x < width; x++)
+            out[x] = (uint8_t)((above[2 * x] + above[2 * x + 1] + below[2 * x] + below[2 * x + 1] + 2) >> 2);
+    }
+}
+
+/* The mean of three colours, each of `size` pixels, rounded. */
+CLONED EXPORT void luma(const uint8_t *picture, int64_t size, uint8_t *out) {
+    const uint8_t *one = picture, *two = picture + size, *three = two + size;
+    for (int64_t i = 0; i < size; i++) out[i] = (uint8_t)((one[i] + two[i] + three[i] + 1) * 21846 >> 16);
+}
+
+/* A frame `[height, width, 3]` as a picture `[3, rows, columns]` whose last row and column are repeated. */
+CLONED EXPORT void separate(const uint8_t *frame, int64_t height, int64_t width, int64_t rows, int64_t columns,
+                            uint8_t *picture) {
+    for (int64_t y = 0; y < rows; y++) {
+        const uint8_t *line = frame + clamped(y, 0, height - 1) * width * 3;
+        uint8_t *one = picture + y * columns, *two = one + rows * columns, *three = two + rows * columns;
+        for (int64_t x = 0; x < width; x++) one[x] = line[3 * x], two[x] = line[3 * x + 1], three[x] = line[3 * x + 2];
+        for (int64_t x = width; x < columns; x++) one[x] = one[x - 1], two[x] = two[x - 1], three[x] = three[x - 1];
+    }
 }
 
 /* The first rows and columns of a picture `[3, rows, columns]` as a frame `[height, width, 3]`. */
