@@ -113,8 +113,8 @@ def test_samples_between_pixels(channels: int, size: tuple[int, int]) -> None:
 def test_predictions_of_all_blends(most: int, apart: tuple[int, int], threads: int) -> None:
     references = References(Reference(noise(6)), Reference(noise(7)), apart)
     field, blends = vectors(8, most), torch.arange(ROWS * COLUMNS).view(ROWS, COLUMNS) % len(Blend)
-    calls.use_threads(threads)
-    assert torch.equal(*both(lambda: predicted(references, noise(9), field, blends)))
+    with calls.sharing(threads):
+        assert torch.equal(*both(lambda: predicted(references, noise(9), field, blends)))
 
 
 def test_still_pictures_need_whole_pixels_alone() -> None:

@@ -1,6 +1,9 @@
 """Weights with a closed loop: clips of slices to symbols and frames."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,8 +18,9 @@ from mptvc.codec.coder import (
     require_geometry,
 )
 from mptvc.codec.pictures import CodedPicture
-from mptvc.codec.settings import computing
+from mptvc.codec.settings import computing, spare_threads
 from mptvc.codec.slices import ClipLoop, CodedSlice, enlarged
+from mptvc.codec.stages import is_observed
 from mptvc.codec.tables import LevelTables
 from mptvc.codec.tokens import TOKENS
 from mptvc.format.geometry import Geometry, LoopShots, Shots, TileGrid
@@ -30,6 +34,13 @@ from mptvc.model.prediction import Blend
 from mptvc.model.side import Side, base_alone
 from mptvc.native import calls, pictures
 
+#: Which level is damaged, and how.
+_Damage = tuple[int, ValueError]
+#: Levels of a slice that could be decoded, and why others could not.
+_Decoded = tuple[list[CodedSlice], _Damage | None]
+#: Pixels of the largest frames of which two slices are decoded at once: larger ones keep all threads busy by
+#: themselves, and take much memory.
+_OVERLAPPING_PIXELS = 2**22
 #: Pictures are whole: nothing of this form sees them in tiles.
 _WHOLE = TileGrid(1, 1, 0)
 #: Types of side symbols as tokens; vectors double with each of up to eight levels.
@@ -75,7 +86,7 @@ class LoopCoder(ClipCoder):
         """
         require_geometry(isinstance(shots, LoopShots))
 
-    @computing()
+    @computing(by_kernels=True)
     def clip(self, geometry: Geometry, levels: int) -> ClipLoop:
         """The state of a clip of which so many levels are coded."""
         return ClipLoop(self.tables[:levels], self.config, self.padded(geometry))
@@ -102,30 +113,58 @@ class LoopCoder(ClipCoder):
             except ValueError as error:
                 damaged(level, error)
                 break
-        loop, fineness = self.clip(layout.geometry, len(packets)), None
-        for index, frames in enumerate(slices):
-            found = self._slice(loop, [level[index] for level in packets], len(frames), damaged)
-            if not found:
-                return
-            packets = packets[: len(found)]
-            yield LoopPiece(self, layout.geometry, found, fineness)
-            fineness, found = found[0].pictures[-1].fineness, []  # only this while the next one is decoded
+        loop, fineness, finest = self.clip(layout.geometry, len(packets)), None, len(packets) - 1
+        overlaps = self._overlaps(layout.geometry, len(packets))
+        decode = partial(self._decoded, loop, 1 + overlaps)
 
-    @computing()
-    def _slice(
-        self, loop: ClipLoop, packets: Sequence[SlicePacket], count: int, damaged: Damaged
-    ) -> list[CodedSlice]:
-        """Every level of a slice that can be decoded."""
-        found: list[CodedSlice] = []
-        for level, coded in enumerate(packets):
-            coarser = found[-1].pictures if found else []
-            try:
-                pictures = loop.decode(level, coded.packet, count, coarser, coded.kind, coded.gain)
-            except ValueError as error:
-                damaged(level, error)
-                break
-            found.append(CodedSlice(coded.packet, pictures, coded.gain, coded.kind))
-        return found
+        def coarse(index: int) -> _Decoded:
+            return decode([level[index] for level in packets[:finest]], len(slices[index]), [])
+
+        with ExitStack() as stack:
+            submit = stack.enter_context(ThreadPoolExecutor(1)).submit if overlaps else _Later
+            waiting = submit(coarse, 0)
+            for index, frames in enumerate(slices):
+                found, damage = waiting.result()
+                packets = packets[: len(found)] if damage else packets
+                if index + 1 < len(slices):
+                    waiting = submit(coarse, index + 1)
+                if not damage:
+                    found, damage = decode([level[index] for level in packets[finest:]], len(frames), found)
+                    packets = packets[: len(found)]
+                if damage:
+                    damaged(*damage)
+                if not found:
+                    return
+                yield LoopPiece(self, layout.geometry, found, fineness)
+                fineness, found = found[0].pictures[-1].fineness, []  # only this while the next one is decoded
+
+    def _overlaps(self, geometry: Geometry, levels: int) -> bool:
+        """Whether the finest level of a slice is decoded while coarser ones of the next slice are."""
+        height, width = self.padded(geometry)
+        is_small = height * width <= _OVERLAPPING_PIXELS
+        return levels > 1 and is_small and spare_threads() > 1 and not is_observed()
+
+    def _decoded(
+        self, loop: ClipLoop, beside: int, packets: Sequence[SlicePacket], count: int, coarser: list[CodedSlice]
+    ) -> _Decoded:
+        """Levels of a slice after coarser ones, which are among those returned."""
+        found = list(coarser)
+        with computing(by_kernels=True, beside=beside):
+            for level, coded in enumerate(packets, len(coarser)):
+                pictures = found[-1].pictures if found else []
+                try:
+                    pictures = loop.decode(level, coded.packet, count, pictures, coded.kind, coded.gain)
+                except ValueError as error:
+                    return found, (level, error)
+                found.append(CodedSlice(coded.packet, pictures, coded.gain, coded.kind))
+        return found, None
+
+
+class _Later:
+    """A call that is made when its result is wanted."""
+
+    def __init__(self, work: Callable[..., _Decoded], *args: int) -> None:
+        self.result = partial(work, *args)
 
 
 class LoopPiece(Piece):
@@ -148,7 +187,7 @@ class LoopPiece(Piece):
         self._coder, self._geometry, self._levels, self._before = coder, geometry, levels, fineness
         self.num_levels, self.num_frames = len(levels), len(levels[0].pictures)
 
-    @computing()
+    @computing(by_kernels=True)
     def frames(self, levels: int, *, source_size: bool = True) -> np.ndarray:
         """Frames of a prefix; as ``Piece.frames``."""
         shrink = self._coder.config.shrink(levels - 1) if source_size else 1
@@ -175,7 +214,7 @@ class LoopPiece(Piece):
             yield coded.quartered
             yield coded.residual.symbols
 
-    @computing()
+    @computing(by_kernels=True)
     def arrays(self, level: int) -> dict[str, Tensor]:
         """Tokens and how frames are predicted; as ``Piece.arrays``."""
         coded = self._levels[level]
@@ -192,7 +231,7 @@ class LoopPiece(Piece):
             "gains": torch.tensor([coded.gain], dtype=torch.int8),
         }
 
-    @computing()
+    @computing(by_kernels=True)
     def bits(self, level: int, frame: int) -> np.ndarray:
         """Bits of a frame's tokens, side symbols left out; as ``Piece.bits``."""
         coded = self._levels[level].pictures[frame]
@@ -200,7 +239,7 @@ class LoopPiece(Piece):
         bits: np.ndarray = model.bits(coded.residual, coded.context).cpu().numpy()
         return bits
 
-    @computing()
+    @computing(by_kernels=True)
     def shown(self, level: int, frame: int) -> Shown:
         """How a frame is predicted; as ``Piece.shown``."""
         coded = self._levels[level].pictures[frame]
@@ -211,7 +250,7 @@ class LoopPiece(Piece):
         moved, blends, left = (x.cpu().numpy() for x in (motion, side.blends, coded.coded))
         return Shown(kind, moved, blends, left)
 
-    @computing()
+    @computing(by_kernels=True)
     def side_bits(self, level: int, frame: int) -> float:
         """Bits of fineness, choices, vectors and coefficients; as ``Piece.side_bits``."""
         pictures, model = self._levels[level].pictures, self._coder.model.level(level)

@@ -163,7 +163,7 @@ class _ClipEncoder:
         # Which of its kinds each level took in its last trial, and slices since then.
         self._usual, self._since_trial = [0] * coder.num_levels, [-1] * coder.num_levels
 
-    @computing()
+    @computing(by_kernels=True)
     def add(self, frame: np.ndarray) -> None:
         """Take the next frame."""
         picture = picture_tensor(frame, self._size, self._coder.device)
@@ -209,7 +209,7 @@ class _ClipEncoder:
             return (LOOP_SLICE,)
         return (1, LOOP_SLICE) if self._rate.is_planned else (1,)
 
-    @computing()
+    @computing(by_kernels=True)
     def code(self, left: Work) -> None:
         """Code the next slices at all levels.
 

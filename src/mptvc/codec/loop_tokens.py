@@ -49,7 +49,7 @@ class LoopTokens:
             "gains": (torch.int8, slices),
         }
 
-    @computing()
+    @computing(by_kernels=True)
     def check(self, level: int, arrays: Mapping[str, Tensor]) -> None:
         """Check the values of a level's arrays one by one; as ``TokenForm.check``."""
         ranges = {
@@ -94,7 +94,7 @@ class LoopTokens:
                     raise UnfitError(message) from error
             yield found
 
-    @computing()
+    @computing(by_kernels=True)
     def _slice(
         self,
         loop: ClipLoop,

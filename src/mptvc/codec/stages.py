@@ -32,6 +32,11 @@ def observed(observer: Observer) -> Iterator[None]:
         _observer.reset(token)
 
 
+def is_observed() -> bool:
+    """Whether an observer sees what this thread does; other threads are not seen."""
+    return _observer.get() is not None
+
+
 def stage(name: str) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
     """Name a function as a stage of encoding or decoding."""
 

@@ -6,6 +6,7 @@ stand in; those are what they have to agree with.
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -69,11 +70,17 @@ def at(array: np.ndarray, dtype: Any) -> Any:
     return array.ctypes.data
 
 
-class _Threads:
+class _Threads(threading.local):
+    """How many threads share what a thread calls; it may differ between these."""
+
+    count = 1
+
+
+class _Workers:
     """Those that share work; made when they are first needed, and anew in a forked process."""
 
     def __init__(self) -> None:
-        self.count = 1
+        self.threads = _Threads()
         self._pool: ThreadPoolExecutor | None = None
 
     def share(self, count: int, least: int, run: Callable[[int, int], Any], *held: object) -> None:
@@ -81,7 +88,7 @@ class _Threads:
 
         What is ``held`` stays in memory until each part is done, even where a signal ends the wait for it.
         """
-        parts = max(1, min(self.count, count // least))
+        parts = max(1, min(self.threads.count, count // least))
         bounds = [count * part // parts for part in range(parts + 1)]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(thread_name_prefix="mptvc")
@@ -99,11 +106,17 @@ def _part(run: Callable[[int, int], Any], first: int, last: int, _held: tuple[ob
     run(first, last)
 
 
-threads = _Threads()
+workers = _Workers()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=threads.forget)
+    os.register_at_fork(after_in_child=workers.forget)
 
 
-def use_threads(count: int) -> None:
-    """Share the work of one call between at most so many threads."""
-    threads.count = count
+@contextmanager
+def sharing(count: int) -> Iterator[None]:
+    """Share the work of each call of this thread inside between at most so many threads."""
+    mine = workers.threads
+    before, mine.count = mine.count, count
+    try:
+        yield
+    finally:
+        mine.count = before

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mptvc.native.calls import INT, POINTER, at, kernel_of, threads
+from mptvc.native.calls import INT, POINTER, at, kernel_of, workers
 from mptvc.native.entropy import EnvelopeNet
 
 #: The fewest rows of tokens, and blocks, that a further thread is worth.
@@ -94,7 +94,7 @@ class Search:
         given = *self._given, starts, len(fields), step, *found
         rows, columns = self._grid
         held = self._held, starts, fields, vectors, differences
-        threads.share(rows, max(1, _BLOCKS // columns), lambda *part: kernel(*given, *part), *held)
+        workers.share(rows, max(1, _BLOCKS // columns), lambda *part: kernel(*given, *part), *held)
         return vectors, differences
 
 
@@ -145,11 +145,11 @@ def planned(
     held = plan, references, pictures, costs, parent, fields, numbers, vectors, choice, best, moved
     place = ctypes.addressof(plan)
     of_vectors = kernel_of("plan_vectors", POINTER, *[INT] * 2)
-    threads.share(rows, _ROWS, lambda first, last: of_vectors(place, first, last), *held)
+    workers.share(rows, _ROWS, lambda first, last: of_vectors(place, first, last), *held)
     beyond = vectors if far is None else further(vectors)
     other = at(beyond, np.int64)
     of_blends = kernel_of("plan_blends", *[POINTER] * 2, *[INT] * 2)
-    threads.share(rows, _ROWS, lambda first, last: of_blends(place, other, first, last), *held, beyond)
+    workers.share(rows, _ROWS, lambda first, last: of_blends(place, other, first, last), *held, beyond)
     return choice, vectors
 
 
@@ -191,5 +191,5 @@ def quantized(
     into = at(symbols, np.int16), at(quartered.view(np.uint8), np.uint8)
     whole = ctypes.addressof(quantizer), net.address, *given, rows, columns, *into
     held = quantizer, tables, net, picture, symbols, quartered
-    threads.share(rows, _ROWS, lambda first, last: kernel(*whole, first, last), *held)
+    workers.share(rows, _ROWS, lambda first, last: kernel(*whole, first, last), *held)
     return symbols, quartered

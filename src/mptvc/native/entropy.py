@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mptvc.native.calls import INT, POINTER, at, kernel_of, threads
+from mptvc.native.calls import INT, POINTER, at, kernel_of, workers
 
 _TOKENS = 64  #: the fewest tokens that a further thread is worth
 _WIDE = 32  #: channels of which a kernel computes what is expected at once
@@ -86,7 +86,7 @@ class EnvelopeNet:
             place = into + below[:1].nbytes * first
             kernel(self.address, at(luma, np.uint8), *mine, last - first, steps.shape[1], place)
 
-        threads.share(len(tokens), _TOKENS, some, self, luma, tokens, quartered, steps, below)
+        workers.share(len(tokens), _TOKENS, some, self, luma, tokens, quartered, steps, below)
         return below
 
 

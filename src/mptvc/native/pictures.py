@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mptvc.native.calls import INT, POINTER, at, kernel_of, threads
+from mptvc.native.calls import INT, POINTER, at, kernel_of, workers
 
 _ROWS = 4  #: the fewest rows of blocks or tokens that a further thread is worth
 
@@ -96,7 +96,7 @@ def predicted(
     fields = at(vectors, np.int64), at(further, np.int64), at(blends, np.uint8)
     given = *planes, at(base, np.uint8), *fields, len(base), rows, columns, margin, at(out, np.uint8)
     held = near, far, base, vectors, further, blends, out
-    threads.share(rows, _ROWS, lambda first, last: kernel(*given, first, last), *held)
+    workers.share(rows, _ROWS, lambda first, last: kernel(*given, first, last), *held)
     return out
 
 
@@ -144,4 +144,4 @@ def reconstruct(
         mine = start + values[:1].nbytes * int(np.count_nonzero(coded[:first]))
         kernel(at(picture, np.uint8), *shapes, mine, *given, *sizes, first, last)
 
-    threads.share(rows, _ROWS, some, picture, coded, quartered, values, steps, matrices)
+    workers.share(rows, _ROWS, some, picture, coded, quartered, values, steps, matrices)
