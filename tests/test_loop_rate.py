@@ -133,9 +133,9 @@ def test_what_is_taken_at_any_gain_is_kept_for_those_that_follow() -> None:
     rate.arrive(8 * 400)
     first, rest = work(4, 3.0), work(16, 3.0)
     rate.note(0, 0, [100], [first])
-    most = rate.most(0, [first], rest)
+    most = rate.most(0, [first], rate.left(rest))
     assert first.fixed(0) < most <= 400 - 3 * first.fixed(0)
-    assert rate.most(0, [rest], rest) == 400
+    assert rate.most(0, [rest], rate.left(rest)) == 400
 
 
 def test_what_takes_much_at_any_gain_may_take_half_of_what_others_need() -> None:
@@ -144,7 +144,7 @@ def test_what_takes_much_at_any_gain_may_take_half_of_what_others_need() -> None
     rate.arrive(8 * 4000)
     first, rest = work(4, 3.0), work(80, 3.0)
     rate.note(0, 0, [100], [first])
-    asked = [rate.most(0, [first], rest, fallen) for fallen in (0, 8, 24)]
+    asked = [rate.most(0, [first], rate.left(rest), fallen) for fallen in (0, 8, 24)]
     free = 4000 - rest.fixed(0)
     assert asked[0] == asked[1] < 0.2 * free < 0.5 * free < asked[2] < 0.6 * free
 
@@ -157,7 +157,7 @@ def test_a_slice_that_takes_more_than_others_says_nothing_of_how_bits_grow_with_
     for gain, size in ((0, 1600), (-4, 1400)):
         rate.note(0, gain, [dear[0].fixed(0) + size], dear)
     rate.arrive(8 * (left.fixed(0) + 800))
-    assert rate.gain(0, left, again=True) in range(-50, -20)
+    assert rate.gain(0, rate.left(left), again=True) in range(-50, -20)
 
 
 def test_calm_and_busy_shots_share_bits_at_one_gain() -> None:
@@ -167,9 +167,9 @@ def test_calm_and_busy_shots_share_bits_at_one_gain() -> None:
         rate.arrive(8 * 1000)
         mine = work(4, difference)
         rate.note(0, 0, [mine.fixed(0) + 400], [mine])
-        assert rate.gain(0, mine + mine) == pytest.approx(0, abs=6)
-        harder, easier = (rate.gain(0, mine + work(4, other * difference)) for other in (2.0, 0.5))
-        assert harder < rate.gain(0, mine + mine) < easier
+        assert rate.gain(0, rate.left(mine + mine)) == pytest.approx(0, abs=6)
+        harder, easier = (rate.gain(0, rate.left(mine + work(4, other * difference))) for other in (2.0, 0.5))
+        assert harder < rate.gain(0, rate.left(mine + mine)) < easier
 
 
 def test_bits_for_another_number_of_levels_are_refused(long_codec: Codec) -> None:

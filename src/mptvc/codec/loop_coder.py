@@ -38,7 +38,7 @@ from mptvc.native import calls, pictures
 _Damage = tuple[int, ValueError]
 #: Levels of a slice that could be decoded, and why others could not.
 _Decoded = tuple[list[CodedSlice], _Damage | None]
-#: Pixels of the largest frames of which two slices are decoded at once: larger ones keep all threads busy by
+#: Pixels of the largest frames of which two slices are coded at once: larger ones keep all threads busy by
 #: themselves, and take much memory.
 _OVERLAPPING_PIXELS = 2**22
 #: Pictures are whole: nothing of this form sees them in tiles.
@@ -114,7 +114,7 @@ class LoopCoder(ClipCoder):
                 damaged(level, error)
                 break
         loop, fineness, finest = self.clip(layout.geometry, len(packets)), None, len(packets) - 1
-        overlaps = self._overlaps(layout.geometry, len(packets))
+        overlaps = self.overlaps(layout.geometry, len(packets))
         decode = partial(self._decoded, loop, 1 + overlaps)
 
         def coarse(index: int) -> _Decoded:
@@ -138,8 +138,8 @@ class LoopCoder(ClipCoder):
                 yield LoopPiece(self, layout.geometry, found, fineness)
                 fineness, found = found[0].pictures[-1].fineness, []  # only this while the next one is decoded
 
-    def _overlaps(self, geometry: Geometry, levels: int) -> bool:
-        """Whether the finest level of a slice is decoded while coarser ones of the next slice are."""
+    def overlaps(self, geometry: Geometry, levels: int) -> bool:
+        """Whether the finest level of a slice is coded while coarser ones of the next slice are."""
         height, width = self.padded(geometry)
         is_small = height * width <= _OVERLAPPING_PIXELS
         return levels > 1 and is_small and spare_threads() > 1 and not is_observed()

@@ -5,7 +5,8 @@ Memory is bounded by the frames that are held to look ahead and by a clip's pack
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 from mptvc.codec.coder import CodedSection
 from mptvc.codec.importance import MOST_FRAMES
 from mptvc.codec.loop_coder import LoopCoder, picture_tensor
-from mptvc.codec.loop_rate import SliceRate, Work, no_work
+from mptvc.codec.loop_rate import Left, SliceRate, Work, no_work
 from mptvc.codec.pictures import CodedPicture, Past
+from mptvc.codec.pipeline import Pipeline
 from mptvc.codec.rate import Rate
 from mptvc.codec.settings import computing
 from mptvc.codec.slice_motion import LumaPyramid, Motion, Pyramid, SliceMotion
@@ -34,6 +36,8 @@ _TRIES = 4
 _KIND_PRICE = 0.4
 #: Slices from one trial of kinds to the next, at level 0 and at finer levels.
 _TRIALS, _FINER_TRIALS = 4, 8
+#: What may go on at once: the search for motion in new frames, coarser levels of a slice, the finest of another.
+_BESIDE = 3
 #: Gains apart at which another try is not worth it.
 _NEAR_GAIN = 2
 
@@ -52,8 +56,9 @@ class LoopEncoder:
         self._rate = SliceRate(rate, [level.step for level in coder.config.levels])
         self._geometry: Geometry | None = None
         self._lengths: list[int] = []
-        self._clips: deque[_ClipEncoder] = deque()  # of which frames are held; the last one may get more
-        self._clip_length = self._ahead = 0
+        self._clips: deque[_ClipEncoder] = deque()  # that are not done; the last one may get more frames
+        self._pipeline = Pipeline(overlaps=False)
+        self._clip_length = self._ahead = self._told_frames = 0
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -73,6 +78,7 @@ class LoopEncoder:
         is_first = self._geometry is None
         if self._geometry is None:
             self._geometry = self._coder.geometry(frame.shape[1], frame.shape[0])
+            self._pipeline = Pipeline(overlaps=self._coder.overlaps(self._geometry, self._coder.num_levels))
             self._ahead = self._most_held(self._geometry)
         elif frame.shape != (self._geometry.height, self._geometry.width, 3):
             raise ValueError(f"a frame of {frame.shape} after frames of another size")
@@ -110,25 +116,37 @@ class LoopEncoder:
             raise ValueError("no frame was added")
         if self._clips:
             self._clips[-1].end()
-        self._clips.append(_ClipEncoder(self._coder, self._geometry, self._rate))
+        beside = _BESIDE if self._pipeline.overlaps else 1
+        self._clips.append(_ClipEncoder(self._coder, self._geometry, self._rate, beside))
         self._clip_length = 0
         self._rate.arrive(0, overhead)
 
     def _coded(self, ahead: int) -> list[list[CodedSection]]:
         """Code until so many frames are held at most; returns the sections of clips that are done."""
-        done, nothing = [], no_work(self._coder.num_levels)
-        while self._clips:
-            clip, held = self._clips[0], sum(map(len, self._clips))
-            if clip.is_done:
-                done.append([CodedSection(section, 0) for section in clip.sections])
-                self._clips.popleft()
-            elif held > ahead and clip.has_next:
-                clip.code(sum((clip.work for clip in self._clips), nothing))
-                if self._told is not None:
-                    self._told(sum(self._lengths) - sum(map(len, self._clips)))
-            else:
+        nothing = no_work(self._coder.num_levels)
+        while sum(map(len, self._clips)) > ahead:
+            clip = next(clip for clip in self._clips if len(clip))
+            if not clip.has_next:
                 break
+            work = sum((clip.work for clip in self._clips), nothing)
+            job = clip.take(self._rate.left(work))
+            self._pipeline.add(partial(clip.code_coarse, job), partial(clip.code_finest, job))
+            self._tell()
+        if not ahead:
+            self._pipeline.wait()
+            self._tell()
+        done = []
+        while self._clips and self._clips[0].is_done:
+            done.append([CodedSection(section, 0) for section in self._clips.popleft().sections])
         return done
+
+    def _tell(self) -> None:
+        """Say how many frames are coded."""
+        if self._told is not None:
+            count = sum(self._lengths) - sum(clip.num_waiting for clip in self._clips)
+            if count != self._told_frames:
+                self._told(count)
+            self._told_frames = count
 
 
 @dataclass(frozen=True)
@@ -148,11 +166,35 @@ class _Tried:
     past: Past | None
 
 
-class _ClipEncoder:
-    """Codes one clip; as long as the frames of it that wait."""
+@dataclass
+class _Job:
+    """The next slices of a clip.
 
-    def __init__(self, coder: LoopCoder, geometry: Geometry, rate: SliceRate) -> None:
-        self._coder, self._rate = coder, rate
+    Attributes:
+        motions: The frames of each slice, and how they move.
+        opens: Whether the first one is the opening key.
+        left: What is left before the level that comes next.
+        coarser: The level before that one; nothing at level 0.
+    """
+
+    motions: list[SliceMotion]
+    opens: bool
+    left: Left
+    coarser: list[CodedSlice] = field(default_factory=list)
+
+
+class _ClipEncoder:
+    """Codes one clip; as long as the frames of it that were not taken.
+
+    Args:
+        coder: Weights.
+        geometry: Of the video.
+        rate: Chooses gains.
+        beside: How many of its methods may run at once.
+    """
+
+    def __init__(self, coder: LoopCoder, geometry: Geometry, rate: SliceRate, beside: int) -> None:
+        self._coder, self._rate, self._beside = coder, rate, beside
         self._size = coder.padded(geometry)
         self._loop: ClipLoop = coder.clip(geometry, coder.num_levels)
         self._slices: list[list[SlicePacket]] = [[] for _ in range(coder.num_levels)]
@@ -160,17 +202,18 @@ class _ClipEncoder:
         self._luma: LumaPyramid | None = None  # of the last frame
         self._before: Pyramid | None = None  # of the last frame that was coded
         self._opens, self._has_all = True, False
+        self._in_work = 0  # frames that were taken and are not coded at all levels
         # Which of its kinds each level took in its last trial, and slices since then.
         self._usual, self._since_trial = [0] * coder.num_levels, [-1] * coder.num_levels
 
-    @computing(by_kernels=True)
     def add(self, frame: np.ndarray) -> None:
         """Take the next frame."""
-        picture = picture_tensor(frame, self._size, self._coder.device)
-        pyramid = Pyramid(picture, self._coder.config)
-        luma = LumaPyramid(pyramid)
-        self._held.append(_Held(pyramid, luma.motion_from(self._luma)))
-        self._luma = luma
+        with computing(by_kernels=True, beside=self._beside):
+            picture = picture_tensor(frame, self._size, self._coder.device)
+            pyramid = Pyramid(picture, self._coder.config)
+            luma = LumaPyramid(pyramid)
+            self._held.append(_Held(pyramid, luma.motion_from(self._luma)))
+            self._luma = luma
 
     def end(self) -> None:
         """No frame follows."""
@@ -182,7 +225,12 @@ class _ClipEncoder:
     @property
     def is_done(self) -> bool:
         """Whether all is coded."""
-        return self._has_all and not self._held
+        return self._has_all and not self.num_waiting
+
+    @property
+    def num_waiting(self) -> int:
+        """Frames that are not coded yet."""
+        return len(self._held) + self._in_work
 
     @property
     def has_next(self) -> bool:
@@ -209,21 +257,35 @@ class _ClipEncoder:
             return (LOOP_SLICE,)
         return (1, LOOP_SLICE) if self._rate.is_planned else (1,)
 
-    @computing(by_kernels=True)
-    def code(self, left: Work) -> None:
-        """Code the next slices at all levels.
+    def take(self, left: Left) -> _Job:
+        """Take the frames of the next slices, to be coded at all levels before others are.
 
         Args:
-            left: What all frames say that are held, those of later clips too.
+            left: What is left of the whole video.
         """
         motions = [self._taken(min(n, len(self._held))) for n in self._next() if self._held]
-        coarser: list[CodedSlice] = []
-        for level in range(self._coder.num_levels):
-            coarser = self._code_level(level, motions, coarser, left)
-            for coded in coarser:
-                self._slices[level].append(SlicePacket(coded.packet, coded.gain, coded.kind))
-                self._rate.spend(level, FRONT_BYTES + len(coded.packet))
-        self._opens = False
+        job, self._opens = _Job(motions, self._opens, left), False
+        self._in_work += sum(map(len, motions))
+        return job
+
+    def code_coarse(self, job: _Job) -> None:
+        """Code all levels of slices but the finest."""
+        for level in range(self._coder.num_levels - 1):
+            self._code_level(level, job)
+
+    def code_finest(self, job: _Job) -> None:
+        """Code the finest level of slices."""
+        self._code_level(self._coder.num_levels - 1, job)
+        self._in_work -= sum(map(len, job.motions))
+
+    def _code_level(self, level: int, job: _Job) -> None:
+        """Code the next level of slices."""
+        with computing(by_kernels=True, beside=self._beside):
+            job.coarser = self._coded(level, job)
+        for coded in job.coarser:
+            self._slices[level].append(SlicePacket(coded.packet, coded.gain, coded.kind))
+            self._rate.spend(level, FRONT_BYTES + len(coded.packet))
+        job.left = self._rate.finer(level, job.left)
 
     def _taken(self, count: int) -> SliceMotion:
         """The first frames that are held, which wait no longer."""
@@ -232,18 +294,10 @@ class _ClipEncoder:
         self._before = pyramids[-1]
         return SliceMotion(pyramids, motions, before)
 
-    def _code_level(
-        self, level: int, motions: list[SliceMotion], coarser: list[CodedSlice], left: Work
-    ) -> list[CodedSlice]:
-        """Code one level of the next slices, again with other gains until its size is right.
-
-        Args:
-            level: The level.
-            motions: The frames of each slice, and how they move.
-            coarser: The coarser level of these slices; nothing at level 0.
-            left: What all frames that are held say, these included.
-        """
-        opens, past = self._opens, self._loop.past(level)
+    def _coded(self, level: int, job: _Job) -> list[CodedSlice]:
+        """One level of slices, coded again with other gains until its size is right."""
+        motions, coarser, opens, left = job.motions, job.coarser, job.opens, job.left
+        past = self._loop.past(level)
         works = [_work(motion, opens=opens and not index) for index, motion in enumerate(motions)]
         planned = gain = self._rate.gain(level, left)
         tries = 0

@@ -87,8 +87,25 @@ def no_work(levels: int) -> Work:
     return Work(np.zeros((levels, _SIZES)), np.zeros((levels, _SIZES)), 0, 0)
 
 
+@dataclass(frozen=True)
+class Left:
+    """What is to be coded, and what was until then; levels of other slices may be coded meanwhile.
+
+    Attributes:
+        work: What the next slices and all held after them say.
+        pixels: Those of all frames that have arrived.
+        spent: Bytes of the coarser levels up to and with the next slices, and beside all slices.
+    """
+
+    work: Work
+    pixels: int
+    spent: float
+
+
 class SliceRate:
     """Chooses the gains of a video's packets as its slices pass.
+
+    What it keeps of one level depends on no other, so each level may be coded in a thread of its own.
 
     Args:
         rate: What decides.
@@ -101,8 +118,8 @@ class SliceRate:
     def __init__(self, rate: Rate, steps: Sequence[float]) -> None:
         rate.require_levels(len(steps))
         self._rate = rate
-        self._pixels = 0
-        self._spent = [0.0] * len(steps)  # bytes of every prefix
+        self._pixels = self._overhead = 0
+        self._spent = [0] * len(steps)  # bytes of every level
         self._sizes = [_LevelSizes(level, step) for level, step in enumerate(steps)]
         self._quality = clamped(rate.quality / OCTAVE_DB * GAIN_OCTAVE)
 
@@ -114,18 +131,26 @@ class SliceRate:
     def arrive(self, pixels: int, overhead: int = 0) -> None:
         """A frame of so many pixels is to be coded; the file takes so many bytes beside its slices."""
         self._pixels += pixels
-        self.spend(0, overhead)
+        self._overhead += overhead
+
+    def left(self, work: Work) -> Left:
+        """What is left before level 0 of the next slices is coded, ``work`` says all that is held."""
+        return Left(work, self._pixels, self._overhead)
+
+    def finer(self, level: int, left: Left) -> Left:
+        """What is left before the next level is."""
+        return Left(left.work, left.pixels, left.spent + self._spent[level])
 
     def spend(self, level: int, size: int) -> None:
-        """Note the bytes of a packet, which all prefixes from its level on hold."""
-        for k in range(level, len(self._spent)):
-            self._spent[k] += size
+        """Note the bytes of a packet."""
+        self._spent[level] += size
 
-    def left(self, level: int) -> float:
+    def _allowed(self, level: int, left: Left) -> float:
         """Bytes that a level may take in the frames that have arrived."""
-        allowed = self._rate.bpp[level] * self._pixels / 8 - self._spent[level]
+        bytes_at = [bits * left.pixels / 8 for bits in self._rate.bpp]
+        allowed = bytes_at[level] - left.spent - self._spent[level]
         if level:  # what coarser levels are yet to take
-            allowed -= max(0.0, self._rate.bpp[level - 1] * self._pixels / 8 - self._spent[level - 1])
+            allowed -= max(0.0, bytes_at[level - 1] - left.spent)
         return allowed
 
     def note(self, level: int, gain: int, sizes: Sequence[int], works: Sequence[Work]) -> None:
@@ -140,20 +165,20 @@ class SliceRate:
         changing = [max(1, size - work.fixed(level)) for size, work in zip(sizes, works, strict=True)]
         self._sizes[level].note(gain, changing, works)
 
-    def gain(self, level: int, left: Work, *, again: bool = False) -> int:
+    def gain(self, level: int, left: Left, *, again: bool = False) -> int:
         """The gain at which what is left takes about what a level may take.
 
         Args:
             level: The level.
-            left: All slices that are left.
+            left: All that is left.
             again: Whether the first of them is an opening key that was noted: it may have any gain.
         """
         if not self.is_planned:
             return self._quality
-        allowed = _AIM * (self.left(level) - left.fixed(level))
-        return self._sizes[level].gain(allowed, left, again=again)
+        allowed = _AIM * (self._allowed(level, left) - left.work.fixed(level))
+        return self._sizes[level].gain(allowed, left.work, again=again)
 
-    def most(self, level: int, works: Sequence[Work], left: Work, fallen: int = 0) -> float:
+    def most(self, level: int, works: Sequence[Work], left: Left, fallen: int = 0) -> float:
         """Bytes that the next slices may take, so that something is left for what comes after them.
 
         Args:
@@ -164,11 +189,11 @@ class SliceRate:
         """
         if not self.is_planned:
             return float("inf")
-        fixed, share = sum(work.fixed(level) for work in works), self._sizes[level].share(works, left)
+        fixed, share = sum(work.fixed(level) for work in works), self._sizes[level].share(works, left.work)
         most = min(1.0, max(_LEAST_SHARE, _TOLERANCE * share))
         if fallen >= _FALL:
             most = max(most, (1 + share) / 2)
-        return fixed + most * (self.left(level) - left.fixed(level))
+        return fixed + most * (self._allowed(level, left) - left.work.fixed(level))
 
 
 class _LevelSizes:
