@@ -36,8 +36,8 @@ class Recording(_ClipEncoder):
 
     made: tuple[Any, ...] = ()
 
-    def _code_level(self, level: int, *args: Any) -> list[CodedSlice]:
-        coded = super()._code_level(level, *args)
+    def _coded(self, level: int, *args: Any) -> list[CodedSlice]:
+        coded = super()._coded(level, *args)
         for picture in chain.from_iterable(one.pictures for one in coded):
             side = [] if (s := picture.side) is None else [s.coefficients, s.choices, s.vectors]
             left = picture.residual

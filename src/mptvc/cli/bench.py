@@ -114,7 +114,7 @@ def _stage_table(size: "SizeResult") -> Table:
     table = Table("", "stage", *columns, box=None)
     for job, stages in (("encode", size.encode), ("decode", size.decode)):
         for stage, value in stages.items():
-            share = value.seconds / stages["total"].seconds
+            share = value.seconds / stages["one by one"].seconds
             numbers = (f"{value.seconds:.2f}", f"{size.ns_per_pixel(value):.1f}", f"{100 * share:.0f} %")
             far = f"{value.seconds / value.floor_s:.0f}" if value.floor_s else ""
             table.add_row(job, stage, *numbers, f"{value.floor_s:.3f}", far)

@@ -15,6 +15,8 @@ from torch.utils.flop_counter import flop_registry
 
 from mptvc.codec.stages import observed
 
+#: All of the time of a call whose stages are done one by one, and of one whose stages overlap where they may.
+SUM, TOTAL = "one by one", "total"
 #: Operations that read no more of their first tensor than they give.
 _GATHERING = {"aten::index", "aten::gather", "aten::index_select", "aten::take", "aten::embedding"}
 
@@ -69,11 +71,19 @@ class Stopwatch:
         return result
 
     def run(self, work: Callable[[], Any]) -> tuple[Any, dict[str, Stage]]:
-        """Call a function and return what its stages took, with all of its time as ``total``."""
-        self.stages, whole = {}, Stage()
+        """Call a function and return what its stages took, with all of its time as ``SUM``.
+
+        Stages that are observed are done one by one. Unless it counts, the function is called once more to
+        time it as it is without an observer: as ``TOTAL``.
+        """
+        self.stages, whole, alone = {}, Stage(), Stage()
         with observed(self), self._clock(whole):
             result = work()
-        return result, {**self.stages, "total": whole}
+        stages = {**self.stages, SUM: whole}
+        if not self.counting:
+            with self._clock(alone):
+                work()
+        return result, {**stages, TOTAL: alone}
 
     @contextmanager
     def _clock(self, stage: Stage) -> Iterator[None]:
@@ -89,11 +99,12 @@ class Stopwatch:
 
 def take_counts(timed: dict[str, Stage], counted: dict[str, Stage]) -> None:
     """Put what was counted beside the times of stages, and sums beside the total."""
-    parts = [name for name in timed if name != "total"]
+    parts = [name for name in timed if name not in (SUM, TOTAL)]
     for count in ("flops", "touched", "bytes"):
         for name in parts:
             setattr(timed[name], count, getattr(counted[name], count))
-        setattr(timed["total"], count, sum(getattr(timed[name], count) for name in parts))
+        for whole in (SUM, TOTAL):
+            setattr(timed[whole], count, sum(getattr(timed[name], count) for name in parts))
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
