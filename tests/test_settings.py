@@ -107,6 +107,10 @@ def test_every_call_does_the_same_under_settings_of_the_process(
     weights, plain = wanted
     with SETTINGS[name]():
         found = everything(tmp_path / "a", weights)
+    assert_same(found, plain)
+
+
+def assert_same(found: list[object], plain: list[object]) -> None:
     assert len(found) == len(plain)
     for one, other in zip(found, plain, strict=True):
         assert type(one) is type(other)

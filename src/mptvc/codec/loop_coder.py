@@ -1,9 +1,6 @@
 """Weights with a closed loop: clips of slices to symbols and frames."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +14,7 @@ from mptvc.codec.coder import (
     Shown,
     require_geometry,
 )
+from mptvc.codec.loop_decoder import LoopDecoder
 from mptvc.codec.pictures import CodedPicture
 from mptvc.codec.settings import computing, spare_threads
 from mptvc.codec.slices import ClipLoop, CodedSlice, enlarged
@@ -34,10 +32,6 @@ from mptvc.model.prediction import Blend
 from mptvc.model.side import Side, base_alone
 from mptvc.native import calls, pictures
 
-#: Which level is damaged, and how.
-_Damage = tuple[int, ValueError]
-#: Levels of a slice that could be decoded, and why others could not.
-_Decoded = tuple[list[CodedSlice], _Damage | None]
 #: Pixels of the largest frames of which two slices are coded at once: larger ones keep all threads busy by
 #: themselves, and take much memory.
 _OVERLAPPING_PIXELS = 2**22
@@ -113,58 +107,19 @@ class LoopCoder(ClipCoder):
             except ValueError as error:
                 damaged(level, error)
                 break
-        loop, fineness, finest = self.clip(layout.geometry, len(packets)), None, len(packets) - 1
         overlaps = self.overlaps(layout.geometry, len(packets))
-        decode = partial(self._decoded, loop, 1 + overlaps)
-
-        def coarse(index: int) -> _Decoded:
-            return decode([level[index] for level in packets[:finest]], len(slices[index]), [])
-
-        with ExitStack() as stack:
-            submit = stack.enter_context(ThreadPoolExecutor(1)).submit if overlaps else _Later
-            waiting = submit(coarse, 0)
-            for index, frames in enumerate(slices):
-                found, damage = waiting.result()
-                packets = packets[: len(found)] if damage else packets
-                if index + 1 < len(slices):
-                    waiting = submit(coarse, index + 1)
-                if not damage:
-                    found, damage = decode([level[index] for level in packets[finest:]], len(frames), found)
-                    packets = packets[: len(found)]
-                if damage:
-                    damaged(*damage)
-                if not found:
-                    return
-                yield LoopPiece(self, layout.geometry, found, fineness)
-                fineness, found = found[0].pictures[-1].fineness, []  # only this while the next one is decoded
+        loop, fineness = self.clip(layout.geometry, len(packets)), None
+        decoder = LoopDecoder(loop, packets, [len(frames) for frames in slices], overlaps=overlaps)
+        for found in decoder.slices(damaged):
+            last = found[0].pictures[-1].fineness
+            yield LoopPiece(self, layout.geometry, found, fineness)
+            fineness, found = last, []  # only this while the next one is decoded
 
     def overlaps(self, geometry: Geometry, levels: int) -> bool:
         """Whether the finest level of a slice is coded while coarser ones of the next slice are."""
         height, width = self.padded(geometry)
         is_small = height * width <= _OVERLAPPING_PIXELS
         return levels > 1 and is_small and spare_threads() > 1 and not is_observed()
-
-    def _decoded(
-        self, loop: ClipLoop, beside: int, packets: Sequence[SlicePacket], count: int, coarser: list[CodedSlice]
-    ) -> _Decoded:
-        """Levels of a slice after coarser ones, which are among those returned."""
-        found = list(coarser)
-        with computing(by_kernels=True, beside=beside):
-            for level, coded in enumerate(packets, len(coarser)):
-                pictures = found[-1].pictures if found else []
-                try:
-                    pictures = loop.decode(level, coded.packet, count, pictures, coded.kind, coded.gain)
-                except ValueError as error:
-                    return found, (level, error)
-                found.append(CodedSlice(coded.packet, pictures, coded.gain, coded.kind))
-        return found, None
-
-
-class _Later:
-    """A call that is made when its result is wanted."""
-
-    def __init__(self, work: Callable[..., _Decoded], *args: int) -> None:
-        self.result = partial(work, *args)
 
 
 class LoopPiece(Piece):

@@ -36,7 +36,7 @@ _TRIES = 4
 _KIND_PRICE = 0.4
 #: Slices from one trial of kinds to the next, at level 0 and at finer levels.
 _TRIALS, _FINER_TRIALS = 4, 8
-#: What may go on at once: the search for motion in new frames, coarser levels of a slice, the finest of another.
+#: What may go on at once: motion search in new frames, coarser levels of a slice, the finest of another.
 _BESIDE = 3
 #: Gains apart at which another try is not worth it.
 _NEAR_GAIN = 2

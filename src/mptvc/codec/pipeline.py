@@ -33,7 +33,7 @@ class Pipeline:
             return
         self._finish(2)
         begun = self._stages[0].submit(first)
-        self._running.append(self._stages[1].submit(lambda: (begun.result(), second())[1]))
+        self._running.append(self._stages[1].submit(_after, begun, second))
 
     def wait(self) -> None:
         """Wait until all jobs are done; errors as for ``add``."""
@@ -42,3 +42,8 @@ class Pipeline:
     def _finish(self, most: int) -> None:
         while len(self._running) > most:
             self._running.popleft().result()
+
+
+def _after(first: Future[None], second: Callable[[], None]) -> None:
+    first.result()
+    second()
