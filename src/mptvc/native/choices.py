@@ -16,7 +16,7 @@ _FIELDS = 8
 #: What a plan depends on (see `mptvc.codec.plan`), in its kernel's order.
 PLAN_SIZES = (
     *("rows", "columns", "patch", "margin", "near_apart", "far_apart"),
-    *("is_between", "has_base", "choices", "num_fields"),
+    *("is_between", "has_base", "farthest", "rounds", "choices", "num_fields"),
 )
 PLAN_PRICES = "bit_price", "good", "own_bits", "far_bits", "latent_cost", "doubling_cost"
 

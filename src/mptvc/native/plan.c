@@ -15,7 +15,8 @@ enum { OWN = 2, BLENDS = BASE, MOST_FIELDS = 8 };
 
 /* A picture of `rows x columns` blocks in luma, and what is known of it; blocks' vectors are `[2, rows, columns]`. */
 typedef struct {
-    int64_t rows, columns, patch, margin, near_apart, far_apart, is_between, has_base, choices, num_fields;
+    int64_t rows, columns, patch, margin, near_apart, far_apart, is_between, has_base, farthest, rounds,
+        choices, num_fields;
     float bit_price, good, own_bits, far_bits, latent_cost, doubling_cost;
     const uint8_t *near, *far; /* planes; far is null where there is no such picture */
     const uint8_t *wanted, *below;
@@ -86,32 +87,51 @@ INLINED float own_bits(const Plan *p, int64_t at, int64_t dy, int64_t dx) {
     return p->own_bits + p->far_bits * (log2f(1 + y) + log2f(1 + x));
 }
 
+/* Take a vector for a block if it costs less than the best so far; whether it does. */
+INLINED int try_vector(const Plan *p, int64_t at, int64_t kind, int64_t dy, int64_t dx) {
+    int64_t size = p->rows * p->columns, plain = p->is_between ? BOTH : NEAR;
+    uint8_t block[CELL], other[CELL];
+    find(p, at, dy, dx, 0, block);
+    if (p->is_between) {
+        find(p, at, dy, dx, 1, other);
+        average(block, other);
+    }
+    float taken = p->bits[at * p->choices + kind * BLENDS + plain];
+    if (kind == OWN) taken += own_bits(p, at, dy, dx);
+    float cost = cost_of(p, block, at) + p->bit_price * taken;
+    if (cost >= p->best[at]) return 0;
+    p->best[at] = cost, p->numbers[at] = kind;
+    p->vectors[at] = dy, p->vectors[size + at] = dx;
+    memcpy(p->moved + at * CELL, block, CELL);
+    return 1;
+}
+
+/* Try the vectors a quarter pixel around the best one; whether one of them costs less. */
+INLINED int try_around(const Plan *p, int64_t at) {
+    int64_t size = p->rows * p->columns, y = p->vectors[at], x = p->vectors[size + at];
+    int is_better = 0;
+    for (int64_t dy = y - 1; dy <= y + 1; dy++)
+        for (int64_t dx = x - 1; dx <= x + 1; dx++) {
+            int64_t down = dy - p->fields[0][at], right = dx - p->fields[0][size + at];
+            if ((dy == y && dx == x) || llabs(down) > p->farthest || llabs(right) > p->farthest) continue;
+            is_better |= try_vector(p, at, OWN, dy, dx);
+        }
+    return is_better;
+}
+
 /* Choose the vectors of some rows of blocks. */
 CLONED EXPORT void plan_vectors(const Plan *p, int64_t first, int64_t last) {
     int64_t size = p->rows * p->columns, plain = p->is_between ? BOTH : NEAR;
     for (int64_t at = first * p->columns; at < last * p->columns; at++) {
-        const float *bits = p->bits + at * p->choices;
-        uint8_t *moved = p->moved + at * CELL;
         p->best[at] = 1e30f;
         for (int64_t i = 0; i < p->num_fields && p->best[at] > p->good; i++) {
             int64_t dy = p->fields[i][at], dx = p->fields[i][size + at];
             int was_tried = 0;
             for (int64_t k = 0; k < i; k++) was_tried |= dy == p->fields[k][at] && dx == p->fields[k][size + at];
-            if (was_tried) continue;
-            uint8_t block[CELL], other[CELL];
-            find(p, at, dy, dx, 0, block);
-            if (p->is_between) {
-                find(p, at, dy, dx, 1, other);
-                average(block, other);
-            }
-            float taken = bits[p->kinds[i] * BLENDS + plain];
-            if (p->kinds[i] == OWN) taken += own_bits(p, at, dy, dx);
-            float cost = cost_of(p, block, at) + p->bit_price * taken;
-            if (cost >= p->best[at]) continue;
-            p->best[at] = cost, p->numbers[at] = p->kinds[i];
-            p->vectors[at] = dy, p->vectors[size + at] = dx;
-            memcpy(moved, block, CELL);
+            if (!was_tried) try_vector(p, at, p->kinds[i], dy, dx);
         }
+        for (int64_t i = 0; i < p->rounds && p->best[at] > p->good; i++)
+            if (!try_around(p, at)) break;
         p->choice[at] = p->numbers[at] * BLENDS + plain;
     }
 }
