@@ -61,9 +61,9 @@ _FITS = 8
 _AT_ONCE = 512
 #: Costs up to this are not worth a further try.
 _GOOD = 2.0
-#: How often vectors a quarter pixel around the best one are tried, while that helps: search knows differences,
-#: not costs. On eight training crops once gives 0.04 / 0.10 / 0.03 dB, twice 0.07 / 0.15 / 0.06, four times no
-#: more.
+#: How often vectors a quarter pixel around the best one are tried, while that helps: search knows differences
+#: and not costs. On eight training crops once gives 0.04 / 0.10 / 0.03 dB, twice 0.07 / 0.15 / 0.06, four
+#: times no more.
 _ROUNDS = 3
 
 
@@ -272,7 +272,7 @@ class _Planner:
         return bool(found.may_improve.any())
 
     def _try(self, found: _Chosen, vector: Vector, field: Tensor, parent: Tensor, where: Tensor) -> Tensor:
-        """Take vectors for some blocks, bool ``[N]``, where they cost less; places of these, int64 ``[n]``."""
+        """Take vectors for blocks ``where``, bool ``[N]``, they cost less; places of these, int64 ``[n]``."""
         places = torch.nonzero(where).flatten()
         bits = self._bits[places, vector * BLENDS + self._plain]
         if vector == Vector.OWN:
