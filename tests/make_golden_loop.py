@@ -23,8 +23,8 @@ import mptvc
 import mptvc.codec.loop
 import mptvc.codec.loop_encoder
 import mptvc.codec.slices
+from mptvc.codec.clip_encoder import ClipEncoder
 from mptvc.codec.codec import Codec
-from mptvc.codec.loop_encoder import _ClipEncoder
 from mptvc.codec.quantization import quantized
 from mptvc.codec.slice_motion import SliceMotion
 from mptvc.codec.slices import CodedSlice
@@ -91,7 +91,7 @@ def golden_weights() -> Iterator[Path]:
         yield Path(folder)
 
 
-class EveryKind(_ClipEncoder):
+class EveryKind(ClipEncoder):
     """Codes slices of all kinds by turns, at each level of another one."""
 
     def _encode(self, level: int, motion: Any, coarser: CodedSlice | None, gain: int) -> CodedSlice:
@@ -126,7 +126,7 @@ def wild(codec: Codec) -> bytes:
         for owner, name, mine in (
             (mptvc.codec.slices, "planned", possible_plan(seed=2)),
             (mptvc.codec.loop, "quantized", any_shapes),
-            (mptvc.codec.loop_encoder, "_ClipEncoder", EveryKind),
+            (mptvc.codec.loop_encoder, "ClipEncoder", EveryKind),
             (SliceMotion, "fineness", any_fineness),
         ):
             stack.enter_context(mock.patch.object(owner, name, mine))

@@ -19,9 +19,9 @@ from test_loop_bits import moved
 
 import mptvc
 import mptvc.codec.loop_encoder
+from mptvc.codec.clip_encoder import ClipEncoder
 from mptvc.codec.codec import Codec
 from mptvc.codec.decoder import Decompressor
-from mptvc.codec.loop_encoder import _ClipEncoder
 from mptvc.codec.slices import CodedSlice
 from mptvc.model.activity import LARGEST
 from mptvc.model.loop_model import Kind
@@ -31,7 +31,7 @@ SHOTS = [7, 1, 6]
 THREADS = (1, 2)
 
 
-class Recording(_ClipEncoder):
+class Recording(ClipEncoder):
     """Remembers the symbols that encoders have chosen, of every level."""
 
     made: tuple[Any, ...] = ()
@@ -70,7 +70,7 @@ class Program:
     def encode(self, frames: str, target: str, shots: list[int], threads: int, dtype: str) -> list[list[str]]:
         """Encode an array to a file; as ``digests_of`` it, but of the encoder's own symbols."""
         torch.set_num_threads(threads)
-        mptvc.codec.loop_encoder._ClipEncoder = Recording  # type: ignore[misc]
+        mptvc.codec.loop_encoder.ClipEncoder = Recording  # type: ignore[misc]
         Recording.made = tuple(hashlib.sha256() for _ in range(3))
         codec = mptvc.load("codec", device="cpu", dtype=dtype, clip_frames=6)
         Path(target).write_bytes(data := codec.compress(np.load(frames), shots=shots))
