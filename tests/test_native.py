@@ -21,7 +21,7 @@ import mptvc.codec.loop_encoder
 import mptvc.codec.slices
 from mptvc.codec.codec import Codec
 from mptvc.codec.loop import LevelLoop
-from mptvc.codec.loop_coder import LoopCoder
+from mptvc.codec.loop_coder import LoopCoder, picture_tensor
 from mptvc.codec.motion_search import Luma, refined, search
 from mptvc.codec.plan import planned
 from mptvc.codec.quantization import quantized
@@ -34,8 +34,9 @@ from mptvc.model.contexts import CLASSES, Context
 from mptvc.model.envelope import Envelope
 from mptvc.model.integer_network import integer_frequencies
 from mptvc.model.loop_model import LoopLevel
-from mptvc.model.motion import BLOCK, Reference, camera_vectors
+from mptvc.model.motion import BLOCK, Reference, camera_vectors, luma_of
 from mptvc.model.prediction import Blend, References, predicted
+from mptvc.model.pyramid import halved
 from mptvc.model.side import (
     BLENDS,
     CHOICES,
@@ -104,6 +105,22 @@ def test_samples_between_pixels(channels: int, size: tuple[int, int]) -> None:
     picture = noise(1, channels, size)
     for name in ("planes", "whole"):
         ours, theirs = both(lambda name=name: getattr(Reference(picture), name))
+        assert torch.equal(ours, theirs)
+
+
+def test_pictures_are_halved_and_become_luma() -> None:
+    picture = noise(5)
+    assert torch.equal(*both(lambda: halved(picture)))
+    assert torch.equal(*both(lambda: luma_of(picture)))
+    gray = torch.arange(256, dtype=torch.uint8).expand(3, 2, 256).contiguous()
+    assert torch.equal(luma_of(gray), gray[:1])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 33), (32, 48)])
+def test_frames_become_pictures_of_whole_tokens(size: tuple[int, int]) -> None:
+    frame = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    for given in (frame, frame[::-1, ::-1]):
+        ours, theirs = both(lambda given=given: picture_tensor(given, (32, 48), torch.device("cpu")))
         assert torch.equal(ours, theirs)
 
 
@@ -364,8 +381,10 @@ def test_the_largest_symbols_make_the_same_pixels(level: LoopLevel) -> None:
 # An encoder's choices, for which floating point is good enough
 
 
-def test_motion_search_finds_the_same() -> None:
-    frames = torch.from_numpy(moving(2, 128, 192)).permute(0, 3, 1, 2).contiguous()
+@pytest.mark.parametrize("size", [(128, 192), (64, 16), (32, 80)])
+def test_motion_search_finds_the_same(size: tuple[int, int]) -> None:
+    """In small pictures a block is larger than the smallest of them."""
+    frames = torch.from_numpy(moving(2, *size)).permute(0, 3, 1, 2).contiguous()
     one, two = Luma(frames[0], 1), Luma(frames[1], 1)
     coarse = search(one, two, 1)
     assert torch.equal(*both(lambda: refined(one, two, 0, coarse.vectors).vectors))

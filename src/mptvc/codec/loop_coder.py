@@ -252,8 +252,9 @@ def checked_clip_frames(clip_frames: int | None, config: LoopConfig) -> int:
 
 def picture_tensor(frame: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
     """A frame uint8 ``[H, W, 3]`` as a picture ``[3, H', W']`` whose last row and column are repeated."""
+    frame = np.ascontiguousarray(frame)
     if calls.serve(device):
-        return torch.from_numpy(pictures.separated(np.ascontiguousarray(frame), size))
+        return torch.from_numpy(pictures.separated(frame, size))
     height, width, _ = frame.shape
     rows = torch.arange(size[0]).clamp_(max=height - 1)
     columns = torch.arange(size[1]).clamp_(max=width - 1)
