@@ -252,7 +252,7 @@ def checked_clip_frames(clip_frames: int | None, config: LoopConfig) -> int:
 
 def picture_tensor(frame: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
     """A frame uint8 ``[H, W, 3]`` as a picture ``[3, H', W']`` whose last row and column are repeated."""
-    frame = np.ascontiguousarray(frame)
+    frame = frame.copy()  # one of any strides
     if calls.serve(device):
         return torch.from_numpy(pictures.separated(frame, size))
     height, width, _ = frame.shape
