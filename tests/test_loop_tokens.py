@@ -19,7 +19,7 @@ from test_loop_files import possible_plan
 from torch import Tensor
 
 import mptvc
-import mptvc.codec.loop_encoder
+import mptvc.codec.clip_encoder
 import mptvc.codec.slices
 from mptvc import Prediction, Tokens
 from mptvc.codec.codec import Codec
@@ -76,7 +76,7 @@ def test_slices_of_every_kind_and_length_come_back(
 ) -> None:
     for name in ("kinds_of", "CHAIN"):
         value = (lambda count: [kind]) if name == "kinds_of" else kind
-        monkeypatch.setattr(mptvc.codec.loop_encoder, name, value)
+        monkeypatch.setattr(mptvc.codec.clip_encoder, name, value)
     shots = (5, 2, 3, 4)
     data = codec.compress(moving(sum(shots), 24, 40), shots=shots)
     tokens = codec.unpack(data)
