@@ -10,22 +10,7 @@
 /* What is compiled together with whoever calls it: for the same instruction set. */
 #define INLINED static inline __attribute__((always_inline))
 
-/* A call with a size of 4, 8 or 16 that the compiler knows, so that it unrolls loops. */
-#define SIZED(size, call)           \
-    do {                            \
-        if ((size) == 16) {         \
-            enum { SIZE = 16 };     \
-            call;                   \
-        } else if ((size) == 8) {   \
-            enum { SIZE = 8 };      \
-            call;                   \
-        } else {                    \
-            enum { SIZE = 4 };      \
-            call;                   \
-        }                           \
-    } while (0)
-
-/* The same for sides of tokens, which are 8 or 16. */
+/* A call with the side of a token, 8 or 16, that the compiler knows, so that it unrolls loops. */
 #define TOKEN_SIZED(size, call)     \
     do {                            \
         if ((size) == 16) {         \
@@ -35,6 +20,15 @@
             enum { SIZE = 8 };      \
             call;                   \
         }                           \
+    } while (0)
+
+/* The same with a size of 4 too. */
+#define SIZED(size, call)                      \
+    do {                                       \
+        if ((size) == 4) {              \
+            enum { SIZE = 4 };                 \
+            call;                              \
+        } else TOKEN_SIZED(size, call);        \
     } while (0)
 
 /* A function that is compiled for several instruction sets, one of which the loader picks. */

@@ -33,7 +33,7 @@ INLINED int difference(const uint8_t *one, const uint8_t *two, const int side) {
     return total;
 }
 
-/* The sum of a vector's coordinate over the blocks around and this one. */
+/* The mean of a coordinate of the vectors of a block and those around it. */
 INLINED float around(const int64_t *vectors, const Blocks *b, int64_t row, int64_t column) {
     int64_t total = 0;
     for (int64_t y = row - 1; y <= row + 1; y++)
