@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command_line import FAILED, Cli, names
 from patterns import moving, write_video
 
@@ -41,6 +42,23 @@ def test_a_video_that_cannot_be_read_is_named_and_the_others_count(tmp_path: Pat
     assert "b.mkv" in failure
     with pytest.raises(VideoError, match=r"b\.mkv"):
         fit_tables(model, [tmp_path / "b.mkv"])
+
+
+def test_processes_change_nothing_of_the_weights(tmp_path: Path) -> None:
+    for name, frames in (("a", moving(5)), ("b", sample_frames()[:5, :64, :96]), ("c", moving(3))):
+        write_video(tmp_path / f"{name}.mkv", frames)
+    (tmp_path / "d.mkv").write_bytes(b"no video at all")
+    videos, made = sorted(tmp_path.glob("*.mkv")), []
+    for jobs in (1, 2):
+        torch.manual_seed(0)
+        model = LoopModel(LoopConfig((LoopLevelConfig(38.0, detail=2), LoopLevelConfig(13.0))))
+        done: list[tuple[int, int]] = []
+        (failure,) = fit_tables(model, videos, lambda *at, done=done: done.append(at), jobs=jobs)
+        assert "d.mkv" in failure
+        assert done == [(k + 1, 11) for k in range(11)]
+        made.append(model.state_dict())
+    assert made[0].keys() == made[1].keys()
+    assert all(torch.equal(tensor, made[1][key]) for key, tensor in made[0].items())
 
 
 def test_levels_have_pictures_of_whole_blocks() -> None:

@@ -70,6 +70,7 @@ def download(name: Annotated[str, typer.Argument(metavar="hf://OWNER/NAME[@REVIS
 def fit(
     data: Annotated[list[Path], typer.Argument(metavar="DATA", help="Videos, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the weights.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Videos at a time, each in a process of its own.")] = 1,
     force: Force = False,
     progress: ShowProgress = ProgressMode.AUTO,
     quiet: Quiet = False,
@@ -90,7 +91,7 @@ def fit(
     torch.manual_seed(0)  # the same videos give the same weights
     model = LoopModel(default_loop_config()).eval()
     with progress_callback("fit", progress, quiet, unit="videos") as show:
-        warn(fit_tables(model, videos, show))
+        warn(fit_tables(model, videos, show, jobs=jobs))
     write_weights(model, out)
     say(quiet, f"weights are in {out}")
 

@@ -29,6 +29,10 @@ _SMALLEST, _PARTS, _SIZES = 2.0**-4, 4, 48
 #: from what is expected by a factor of 1.9, 1.3 and 1.3 at the three levels (one standard deviation), 1.4,
 #: 1.1 and 1.1 for opening keys.
 CHANGE, TEXTURE = (0.25, 1.5), (0.3, 1.0)
+#: Bytes of a unit of change over those of a unit of texture at each level (at finer ones those of the last),
+#: and units for which this counts beside what slices took: where nothing has moved yet, that says nothing.
+#: Of 18 training clips at 0.02, 0.15 and 0.6 bits per pixel; they differ by a factor of 1.3.
+_CHANGE_SHARES, _USUAL_UNITS = (0.17, 0.3, 0.42), 0.2
 #: Bounds of octaves of size that an octave of gain takes beyond that.
 _SLOPES = (-1.0, 3.0)
 #: What two gains of the same slices say of that counts half if they are the root of this apart, in octaves.
@@ -250,7 +254,8 @@ class _LevelSizes:
         """Bytes at each gain, from the coarsest on."""
         change, texture = self._said(work)
         octaves = (np.arange(-MAX_SLICE_GAIN, MAX_SLICE_GAIN + 1) - self._last) / GAIN_OCTAVE
-        chain = self._chain[0] / max(self._chain[1], 1e-9)
+        usual = self._opening * _CHANGE_SHARES[min(self._level, len(_CHANGE_SHARES) - 1)]
+        chain = (self._chain[0] + _USUAL_UNITS * usual) / (self._chain[1] + _USUAL_UNITS)
         expected = (chain * change + self._opening * texture) * 2 ** (self._slope * octaves)
         return np.maximum.accumulate(expected)
 

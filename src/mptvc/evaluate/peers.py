@@ -49,22 +49,22 @@ class Peer:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("x264", "libx264", "h264", (17, 22, 27, 32, 37, 42, 47, 51), {"preset": "medium"}),
+        Peer("x264", "libx264", "h264", (7, 12, 17, 22, 27, 32, 37, 42, 47, 51), {"preset": "medium"}),
         Peer(
             "x265",
             "libx265",
             "hevc",
-            (17, 22, 27, 32, 37, 42, 47, 51),
+            (7, 12, 17, 22, 27, 32, 37, 42, 47, 51),
             {"preset": "medium", "x265-params": "log-level=none"},
         ),
         Peer(
             "svtav1",
             "libsvtav1",
             "libdav1d",
-            (20, 28, 36, 44, 52, 58, 63),
+            (5, 12, 20, 28, 36, 44, 52, 58, 63),
             {"preset": "6", "svtav1-params": "lp=2"},
         ),
-        Peer("vp9", "libvpx-vp9", "vp9", (20, 28, 36, 44, 52, 58, 63), {"cpu-used": "4", "b": "0"}),
+        Peer("vp9", "libvpx-vp9", "vp9", (5, 12, 20, 28, 36, 44, 52, 58, 63), {"cpu-used": "4", "b": "0"}),
     )
 }
 

@@ -45,6 +45,10 @@ class EnvelopeTrainer:
         magnitudes = symbols.abs().clamp(max=_MOST).to(torch.uint8)
         self._tokens.append((levels, quartered, magnitudes))
 
+    def merge(self, other: "EnvelopeTrainer") -> None:
+        """Keep the tokens of another one too."""
+        self._tokens += other._tokens
+
     @torch.enable_grad()
     def train(self) -> None:
         """Make what is expected of channels like what they hold, beside the others of their group."""

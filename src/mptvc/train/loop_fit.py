@@ -1,7 +1,11 @@
 """The tables and networks of a closed loop, fitted to what it codes of training shots."""
 
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import islice, pairwise, product
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mptvc.codec.loop_coder import picture_tensor
+from mptvc.codec.memory import keep_freed_memory
 from mptvc.codec.pictures import CodedPicture
 from mptvc.codec.slice_motion import LumaPyramid, Pyramid, SliceMotion
 from mptvc.codec.slices import ClipLoop
@@ -20,7 +25,7 @@ from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
 from mptvc.model.motion import BLOCK
 from mptvc.train.envelope_fit import EnvelopeTrainer
-from mptvc.train.loop_tables import ActivityCounter, FinenessCounter, SideCounter
+from mptvc.train.loop_tables import ActivityCounter, Counter, FinenessCounter, SideCounter
 from mptvc.video.scaling import scaled
 from mptvc.video.source import VideoSource
 
@@ -87,6 +92,19 @@ class LoopCounter:
             self._predicted[level][coded.is_between].add(coded.residual, coded.context)
             self._side[level][coded.is_between].add(coded.side, coded.known)
 
+    def merge(self, other: "LoopCounter") -> None:
+        """Count what another one has counted."""
+        for mine, theirs in zip(self._counters, other._counters, strict=True):
+            mine.merge(theirs)
+        for trainer, its in zip(self._envelopes, other._envelopes, strict=True):
+            trainer.merge(its)
+
+    @property
+    def _counters(self) -> list[Counter]:
+        """Those of all levels and kinds."""
+        predicted = [counter for pair in self._predicted for counter in pair]
+        return [*self._opening, *self._fineness, *predicted, *(side for pair in self._side for side in pair)]
+
     def fit(self) -> None:
         """Give the model tables that code what was counted in few bits, as far as counts can be trusted."""
         for fineness in self._fineness:
@@ -112,7 +130,11 @@ def default_loop_config() -> LoopConfig:
 
 @torch.no_grad()
 def fit_tables(
-    model: LoopModel, videos: Sequence[Path], progress: Callable[[int, int], None] | None = None
+    model: LoopModel,
+    videos: Sequence[Path],
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    jobs: int = 1,
 ) -> list[str]:
     """Fit the tables of a model to videos: to a quarter, half, all and all of them, as choices follow tables.
 
@@ -122,6 +144,7 @@ def fit_tables(
         model: The model.
         videos: Video files, of each of which the start of the first shot is used.
         progress: Called after each video with the videos that are done and all of them.
+        jobs: Videos that are coded at once, each in a process of its own; they change nothing of the result.
 
     Returns:
         What went wrong with videos that could not be read.
@@ -132,23 +155,60 @@ def fit_tables(
     failures: dict[Path, str] = {}
     rounds = [list(videos)[::apart] for apart in (4, 2, 1, 1)]
     done, total = 0, sum(map(len, rounds))
-    for number, chosen in enumerate(rounds, 1):
-        counter, counted = LoopCounter(model), 0
-        for video in chosen:
-            try:
-                counter.add(_start_of(video, is_resized=video in rounds[1]))
-                counted += 1
-            except VideoError as error:
-                failures[video] = str(error)
-            done += 1
-            if progress is not None:
-                progress(done, total)
-        if not counted:
-            raise VideoError(next(iter(failures.values()), "no video is given"))
-        counter.fit()
-        if number < len(rounds):
-            counter.train()
+    with _counting(jobs) as counted:
+        for number, chosen in enumerate(rounds, 1):
+            counter, num_counted = LoopCounter(model), 0
+            resized = [video in rounds[1] for video in chosen]
+            for video, found in zip(chosen, counted(model, chosen, resized), strict=True):
+                if isinstance(found, VideoError):
+                    failures[video] = str(found)
+                else:
+                    counter.merge(found)
+                    num_counted += 1
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+            if not num_counted:
+                raise VideoError(next(iter(failures.values()), "no video is given"))
+            counter.fit()
+            if number < len(rounds):
+                counter.train()
     return list(failures.values())
+
+
+#: What a model codes of each of several videos, resized or not, or why one cannot be read; in their order.
+_Counted = Callable[[LoopModel, Sequence[Path], Sequence[bool]], Iterator[LoopCounter | VideoError]]
+
+
+@contextmanager
+def _counting(jobs: int) -> Iterator[_Counted]:
+    """Count in this process, or in so many others."""
+    if jobs == 1:
+        yield lambda model, *of: map(_counted, [model] * len(of[0]), *of)
+        return
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _settle)
+    try:
+        yield lambda model, *of: pool.map(_counted, [model] * len(of[0]), *of)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _settle() -> None:
+    """Be one of several processes, each of which has a processor."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asked says when to stop
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+@torch.no_grad()
+def _counted(model: LoopModel, video: Path, is_resized: bool) -> LoopCounter | VideoError:
+    """What a model codes of a video, or why it cannot be read."""
+    counter = LoopCounter(model)
+    try:
+        counter.add(_start_of(video, is_resized=is_resized))
+    except VideoError as error:
+        return error
+    return counter
 
 
 def _start_of(video: Path, *, is_resized: bool) -> np.ndarray:

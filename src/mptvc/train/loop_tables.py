@@ -1,6 +1,7 @@
 """Tables of activity and side models, fitted by counting what a level codes."""
 
 from math import comb
+from typing import Self
 
 import numpy as np
 import torch
@@ -33,7 +34,21 @@ _PRIOR_ROWS = 1000.0
 _ROUNDS, _ROW_ROUNDS = 4, 20
 
 
-class ActivityCounter:
+class Counter:
+    """Counts how often something is coded; those of several can be added."""
+
+    @property
+    def counts(self) -> list[np.ndarray]:
+        """All that was counted, float64."""
+        raise NotImplementedError
+
+    def merge(self, other: Self) -> None:
+        """Count what another one of the same shape has counted."""
+        for mine, theirs in zip(self.counts, other.counts, strict=True):
+            mine += theirs
+
+
+class ActivityCounter(Counter):
     """Counts how often an activity model codes what.
 
     Args:
@@ -46,6 +61,11 @@ class ActivityCounter:
         self._symbols = np.zeros(tuple(model.symbol_frequencies.shape))
         self._shapes = np.zeros((SHAPES, 2))
         self._splitting = SplittingCounter(model.splitting)
+
+    @property
+    def counts(self) -> list[np.ndarray]:
+        """Of activities, symbols, shapes and shares."""
+        return [self._activities, self._symbols, self._shapes, *self._splitting.counts]
 
     def add(self, residual: Residual, context: Context) -> None:
         """Count one picture; arguments as of ``ActivityModel.code``."""
@@ -93,13 +113,18 @@ class ActivityCounter:
         return wanted
 
 
-class SplittingCounter:
+class SplittingCounter(Counter):
     """Counts how often a splitting model codes what; a `Walk`."""
 
     def __init__(self, model: SplittingModel) -> None:
         self._model = model
         self._shares = np.zeros(tuple(model.share_frequencies.shape))
         self._rests = np.zeros((*model.row_of.shape, SHARES))
+
+    @property
+    def counts(self) -> list[np.ndarray]:
+        """Of shares and remainders."""
+        return [self._shares, self._rests]
 
     def rest(self, groups: Groups, given: Tensor | None) -> Tensor:
         """Count remainders."""
@@ -139,7 +164,7 @@ def _even_shares(counts: np.ndarray) -> np.ndarray:
     return even
 
 
-class SideCounter:
+class SideCounter(Counter):
     """Counts how often a side model codes what.
 
     Args:
@@ -150,6 +175,11 @@ class SideCounter:
         self._model = model
         self._choices = np.zeros(tuple(model.choice_frequencies.shape))
         self._vectors = np.zeros((*model.scale_of.shape, ALPHABET))
+
+    @property
+    def counts(self) -> list[np.ndarray]:
+        """Of choices and vectors."""
+        return [self._choices, self._vectors]
 
     def add(self, side: Side, known: Known) -> None:
         """Count one picture; arguments as of ``SideModel.code``."""
@@ -178,7 +208,7 @@ class SideCounter:
         _fit_rows(self._model.vector_frequencies, self._model.scale_of, counts)
 
 
-class FinenessCounter:
+class FinenessCounter(Counter):
     """Counts how often a fineness model codes what.
 
     Args:
@@ -187,6 +217,11 @@ class FinenessCounter:
 
     def __init__(self, model: FinenessModel) -> None:
         self._model, self._values = model, np.zeros(tuple(model.value_frequencies.shape))
+
+    @property
+    def counts(self) -> list[np.ndarray]:
+        """Of values."""
+        return [self._values]
 
     def add(self, fineness: Tensor, before: Tensor | None) -> None:
         """Count one key; arguments as of ``FinenessModel.code``."""
