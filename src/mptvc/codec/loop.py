@@ -5,7 +5,7 @@ each picture has one walk for both. Kept are the last two keys, choices and acti
 each kind, and the pictures of the slice that is coded, whatever the clip's length.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -19,8 +19,8 @@ from mptvc.model.activity import ActivityModel, Residual
 from mptvc.model.contexts import Context, outer_contexts, token_classes
 from mptvc.model.envelope import Envelope
 from mptvc.model.loop_model import Kind, PredictedKind
-from mptvc.model.motion import Reference, luma_of
-from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, predicted
+from mptvc.model.motion import Reference
+from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, needs_base, predicted
 from mptvc.model.side import Known, Side, part_of
 from mptvc.model.smoothing import smoothed
 from mptvc.native import calls, pictures
@@ -28,6 +28,10 @@ from mptvc.native import calls, pictures
 #: Pixels of a picture that tensors work on at once, so that what they make stays in the cache; and kernels,
 #: so that what is passed to them takes little memory.
 _BAND_PIXELS, _KERNEL_BAND_PIXELS = 2**17, 2**19
+
+
+#: Says what the coarser level does, uint8 ``[3, H, W]``, when it is first asked.
+Base = Callable[[], Tensor]
 
 
 class LevelLoop:
@@ -86,7 +90,7 @@ class LevelLoop:
     def opening(
         self,
         coder: Coder,
-        base: Tensor,
+        base: Base,
         step: float,
         fineness: Tensor,
         coarser: CodedPicture | None,
@@ -97,7 +101,7 @@ class LevelLoop:
 
         Args:
             coder: The packet.
-            base: What the coarser level says, uint8 ``[3, H, W]``, sides of whole blocks; gray at level 0.
+            base: What the coarser level says, sides of whole blocks; gray at level 0.
             step: Quantization step.
             fineness: Of the blocks of level 0, as ``fineness`` returns it.
             coarser: The coarser level's, None at level 0.
@@ -109,8 +113,9 @@ class LevelLoop:
         """
         kind = self.tables.level.opening
         wanted = picture if residual is None else residual
-        coded = self._residual(coder, kind, base, step, fineness, coarser, Known(None, None), None, wanted)
-        self.past = Past(Reference(coded.picture), fineness)
+        known, prediction = Known(None, None), Reference(base())
+        coded = self._residual(coder, kind, prediction, step, fineness, coarser, known, None, wanted)
+        self.past = Past(_reference_of(coded, prediction), fineness)
         return coded
 
     def start(self) -> None:
@@ -167,7 +172,7 @@ class LevelLoop:
         self,
         coder: Coder,
         turn: Turn,
-        base: Tensor,
+        base: Base,
         step: float,
         fineness: Tensor,
         coarser: CodedPicture | None,
@@ -200,7 +205,7 @@ class LevelLoop:
         self._last[turn.is_between] = coded
         if not turn.is_between:  # nothing leads further back from here on
             self._slice = {index: one for index, one in self._slice.items() if index >= turn.near}
-        self._slice[turn.index] = Reference(coded.picture), coded
+        self._slice[turn.index] = _reference_of(coded, prediction), coded
         return coded
 
     @stage("entropy")
@@ -217,7 +222,7 @@ class LevelLoop:
         self,
         coder: Coder,
         kind: Kind,
-        prediction: Tensor,
+        prediction: Reference,
         step: float,
         fineness: Tensor,
         coarser: CodedPicture | None,
@@ -227,21 +232,23 @@ class LevelLoop:
         last: CodedPicture | None = None,
     ) -> CodedPicture:
         """Code what prediction leaves, or decode it, under what was left of the last picture of its kind."""
-        grid = kind.grid(*prediction.shape[1:])
+        predicted_picture = prediction.picture
+        grid = kind.grid(prediction.height, prediction.width)
         if last is None:
-            before = prediction.new_zeros(*grid, kind.entropy_model.num_groups)
+            before = predicted_picture.new_zeros(*grid, kind.entropy_model.num_groups)
         else:
             before = last.activities
         kinds = torch.zeros_like(before[..., 0]) if side is None else _prediction_kinds(side, grid)
         steps = self.tables.level.steps(step, fineness, grid)
-        envelope = Envelope(self.tables.level.envelope, luma_of(prediction)[0], steps)
+        envelope = Envelope(self.tables.level.envelope, prediction.luma.picture[0], steps)
         classes = token_classes(None if coarser is None else coarser.activities, kinds)
         context = Context(before, classes, envelope)
         if isinstance(wanted, Tensor):
-            wanted = _analysed(kind, wanted, prediction, context)
+            wanted = _analysed(kind, wanted, predicted_picture, context)
         values, quartered, activities = self._left(coder, kind, context, wanted)
         coded = (activities > 0).any(-1)
-        decoded = _synthesised(kind, coded, values, quartered, prediction, steps, self.tables.level.smoothing)
+        smoothing = self.tables.level.smoothing
+        decoded = _synthesised(kind, coded, values, quartered, predicted_picture, steps, smoothing)
         is_between = kind is self.tables.level.between
         return CodedPicture(
             decoded, side, coded, values, quartered, activities, context, known, fineness, is_between
@@ -285,9 +292,17 @@ def _prediction_kinds(side: Side, grid: tuple[int, int]) -> Tensor:
     return kinds.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
 
 
+def _reference_of(coded: CodedPicture, prediction: Reference) -> Reference:
+    """A decoded picture for others: where nothing was left, its prediction, with all that is known of it."""
+    return prediction if coded.picture is prediction.picture else Reference(coded.picture)
+
+
 @stage("prediction")
-def _predicted(references: References, base: Tensor, side: Side) -> Tensor:
-    return predicted(references, base, side.vectors, side.blends)
+def _predicted(references: References, base: Base, side: Side) -> Reference:
+    blends = side.blends
+    below = base() if needs_base(blends) else None
+    picture = predicted(references, below, side.vectors, blends)
+    return references.near if picture is references.near.picture else Reference(picture)
 
 
 @stage("analysis")
@@ -314,13 +329,15 @@ def _synthesised(
     steps: Tensor,
     smoothing: float,
 ) -> Tensor:
-    """The decoded picture uint8 ``[3, H, W]``: the predicted one, where no token has symbols."""
+    """The decoded picture uint8 ``[3, H, W]``: the predicted one itself, where no token has symbols."""
+    if not len(values):
+        return prediction
     decoded, done = prediction.clone(), 0
     if calls.serve(decoded.device):
         flags, symbols = (calls.array(coded), calls.array(quartered)), calls.array(values)
         matrices = [x.numpy() for x in (kind.exact_dct, kind.exact_half_dct, kind.exact_colours)]
         pictures.reconstruct(decoded.numpy(), *flags, symbols, calls.array(steps), matrices)
-        return smoothed(decoded, coded, smoothing * steps) if len(values) else decoded
+        return smoothed(decoded, coded, smoothing * steps)
     (height, width), patch = coded.shape, kind.patch
     cells = decoded.view(3, height, patch, width, patch).permute(1, 3, 0, 2, 4)
     for tokens, _ in _bands(kind, decoded):
@@ -330,7 +347,7 @@ def _synthesised(
         done += count
         residuals = kind.pixels(latents, quartered[tokens][mine])
         band[mine] = residuals.add_(band[mine]).round_().clamp_(0, 255).to(torch.uint8)
-    return smoothed(decoded, coded, smoothing * steps) if done else decoded
+    return smoothed(decoded, coded, smoothing * steps)
 
 
 def _bands(kind: Kind, picture: Tensor) -> Iterator[tuple[slice, slice]]:

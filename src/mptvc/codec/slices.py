@@ -8,12 +8,13 @@ level lacks harms only itself and finer ones.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from mptvc.codec.importance import Role
-from mptvc.codec.loop import LevelLoop
+from mptvc.codec.loop import Base, LevelLoop
 from mptvc.codec.pictures import CodedPicture, Past, PictureTokens
 from mptvc.codec.plan import planned
 from mptvc.codec.slice_motion import SliceMotion
@@ -187,7 +188,7 @@ class ClipLoop:
         level: int,
         turn: Turn,
         motion: Given | None,
-        base: Tensor,
+        base: Base,
         parent: CodedPicture | None,
         step: float,
         fineness: Tensor,
@@ -202,7 +203,7 @@ class ClipLoop:
         return planned(
             loop.tables.level,
             motion.pyramids[turn.index].pictures[level],
-            base,
+            base(),
             loop.references(turn),
             loop.known(turn, parent),
             vectors,
@@ -210,13 +211,13 @@ class ClipLoop:
             loop.tables.level.steps(step, fineness, loop.references(turn).near.grid),
         )
 
-    def _base(self, level: int, coarser: Sequence[CodedPicture], index: int) -> Tensor:
+    def _base(self, level: int, coarser: Sequence[CodedPicture], index: int) -> Base:
         if not coarser:
-            height, width = (side // self._config.shrink(level) for side in self._size)
+            shape = 3, *(side // self._config.shrink(level) for side in self._size)
             device = self._levels[level].tables.device
-            return torch.full((3, height, width), _GRAY, dtype=torch.uint8, device=device)
+            return cache(lambda: torch.full(shape, _GRAY, dtype=torch.uint8, device=device))
         ratio = self._config.shrink(level - 1) // self._config.shrink(level)
-        return enlarged(coarser[index].picture, ratio)
+        return cache(lambda: enlarged(coarser[index].picture, ratio))
 
 
 def _step_share(config: LoopConfig, kind: int, turn: Turn) -> float:

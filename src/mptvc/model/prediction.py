@@ -34,6 +34,9 @@ class Blend(IntEnum):
 SMOOTH = (Blend.OVERLAPPED, Blend.BOTH_OVERLAPPED)
 FROM_FAR = (Blend.BOTH, Blend.FAR, Blend.BOTH_OVERLAPPED, Blend.BOTH_BASE)
 HALF_BASE = (Blend.NEAR_BASE, Blend.BOTH_BASE)
+#: Those of ``near`` alone, which are the same where nothing moves, and of others without the base.
+_OF_NEAR = (Blend.NEAR, Blend.OVERLAPPED)
+_OF_FAR = (Blend.BOTH, Blend.FAR, Blend.BOTH_OVERLAPPED)
 #: Blocks that are computed at once: what is computed of them stays in the cache.
 _AT_ONCE = 2048
 
@@ -91,25 +94,29 @@ class References:
         return self.far
 
 
-def predicted(references: References, base: Tensor, vectors: Tensor, blends: Tensor) -> Tensor:
+def predicted(references: References, base: Tensor | None, vectors: Tensor, blends: Tensor) -> Tensor:
     """The prediction of a picture.
 
     Args:
         references: Decoded pictures.
-        base: What the coarser level says, uint8 ``[3, H, W]``.
+        base: What the coarser level says, uint8 ``[3, H, W]``; may be None where no block ``needs_base``.
         vectors: Vector of each block to ``near`` in quarter pixels, int64 ``[2, h, w]``.
         blends: Blend of each block, int64 ``[h, w]``.
 
     Returns:
-        uint8 ``[3, H, W]``.
+        uint8 ``[3, H, W]``; where nothing moves, the picture ``near`` itself, not a copy.
 
     Raises:
-        ValueError: A block needs the picture ``far``, and there is none.
+        ValueError: A block needs a picture that is not there.
     """
-    if calls.serve(base.device):
+    if base is None and needs_base(blends):
+        raise ValueError("a block is predicted from the coarser level, and there is none")
+    if _repeats(references, vectors, blends):
+        return references.near.picture
+    if calls.serve(vectors.device):
         return _predicted_at_once(references, base, vectors, blends)
     flat, differs = blends.flatten(), differs_nearby(vectors).flatten()
-    below = blocks_of(base)
+    below = blocks_of(references.near.picture if base is None else base)
     found = below.clone()
     smooth, far = any_of(flat, SMOOTH) & differs, any_of(flat, FROM_FAR)
     moved = (flat != Blend.BASE) & (flat != Blend.FAR)
@@ -125,14 +132,32 @@ def predicted(references: References, base: Tensor, vectors: Tensor, blends: Ten
     return picture_of(found, blends.shape[0])
 
 
-def _predicted_at_once(references: References, base: Tensor, vectors: Tensor, blends: Tensor) -> Tensor:
+def needs_base(blends: Tensor) -> bool:
+    """Whether some block is predicted from the coarser level's picture."""
+    return bool(any_of(blends, (*HALF_BASE, Blend.BASE)).any())
+
+
+def _repeats(references: References, vectors: Tensor, blends: Tensor) -> bool:
+    """Whether the prediction is the picture ``near``, as it is."""
+    near = (
+        (*_OF_NEAR, Blend.BOTH, Blend.FAR, Blend.BOTH_OVERLAPPED)
+        if references.far is references.near
+        else _OF_NEAR
+    )
+    return not bool(vectors.any()) and bool(any_of(blends, near).all())
+
+
+def _predicted_at_once(
+    references: References, base: Tensor | None, vectors: Tensor, blends: Tensor
+) -> Tensor:
     """The same by a compiled kernel."""
     has_far = bool(any_of(blends, FROM_FAR).any())
     further = references.further(vectors) if has_far else vectors
     far = references.other.planes_for(further).numpy() if has_far else None
     near = references.near.planes_for(vectors).numpy()
     fields = calls.array(vectors), calls.array(further), calls.array(blends.to(torch.uint8))
-    return torch.from_numpy(pictures.predicted(near, far, calls.array(base), *fields, MARGIN))
+    below = None if base is None else calls.array(base)
+    return torch.from_numpy(pictures.predicted(near, far, below, *fields, MARGIN))
 
 
 def scaled(vectors: Tensor, numerator: int, denominator: int) -> Tensor:

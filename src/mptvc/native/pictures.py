@@ -72,7 +72,7 @@ def interleave(picture: np.ndarray, frame: np.ndarray) -> None:
 def predicted(
     near: np.ndarray,
     far: np.ndarray | None,
-    base: np.ndarray,
+    base: np.ndarray | None,
     vectors: np.ndarray,
     further: np.ndarray,
     blends: np.ndarray,
@@ -84,17 +84,18 @@ def predicted(
         near: Planes of the picture before, as ``interpolated`` returns them; the first is enough where all
             vectors are of whole pixels.
         far: Those of another one, None where no block needs it.
-        base: What the coarser level says.
+        base: What the coarser level says, None where no block needs it.
         vectors: To ``near``, int64 ``[2, h, w]``.
         further: To ``far``.
         blends: Of each block, uint8 ``[h, w]``.
         margin: Of the planes.
     """
-    out, (rows, columns) = np.empty_like(base), blends.shape
+    (rows, columns), (_, channels, *sides) = blends.shape, near.shape
+    out = np.empty((channels, *(side - 2 * margin for side in sides)), np.uint8)
     kernel = kernel_of("predict", *[POINTER] * 6, *[INT] * 4, POINTER, *[INT] * 2)
-    planes = at(near, np.uint8), None if far is None else at(far, np.uint8)
+    others = (None if x is None else at(x, np.uint8) for x in (far, base))
     fields = at(vectors, np.int64), at(further, np.int64), at(blends, np.uint8)
-    given = *planes, at(base, np.uint8), *fields, len(base), rows, columns, margin, at(out, np.uint8)
+    given = at(near, np.uint8), *others, *fields, channels, rows, columns, margin, at(out, np.uint8)
     held = near, far, base, vectors, further, blends, out
     workers.share(rows, _ROWS, lambda first, last: kernel(*given, first, last), *held)
     return out

@@ -73,7 +73,7 @@ EXPORT int interpolate(const uint8_t *picture, int64_t channels, int64_t height,
 
 /* Some rows of blocks of the prediction `[channels, H, W]` of a picture of `rows x columns` blocks.
  *
- * near, far: planes of the references; far is not read where no block needs it.
+ * near, far: planes of the references; far and base are not read where no block needs them.
  * vectors, further: int64 `[2, rows, columns]` to near and far.  blends: uint8 `[rows, columns]`. */
 CLONED EXPORT void predict(const uint8_t *near, const uint8_t *far, const uint8_t *base, const int64_t *vectors,
                            const int64_t *further, const uint8_t *blends, int64_t channels, int64_t rows,

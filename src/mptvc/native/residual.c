@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONTEXTS = 16, GROUPS = 64, PER_PART = 8192 };
+enum { CONTEXTS = 16, ROWS_OF_CONTEXTS = 5, GROUPS = 64, PER_PART = 8192 };
 /* Numbers of tables. */
 enum { ACTIVITIES, SYMBOLS, DIGITS, SHAPES, SHARES, RESTS, SIGNS };
 /* What ends a walk early, beside what `walk.h` names. */
@@ -41,39 +41,55 @@ typedef struct {
     Coder coder;
 } Residual;
 
-/* Contexts of one half of a checkerboard, int16 `[groups, n]`; returns n. */
-static int64_t contexts_of(const Model *m, const Picture *p, const uint8_t *found, int half, int16_t *out,
-                           int64_t stride) {
-    int64_t n = 0, line = p->columns * m->groups;
-    for (int64_t y = 0; y < p->rows; y++)
-        for (int64_t x = (y + half) & 1; x < p->columns; x += 2, n++) {
-            const uint8_t *own = p->past + y * line + x * m->groups, *mine = found + y * line + x * m->groups;
-            for (int64_t g = 0; g < m->groups; g++) {
-                int before = 18 * own[g], beside = 0;
-                for (int64_t dy = y ? -1 : 0; dy <= (y + 1 < p->rows); dy++)
-                    for (int64_t dx = x ? -1 : 0; dx <= (x + 1 < p->columns); dx++)
-                        before += own[dy * line + dx * m->groups + g];
-                if (half) {
-                    if (y) beside += mine[g - line];
-                    if (y + 1 < p->rows) beside += mine[g + line];
-                    if (x) beside += mine[g - m->groups];
-                    if (x + 1 < p->columns) beside += mine[g + m->groups];
-                }
-                int outside = half ? (2 * before + 27 * beside + 54) / 108 : (3 * before + 27) / 54;
-                if (outside > CONTEXTS - 1) outside = CONTEXTS - 1;
-                out[g * stride + n] = (int16_t)((outside + CONTEXTS * p->classes[y * p->columns + x]) * CONTEXTS);
+/* A row `[line]` of a grid's values, and the sums of the rows beside it. */
+CLONED static void take_row(const uint8_t *values, int64_t line, int64_t row, int64_t rows, int16_t *own, int16_t *beside) {
+    const uint8_t *from = values + row * line;
+    for (int64_t i = 0; i < line; i++) own[i] = from[i], beside[i] = 0;
+    if (row)
+        for (int64_t i = 0; i < line; i++) beside[i] += from[i - line];
+    if (row + 1 < rows)
+        for (int64_t i = 0; i < line; i++) beside[i] += from[i + line];
+}
+
+/* What contexts of a row say of other tokens `[line]`: a row of the picture before and, in the second half of a
+ * checkerboard, of those that are known, with a token of zeros on each side, and the rows beside these. */
+CLONED static void weigh(const int16_t *past, const int16_t *past_beside, const int16_t *known,
+                         const int16_t *known_beside, int64_t line, int64_t groups, int half, int16_t *outside) {
+    for (int64_t i = 0; i < line; i++) {
+        int left = past[i - groups] + past_beside[i - groups], right = past[i + groups] + past_beside[i + groups];
+        int around = 19 * past[i] + past_beside[i] + left + right;
+        int four = known[i - groups] + known[i + groups] + known_beside[i];
+        int mean = half ? (2 * around + 27 * four + 54) / 108 : (3 * around + 27) / 54;
+        outside[i] = (int16_t)(mean < CONTEXTS - 1 ? mean : CONTEXTS - 1);
+    }
+}
+
+/* Contexts of one half of a checkerboard, int16 `[n, groups]`; returns n.
+ *
+ * space: `ROWS_OF_CONTEXTS` rows of tokens with one more on each side, of zeros. */
+static int64_t contexts_of(const Model *m, const Picture *p, const uint8_t *found, int half, int16_t *space, int16_t *out) {
+    int64_t n = 0, groups = m->groups, line = p->columns * groups, wide = line + 2 * groups;
+    int16_t *past = space + groups, *past_beside = past + wide, *known = past_beside + wide;
+    int16_t *known_beside = known + wide, *outside = known_beside + wide;
+    for (int64_t y = 0; y < p->rows; y++) {
+        take_row(p->past, line, y, p->rows, past, past_beside);
+        if (half) take_row(found, line, y, p->rows, known, known_beside);
+        weigh(past, past_beside, known, known_beside, line, groups, half, outside);
+        for (int64_t x = (y + half) & 1; x < p->columns; x += 2, n++)
+            for (int64_t g = 0; g < groups; g++) {
+                int64_t context = outside[x * groups + g] + CONTEXTS * p->classes[y * p->columns + x];
+                out[n * groups + g] = (int16_t)(context * CONTEXTS);
             }
-        }
+    }
     return n;
 }
 
 /* Activities of all tokens, which an encoder gives and a decoder finds. */
-static int code_activities(Residual *r, const Picture *p, uint8_t *found, int16_t *outer) {
+static int code_activities(Residual *r, const Picture *p, uint8_t *found, int16_t *space, int16_t *outer) {
     const Model *m = r->model;
-    int64_t stride = (p->rows * p->columns + 1) / 2;
     int middle = (int)m->most / 2;
     for (int half = 0; half < 2; half++) {
-        int64_t count = contexts_of(m, p, found, half, outer, stride);
+        int64_t count = contexts_of(m, p, found, half, space, outer);
         for (int64_t g = 0; g < m->groups; g++) {
             if (!make_room(&r->coder, count)) return NO_MEMORY;
             uint8_t *rows = r->coder.walk->rows + r->coder.walk->count;
@@ -85,7 +101,7 @@ static int code_activities(Residual *r, const Picture *p, uint8_t *found, int16_
                     const uint8_t *mine = found + (y * p->columns + x) * m->groups + g;
                     int inner = g > 0 ? mine[-1] : 0;
                     if (g > 1 && mine[-2] > inner) inner = mine[-2];
-                    rows[n] = row_of[outer[g * stride + n] + (inner < CONTEXTS ? inner : CONTEXTS - 1)];
+                    rows[n] = row_of[outer[n * m->groups + g] + (inner < CONTEXTS ? inner : CONTEXTS - 1)];
                     symbols[n] = (int16_t)(mine[0] - middle);
                 }
             if (exchange(&r->coder, count, ACTIVITIES)) return NO_MEMORY;
@@ -376,12 +392,13 @@ EXPORT int walk_residual(const Model *model, const Picture *p, Decoder *decoder,
     Residual r = {model, {&model->tables, walk, decoder}};
     int64_t count = p->rows * p->columns, size = model->channels;
     int16_t *outer = malloc((size_t)((count + 1) * model->groups) * sizeof *outer);
+    int16_t *space = calloc((size_t)(ROWS_OF_CONTEXTS * (p->columns + 2) * model->groups), sizeof *space);
     int32_t *tokens = malloc((size_t)(count + 1) * sizeof *tokens), *expected = 0;
     int16_t *values = 0;
-    int end = outer && tokens ? DONE : NO_MEMORY;
+    int end = outer && space && tokens ? DONE : NO_MEMORY;
     if (!decoder)
         for (int64_t at = 0; at < count; at++) activities_of(model, given + at * size, found + at * model->groups);
-    if (end == DONE) end = code_activities(&r, p, found, outer);
+    if (end == DONE) end = code_activities(&r, p, found, space, outer);
     int64_t active = end == DONE ? active_tokens(model, found, count, tokens) : 0;
     if (end == DONE) end = code_shapes(&r, found, tokens, active, quartered);
     if (end == DONE) {
@@ -392,7 +409,7 @@ EXPORT int walk_residual(const Model *model, const Picture *p, Decoder *decoder,
         if (decoder) walk->values = values, walk->num_values = active * size;
     }
     if (end == DONE) end = code_values(&r, p, given, found, quartered, tokens, active, expected, values);
-    free(outer), free(tokens), free(expected);
+    free(outer), free(space), free(tokens), free(expected);
     if (!decoder) free(values);
     return end;
 }
