@@ -136,7 +136,7 @@ def test_finer_blocks_are_nearer_to_the_picture(index: int) -> None:
     values = torch.full((4, 6), -FINEST)
     values[:, :3] = FINEST
     writer, base = PacketWriter(loop.tables.digits), torch.full_like(picture, 128)
-    made = loop.opening(writer, base, 40.0, values, None, picture).picture
+    made = loop.opening(writer, lambda: base, 40.0, values, None, picture).picture
     apart = (made.float() - picture).square().mean((0, 1))
     assert 20 * apart[:48].mean() < apart[48:].mean()
 

@@ -1,13 +1,14 @@
 """One level of a shot in a closed loop: a decoder has what the encoder has, whatever is coded."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mptvc.codec.loop import LevelLoop
+from mptvc.codec.loop import Base, LevelLoop
 from mptvc.codec.motion_search import Luma, search
 from mptvc.codec.pictures import CodedPicture
 from mptvc.codec.plan import fitted_camera, planned
@@ -51,11 +52,13 @@ def gray(picture: Tensor) -> Tensor:
     return torch.full_like(picture, 128)
 
 
-def bases(pictures: list[Tensor], level: int) -> list[Tensor]:
+def bases(pictures: list[Tensor], level: int) -> list[Base]:
     """What a coarser level would say: nothing, or a picture without detail."""
-    if level == 0:
-        return [gray(picture) for picture in pictures]
-    return [F.avg_pool2d(p.float(), 9, 1, 4, count_include_pad=False).to(torch.uint8) for p in pictures]
+
+    def blurred(picture: Tensor) -> Tensor:
+        return F.avg_pool2d(picture.float(), 9, 1, 4, count_include_pad=False).to(torch.uint8)
+
+    return [partial(blurred if level else gray, picture) for picture in pictures]
 
 
 def fineness(pictures: list[Tensor], seed: int) -> list[Tensor]:
@@ -68,7 +71,7 @@ Coarser = Sequence[CodedPicture | None]
 
 
 def encoded(
-    level: LoopLevel, pictures: list[Tensor], below: list[Tensor], coarser: Coarser, kind: int = CHAIN
+    level: LoopLevel, pictures: list[Tensor], below: list[Base], coarser: Coarser, kind: int = CHAIN
 ) -> tuple[list[bytes], list[CodedPicture]]:
     """Packets of an opening key and a slice of what follows it, and the pictures."""
     loop = LevelLoop(LevelTables(level))
@@ -86,14 +89,14 @@ def encoded(
         references, camera = loop.references(turn), fitted_camera(near)
         mine = loop.fineness(writers[1], GRID, turn, coarser[at], given[at])
         steps = level.steps(STEP, mine, GRID)
-        plan = planned(level, target, below[at], references, known, fields, camera, steps)
+        plan = planned(level, target, below[at](), references, known, fields, camera, steps)
         found[turn.index] = loop.picture(writers[1], turn, below[at], STEP, mine, coarser[at], plan, target)
     loop.finish(kind, len(pictures) - 1)
     return [w.finish() for w in writers], [*made, *(found[i] for i in range(len(pictures) - 1))]
 
 
 def decode(
-    level: LoopLevel, packets: list[bytes], below: list[Tensor], coarser: Coarser, kind: int = CHAIN
+    level: LoopLevel, packets: list[bytes], below: list[Base], coarser: Coarser, kind: int = CHAIN
 ) -> list[Tensor]:
     loop = LevelLoop(LevelTables(level))
     readers = [PacketReader(loop.tables.digits, packet) for packet in packets]
@@ -144,10 +147,10 @@ def test_white_and_black_are_coded_at_any_step(value: int, step: float) -> None:
     picture = torch.full((3, 32, 32), value, dtype=torch.uint8)
     writer = PacketWriter(loop.tables.digits)
     even = torch.zeros(2, 2, dtype=torch.int64)
-    made = loop.opening(writer, gray(picture), step, even, None, picture).picture
+    made = loop.opening(writer, lambda: gray(picture), step, even, None, picture).picture
     assert int((made.int() - picture).abs().max()) <= 1 + step / 16
     reader, other = PacketReader(loop.tables.digits, writer.finish()), LevelLoop(LevelTables(level))
-    assert torch.equal(other.opening(reader, gray(picture), step, even, None).picture, made)
+    assert torch.equal(other.opening(reader, lambda: gray(picture), step, even, None).picture, made)
     reader.finish()
 
 
@@ -156,7 +159,7 @@ def test_choices_of_the_coarser_level_are_a_context_that_both_have() -> None:
     nothing = [None] * len(pictures)
     coarse, fine = LoopLevel(1, 16, CONFIG), LoopLevel(2, 8, CONFIG)
     _, keys = encoded(coarse, pictures, bases(pictures, 1), nothing)
-    made = pictures_of(keys)
+    made: list[Base] = [partial(torch.clone, picture) for picture in pictures_of(keys)]
     packets, finer = encoded(fine, pictures, made, keys)
     for ours, theirs in zip(decode(fine, packets, made, keys), pictures_of(finer), strict=True):
         assert torch.equal(ours, theirs)

@@ -172,6 +172,16 @@ def test_calm_and_busy_shots_share_bits_at_one_gain() -> None:
         assert harder < rate.gain(0, rate.left(mine + mine)) < easier
 
 
+def test_a_start_in_which_nothing_moves_does_not_take_what_moves_later() -> None:
+    """It says nothing of what motion takes; an opening key does."""
+    rate, moving = SliceRate(Rate(bpp=(1.0,)), [100.0]), work(16, 30.0)
+    opening = Work(np.zeros_like(moving.change), counted(torch.full((6, 8), 8.0))[None], 0, 1)
+    start = [opening, work(4, 3.0)]
+    rate.note(0, 0, [opening.fixed(0) + 1000, start[1].fixed(0) + 1], start)
+    rate.arrive(8 * (moving.fixed(0) + 4000))
+    assert rate.gain(0, rate.left(moving), again=True) in range(-20, 20)
+
+
 def test_bits_for_another_number_of_levels_are_refused(long_codec: Codec) -> None:
     with pytest.raises(ValueError, match="bits per pixel are 3 numbers"):
         long_codec.compress(still(1), rate=Rate(bpp=(0.1, 0.2)))

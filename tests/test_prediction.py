@@ -1,5 +1,7 @@
 """Pictures predicted block by block: each blend against its definition, and what no block may depend on."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from moving import moved_picture, overlapped_picture
@@ -7,6 +9,7 @@ from torch import Tensor
 
 from mptvc.model.motion import BLOCK, Reference, blocks_of, picture_of
 from mptvc.model.prediction import Blend, References, predicted, scaled
+from mptvc.native import calls
 
 ROWS, COLUMNS = 3, 4
 
@@ -87,3 +90,21 @@ def test_a_still_scene_is_repeated() -> None:
 def test_blocks_go_into_a_picture_and_back() -> None:
     assert torch.equal(picture_of(blocks_of(BASE), ROWS), BASE)
     assert torch.equal(blocks_of(BASE)[COLUMNS + 1], BASE[:, BLOCK : 2 * BLOCK, BLOCK : 2 * BLOCK])
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_a_picture_that_repeats_one_is_that_one(kernels: bool) -> None:
+    still, twice = torch.zeros_like(VECTORS), References(NEAR, NEAR, (1, 2))
+    with nullcontext() if kernels else calls.off():
+        for blend in (Blend.NEAR, Blend.OVERLAPPED):
+            assert predicted(AROUND, None, still, uniform(blend)) is NEAR.picture
+        for blend in (Blend.BOTH, Blend.FAR, Blend.BOTH_OVERLAPPED):
+            assert predicted(twice, None, still, uniform(blend)) is NEAR.picture
+            assert predicted(AROUND, None, still, uniform(blend)) is not NEAR.picture
+        moved = still.clone()
+        moved[1, 1, 1] = 4
+        mixed = predicted(AROUND, None, moved, uniform(Blend.NEAR))
+        assert torch.equal(mixed, predicted(AROUND, BASE, moved, uniform(Blend.NEAR)))
+        for blend in (Blend.NEAR_BASE, Blend.BOTH_BASE, Blend.BASE):
+            with pytest.raises(ValueError, match="predicted from the coarser level, and there is none"):
+                predicted(AROUND, None, still, uniform(blend))

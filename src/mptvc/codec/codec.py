@@ -346,7 +346,7 @@ def _loaded_again(source: Callable[[], Codec], weights_id: bytes) -> Codec:
 
 
 def _joined(parts: Iterator[np.ndarray], count: int) -> np.ndarray:
-    """So many frames ``[T, H, W, 3]`` of all parts in one array: fresh memory costs more than a copy into it."""
+    """So many frames ``[T, H, W, 3]`` of all parts in one array; fresh memory costs more than copies."""
     first = next(parts)
     whole = np.empty((count, *first.shape[1:]), first.dtype)
     whole[: len(first)], done = first, len(first)

@@ -30,6 +30,8 @@ from mptvc.native import calls, pictures
 _BAND_PIXELS, _KERNEL_BAND_PIXELS = 2**17, 2**19
 
 
+#: Pixels of pictures up to which samples between pixels are kept from slice to slice.
+_KEPT_PIXELS = 2**22
 #: Says what the coarser level does, uint8 ``[3, H, W]``, when it is first asked.
 Base = Callable[[], Tensor]
 
@@ -133,6 +135,9 @@ class LevelLoop:
         before, last = [BEFORE, *keys_of(kind, count)][-2:]
         far, near = (self._reference(index) for index in (before, last))
         fineness = self._slice[last][1].fineness
+        if near.height * near.width > _KEPT_PIXELS:  # or each level would keep as much
+            near.forget()
+            far.forget()
         self._slice.clear()
         self.past = Past(near, fineness, far, last - before, self._last[False], self._last[True])
 

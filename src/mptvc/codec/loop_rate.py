@@ -255,7 +255,8 @@ class _LevelSizes:
         change, texture = self._said(work)
         octaves = (np.arange(-MAX_SLICE_GAIN, MAX_SLICE_GAIN + 1) - self._last) / GAIN_OCTAVE
         usual = self._opening * _CHANGE_SHARES[min(self._level, len(_CHANGE_SHARES) - 1)]
-        chain = (self._chain[0] + _USUAL_UNITS * usual) / (self._chain[1] + _USUAL_UNITS)
+        units = _USUAL_UNITS if usual else 1e-9
+        chain = (self._chain[0] + units * usual) / (self._chain[1] + units)
         expected = (chain * change + self._opening * texture) * 2 ** (self._slope * octaves)
         return np.maximum.accumulate(expected)
 

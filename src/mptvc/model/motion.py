@@ -72,6 +72,11 @@ class Reference:
         )
         return self.picture.index_select(1, rows).index_select(2, columns)[None]
 
+    def forget(self) -> None:
+        """Forget what can be made again of the picture, which takes several times as much memory."""
+        for name in ("planes", "whole", "luma"):
+            self.__dict__.pop(name, None)
+
     def planes_for(self, vectors: Tensor) -> Tensor:
         """Planes, the first of which are enough where no vector leads between pixels."""
         return self.planes if bool((vectors & (UNITS - 1)).any()) else self.whole
