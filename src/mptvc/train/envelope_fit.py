@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,19 +22,26 @@ _RATE = 0.3
 _MOST = 255
 
 
+#: Levels, shapes and magnitudes of some tokens of each picture, uint8, bool and uint8.
+Tokens = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
 class EnvelopeTrainer:
     """Collects tokens of one level and trains the network with them.
 
     Args:
         model: The network.
         tables: An entropy model of the level, all of which have the same groups and order of channels.
+
+    Attributes:
+        tokens: What was collected.
     """
 
     def __init__(self, model: EnvelopeModel, tables: ActivityModel) -> None:
         self._model, self._order = model, tables.splitting.order
         self._group_of = tables.group_of[self._order]
         self._members = F.one_hot(self._group_of).float()
-        self._tokens: list[tuple[Tensor, Tensor, Tensor]] = []  # levels, shapes, magnitudes
+        self.tokens: Tokens = []
 
     def add(self, residual: Residual, context: Context) -> None:
         """Keep some tokens of a picture; arguments as of ``ActivityModel.code``."""
@@ -43,16 +51,13 @@ class EnvelopeTrainer:
         levels = context.envelope.levels(tokens, quartered).to(torch.uint8)
         symbols = residual.symbols.flatten(0, 1)[tokens][:, self._order]
         magnitudes = symbols.abs().clamp(max=_MOST).to(torch.uint8)
-        self._tokens.append((levels, quartered, magnitudes))
-
-    def merge(self, other: "EnvelopeTrainer") -> None:
-        """Keep the tokens of another one too."""
-        self._tokens += other._tokens
+        self.tokens.append((levels.numpy(), quartered.numpy(), magnitudes.numpy()))
 
     @torch.enable_grad()
     def train(self) -> None:
         """Make what is expected of channels like what they hold, beside the others of their group."""
-        levels, quartered, magnitudes = map(torch.cat, zip(*self._tokens, strict=True))
+        parts = (np.concatenate(some) for some in zip(*self.tokens, strict=True))
+        levels, quartered, magnitudes = map(torch.from_numpy, parts)
         if not len(levels):
             return
         optimizer = torch.optim.Adam(self._model.parameters(), lr=_RATE)

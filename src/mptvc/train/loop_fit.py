@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice, pairwise, product
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,7 +25,7 @@ from mptvc.format.slices import CHAIN, KINDS
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
 from mptvc.model.motion import BLOCK
-from mptvc.train.envelope_fit import EnvelopeTrainer
+from mptvc.train.envelope_fit import EnvelopeTrainer, Tokens
 from mptvc.train.loop_tables import ActivityCounter, Counter, FinenessCounter, SideCounter
 from mptvc.video.scaling import scaled
 from mptvc.video.source import VideoSource
@@ -35,6 +36,10 @@ _FRAMES, _AHEAD = 17, 65
 _CROP, _SCALE = (256, 384), 0.8
 #: Gains at which each shot is coded: 0.02, 0.15 and 0.6 bits per pixel lie about as far apart.
 _GAINS = (17, 0, -15)
+
+
+#: What was counted, and tokens of each level: in arrays, as processes share each tensor by an open file.
+_Found = tuple[list[np.ndarray], list[Tokens]]
 
 
 class LoopCounter:
@@ -92,12 +97,19 @@ class LoopCounter:
             self._predicted[level][coded.is_between].add(coded.residual, coded.context)
             self._side[level][coded.is_between].add(coded.side, coded.known)
 
-    def merge(self, other: "LoopCounter") -> None:
-        """Count what another one has counted."""
-        for mine, theirs in zip(self._counters, other._counters, strict=True):
-            mine.merge(theirs)
-        for trainer, its in zip(self._envelopes, other._envelopes, strict=True):
-            trainer.merge(its)
+    @property
+    def found(self) -> _Found:
+        """All that was counted, and tokens of each level."""
+        counts = [counts for counter in self._counters for counts in counter.counts]
+        return counts, [envelope.tokens for envelope in self._envelopes]
+
+    def merge(self, found: _Found) -> None:
+        """Count what another one has ``found``."""
+        (mine, _), (counts, tokens) = self.found, found
+        for into, theirs in zip(mine, counts, strict=True):
+            into += theirs
+        for envelope, some in zip(self._envelopes, tokens, strict=True):
+            envelope.tokens += some
 
     @property
     def _counters(self) -> list[Counter]:
@@ -177,20 +189,26 @@ def fit_tables(
 
 
 #: What a model codes of each of several videos, resized or not, or why one cannot be read; in their order.
-_Counted = Callable[[LoopModel, Sequence[Path], Sequence[bool]], Iterator[LoopCounter | VideoError]]
+_Counted = Callable[[LoopModel, Sequence[Path], Sequence[bool]], Iterator[_Found | VideoError]]
 
 
 @contextmanager
 def _counting(jobs: int) -> Iterator[_Counted]:
     """Count in this process, or in so many others."""
-    if jobs == 1:
-        yield lambda model, *of: map(_counted, [model] * len(of[0]), *of)
-        return
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _settle)
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _settle) if jobs > 1 else None
+
+    def counted(
+        model: LoopModel, videos: Sequence[Path], resized: Sequence[bool]
+    ) -> Iterator[_Found | VideoError]:
+        weights = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
+        count = partial(_counted, model.config, weights)
+        return map(count, videos, resized) if pool is None else pool.map(count, videos, resized)
+
     try:
-        yield lambda model, *of: pool.map(_counted, [model] * len(of[0]), *of)
+        yield counted
     finally:
-        pool.shutdown(cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
 
 
 def _settle() -> None:
@@ -201,14 +219,18 @@ def _settle() -> None:
 
 
 @torch.no_grad()
-def _counted(model: LoopModel, video: Path, is_resized: bool) -> LoopCounter | VideoError:
+def _counted(
+    config: LoopConfig, weights: dict[str, np.ndarray], video: Path, is_resized: bool
+) -> _Found | VideoError:
     """What a model codes of a video, or why it cannot be read."""
+    model = LoopModel(config).eval()
+    model.load_state_dict({key: torch.from_numpy(array) for key, array in weights.items()})
     counter = LoopCounter(model)
     try:
         counter.add(_start_of(video, is_resized=is_resized))
     except VideoError as error:
         return error
-    return counter
+    return counter.found
 
 
 def _start_of(video: Path, *, is_resized: bool) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Tables of activity and side models, fitted by counting what a level codes."""
 
 from math import comb
-from typing import Self
 
 import numpy as np
 import torch
@@ -35,17 +34,12 @@ _ROUNDS, _ROW_ROUNDS = 4, 20
 
 
 class Counter:
-    """Counts how often something is coded; those of several can be added."""
+    """Counts how often something is coded."""
 
     @property
     def counts(self) -> list[np.ndarray]:
-        """All that was counted, float64."""
+        """All that was counted, float64, to be added to; those of several counters of a model add up."""
         raise NotImplementedError
-
-    def merge(self, other: Self) -> None:
-        """Count what another one of the same shape has counted."""
-        for mine, theirs in zip(self.counts, other.counts, strict=True):
-            mine += theirs
 
 
 class ActivityCounter(Counter):

@@ -46,6 +46,8 @@ class OutputOptions:
     stored: bool = False
 
 
+#: Pixels of frames of which x264 looks less far ahead.
+_LARGE = 2**22
 #: Codecs that take a quality in ``crf``.
 _CRF_CODECS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9")
 _FORMATS = {
@@ -174,6 +176,10 @@ class VideoSink:
         context.sample_aspect_ratio = info.pixel_aspect
         if codec in _CRF_CODECS:
             context.options = {"crf": str(crf)}
+        if (
+            codec == "libx264" and info.width * info.height > _LARGE
+        ):  # else it holds as much as decoding takes
+            context.options |= {"rc-lookahead": "10"}
         if codec == "libx265":
             context.options |= {"x265-params": "log-level=error"}
         colour = self._colour
