@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import mptvc
 from mptvc.codec.loop import Base, LevelLoop
 from mptvc.codec.motion_search import Luma, search
 from mptvc.codec.pictures import CodedPicture
@@ -170,6 +172,21 @@ def test_a_pan_costs_its_motion_and_little_more() -> None:
     for kind in range(KINDS):
         first, rest = encoded(level, pictures, bases(pictures, 0), [None] * 5, kind)[0]
         assert len(rest) < 2 * len(first)
+
+
+def test_what_is_made_again_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples between pixels of large pictures are not kept from slice to slice."""
+    frames = np.stack([picture.permute(1, 2, 0).numpy() for picture in pan(9, 1.25, -1.75)])
+    kept = mptvc.load("codec").compress(frames)
+    forgotten: list[Reference] = []
+    monkeypatch.setattr(
+        Reference, "forget", lambda self, forget=Reference.forget: forgotten.append(forget(self))
+    )
+    assert mptvc.load("codec").compress(frames) == kept
+    assert not forgotten
+    monkeypatch.setattr("mptvc.codec.loop._KEPT_PIXELS", 0)
+    assert mptvc.load("codec").compress(frames) == kept
+    assert forgotten
 
 
 def test_a_still_scene_is_repeated() -> None:
