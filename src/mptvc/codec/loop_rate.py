@@ -32,7 +32,7 @@ CHANGE, TEXTURE = (0.25, 1.5), (0.3, 1.0)
 #: Bytes of a unit of change over those of a unit of texture at each level (at finer ones those of the last),
 #: and units for which this counts beside what slices took: where nothing has moved yet, that says nothing.
 #: Of 18 training clips at 0.02, 0.15 and 0.6 bits per pixel; they differ by a factor of 1.3.
-_CHANGE_SHARES, _USUAL_UNITS = (0.17, 0.3, 0.42), 0.2
+_CHANGE_SHARES, _USUAL_UNITS = (0.17, 0.3, 0.42), 0.05
 #: Bounds of octaves of size that an octave of gain takes beyond that.
 _SLOPES = (-1.0, 3.0)
 #: What two gains of the same slices say of that counts half if they are the root of this apart, in octaves.
