@@ -176,7 +176,7 @@ def test_a_start_in_which_nothing_moves_does_not_take_what_moves_later() -> None
     """It says nothing of what motion takes; an opening key does."""
     rate, moving = SliceRate(Rate(bpp=(1.0,)), [100.0]), work(16, 30.0)
     opening = Work(np.zeros_like(moving.change), counted(torch.full((6, 8), 8.0))[None], 0, 1)
-    start = [opening, work(4, 3.0)]
+    start = [opening, work(4, 1.0)]
     rate.note(0, 0, [opening.fixed(0) + 1000, start[1].fixed(0) + 1], start)
     rate.arrive(8 * (moving.fixed(0) + 4000))
     assert rate.gain(0, rate.left(moving), again=True) in range(-20, 20)
