@@ -160,8 +160,10 @@ def test_damage_names_the_file_in_opening_and_in_reading(
 
 def test_threads_get_their_own_frames(reader: mptvc.VideoReader, whole: np.ndarray) -> None:
     wrong: list[int] = []
+    count = torch.get_num_threads()
 
     def look(seed: int) -> None:
+        torch.set_num_threads(count)  # each thread has a number of its own, and networks' sums depend on it
         indexes = np.random.default_rng(seed).integers(0, 75, 6).tolist()
         wrong.extend(i for i in indexes if not np.array_equal(reader[i], whole[i]))
 
