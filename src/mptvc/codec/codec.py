@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.codec.coder import ClipCoder
+from mptvc.codec.coder import ClipCoder, joined_frames
 from mptvc.codec.decoder import Decompressor, checked_levels, require_weights
 from mptvc.codec.encoder import Compressor, SectionStore, checked_lengths, describe, describe_size
 from mptvc.codec.loop_coder import LoopCoder
@@ -157,7 +157,7 @@ class Codec:
         levels = checked_levels(levels, len(tokens.levels))
         clips = range(tokens.layout.shots.num_clips)
         parts = (part for clip in clips for part in form.frames(tokens, levels, clip))
-        return _joined(parts, tokens.layout.shots.num_frames)
+        return joined_frames(parts, tokens.layout.shots.num_frames)
 
     def layout(
         self, num_frames: int, height: int, width: int, *, frame_rate: Fraction | float = Fraction(25)
@@ -317,7 +317,7 @@ class Codec:
         reader = self._reader(data, levels)
         header, clips = reader.header, range(reader.header.shots.num_clips)
         parts = (frames for clip in clips for frames in reader.frames(clip))
-        frames = _joined(parts, header.shots.num_frames)
+        frames = joined_frames(parts, header.shots.num_frames)
         return DecodedVideo(
             frames, header.video.frame_rate, reader.levels, reader.levels == header.num_levels
         )
@@ -343,17 +343,6 @@ def _loaded_again(source: Callable[[], Codec], weights_id: bytes) -> Codec:
             found=found,
         )
     return codec
-
-
-def _joined(parts: Iterator[np.ndarray], count: int) -> np.ndarray:
-    """So many frames ``[T, H, W, 3]`` of all parts in one array; fresh memory costs more than copies."""
-    first = next(parts)
-    whole = np.empty((count, *first.shape[1:]), first.dtype)
-    whole[: len(first)], done = first, len(first)
-    for part in parts:
-        whole[done : done + len(part)] = part
-        done += len(part)
-    return whole
 
 
 def _with_cuts(frames: np.ndarray, lengths: tuple[int, ...]) -> Iterator[tuple[np.ndarray, bool]]:

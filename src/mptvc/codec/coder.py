@@ -204,3 +204,14 @@ def require_geometry(fits: bool) -> None:
     """Raise a FormatError unless a header has the geometry of the weights that it names."""
     if not fits:
         raise FormatError("the header's geometry is not that of the weights it names: the file is forged")
+
+
+def joined_frames(parts: Iterator[np.ndarray], count: int) -> np.ndarray:
+    """So many frames ``[T, H, W, 3]`` of all parts in one array; fresh memory costs more than copies."""
+    first = next(parts)
+    whole = np.empty((count, *first.shape[1:]), first.dtype)
+    whole[: len(first)], done = first, len(first)
+    for part in parts:
+        whole[done : done + len(part)] = part
+        done += len(part)
+    return whole[:done]

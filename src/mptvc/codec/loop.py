@@ -28,8 +28,6 @@ from mptvc.native import calls, pictures
 #: Pixels of a picture that tensors work on at once, so that what they make stays in the cache; and kernels,
 #: so that what is passed to them takes little memory.
 _BAND_PIXELS, _KERNEL_BAND_PIXELS = 2**17, 2**19
-
-
 #: Pixels of pictures up to which samples between pixels are kept from slice to slice.
 _KEPT_PIXELS = 2**22
 #: Says what the coarser level does, uint8 ``[3, H, W]``, when it is first asked.

@@ -20,8 +20,6 @@ _STEPS, _PASSES, _BATCH = 2000, 20, 1024
 _RATE = 0.3
 #: Largest magnitude that is kept.
 _MOST = 255
-
-
 #: Levels, shapes and magnitudes of some tokens of each picture, uint8, bool and uint8.
 Tokens = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 

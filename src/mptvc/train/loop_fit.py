@@ -36,8 +36,6 @@ _FRAMES, _AHEAD = 17, 65
 _CROP, _SCALE = (256, 384), 0.8
 #: Gains at which each shot is coded: 0.02, 0.15 and 0.6 bits per pixel lie about as far apart.
 _GAINS = (17, 0, -15)
-
-
 #: What was counted, and tokens of each level: in arrays, as processes share each tensor by an open file.
 _Found = tuple[list[np.ndarray], list[Tokens]]
 

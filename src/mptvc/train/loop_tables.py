@@ -1,5 +1,6 @@
 """Tables of activity and side models, fitted by counting what a level codes."""
 
+from abc import ABC, abstractmethod
 from math import comb
 
 import numpy as np
@@ -33,13 +34,13 @@ _PRIOR_ROWS = 1000.0
 _ROUNDS, _ROW_ROUNDS = 4, 20
 
 
-class Counter:
+class Counter(ABC):
     """Counts how often something is coded."""
 
     @property
+    @abstractmethod
     def counts(self) -> list[np.ndarray]:
         """All that was counted, float64, to be added to; those of several counters of a model add up."""
-        raise NotImplementedError
 
 
 class ActivityCounter(Counter):
