@@ -1,4 +1,4 @@
-"""Writes ``tests/golden/loop``: small files with prediction, and what they must decode to for ever.
+"""Writes ``tests/golden/loop`` and ``restored``: small files with prediction, and what they must decode to.
 
 Run by hand, as ``make_golden.py``: ``python tests/make_golden_loop.py`` adds what is missing and replaces
 nothing. The weights are of this script alone, so that they never change, and are packed, as tables are long.
@@ -9,6 +9,7 @@ import json
 import lzma
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,15 +40,18 @@ from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
 from mptvc.model.side import SCALES
 
-GOLDEN = Path(__file__).parent / "golden" / "loop"
-WEIGHTS, FACTS = GOLDEN / f"{TENSORS_FILE}.xz", GOLDEN / "golden.json"
+GOLDEN = Path(__file__).parent / "golden"
+#: Folders, and whether coded tokens are restored there: the first weights have no filters.
+FORMS = {"loop": False, "restored": True}
+FACTS = "golden.json"
+_PACKED = f"{TENSORS_FILE}.xz"
 
 
-def make_model() -> LoopModel:
+def make_model(*, restoration: bool) -> LoopModel:
     """A model in whose tables every row differs from its neighbours, so that none stands for another."""
-    finest = LoopLevelConfig(13.0, fineness=0.25, smoothing=1.5)
-    levels = (LoopLevelConfig(130.0, detail=2), LoopLevelConfig(38.0, detail=2), finest)
-    model = LoopModel(LoopConfig(levels, clip_frames=18))
+    finest = LoopLevelConfig(13.0, fineness=0.25, smoothing=1.5, restoration=restoration)
+    coarser = (LoopLevelConfig(step, detail=2, restoration=restoration) for step in (130.0, 38.0))
+    model = LoopModel(LoopConfig((*coarser, finest), clip_frames=18))
 
     def peaks(shape: tuple[int, int], *, across: float) -> torch.Tensor:
         """Rows with a peak that moves from row to row; few different ones, which are packed well."""
@@ -76,6 +80,9 @@ def make_model() -> LoopModel:
             shares.share_frequencies.copy_(peaks((*shares.share_frequencies.shape,), across=0.36))
             shares.rest_frequencies.copy_(peaks((*shares.rest_frequencies.shape,), across=0.36))
             shares.row_of.copy_(pattern((*shares.row_of.shape,), len(shares.rest_frequencies)))
+            if kind.restoration is not None:
+                filters = kind.restoration.filters
+                filters.copy_(8 * (pattern((*filters.shape,), 19).short() - 9))
         for side in (level.key.side, level.between.side):
             side.choice_frequencies.copy_(peaks((*side.choice_frequencies.shape,), across=7.3))
             side.scale_of.copy_(pattern((*side.scale_of.shape,), SCALES))
@@ -83,11 +90,12 @@ def make_model() -> LoopModel:
 
 
 @contextmanager
-def golden_weights() -> Iterator[Path]:
-    """The weights as a folder."""
+def golden_weights(form: str) -> Iterator[Path]:
+    """The weights of a form as a folder."""
+    packed = GOLDEN / form
     with TemporaryDirectory() as folder:
-        (Path(folder) / TENSORS_FILE).write_bytes(lzma.decompress(WEIGHTS.read_bytes()))
-        (Path(folder) / CONFIG_FILE).write_bytes((GOLDEN / CONFIG_FILE).read_bytes())
+        (Path(folder) / TENSORS_FILE).write_bytes(lzma.decompress((packed / _PACKED).read_bytes()))
+        (Path(folder) / CONFIG_FILE).write_bytes((packed / CONFIG_FILE).read_bytes())
         yield Path(folder)
 
 
@@ -113,14 +121,14 @@ def plain(codec: Codec) -> bytes:
 def wild(codec: Codec) -> bytes:
     """Slices of every kind and length, any fineness and shapes, blocks of every way, from far outside."""
     shots = (13, 2, 3, 4)
-    rng = np.random.default_rng(2)
+    rng, all_fineness = np.random.default_rng(2), cycle(range(-FINEST, FINEST + 1))
 
     def any_shapes(*given: Any) -> Residual:
         symbols = quantized(*given).symbols
         return Residual(symbols, symbols.any(1) & torch.from_numpy(rng.random(len(symbols)) < 0.5))
 
     def any_fineness(_: SliceMotion, *__: object) -> torch.Tensor:
-        return torch.from_numpy(rng.integers(-FINEST, FINEST + 1, (1, 1)))
+        return torch.tensor([[next(all_fineness)]])
 
     with ExitStack() as stack:
         for owner, name, mine in (
@@ -157,17 +165,20 @@ def facts_of(data: bytes, codec: Codec, _: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Write what is missing."""
-    GOLDEN.mkdir(exist_ok=True)
-    if not WEIGHTS.exists():
-        with TemporaryDirectory() as folder:
-            write_weights(make_model(), Path(folder))
-            WEIGHTS.write_bytes(lzma.compress((Path(folder) / TENSORS_FILE).read_bytes(), preset=9))
-            (GOLDEN / CONFIG_FILE).write_bytes((Path(folder) / CONFIG_FILE).read_bytes())
-    with golden_weights() as folder:
-        codec = mptvc.load(folder, device="cpu")
-    facts = facts_with_missing(FACTS, codec, FILES, facts_of)
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(known)}" for name, known in facts.items())
-    FACTS.write_text(f"{{{lines}}}\n")
+    for form, restoration in FORMS.items():
+        packed = GOLDEN / form
+        packed.mkdir(exist_ok=True)
+        if not (packed / _PACKED).exists():
+            with TemporaryDirectory() as folder:
+                write_weights(make_model(restoration=restoration), Path(folder))
+                tensors = (Path(folder) / TENSORS_FILE).read_bytes()
+                (packed / _PACKED).write_bytes(lzma.compress(tensors, preset=9))
+                (packed / CONFIG_FILE).write_bytes((Path(folder) / CONFIG_FILE).read_bytes())
+        with golden_weights(form) as folder:
+            codec = mptvc.load(folder, device="cpu")
+        facts = facts_with_missing(packed / FACTS, codec, FILES, facts_of)
+        lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(known)}" for name, known in facts.items())
+        (packed / FACTS).write_text(f"{{{lines}}}\n")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from make_golden_loop import FACTS, FILES, GOLDEN, golden_weights
+from make_golden_loop import FACTS, FILES, FORMS, GOLDEN, golden_weights
 
 import mptvc
 from mptvc.codec.codec import Codec
@@ -20,19 +21,30 @@ from mptvc.model.motion import UNITS
 from mptvc.model.side import BASE_CHOICE, CHOICES
 
 NAMES = tuple(f"v{VERSION}-{name}.mpt" for name in FILES)
-#: Bytes of all golden files together.
+#: Bytes of all golden files of a form together.
 MOST_BYTES = 40_000
 
 
+@pytest.fixture(scope="module", params=FORMS)
+def form(request: pytest.FixtureRequest) -> str:
+    """The folder: weights without filters, or with them."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def golden_codec() -> Codec:
-    with golden_weights() as folder:
+def folder(form: str) -> Path:
+    return GOLDEN / form
+
+
+@pytest.fixture(scope="module")
+def golden_codec(form: str) -> Codec:
+    with golden_weights(form) as folder:
         return mptvc.load(folder, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def recorded() -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(FACTS.read_text())
+def recorded(folder: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((folder / FACTS).read_text())
     return facts
 
 
@@ -48,13 +60,13 @@ def facts(name: str, recorded: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def data(name: str) -> bytes:
-    return (GOLDEN / name).read_bytes()
+def data(folder: Path, name: str) -> bytes:
+    return (folder / name).read_bytes()
 
 
-def test_no_golden_file_is_missing_or_forgotten_or_long(recorded: dict[str, Any]) -> None:
-    assert sorted(recorded) == sorted(NAMES) == sorted(path.name for path in GOLDEN.glob("*.mpt"))
-    assert sum(path.stat().st_size for path in GOLDEN.iterdir()) < MOST_BYTES
+def test_no_golden_file_is_missing_or_forgotten_or_long(folder: Path, recorded: dict[str, Any]) -> None:
+    assert sorted(recorded) == sorted(NAMES) == sorted(path.name for path in folder.glob("*.mpt"))
+    assert sum(path.stat().st_size for path in folder.iterdir()) < MOST_BYTES
 
 
 def test_golden_file_is_the_one_that_was_made(data: bytes, facts: dict[str, Any]) -> None:
@@ -72,9 +84,9 @@ def test_golden_weights_keep_their_identity(golden_codec: Codec, facts: dict[str
     assert golden_codec.coder.entropy_id.hex() == facts["entropy_id"]
 
 
-def test_golden_files_cover_all_that_packets_can_say(golden_codec: Codec) -> None:
+def test_golden_files_cover_all_that_packets_can_say(folder: Path, golden_codec: Codec) -> None:
     """Slices of every kind and length at every level, and blocks that are predicted in every way."""
-    files = [golden_codec.unpack((GOLDEN / name).read_bytes()) for name in NAMES]
+    files = [golden_codec.unpack((folder / name).read_bytes()) for name in NAMES]
     choices: set[int] = set()
     for level in range(3):
         slices = set()

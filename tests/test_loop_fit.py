@@ -63,7 +63,8 @@ def test_processes_change_nothing_of_the_weights(tmp_path: Path) -> None:
     videos, made = sorted(tmp_path.glob("*.mkv")), []
     for jobs in (1, 2):
         torch.manual_seed(0)
-        model = LoopModel(LoopConfig((LoopLevelConfig(38.0, detail=2), LoopLevelConfig(13.0))))
+        levels = LoopLevelConfig(38.0, detail=2), LoopLevelConfig(13.0, restoration=True)
+        model = LoopModel(LoopConfig(levels))
         done: list[tuple[int, int]] = []
         (failure,) = fit_tables(model, videos, lambda *at, done=done: done.append(at), jobs=jobs)
         assert "d.mkv" in failure

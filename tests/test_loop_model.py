@@ -56,7 +56,7 @@ def any_latents(kind: Kind, count: int, most: int = _MOST_LATENT) -> tuple[Tenso
 
 @PATCHES
 def test_both_transforms_are_orthonormal_and_come_back(patch: int) -> None:
-    kind, residual = Kind(patch), noise(patch)
+    kind, residual = Kind(patch, restores=False), noise(patch)
     cells, whole_energy = cells_of(residual, patch), residual.square().sum()
     for shape, latents in enumerate(kind.latents(kind.cells(residual))):
         assert latents.shape == (6, kind.channels)
@@ -70,7 +70,7 @@ def test_both_transforms_are_orthonormal_and_come_back(patch: int) -> None:
 
 @PATCHES
 def test_a_flat_token_is_one_latent_or_one_in_each_quarter(patch: int) -> None:
-    kind = Kind(patch)
+    kind = Kind(patch, restores=False)
     whole, quartered = (latents.flatten() for latents in kind.latents(torch.ones(1, 3, patch, patch)))
     first = F.one_hot(torch.tensor(0), kind.channels)
     assert torch.allclose(whole, first * 3**0.5 * patch, atol=1e-3)
@@ -82,7 +82,7 @@ def test_a_flat_token_is_one_latent_or_one_in_each_quarter(patch: int) -> None:
 @PATCHES
 @pytest.mark.parametrize(("down", "right"), [*product((0, 1), (0, 1))])
 def test_a_quarter_has_every_second_place_of_a_quartered_token(patch: int, down: int, right: int) -> None:
-    kind, half = Kind(patch), patch // 2
+    kind, half = Kind(patch, restores=False), patch // 2
     residual = torch.zeros(3, patch, patch)
     quarter = slice(down * half, down * half + half), slice(right * half, right * half + half)
     residual[(slice(None), *quarter)] = noise(half)[:, :half, :half]
@@ -102,7 +102,7 @@ def test_a_quarter_has_every_second_place_of_a_quartered_token(patch: int, down:
 @PATCHES
 def test_frequencies_of_both_transforms_stand_near_each_other(patch: int) -> None:
     """A pattern of both halves alike has its energy in places whose frequencies are near."""
-    kind = Kind(patch)
+    kind = Kind(patch, restores=False)
     for frequency in range(patch // 2):
         wave = dct_matrix(patch // 2)[frequency].float().repeat(2)
         whole, quartered = kind.latents(wave.expand(1, 3, patch, patch))
@@ -116,7 +116,9 @@ def test_frequencies_of_both_transforms_stand_near_each_other(patch: int) -> Non
 @pytest.mark.parametrize("patch", [8, 16])
 def test_every_group_has_channels(patch: int) -> None:
     groups = band_groups(patch)
-    assert len(groups.unique()) == int(groups.max()) + 1 == Kind(patch).entropy_model.num_groups
+    assert (
+        len(groups.unique()) == int(groups.max()) + 1 == Kind(patch, restores=False).entropy_model.num_groups
+    )
 
 
 # What a decoder computes
@@ -161,7 +163,7 @@ def integer_pixels(latents: np.ndarray, quartered: np.ndarray, patch: int) -> np
 
 @PATCHES
 def test_pixels_are_those_of_plain_integer_arithmetic(patch: int) -> None:
-    kind = Kind(patch)
+    kind = Kind(patch, restores=False)
     for most in (1, 300, _MOST_LATENT):
         latents, quartered = any_latents(kind, 12, most)
         latents[0] = most
@@ -173,7 +175,7 @@ def test_pixels_are_those_of_plain_integer_arithmetic(patch: int) -> None:
 
 def test_latents_are_those_of_plain_integer_arithmetic() -> None:
     """Halves among them, of which there are many."""
-    kind = Kind(4)
+    kind = Kind(4, restores=False)
     symbols = torch.arange(-LARGEST, LARGEST + 1)
     symbols = torch.cat([symbols, symbols.new_zeros(-len(symbols) % kind.channels)]).view(-1, kind.channels)
     halves = 0
@@ -190,7 +192,7 @@ def test_latents_are_those_of_plain_integer_arithmetic() -> None:
 @PATCHES
 def test_no_order_of_sums_changes_a_pixel(patch: int) -> None:
     """Tokens in any order, some or one at a time; and sums backwards."""
-    kind = Kind(patch)
+    kind = Kind(patch, restores=False)
     latents, quartered = any_latents(kind, 33)
     whole = kind.pixels(latents, quartered)
     order = torch.randperm(33, generator=torch.Generator().manual_seed(2))
@@ -207,7 +209,7 @@ def test_no_order_of_sums_changes_a_pixel(patch: int) -> None:
 @PATCHES
 def test_the_largest_sums_are_exact(patch: int) -> None:
     """No part of a sum, in whatever order, is larger than the sum of magnitudes."""
-    kind = Kind(patch)
+    kind = Kind(patch, restores=False)
     colours = float(kind.exact_colours.abs().sum(0).max())
     for matrix in (kind.exact_dct, kind.exact_half_dct):
         assert torch.equal(matrix, matrix.round())
@@ -267,7 +269,7 @@ def test_no_step_of_the_packaged_weights_is_near_a_half() -> None:
 
 def test_latents_are_restored_where_most_of_those_of_a_symbol_lie() -> None:
     """What prediction leaves has many small values and few large ones, which are rounded towards zero."""
-    kind, rng = Kind(8), torch.Generator().manual_seed(3)
+    kind, rng = Kind(8, restores=False), torch.Generator().manual_seed(3)
     latents = torch.empty(2000, kind.channels).exponential_(1.5, generator=rng)
     latents *= torch.randint(0, 2, latents.shape, generator=rng) * 2 - 1
     symbols = latents.sign() * (latents.abs() + 0.3).floor()

@@ -36,7 +36,8 @@ from mptvc.model.integer_network import integer_frequencies
 from mptvc.model.loop_model import LoopLevel
 from mptvc.model.motion import BLOCK, Reference, camera_vectors, luma_of
 from mptvc.model.prediction import Blend, References, predicted
-from mptvc.model.pyramid import halved
+from mptvc.model.pyramid import decimated, halved
+from mptvc.model.restoration import Restoration
 from mptvc.model.side import (
     BLENDS,
     CHOICES,
@@ -147,6 +148,27 @@ def test_smoothing(picture: Tensor, patch: int) -> None:
     rng, grid = torch.Generator().manual_seed(15), (ROWS * BLOCK // patch, COLUMNS * BLOCK // patch)
     coded, steps = torch.rand(grid, generator=rng) < 0.5, 200 * torch.rand(grid, generator=rng) ** 2
     assert torch.equal(*both(lambda: smoothed(picture, coded, steps)))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("patch", [4, 8, 16])
+@pytest.mark.parametrize("picture", [noise(13), smooth(14)], ids=["rough", "smooth"])
+def test_restoration(picture: Tensor, patch: int, threads: int) -> None:
+    """Any filters, of any 16 bits, and steps from the smallest to over all pixels."""
+    rng, grid = torch.Generator().manual_seed(15), (ROWS * BLOCK // patch, COLUMNS * BLOCK // patch)
+    coded = torch.rand(grid, generator=rng) < 0.7
+    steps = (2.0 ** (20 * torch.rand(grid, generator=rng))).round() / 256
+    for most in (99, 2**15):
+        restoration = Restoration()
+        restoration.filters.copy_(torch.randint(-most, most, restoration.filters.shape, generator=rng))
+        with calls.sharing(threads):
+            given = picture, noise(16), coded, steps
+            assert torch.equal(*both(lambda given=given, restored=restoration: restored(*given)))
+
+
+@pytest.mark.parametrize("size", [(2, 2), (4, 6), (16, 98)])
+def test_decimated_pictures(size: tuple[int, int]) -> None:
+    assert torch.equal(*both(lambda: decimated(noise(17, 3, size))))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (16, 7), (33, 20)])

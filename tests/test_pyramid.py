@@ -1,6 +1,6 @@
 import torch
 
-from mptvc.model.pyramid import expand, reduce
+from mptvc.model.pyramid import decimated, expand, halved, reduce
 
 
 def test_reduce_inverts_expand():
@@ -46,3 +46,22 @@ def test_the_largest_differences_stay_in_16_bits():
         wide = expand(extreme.float())
         assert wide.abs().max() < 2**15 / 69.5  # 69.5 times a cell is the largest sum on the way
         assert (expand(extreme) - wide).abs().max() <= 1.5
+
+
+def test_decimated_pictures_are_doubled_with_less_error():
+    rng = torch.Generator().manual_seed(5)
+    noise = torch.rand(1, 3, 64, 96, generator=rng)
+    picture = (255 * torch.nn.functional.avg_pool2d(noise, 3, 1, 1)[0]).to(torch.uint8)
+
+    def error(half):
+        return (expand(half.to(torch.int16)) - picture.to(torch.int16)).float().square().mean()
+
+    assert error(decimated(picture)) < 0.98 * error(halved(picture))
+    exact = expand(torch.rand(3, 16, 24, generator=rng) * 60 + 90).round().to(torch.uint8)
+    inner = (slice(None), slice(4, -4), slice(4, -4))
+    assert (expand(decimated(exact).to(torch.int16)) - exact.to(torch.int16))[inner].abs().max() <= 3
+
+
+def test_flat_pictures_stay_flat():
+    for value in (0, 7, 255):
+        assert (decimated(torch.full((3, 4, 6), value, dtype=torch.uint8)) == value).all()

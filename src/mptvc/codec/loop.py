@@ -335,22 +335,33 @@ def _synthesised(
     """The decoded picture uint8 ``[3, H, W]``: the predicted one itself, where no token has symbols."""
     if not len(values):
         return prediction
-    decoded, done = prediction.clone(), 0
+    decoded = prediction.clone()
     if calls.serve(decoded.device):
         flags, symbols = (calls.array(coded), calls.array(quartered)), calls.array(values)
         matrices = [x.numpy() for x in (kind.exact_dct, kind.exact_half_dct, kind.exact_colours)]
         pictures.reconstruct(decoded.numpy(), *flags, symbols, calls.array(steps), matrices)
-        return smoothed(decoded, coded, smoothing * steps)
-    (height, width), patch = coded.shape, kind.patch
-    cells = decoded.view(3, height, patch, width, patch).permute(1, 3, 0, 2, 4)
-    for tokens, _ in _bands(kind, decoded):
+    else:
+        _reconstruct(kind, decoded, coded, values, quartered, steps)
+    decoded = smoothed(decoded, coded, smoothing * steps)
+    if kind.restoration is None:
+        return decoded
+    restored: Tensor = kind.restoration(decoded, prediction, coded, steps)
+    return restored
+
+
+def _reconstruct(
+    kind: Kind, picture: Tensor, coded: Tensor, values: Tensor, quartered: Tensor, steps: Tensor
+) -> None:
+    """Add what symbols stand for to a picture in place."""
+    (height, width), patch, done = coded.shape, kind.patch, 0
+    cells = picture.view(3, height, patch, width, patch).permute(1, 3, 0, 2, 4)
+    for tokens, _ in _bands(kind, picture):
         band, mine = cells[tokens], coded[tokens]
         count = int(mine.sum())
         latents = kind.restored(values[done : done + count], steps[tokens][mine])
         done += count
         residuals = kind.pixels(latents, quartered[tokens][mine])
         band[mine] = residuals.add_(band[mine]).round_().clamp_(0, 255).to(torch.uint8)
-    return smoothed(decoded, coded, smoothing * steps)
 
 
 def _bands(kind: Kind, picture: Tensor) -> Iterator[tuple[slice, slice]]:

@@ -16,7 +16,7 @@ from mptvc.codec.stages import stage
 from mptvc.format.slices import BEFORE
 from mptvc.model.loop_config import LoopConfig
 from mptvc.model.motion import BLOCK, UNITS
-from mptvc.model.pyramid import halved
+from mptvc.model.pyramid import decimated
 
 
 class Pyramid:
@@ -33,7 +33,7 @@ class Pyramid:
         for k in reversed(range(count)):
             shrink, size = config.shrink(k), max(by_shrink)
             while size < shrink:
-                by_shrink[2 * size] = halved(by_shrink[size])
+                by_shrink[2 * size] = decimated(by_shrink[size])
                 size *= 2
         self.shrinks = [config.shrink(k) for k in range(count)]
         self.pictures = [by_shrink[shrink] for shrink in self.shrinks]

@@ -126,6 +126,8 @@ def is_entropy(name: str) -> bool:
 
 
 def _stored_type(name: str) -> torch.dtype:
+    if name.endswith(".filters"):
+        return torch.int16
     if not is_entropy(name):
         return torch.float16
     if name.endswith(("row_of", "scale_of")):

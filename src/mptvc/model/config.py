@@ -6,7 +6,7 @@ This module validates; it knows nothing of tensors, files or the entropy coder.
 import json
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
-from typing import Any
+from typing import Any, ClassVar
 
 from mptvc.errors import WeightsError
 
@@ -39,6 +39,8 @@ class LevelConfig:
     hidden: int
     detail: int = 1
     linear: int = 0
+
+    LATER: ClassVar[dict[str, Any]] = {"detail": 1, "linear": 0}
 
     @property
     def channels(self) -> int:
@@ -182,12 +184,7 @@ class ModelConfig(PyramidConfig):
 
         The identity of weights is taken over this text, so that of the first weights must not change.
         """
-        raw = asdict(self)
-        for level in raw["levels"]:
-            for name, value in _LATER_FIELDS[LevelConfig].items():
-                if level[name] == value:
-                    del level[name]
-        return json.dumps(raw, indent=2) + "\n"
+        return json_text(asdict(self), LevelConfig)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelConfig":
@@ -200,8 +197,20 @@ class ModelConfig(PyramidConfig):
         return config
 
 
-#: Fields that the first weights do not have, with the values that these mean.
-_LATER_FIELDS: dict[type, dict[str, Any]] = {LevelConfig: {"detail": 1, "linear": 0}}
+def json_text(raw: dict[str, Any], level_kind: type) -> str:
+    """A configuration as JSON text: that of the first weights as it was then, as digests are of this text."""
+    later = _later(level_kind)
+    levels = [
+        {name: value for name, value in level.items() if name not in later or value != later[name]}
+        for level in raw["levels"]
+    ]
+    return json.dumps({**raw, "levels": levels}, indent=2) + "\n"
+
+
+def _later(kind: type) -> dict[str, Any]:
+    """Fields that the first weights do not have, with the values that these mean."""
+    later: dict[str, Any] = getattr(kind, "LATER", {})
+    return later
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -237,7 +246,7 @@ def check(condition: bool, expected: str, found: object) -> None:
 def build(kind: type, raw: Any) -> Any:
     """Make a dataclass from a mapping with exactly its fields, lists turned into tuples."""
     check(isinstance(raw, dict), f"an object for {kind.__name__}", type(raw).__name__)
-    raw = {**_LATER_FIELDS.get(kind, {}), **raw}
+    raw = {**_later(kind), **raw}
     kinds = {field.name: field.type for field in fields(kind)}
     check(not kinds.keys() - raw.keys(), f"the fields of {kind.__name__}", f"none named {_first(kinds, raw)}")
     check(not raw.keys() - kinds.keys(), f"the fields of {kind.__name__}", f"one named {_first(raw, kinds)}")
@@ -258,6 +267,9 @@ def _field(name: str, kind: Any, value: Any) -> Any:
     if kind is float:
         check(is_number and abs(value) < 1e300, f"a number for {name}", str(value)[:40])
         return float(value)
+    if kind is bool:
+        check(isinstance(value, bool), f"true or false for {name}", value)
+        return value
     check(isinstance(value, list | tuple), f"a list for {name}", value)
     if name in ("values", "groups"):
         check(all(type(v) is int for v in value), f"integers for {name}", value)

@@ -1,10 +1,10 @@
 """Every number that shapes the closed loop, as frozen dataclasses that travel with the weights as JSON."""
 
-import json
 from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 from mptvc.format.geometry import LOOP_SLICE
-from mptvc.model.config import ModelConfig, PyramidConfig, build_levels, check, json_object
+from mptvc.model.config import ModelConfig, PyramidConfig, build_levels, check, json_object, json_text
 from mptvc.model.motion import BLOCK
 
 #: What the configuration of weights with a closed loop says of ``prediction``.
@@ -20,12 +20,16 @@ class LoopLevelConfig:
         detail: As of the other form: how many times larger than 1/2^(K-1-k) of the source the picture is.
         fineness: Octaves of the step that a unit of fineness is (see `fineness`).
         smoothing: How strongly borders of tokens are smoothed; see `smoothing`.
+        restoration: Whether coded tokens are restored by filters; see `restoration`.
     """
 
     step: float
     detail: int = 1
     fineness: float = 0.5
     smoothing: float = 1.0
+    restoration: bool = False
+
+    LATER: ClassVar[dict[str, Any]] = {"restoration": False}
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class LoopConfig(PyramidConfig):
 
     def to_json(self) -> str:
         """Return the configuration as JSON text."""
-        return json.dumps({"prediction": LOOP, **asdict(self)}, indent=2) + "\n"
+        return json_text({"prediction": LOOP, **asdict(self)}, LoopLevelConfig)
 
 
 def read_config(text: str) -> ModelConfig | LoopConfig:

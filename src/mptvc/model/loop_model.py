@@ -18,7 +18,8 @@ step. So every machine decodes the same pixels. All is rounded to the nearest, o
   quartered one, those of the quarter that is q-th from the left and r-th from the top are the same with
   n = p / 2 and ``L[d, 2 u + q, 2 v + r]``. They are rounded to ``R = round(S / 2^24)``, in 1/64 of a pixel.
 - **Pixels.** Predicted ones plus ``(sum over d of C[d, c] R[d, y, x]) / 2^19``, rounded and then kept to 0 to
-  255. Tokens without symbols stay as they are predicted. Then borders are smoothed (see `smoothing`).
+  255. Tokens without symbols stay as they are predicted. Then borders are smoothed (see `smoothing`), and
+  tokens with symbols restored where the configuration says so (see `restoration`).
 """
 
 import torch
@@ -29,6 +30,7 @@ from mptvc.model.dct import MATRIX_BITS, dct_matrix, exact, frequencies, quarter
 from mptvc.model.envelope import EnvelopeModel
 from mptvc.model.fineness import FINEST, FinenessModel
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
+from mptvc.model.restoration import Restoration
 from mptvc.model.side import SideModel
 
 #: Luma and two differences of colours, orthonormal, from RGB.
@@ -67,10 +69,13 @@ class Kind(nn.Module):
 
     Args:
         patch: Pixels along a token's side.
+        restores: Whether it has filters.
 
     Attributes:
         patch: The same.
         channels: Latents of a token.
+        entropy_model: What codes activities and symbols.
+        restoration: Filters of coded tokens.
     """
 
     dct: Tensor
@@ -80,7 +85,7 @@ class Kind(nn.Module):
     exact_half_dct: Tensor
     exact_colours: Tensor
 
-    def __init__(self, patch: int) -> None:
+    def __init__(self, patch: int, *, restores: bool) -> None:
         super().__init__()
         self.patch, self.channels = patch, 3 * patch * patch
         matrices = {"dct": dct_matrix(patch), "half_dct": dct_matrix(patch // 2)}
@@ -89,6 +94,7 @@ class Kind(nn.Module):
             self.register_buffer(name, matrix.float(), persistent=False)
             self.register_buffer(f"exact_{name}", exact(matrix), persistent=False)
         self.entropy_model = ActivityModel(band_groups(patch), band_order(patch))
+        self.restoration = Restoration() if restores else None
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Tokens of a picture of so many pixels, along y and x."""
@@ -134,8 +140,8 @@ class Kind(nn.Module):
 class PredictedKind(Kind):
     """The same of pictures that are predicted, with a model of how."""
 
-    def __init__(self, patch: int) -> None:
-        super().__init__(patch)
+    def __init__(self, patch: int, *, restores: bool) -> None:
+        super().__init__(patch, restores=restores)
         self.side = SideModel()
 
 
@@ -161,7 +167,9 @@ class LoopLevel(nn.Module):
         self.index, self.smoothing = index, config.smoothing
         self.fineness = None if index else FinenessModel()
         self._shares = [2.0 ** (-config.fineness * unit) for unit in range(-FINEST, FINEST + 1)]
-        self.opening, self.key, self.between = Kind(patch), PredictedKind(patch), PredictedKind(patch)
+        restores = config.restoration
+        self.opening = Kind(patch, restores=restores)
+        self.key, self.between = (PredictedKind(patch, restores=restores) for _ in range(2))
         self.envelope = EnvelopeModel(patch, band_order(patch))
 
     def predicted(self, is_between: bool) -> PredictedKind:

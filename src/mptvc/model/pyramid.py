@@ -2,7 +2,8 @@
 
 ``reduce`` is the mean of 2 x 2 pixels. ``expand`` treats pixels as means over their area and
 reconstructs a smooth picture with exactly those means, so ``reduce(expand(x)) == x`` up to rounding
-and a residual carries only what the coarser level cannot hold.
+and a residual carries only what the coarser level cannot hold. What ``decimated`` halves and ``expand``
+doubles is nearer to the picture still: encoders give their coarser levels that.
 
 Both take floating point, and 8-bit pictures or their differences as 16-bit integers, which are rounded after
 each step in the same way on every machine.
@@ -13,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mptvc.native import calls, pictures
+
+#: In 128ths, of the two middle pixels and of those further out: least squares of ``expand`` along an axis.
+_DECIMATION = (60, 11, -10, 0, 3)
 
 
 def reduce(x: Tensor) -> Tensor:
@@ -27,6 +31,26 @@ def halved(picture: Tensor) -> Tensor:
     if calls.serve(picture.device):
         return torch.from_numpy(pictures.halved(calls.array(picture)))
     return reduce(picture.to(torch.int16)).to(torch.uint8)
+
+
+def decimated(picture: Tensor) -> Tensor:
+    """Halve a picture uint8 ``[C, H, W]`` of even sides so that doubled again it is most like itself.
+
+    The mean of 2 x 2 pixels leaves 0.2 dB more error. Only an encoder asks.
+    """
+    if calls.serve(picture.device):
+        return torch.from_numpy(pictures.decimated(calls.array(picture)))
+    rows = _decimated(picture.int(), axis=1)
+    return _decimated(rows, axis=2).clamp_(0, 255).to(torch.uint8)
+
+
+def _decimated(x: Tensor, axis: int) -> Tensor:
+    """Every two of ``[C, H, W]`` along an axis as one, by sums of those that lie as far from their middle."""
+    size, most = x.shape[axis], 2 * len(_DECIMATION)
+    places = torch.arange(1 - len(_DECIMATION), size + len(_DECIMATION), device=x.device).clamp_(0, size - 1)
+    near = x.index_select(axis, places).unfold(axis, most, 2)
+    taps = torch.tensor(_DECIMATION[::-1] + _DECIMATION, dtype=x.dtype, device=x.device)
+    return ((near * taps).sum(-1, dtype=x.dtype) + 64) >> 7
 
 
 def expand(x: Tensor) -> Tensor:

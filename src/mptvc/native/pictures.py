@@ -1,4 +1,4 @@
-"""Kernels of pictures: samples between pixels, prediction, smoothing, pixels of coded tokens, sizes."""
+"""Kernels of pictures: samples between pixels, prediction, pixels of coded tokens, filters, sizes."""
 
 import ctypes
 from collections.abc import Sequence
@@ -45,6 +45,16 @@ def halved(picture: np.ndarray) -> np.ndarray:
     out = np.empty((channels, height // 2, width // 2), np.uint8)
     kernel = kernel_of("halve", POINTER, *[INT] * 3, POINTER)
     kernel(at(picture, np.uint8), *out.shape, at(out, np.uint8))
+    return out
+
+
+def decimated(picture: np.ndarray) -> np.ndarray:
+    """The same by a longer filter."""
+    channels, height, width = picture.shape
+    out = np.empty((channels, height // 2, width // 2), np.uint8)
+    kernel = kernel_of("decimate", POINTER, *[INT] * 3, POINTER, result=ctypes.c_int)
+    if kernel(at(picture, np.uint8), *out.shape, at(out, np.uint8)):
+        raise MemoryError
     return out
 
 
@@ -146,3 +156,24 @@ def reconstruct(
         kernel(at(picture, np.uint8), *shapes, mine, *given, *sizes, first, last)
 
     workers.share(rows, _ROWS, some, picture, coded, quartered, values, steps, matrices)
+
+
+def restored(
+    picture: np.ndarray, prediction: np.ndarray, coded: np.ndarray, units: np.ndarray, filters: np.ndarray
+) -> np.ndarray:
+    """A picture uint8 ``[3, H, W]`` with restored tokens.
+
+    Args:
+        picture: What was decoded.
+        prediction: What it was predicted from.
+        coded: Which tokens hold symbols, bool ``[h, w]``.
+        units: Steps of all tokens in 256ths, int32 ``[h, w]``.
+        filters: Of every class, int16 ``[classes, taps]``.
+    """
+    out, (rows, columns) = picture.copy(), coded.shape
+    kernel = kernel_of("restore", *[POINTER] * 6, *[INT] * 5)
+    pixels = (at(x, np.uint8) for x in (out, picture, prediction, coded.view(np.uint8)))
+    given = *pixels, at(units, np.int32), at(filters, np.int16), rows, columns, picture.shape[1] // rows
+    held = out, picture, prediction, coded, units, filters
+    workers.share(rows, _ROWS, lambda first, last: kernel(*given, first, last), *held)
+    return out

@@ -1,11 +1,11 @@
-"""The tables and networks of a closed loop, fitted to what it codes of training shots."""
+"""The tables, networks and filters of a closed loop, fitted to what it codes of training shots."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice, pairwise, product
+from itertools import chain, islice, pairwise, product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from mptvc.codec.slices import ClipLoop
 from mptvc.codec.tables import LevelTables
 from mptvc.errors import VideoError
 from mptvc.format.geometry import LoopShots
-from mptvc.format.slices import CHAIN, KINDS
+from mptvc.format.slices import CHAIN, KINDS, turns
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import LoopModel
 from mptvc.model.motion import BLOCK
 from mptvc.train.envelope_fit import EnvelopeTrainer, Tokens
 from mptvc.train.loop_tables import ActivityCounter, Counter, FinenessCounter, SideCounter
+from mptvc.train.restoration_fit import RestorationCounter
 from mptvc.video.scaling import scaled
 from mptvc.video.source import VideoSource
 
@@ -60,6 +61,17 @@ class LoopCounter:
         ]
         self._fineness = [FinenessCounter(level.fineness) for level in self._levels if level.fineness]
         self._envelopes = [EnvelopeTrainer(level.envelope, level.key.entropy_model) for level in self._levels]
+        self._restored: list[tuple[Tensor, ...]] = []  # what filters were given, picture by picture
+        self._restoration = [
+            [
+                RestorationCounter(kind.restoration, config.step)
+                for kind in (level.opening, level.key, level.between)
+                if kind.restoration is not None
+            ]
+            for level, config in zip(self._levels, model.config.levels, strict=True)
+        ]
+        for counter in chain.from_iterable(self._restoration):
+            counter.restoration.register_forward_pre_hook(lambda _, given: self._restored.append(given))
         self._before: Tensor | None = None  # fineness of the key before
 
     def add(self, frames: np.ndarray) -> None:
@@ -83,6 +95,8 @@ class LoopCounter:
                     coarser = loop.encode(level, motion, coarser, kind, gain).pictures
                     for picture in coarser:
                         self._count(level, picture)
+                    order = [turn.index for turn in turns(kind, len(coarser))] if place.start else [0]
+                    self._count_restored(level, motion, [(index, coarser[index]) for index in order])
 
     def _count(self, level: int, coded: CodedPicture) -> None:
         if level == 0 and not coded.is_between:
@@ -94,6 +108,18 @@ class LoopCounter:
         else:
             self._predicted[level][coded.is_between].add(coded.residual, coded.context)
             self._side[level][coded.is_between].add(coded.side, coded.known)
+
+    def _count_restored(
+        self, level: int, motion: SliceMotion, coded: Sequence[tuple[int, CodedPicture]]
+    ) -> None:
+        """Count what filters did in pictures of a slice, which come in coding order with their places."""
+        if not self._restoration[level]:
+            return
+        filtered = [(index, picture) for index, picture in coded if picture.coded.any()]
+        for (index, picture), given in zip(filtered, self._restored, strict=True):
+            number = 0 if picture.side is None else 1 + picture.is_between
+            self._restoration[level][number].add(given, motion.pyramids[index].pictures[level])
+        self._restored.clear()
 
     @property
     def found(self) -> _Found:
@@ -113,7 +139,8 @@ class LoopCounter:
     def _counters(self) -> list[Counter]:
         """Those of all levels and kinds."""
         predicted = [counter for pair in self._predicted for counter in pair]
-        return [*self._opening, *self._fineness, *predicted, *(side for pair in self._side for side in pair)]
+        side = chain.from_iterable(self._side)
+        return [*self._opening, *self._fineness, *predicted, *side, *chain.from_iterable(self._restoration)]
 
     def fit(self) -> None:
         """Give the model tables that code what was counted in few bits, as far as counts can be trusted."""
@@ -127,15 +154,18 @@ class LoopCounter:
                 side.fit()
 
     def train(self) -> None:
-        """Train the networks that say where symbols are; tables that were fitted before no longer fit."""
+        """Train the networks that say where symbols are, and filters; tables from before no longer fit."""
         for envelope in self._envelopes:
             envelope.train()
+        for counters in self._restoration:
+            RestorationCounter.fit(counters)
 
 
 def default_loop_config() -> LoopConfig:
     """Level 0 at half size, the others at the source's; steps for about 0.02, 0.15 and 0.6 bits per pixel."""
-    finest = LoopLevelConfig(13.0, fineness=0.25, smoothing=1.5)
-    return LoopConfig((LoopLevelConfig(130.0, detail=2), LoopLevelConfig(38.0, detail=2), finest))
+    coarsest, middle = (LoopLevelConfig(step, detail=2, restoration=True) for step in (130.0, 38.0))
+    finest = LoopLevelConfig(13.0, fineness=0.25, smoothing=1.5, restoration=True)
+    return LoopConfig((coarsest, middle, finest))
 
 
 @torch.no_grad()

@@ -1,0 +1,190 @@
+"""Restoration of coded tokens, in the loop, in exact integers: small filters for what a picture looks like.
+
+Quantization leaves errors that depend on what is around a pixel: noise where little is seen, steps along
+edges, lost texture. Every block of 4 x 4 pixels of a coded token has a **class** by how strongly and in which
+direction it bends, compared with the quantization step; each class has a filter of its own, which was fitted
+to what training clips lose. Tokens without symbols were restored when they were coded, and stay as they are.
+
+Of a pixel p, of each colour, and a pair of pixels on opposite sides of it, a filter takes the sum of what
+these differ by from p, and the same sum where each difference is kept to a quarter of the step: small
+differences are noise more often, large ones are edges. There are six such pairs, up to two pixels away. Last
+it takes what the prediction differs by, kept to half of the step.
+
+- **Bends** are ``|2 y(p) - y(p - d) - y(p + d)|`` with ``y = R + 2 G + B``, along the row, along the column
+  and along both diagonals, each summed over all columns and every second row of 8 x 8 pixels, of which the
+  block is the middle. Beyond its border a picture goes on as its last pixels.
+- **Directions**: none, or one of four, weakly or strongly, by the larger over the smaller bend of both axes,
+  or of both diagonals where that ratio is larger.
+- **Strength**: bends of both axes over the step, in octaves.
+
+Source: Tsai et al., "Adaptive Loop Filtering for Video Coding", 2013; Karczewicz et al., "VVC In-Loop
+Filters", 2021, whose classes and clipped differences these are, with filters that need no bits.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mptvc.native import calls, pictures
+
+#: Pixels along a block that has a class, and around a token that are looked at.
+CELL, AROUND = 4, 3
+#: One of each pair of pixels, the other lies opposite.
+PAIRS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
+TAPS = 2 * len(PAIRS) + 1
+#: Directions, and strengths: octaves from a fortieth of the step on.
+_DIRECTIONS, _STRENGTHS, _WEAKEST = 9, 8, 40
+CLASSES = _DIRECTIONS * _STRENGTHS
+#: Bends are compared as ratios of small integers, after this was added to their sums.
+_FLAT, _WEAK, _STRONG = 13, (3, 2), (5, 2)
+#: Filters are multiples of one over 2 to the power of this, and at most so many of these.
+FILTER_BITS, MOST_FILTER = 10, 2047
+#: Units of a step that is given in integers, and a quarter of them.
+_STEP_UNITS = 256
+#: Pixels that tensors work on at once, so that what they make stays in the cache; and on a GPU.
+_AT_ONCE, _AT_ONCE_ON_GPU = 2**17, 2**21
+
+
+class Windows(NamedTuple):
+    """Some tokens and what is around them.
+
+    Attributes:
+        pixels: Decoded ones, int32 ``[n, 3, p + 6, p + 6]``.
+        prediction: Predicted ones of the tokens alone, int32 ``[n, 3, p, p]``.
+        units: Quantization steps in 256ths, int32 ``[n]``.
+    """
+
+    pixels: Tensor
+    prediction: Tensor
+    units: Tensor
+
+    @property
+    def inner(self) -> Tensor:
+        """Decoded pixels of the tokens alone."""
+        return self.pixels[..., AROUND:-AROUND, AROUND:-AROUND]
+
+
+class Restoration(nn.Module):
+    """The filters of one kind of picture at one level.
+
+    Attributes:
+        filters: int16 ``[CLASSES, TAPS]``, in 1024ths; 0 leaves a picture as it is.
+    """
+
+    filters: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("filters", torch.zeros(CLASSES, TAPS, dtype=torch.int16))
+
+    def forward(self, picture: Tensor, prediction: Tensor, coded: Tensor, steps: Tensor) -> Tensor:
+        """A picture with restored tokens.
+
+        Args:
+            picture: What was decoded, uint8 ``[3, H, W]``.
+            prediction: What it was predicted from.
+            coded: Which tokens hold symbols, bool ``[h, w]``; only these change.
+            steps: Quantization step of each token, of multiples of 1/256, float32 ``[h, w]``.
+
+        Returns:
+            uint8 ``[3, H, W]``.
+        """
+        units = (steps * _STEP_UNITS).int()
+        if calls.serve(picture.device):
+            given = map(calls.array, (picture, prediction, coded, units, self.filters))
+            return torch.from_numpy(pictures.restored(*given))
+        result, (rows, columns) = picture.clone(), coded.shape
+        patch = picture.shape[1] // rows
+        cells = result.view(3, rows, patch, columns, patch).permute(1, 3, 0, 2, 4)
+        most = (_AT_ONCE_ON_GPU if picture.is_cuda else _AT_ONCE) // patch**2
+        for places in torch.split(coded.nonzero(), most):
+            found = windows(picture, prediction, units, places)
+            cells[places[:, 0], places[:, 1]] = self._restored(found)
+        return result
+
+    def _restored(self, given: Windows) -> Tensor:
+        """Tokens uint8 ``[n, 3, p, p]``."""
+        filters = self.filters.int()[classes(given)]  # [n, p, p, TAPS]
+        total = torch.full_like(given.inner, 2 ** (FILTER_BITS - 1))
+        for tap, difference in enumerate(differences(given)):
+            total.addcmul_(filters[:, None, ..., tap], difference)
+        return given.inner.add(total >> FILTER_BITS).clamp_(0, 255).to(torch.uint8)
+
+
+def windows(picture: Tensor, prediction: Tensor, units: Tensor, places: Tensor) -> Windows:
+    """What is around some tokens.
+
+    Args:
+        picture: What was decoded, uint8 ``[3, H, W]``.
+        prediction: What it was predicted from.
+        units: Quantization step of each token, in 256ths, int32 ``[h, w]``.
+        places: Rows and columns of tokens, int64 ``[n, 2]``.
+    """
+    _, height, width = picture.shape
+    patch, (row, column) = height // units.shape[0], places.T
+    reach = torch.arange(-AROUND, patch + AROUND, device=picture.device)
+    y = (patch * row[:, None] + reach).clamp_(0, height - 1)[:, :, None]
+    x = (patch * column[:, None] + reach).clamp_(0, width - 1)[:, None]
+    pixels, mine = picture[:, y, x], slice(AROUND, patch + AROUND)
+    inner = prediction[:, y[:, mine], x[..., mine]]
+    return Windows(pixels.transpose(0, 1).int(), inner.transpose(0, 1).int(), units[row, column])
+
+
+def classes(given: Windows) -> Tensor:
+    """Class of each pixel of tokens, int64 ``[n, p, p]``."""
+    red, green, blue = given.pixels.unbind(1)
+    luma = red + 2 * green + blue
+    size = luma.shape[1]
+    middle = luma[:, 1 : size - 1 : 2, 1:-1]  # every second row
+    along, across, falling, rising = (
+        _block_sums((2 * middle - _moved(luma, -down, -right) - _moved(luma, down, right)).abs_())
+        for down, right in ((0, 1), (1, 0), (1, 1), (1, -1))
+    )
+    axes, diagonals = _ordered(along + _FLAT, across + _FLAT), _ordered(falling + _FLAT, rising + _FLAT)
+    is_diagonal = diagonals[0] * axes[1] > axes[0] * diagonals[1]
+    larger, smaller = (torch.where(is_diagonal, d, a) for d, a in zip(diagonals, axes, strict=True))
+    weak, strong = (low * larger > high * smaller for high, low in (_WEAK, _STRONG))
+    degree = weak.long() + strong.long()
+    way = torch.where(is_diagonal, 2 + (falling > rising).long(), (along > across).long())
+    direction = torch.where(degree > 0, 2 * way + degree, 0)
+    ratios = given.units.long()[:, None, None, None] << torch.arange(_STRENGTHS - 1, device=luma.device)
+    strength = (_WEAKEST * (along + across)[..., None] >= ratios).sum(-1)
+    found = strength * _DIRECTIONS + direction
+    return found.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+
+
+def _moved(luma: Tensor, down: int, right: int) -> Tensor:
+    """Every second row of luma ``[n, S, S]``, from elsewhere, without the outermost pixels."""
+    size = luma.shape[1]
+    return luma[:, 1 + down : size - 1 + down : 2, 1 + right : size - 1 + right]
+
+
+def _block_sums(bends: Tensor) -> Tensor:
+    """Sums int64 over 8 x 8 pixels around every block, of every second row, ``[n, p / 4, p / 4]``."""
+    tokens, rows, columns = bends.shape
+    parts = bends.view(tokens, rows // 2, 2, columns // CELL, CELL).long().sum((2, 4))
+    pairs = parts[:, 1:] + parts[:, :-1]
+    return pairs[..., 1:] + pairs[..., :-1]
+
+
+def _ordered(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The larger and the smaller of both."""
+    return torch.maximum(a, b), torch.minimum(a, b)
+
+
+def differences(given: Windows) -> Iterator[Tensor]:
+    """What each tap of a filter takes of every pixel, int32 ``[n, 3, p, p]``."""
+    size, inner = given.pixels.shape[-1], given.inner
+    limit = ((given.units + 2 * _STEP_UNITS) >> 10).clamp_(1, 255)[:, None, None, None]
+
+    def other(down: int, right: int) -> Tensor:
+        rows, columns = (slice(AROUND + by, size - AROUND + by) for by in (down, right))
+        return given.pixels[..., rows, columns] - inner
+
+    for down, right in PAIRS:
+        one, opposite = other(down, right), other(-down, -right)
+        yield one + opposite
+        yield one.clamp(-limit, limit) + opposite.clamp(-limit, limit)
+    yield (given.prediction - inner).clamp(-2 * limit, 2 * limit)

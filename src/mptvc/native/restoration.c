@@ -1,0 +1,154 @@
+/* Restoration of coded tokens: the same integers as `mptvc.model.restoration`, where it is explained.
+ *
+ * Tokens that lie side by side are worked on at once, a strip of them. */
+
+#include "kernels.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { AROUND = 3, CELL = 4, PAIRS = 6, TAPS = 2 * PAIRS + 1, DIRECTIONS = 9, STRENGTHS = 8, WEAKEST = 40, FLAT = 13, BITS = 10 };
+/* Pixels of a strip along x, and of the largest token along y; both with what is around. */
+enum { STRIP = 64, TALL = 16, LONG = STRIP + 2 * AROUND + 2, HIGH = TALL + 2 * AROUND, WAYS = 4 };
+
+typedef int16_t Window[HIGH][LONG];
+typedef int Classes[TALL / CELL][STRIP / CELL];
+
+/* Fetch a strip of one colour and what is around it; beyond the border are the last pixels. */
+INLINED void fetch(Window window, const uint8_t *plane, int64_t height, int64_t width, int64_t top, int64_t left, int size, int length) {
+    int64_t first = left - AROUND;
+    int inside = first >= 0 && first + length + 2 * AROUND <= width;
+    for (int y = 0; y < size + 2 * AROUND; y++) {
+        const uint8_t *line = plane + clamped(top - AROUND + y, 0, height - 1) * width;
+        if (inside)
+            for (int x = 0; x < length + 2 * AROUND; x++) window[y][x] = line[first + x];
+        else
+            for (int x = 0; x < length + 2 * AROUND; x++) window[y][x] = line[clamped(first + x, 0, width - 1)];
+    }
+}
+
+INLINED int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+INLINED int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* The class of a block, from its bends along the row, the column and both diagonals. */
+INLINED int class_of(const int *bends, int64_t units) {
+    int64_t along = bends[0] + FLAT, across = bends[1] + FLAT, falling = bends[2] + FLAT, rising = bends[3] + FLAT;
+    int64_t high = larger(along, across), low = smaller(along, across);
+    int64_t high_diagonal = larger(falling, rising), low_diagonal = smaller(falling, rising);
+    int way = along > across, degree, strength = 0;
+    if (high_diagonal * low > high * low_diagonal)
+        way = 2 + (falling > rising), high = high_diagonal, low = low_diagonal;
+    degree = (2 * high > 3 * low) + (2 * high > 5 * low);
+    int64_t bend = WEAKEST * (int64_t)(bends[0] + bends[1]);
+    for (int octave = 0; octave < STRENGTHS - 1; octave++) strength += bend >= units << octave;
+    return strength * DIRECTIONS + (degree ? 2 * way + degree : 0);
+}
+
+INLINED int16_t bend(int16_t before, int16_t middle, int16_t behind) {
+    int16_t apart = (int16_t)(2 * middle - before - behind);
+    return (int16_t)(apart < 0 ? -apart : apart);
+}
+
+/* Classes of the blocks of a strip; units: the step of each token. */
+INLINED void classify(Classes classes, const Window *colours, const int32_t *units, int size, int length) {
+    Window luma;
+    int16_t parts[TALL / CELL + 1][WAYS][STRIP / CELL + 1];
+    for (int y = 0; y < size + 2 * AROUND; y++)
+        for (int x = 0; x < length + 2 * AROUND; x++)
+            luma[y][x] = (int16_t)(colours[0][y][x] + 2 * colours[1][y][x] + colours[2][y][x]);
+    for (int part = 0; part < size / CELL + 1; part++) {
+        int16_t sums[WAYS][STRIP + CELL];
+        memset(sums, 0, sizeof sums);
+        for (int y = CELL * part + 1; y < CELL * (part + 1); y += 2) {
+            const int16_t *up = luma[y - 1] + 1, *line = luma[y] + 1, *down = luma[y + 1] + 1;
+            for (int x = 0; x < length + CELL; x++) {
+                sums[0][x] += bend(line[x - 1], line[x], line[x + 1]);
+                sums[1][x] += bend(up[x], line[x], down[x]);
+                sums[2][x] += bend(up[x - 1], line[x], down[x + 1]);
+                sums[3][x] += bend(up[x + 1], line[x], down[x - 1]);
+            }
+        }
+        for (int way = 0; way < WAYS; way++)
+            for (int cell = 0; cell < length / CELL + 1; cell++) {
+                const int16_t *four = sums[way] + CELL * cell;
+                parts[part][way][cell] = (int16_t)(four[0] + four[1] + four[2] + four[3]);
+            }
+    }
+    for (int y = 0; y < size / CELL; y++)
+        for (int x = 0; x < length / CELL; x++) {
+            int bends[WAYS];
+            for (int way = 0; way < WAYS; way++)
+                bends[way] = parts[y][way][x] + parts[y][way][x + 1] + parts[y + 1][way][x] + parts[y + 1][way][x + 1];
+            classes[y][x] = class_of(bends, units[CELL * x / size]);
+        }
+}
+
+INLINED int16_t kept(int16_t x, int16_t limit) {
+    int16_t low = (int16_t)-limit;
+    return x < low ? low : x > limit ? limit : x;
+}
+
+/* What two taps give for a pixel and two on opposite sides of it. */
+INLINED int32_t of_pair(int16_t one, int16_t opposite, int16_t limit, int16_t all, int16_t small) {
+    int16_t sum = (int16_t)(one + opposite), part = (int16_t)(kept(one, limit) + kept(opposite, limit));
+    return (int32_t)all * sum + (int32_t)small * part;
+}
+
+/* Restore one row of a strip of one colour, with the filter and the limit of every pixel. */
+INLINED void restore_row(uint8_t *restrict out, const int16_t *restrict middle, const uint8_t *restrict prediction,
+                         const int16_t filters[TAPS][STRIP], const int16_t *restrict limits, int length) {
+#define PAIR(number, down, right)                                                                          \
+    of_pair((int16_t)(middle[x + (down) * LONG + (right)] - middle[x]),                                    \
+            (int16_t)(middle[x - (down) * LONG - (right)] - middle[x]), limits[x], filters[2 * number][x], \
+            filters[2 * number + 1][x])
+    for (int x = 0; x < length; x++) {
+        int32_t total = PAIR(0, 0, 1) + PAIR(1, 1, 0) + PAIR(2, 1, 1) + PAIR(3, 1, -1) + PAIR(4, 0, 2) + PAIR(5, 2, 0);
+        total += (int32_t)filters[TAPS - 1][x] * kept((int16_t)(prediction[x] - middle[x]), (int16_t)(2 * limits[x]));
+        int32_t found = middle[x] + ((total + (1 << (BITS - 1))) >> BITS);
+        out[x] = (uint8_t)(found < 0 ? 0 : found > 255 ? 255 : found);
+    }
+#undef PAIR
+}
+
+INLINED void restore_strip(uint8_t *out, const uint8_t *picture, const uint8_t *prediction, int64_t height, int64_t width,
+                           int64_t top, int64_t left, const int32_t *units, const int16_t *filters, int size, int count) {
+    Window colours[3];
+    Classes classes;
+    int length = size * count;
+    int16_t limits[STRIP];
+    for (int c = 0; c < 3; c++) fetch(colours[c], picture + c * height * width, height, width, top, left, size, length);
+    classify(classes, (const Window *)colours, units, size, length);
+    for (int token = 0; token < count; token++)
+        for (int x = 0; x < size; x++) limits[size * token + x] = (int16_t)clamped(((int64_t)units[token] + 512) >> 10, 1, 255);
+    for (int cell = 0; cell < size / CELL; cell++) {
+        int16_t mine[TAPS][STRIP];
+        for (int x = 0; x < length / CELL; x++) {
+            const int16_t *filter = filters + classes[cell][x] * TAPS;
+            for (int tap = 0; tap < TAPS; tap++)
+                for (int i = 0; i < CELL; i++) mine[tap][CELL * x + i] = filter[tap];
+        }
+        for (int c = 0; c < 3; c++)
+            for (int y = CELL * cell; y < CELL * (cell + 1); y++) {
+                int64_t at = (c * height + top + y) * width + left;
+                restore_row(out + at, colours[c][y + AROUND] + AROUND, prediction + at, (const int16_t(*)[STRIP])mine, limits, length);
+            }
+    }
+}
+
+/* Restore the coded tokens in some rows of a picture `[3, rows patch, columns patch]`, into a copy of it.
+ *
+ * units: steps of all tokens in 256ths; filters: int16 `[classes, TAPS]`. */
+CLONED EXPORT void restore(uint8_t *out, const uint8_t *picture, const uint8_t *prediction, const uint8_t *coded,
+                           const int32_t *units, const int16_t *filters, int64_t rows, int64_t columns, int64_t patch,
+                           int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row++) {
+        const uint8_t *mine = coded + row * columns;
+        for (int64_t column = 0, count; column < columns; column += count) {
+            for (count = 0; column + count < columns && count < STRIP / patch && mine[column + count]; count++) continue;
+            if (count)
+                SIZED(patch, restore_strip(out, picture, prediction, rows * patch, columns * patch, row * patch,
+                                           column * patch, units + row * columns + column, filters, SIZE, (int)count));
+            else
+                count = 1;
+        }
+    }
+}
