@@ -60,11 +60,17 @@ class Program:
         torch.set_num_threads(threads)
         rng, found = torch.Generator().manual_seed(0), []
         for patch in (4, 8, 16):
-            kind = Kind(patch)
+            kind = Kind(patch, restores=True)
             symbols = torch.randint(-LARGEST, LARGEST + 1, (999, kind.channels), generator=rng)
             latents = kind.restored(symbols, torch.randint(1, 999, (999,), generator=rng) / 256)
             pixels = kind.pixels(latents, torch.arange(999) % 2 == 0)
-            found.append(hashlib.sha256(pixels.numpy().tobytes()).hexdigest())
+            assert kind.restoration is not None
+            filters = kind.restoration.filters
+            filters.copy_(torch.randint(-999, 999, filters.shape, generator=rng))
+            picture = torch.randint(0, 256, (3, 8 * patch, 8 * patch), generator=rng, dtype=torch.uint8)
+            coded, steps = torch.ones(8, 8, dtype=torch.bool), torch.full((8, 8), 99.0)
+            restored = kind.restoration(picture, picture.flip(1), coded, steps)
+            found += [hashlib.sha256(x.numpy().tobytes()).hexdigest() for x in (pixels, restored)]
         return found
 
     def encode(self, frames: str, target: str, shots: list[int], threads: int, dtype: str) -> list[list[str]]:
