@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from mptvc.codec.pictures import CodedPicture, Past
 from mptvc.codec.settings import computing
 from mptvc.codec.slice_motion import LumaPyramid, Motion, Pyramid, SliceMotion
 from mptvc.codec.slices import ClipLoop, CodedSlice
+from mptvc.codec.temporal_filter import filtered
 from mptvc.format.gain import GAIN_OCTAVE
 from mptvc.format.geometry import LOOP_SLICE, Geometry
 from mptvc.format.slices import CHAIN, FRONT_BYTES, MAX_SLICE_GAIN, SlicePacket, joined, kinds_of
@@ -170,9 +171,16 @@ class ClipEncoder:
     def _taken(self, count: int) -> SliceMotion:
         """The first frames that are held, which wait no longer."""
         motions, before = [held.motion for held in self._held], self._before
+        if before is None:
+            self._held[0] = replace(self._held[0], pyramid=self._opening())
         pyramids = [self._held.popleft().pyramid for _ in range(count)]
         self._before = pyramids[-1]
         return SliceMotion(pyramids, motions, before)
+
+    def _opening(self) -> Pyramid:
+        """The opening key, with less noise."""
+        with computing(by_kernels=True, beside=self._beside):
+            return filtered([held.pyramid for held in self._held], self._coder.config)
 
     def _coded(self, level: int, job: Job) -> list[CodedSlice]:
         """One level of slices, coded again with other gains until its size is right."""
