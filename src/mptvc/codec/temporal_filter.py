@@ -53,9 +53,12 @@ def filtered(frames: Sequence[Pyramid], config: LoopConfig) -> Pyramid:
 def _add(other: Tensor, vectors: Tensor, picture: Tensor, total: Tensor, weights: Tensor) -> None:
     """Add what another frame shows of a picture, where it does, to a weighted sum and its weights."""
     blends = torch.full_like(vectors[0], Blend.NEAR)
-    shown = predicted(References(Reference(other), None, (1, 0)), None, vectors, blends).float()
-    apart = (shown - picture).square_().mean(0, keepdim=True)[None]
-    around = F.avg_pool2d(apart, _AROUND, 1, _AROUND // 2, count_include_pad=False)[0, 0]
-    weight = around.mul_(-1 / (2 * _DEVIATION**2)).exp_()
-    total += weight * shown
+    shown = predicted(References(Reference(other), None, (1, 0)), None, vectors, blends)
+    apart = torch.zeros_like(weights)
+    for theirs, mine in zip(shown, picture, strict=True):  # one by one, as floats take memory
+        apart += (theirs.float() - mine).square_()
+    around = F.avg_pool2d(apart[None, None], _AROUND, 1, _AROUND // 2, count_include_pad=False)[0, 0]
+    weight = around.mul_(-1 / (2 * len(shown) * _DEVIATION**2)).exp_()
     weights += weight
+    for into, theirs in zip(total, shown, strict=True):
+        into += weight * theirs
