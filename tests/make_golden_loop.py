@@ -21,8 +21,8 @@ from make_golden import facts_with_missing, shots_of_waves
 from test_loop_files import possible_plan
 
 import mptvc
-import mptvc.codec.loop
 import mptvc.codec.loop_encoder
+import mptvc.codec.residuals
 import mptvc.codec.slices
 from mptvc.codec.clip_encoder import ClipEncoder
 from mptvc.codec.codec import Codec
@@ -133,7 +133,7 @@ def wild(codec: Codec) -> bytes:
     with ExitStack() as stack:
         for owner, name, mine in (
             (mptvc.codec.slices, "planned", possible_plan(seed=2)),
-            (mptvc.codec.loop, "quantized", any_shapes),
+            (mptvc.codec.residuals, "quantized", any_shapes),
             (mptvc.codec.loop_encoder, "ClipEncoder", EveryKind),
             (SliceMotion, "fineness", any_fineness),
         ):

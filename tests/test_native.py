@@ -158,11 +158,11 @@ def test_restoration(picture: Tensor, patch: int, threads: int) -> None:
     rng, grid = torch.Generator().manual_seed(15), (ROWS * BLOCK // patch, COLUMNS * BLOCK // patch)
     coded = torch.rand(grid, generator=rng) < 0.7
     steps = (2.0 ** (20 * torch.rand(grid, generator=rng))).round() / 256
-    for most in (99, 2**15):
+    for most, strength in ((99, 4), (99, 7), (2**15, 8), (999, 0)):
         restoration = Restoration()
         restoration.filters.copy_(torch.randint(-most, most, restoration.filters.shape, generator=rng))
         with calls.sharing(threads):
-            given = picture, noise(16), coded, steps
+            given = picture, noise(16), coded, steps, strength
             assert torch.equal(*both(lambda given=given, restored=restoration: restored(*given)))
 
 
@@ -396,7 +396,7 @@ def test_the_largest_symbols_make_the_same_pixels(level: LoopLevel) -> None:
     values[::3] = torch.randint(-LARGEST, LARGEST + 1, values[::3].shape, generator=rng).to(torch.int16)
     quartered = coded & (torch.rand(grid, generator=rng) < 0.5)
     steps = (300 * torch.rand(grid, generator=rng) * 256).round().clamp(min=1) / 256
-    make = mptvc.codec.loop._synthesised
+    make = mptvc.codec.residuals.synthesised
     assert torch.equal(*both(lambda: make(kind, coded, values, quartered, noise(25), steps, 1.0)))
 
 

@@ -10,9 +10,23 @@ from torch import Tensor
 import mptvc
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.codec.stored import write_weights
+from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig, read_config
 from mptvc.model.loop_model import LoopModel
-from mptvc.model.restoration import CLASSES, FILTER_BITS, TAPS, Restoration, classes, differences, windows
+from mptvc.model.restoration import (
+    CLASSES,
+    FILTER_BITS,
+    STRENGTH_VALUES,
+    TAPS,
+    Restoration,
+    chosen_strength,
+    classes,
+    coded_strength,
+    differences,
+    strength_bits,
+    strength_frequencies,
+    windows,
+)
 from mptvc.train.restoration_fit import RestorationCounter
 
 GRID = (3, 4)
@@ -82,6 +96,35 @@ def test_the_prediction_pulls_by_half_a_step_at_most() -> None:
     picture = torch.full((3, *SIZE), 100, dtype=torch.uint8)
     result = filters_of(TAPS - 1, 0.5)(picture, picture + 90, every().bool(), every(16))
     assert result.unique().tolist() == [104]
+
+
+@pytest.mark.parametrize("strength", range(STRENGTH_VALUES))
+def test_strengths_are_quarters(strength: int) -> None:
+    picture = torch.full((3, *SIZE), 100, dtype=torch.uint8)
+    result = filters_of(TAPS - 1, 0.5)(picture, picture + 90, every().bool(), every(16), strength)
+    assert result.unique().tolist() == [100 + strength]
+
+
+@pytest.mark.parametrize(("helps", "chosen"), [(-9, 0), (0, 2), (1, 4), (1.5, 5), (2, 6), (9, 8)])
+def test_an_encoder_goes_halfway_to_what_helps(helps: float, chosen: int) -> None:
+    picture = torch.full((3, *SIZE), 100, dtype=torch.uint8)
+    assert chosen_strength(picture, picture + 4, (picture.int() + int(4 * helps)).to(torch.uint8)) == chosen
+    assert chosen_strength(picture, picture, picture + 4) == 4  # nothing to choose
+
+
+def test_strengths_are_coded_under_the_last_one() -> None:
+    table = Tables(strength_frequencies().numpy())
+    writer, bits = PacketWriter(table), 0.0
+    pairs = [(last, strength) for last in range(STRENGTH_VALUES) for strength in range(STRENGTH_VALUES)]
+    for last, strength in pairs:
+        coded_strength(lambda rows, values, _: writer(rows, values), last, strength)
+        bits += strength_bits(last, strength)
+    packet = writer.finish()
+    assert 8 * len(packet) == pytest.approx(bits, abs=80)
+    reader = PacketReader(table, packet)
+    for last, strength in pairs:
+        assert coded_strength(lambda rows, values, _: reader(rows, values), last, None) == strength
+    reader.finish()
 
 
 def test_pixels_stay_pixels() -> None:

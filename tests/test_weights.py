@@ -319,7 +319,7 @@ def test_tables_with_prediction_that_do_not_fit_name_their_level() -> None:
     config, given = read_weights("codec")
     spoilt = set[str]()
     for name, tensor in given.items():
-        if not name.startswith("levels.2.key."):
+        if not name.startswith("levels.2.key.") or name.endswith(".filters"):  # of which all are allowed
             continue
         other = tensor.clone()
         other.view(-1)[0] = 255 if tensor.dtype == torch.uint8 else other.view(-1)[0] + 1

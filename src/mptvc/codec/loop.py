@@ -5,29 +5,26 @@ each picture has one walk for both. Kept are the last two keys, choices and acti
 each kind, and the pictures of the slice that is coded, whatever the clip's length.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from mptvc.codec.pictures import CodedPicture, Past
-from mptvc.codec.quantization import quantized
+from mptvc.codec.pictures import CodedPicture, Past, PictureTokens
+from mptvc.codec.residuals import analysed, synthesised
 from mptvc.codec.stages import stage
 from mptvc.codec.tables import Coder, LevelTables
 from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn, keys_of
 from mptvc.model.activity import ActivityModel, Residual
-from mptvc.model.contexts import Context, outer_contexts, token_classes
+from mptvc.model.contexts import Context, token_classes
 from mptvc.model.envelope import Envelope
 from mptvc.model.loop_model import Kind, PredictedKind
 from mptvc.model.motion import Reference
 from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, needs_base, predicted
+from mptvc.model.restoration import USUAL_STRENGTH, Restoration, chosen_strength, coded_strength
 from mptvc.model.side import Known, Side, part_of
-from mptvc.model.smoothing import smoothed
-from mptvc.native import calls, pictures
+from mptvc.native import calls
 
-#: Pixels of a picture that tensors work on at once, so that what they make stays in the cache; and kernels,
-#: so that what is passed to them takes little memory.
-_BAND_PIXELS, _KERNEL_BAND_PIXELS = 2**17, 2**19
 #: Pixels of pictures up to which samples between pixels are kept from slice to slice.
 _KEPT_PIXELS = 2**22
 #: Says what the coarser level does, uint8 ``[3, H, W]``, when it is first asked.
@@ -95,7 +92,7 @@ class LevelLoop:
         fineness: Tensor,
         coarser: CodedPicture | None,
         picture: Tensor | None = None,
-        residual: Residual | None = None,
+        tokens: PictureTokens | None = None,
     ) -> CodedPicture:
         """Code the first picture, from its base alone.
 
@@ -106,13 +103,13 @@ class LevelLoop:
             fineness: Of the blocks of level 0, as ``fineness`` returns it.
             coarser: The coarser level's, None at level 0.
             picture: What to encode; nothing to decode.
-            residual: What to encode of it where that is known already.
+            tokens: What to encode of it where that is known already.
 
         Raises:
             ValueError: The packet does not fit.
         """
         kind = self.tables.level.opening
-        wanted = picture if residual is None else residual
+        wanted = picture if tokens is None else tokens
         known, prediction = Known(None, None), Reference(base())
         coded = self._residual(coder, kind, prediction, step, fineness, coarser, known, None, wanted)
         self.past = Past(_reference_of(coded, prediction), fineness)
@@ -181,7 +178,7 @@ class LevelLoop:
         coarser: CodedPicture | None,
         plan: Side | None = None,
         picture: Tensor | None = None,
-        residual: Residual | None = None,
+        tokens: PictureTokens | None = None,
     ) -> CodedPicture:
         """Code a picture that is predicted.
 
@@ -194,7 +191,7 @@ class LevelLoop:
             coarser: The same picture at the coarser level, None at level 0.
             plan: How it is predicted; nothing to decode.
             picture: What to encode; nothing to decode.
-            residual: What to encode of it where that is known already.
+            tokens: What to encode of it where that is known already.
 
         Raises:
             ValueError: The packet does not fit, or there is no picture before.
@@ -203,7 +200,7 @@ class LevelLoop:
         known = self.known(turn, coarser)
         side = self._side(coder, kind, references.near.grid, known, plan)
         prediction, last = _predicted(references, base, side), self._last[turn.is_between]
-        wanted = picture if residual is None else residual
+        wanted = picture if tokens is None else tokens
         coded = self._residual(coder, kind, prediction, step, fineness, coarser, known, side, wanted, last)
         self._last[turn.is_between] = coded
         if not turn.is_between:  # nothing leads further back from here on
@@ -231,7 +228,7 @@ class LevelLoop:
         coarser: CodedPicture | None,
         known: Known,
         side: Side | None,
-        wanted: Tensor | Residual | None,
+        wanted: Tensor | PictureTokens | None,
         last: CodedPicture | None = None,
     ) -> CodedPicture:
         """Code what prediction leaves, or decode it, under what was left of the last picture of its kind."""
@@ -246,16 +243,39 @@ class LevelLoop:
         envelope = Envelope(self.tables.level.envelope, prediction.luma.picture[0], steps)
         classes = token_classes(None if coarser is None else coarser.activities, kinds)
         context = Context(before, classes, envelope)
+        given = wanted.residual if isinstance(wanted, PictureTokens) else None
         if isinstance(wanted, Tensor):
-            wanted = _analysed(kind, wanted, predicted_picture, context)
-        values, quartered, activities = self._left(coder, kind, context, wanted)
+            given = analysed(kind, wanted, predicted_picture, context)
+        values, quartered, activities = self._left(coder, kind, context, given)
         coded = (activities > 0).any(-1)
         smoothing = self.tables.level.smoothing
-        decoded = _synthesised(kind, coded, values, quartered, predicted_picture, steps, smoothing)
-        is_between = kind is self.tables.level.between
-        return CodedPicture(
-            decoded, side, coded, values, quartered, activities, context, known, fineness, is_between
-        )
+        decoded = synthesised(kind, coded, values, quartered, predicted_picture, steps, smoothing)
+        strength, last_strength = USUAL_STRENGTH, USUAL_STRENGTH if last is None else last.strength
+        if kind.restoration is not None and len(values):
+            found = decoded, predicted_picture, coded, steps
+            decoded, strength = self._restored(coder, kind.restoration, found, last_strength, wanted)
+        is_between, left = kind is self.tables.level.between, (coded, values, quartered, activities)
+        strengths = strength, last_strength
+        return CodedPicture(decoded, side, *left, context, known, fineness, *strengths, is_between)
+
+    @stage("synthesis")
+    def _restored(
+        self,
+        coder: Coder,
+        restoration: Restoration,
+        found: tuple[Tensor, ...],
+        last_strength: int,
+        wanted: Tensor | PictureTokens | None,
+    ) -> tuple[Tensor, int]:
+        """Restore a picture, and code how strongly."""
+        restored, strength = None, wanted.strength if isinstance(wanted, PictureTokens) else None
+        if isinstance(wanted, Tensor):
+            restored = restoration(*found)
+            strength = chosen_strength(found[0], restored, wanted)
+        strength = coded_strength(self.tables.strength_exchange(coder), last_strength, strength)
+        if restored is None or strength != USUAL_STRENGTH:
+            restored = restoration(*found, strength)
+        return restored, strength
 
     @stage("entropy")
     def _left(
@@ -306,69 +326,3 @@ def _predicted(references: References, base: Base, side: Side) -> Reference:
     below = base() if needs_base(blends) else None
     picture = predicted(references, below, side.vectors, blends)
     return references.near if picture is references.near.picture else Reference(picture)
-
-
-@stage("analysis")
-def _analysed(kind: Kind, picture: Tensor, prediction: Tensor, context: Context) -> Residual:
-    """What prediction leaves of a picture, quantized."""
-    outer = outer_contexts(torch.zeros_like(context.past), context, 0)
-    symbols = picture.new_empty(*context.classes.shape, kind.channels, dtype=torch.int16)
-    quartered = torch.empty_like(context.classes, dtype=torch.bool)
-    for tokens, rows in _bands(kind, picture):
-        left = picture[:, rows].to(torch.int16) - prediction[:, rows]
-        found = quantized(kind, left, outer[tokens].flatten(0, 1), context.envelope.of_rows(tokens))
-        symbols[tokens].flatten(0, 1).copy_(found.symbols)
-        quartered[tokens].flatten().copy_(found.quartered)
-    return Residual(symbols, quartered)
-
-
-@stage("synthesis")
-def _synthesised(
-    kind: Kind,
-    coded: Tensor,
-    values: Tensor,
-    quartered: Tensor,
-    prediction: Tensor,
-    steps: Tensor,
-    smoothing: float,
-) -> Tensor:
-    """The decoded picture uint8 ``[3, H, W]``: the predicted one itself, where no token has symbols."""
-    if not len(values):
-        return prediction
-    decoded = prediction.clone()
-    if calls.serve(decoded.device):
-        flags, symbols = (calls.array(coded), calls.array(quartered)), calls.array(values)
-        matrices = [x.numpy() for x in (kind.exact_dct, kind.exact_half_dct, kind.exact_colours)]
-        pictures.reconstruct(decoded.numpy(), *flags, symbols, calls.array(steps), matrices)
-    else:
-        _reconstruct(kind, decoded, coded, values, quartered, steps)
-    decoded = smoothed(decoded, coded, smoothing * steps)
-    if kind.restoration is None:
-        return decoded
-    restored: Tensor = kind.restoration(decoded, prediction, coded, steps)
-    return restored
-
-
-def _reconstruct(
-    kind: Kind, picture: Tensor, coded: Tensor, values: Tensor, quartered: Tensor, steps: Tensor
-) -> None:
-    """Add what symbols stand for to a picture in place."""
-    (height, width), patch, done = coded.shape, kind.patch, 0
-    cells = picture.view(3, height, patch, width, patch).permute(1, 3, 0, 2, 4)
-    for tokens, _ in _bands(kind, picture):
-        band, mine = cells[tokens], coded[tokens]
-        count = int(mine.sum())
-        latents = kind.restored(values[done : done + count], steps[tokens][mine])
-        done += count
-        residuals = kind.pixels(latents, quartered[tokens][mine])
-        band[mine] = residuals.add_(band[mine]).round_().clamp_(0, 255).to(torch.uint8)
-
-
-def _bands(kind: Kind, picture: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Rows of tokens and of pixels, a few at a time."""
-    _, height, width = picture.shape
-    most = _KERNEL_BAND_PIXELS if calls.serve(picture.device) else _BAND_PIXELS
-    step = max(1, most // (kind.patch * width))
-    for first in range(0, height // kind.patch, step):
-        last = min(first + step, height // kind.patch)
-        yield slice(first, last), slice(first * kind.patch, last * kind.patch)

@@ -29,6 +29,7 @@ from mptvc.model.loop_config import LoopConfig
 from mptvc.model.loop_model import Kind, LoopModel
 from mptvc.model.motion import BLOCK, UNITS
 from mptvc.model.prediction import Blend
+from mptvc.model.restoration import strength_bits
 from mptvc.model.side import Side, base_alone
 from mptvc.native import calls, pictures
 
@@ -168,6 +169,8 @@ class LoopPiece(Piece):
                 yield coded.side.vectors
             yield coded.quartered
             yield coded.residual.symbols
+            if self._kind(level, coded).restoration is not None:
+                yield torch.tensor(coded.strength)
 
     @computing(by_kernels=True)
     def arrays(self, level: int) -> dict[str, Tensor]:
@@ -182,6 +185,7 @@ class LoopPiece(Piece):
                 for name, dtype in SIDE_TYPES.items()
             },
             "fineness": torch.stack([p.fineness for p in coded.pictures]).to("cpu", FINENESS_TYPE),
+            "strengths": torch.tensor([p.strength for p in coded.pictures], dtype=torch.uint8),
             "kinds": torch.tensor([coded.kind], dtype=torch.uint8),
             "gains": torch.tensor([coded.gain], dtype=torch.int8),
         }
@@ -207,7 +211,7 @@ class LoopPiece(Piece):
 
     @computing(by_kernels=True)
     def side_bits(self, level: int, frame: int) -> float:
-        """Bits of fineness, choices, vectors and coefficients; as ``Piece.side_bits``."""
+        """Bits of fineness, strength, choices, vectors and coefficients; as ``Piece.side_bits``."""
         pictures, model = self._levels[level].pictures, self._coder.model.level(level)
         coded, total = pictures[frame], 0.0
         if model.fineness is not None and not coded.is_between:
@@ -215,6 +219,8 @@ class LoopPiece(Piece):
             total += model.fineness.bits(keys[-1] if keys else self._before, coded.fineness)
         if coded.side is not None:
             total += model.predicted(coded.is_between).side.bits(coded.known, coded.side)
+        if self._kind(level, coded).restoration is not None and len(coded.values):
+            total += strength_bits(coded.last_strength, coded.strength)
         return total
 
     def _kind(self, level: int, coded: CodedPicture) -> Kind:

@@ -18,6 +18,7 @@ from mptvc.model.activity import LARGEST, Residual
 from mptvc.model.exchange import NUMBERS
 from mptvc.model.fineness import FINEST
 from mptvc.model.motion import BLOCK
+from mptvc.model.restoration import STRENGTH_VALUES, USUAL_STRENGTH
 from mptvc.model.side import BASE_CHOICE, CHOICES, Side, base_alone
 
 _SIDE = tuple(field.name for field in fields(Side))
@@ -45,6 +46,7 @@ class LoopTokens:
             "shapes": (torch.uint8, (count, *grid)),
             **{name: (SIDE_TYPES[name], (count, *shapes[name])) for name in _SIDE},
             "fineness": (FINENESS_TYPE, (count, *self._coder.blocks(layout.geometry, 0))),
+            "strengths": (torch.uint8, (count,)),
             "kinds": (torch.uint8, slices),
             "gains": (torch.int8, slices),
         }
@@ -57,6 +59,7 @@ class LoopTokens:
             "shapes": (0, 1),
             "choices": (0, CHOICES - 1),
             "fineness": (-FINEST, FINEST),
+            "strengths": (0, STRENGTH_VALUES - 1),
             "kinds": (0, KINDS - 1),
             "gains": (-MAX_SLICE_GAIN, MAX_SLICE_GAIN),
         }
@@ -115,7 +118,8 @@ class LoopTokens:
             residual = Residual(arrays[TOKENS][at].to(device), arrays["shapes"][at].to(device).bool())
             if bool((residual.quartered & ~residual.symbols.any(-1)).any()):
                 raise ValueError("a token without symbols has a shape of 0")
-            given.append(PictureTokens(None if opens else side, residual, fineness))
+            strength = int(arrays["strengths"][at])
+            given.append(PictureTokens(None if opens else side, residual, fineness, strength))
         kind, gain = int(arrays["kinds"][number]), int(arrays["gains"][number])
         coded = loop.encode(level, given, coarser[-1].pictures if coarser else [], kind, gain)
         for mine, theirs in zip(given, coded.pictures, strict=True):
@@ -123,6 +127,8 @@ class LoopTokens:
                 raise ValueError("vectors or coefficients are not those that choices and coarser levels say")
             if not torch.equal(mine.fineness, theirs.fineness):
                 raise ValueError("fineness is that of the coarser level, and 0 between keys")
+            if mine.strength != theirs.strength:
+                raise ValueError(f"a picture that is not restored has a strength of {USUAL_STRENGTH}")
         return coded
 
 

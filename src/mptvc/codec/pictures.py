@@ -18,11 +18,13 @@ class PictureTokens:
         side: How it is predicted, None for an opening key.
         residual: What prediction left.
         fineness: Of the blocks of level 0, int64 ``[h, w]``.
+        strength: Of restoration.
     """
 
     side: Side | None
     residual: Residual
     fineness: Tensor
+    strength: int
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class CodedPicture:
         context: What was known of it before its symbols were.
         known: What was known of it before its side symbols were.
         fineness: Of the blocks of level 0, int64 ``[h, w]``; 0 between keys.
+        strength: Of restoration.
+        last_strength: The same of the last picture of its kind, under which it was coded.
         is_between: Whether it lies between pictures that were coded before it.
     """
 
@@ -51,6 +55,8 @@ class CodedPicture:
     context: Context
     known: Known
     fineness: Tensor
+    strength: int
+    last_strength: int
     is_between: bool = False
 
     @property

@@ -23,7 +23,6 @@ from mptvc.codec.tables import Coder, LevelTables
 from mptvc.format.gain import gain_factor
 from mptvc.format.packet import PacketReader, PacketWriter
 from mptvc.format.slices import CHAIN, Turn, turns
-from mptvc.model.activity import Residual
 from mptvc.model.loop_config import LoopConfig
 from mptvc.model.motion import BLOCK
 from mptvc.model.pyramid import expand
@@ -38,11 +37,11 @@ _GRAY = 128
 Given = SliceMotion | Sequence[PictureTokens]
 
 
-def _wanted(given: Given | None, level: int, index: int) -> tuple[Tensor | None, Residual | None]:
-    """The picture to encode of a frame, or what was left and stays as it is; to decode, neither."""
+def _wanted(given: Given | None, level: int, index: int) -> tuple[Tensor | None, PictureTokens | None]:
+    """The picture to encode of a frame, or tokens that stay as they are; to decode, neither."""
     if isinstance(given, SliceMotion):
         return given.pyramids[index].pictures[level], None
-    return None, None if given is None else given[index].residual
+    return None, None if given is None else given[index]
 
 
 @dataclass(frozen=True)

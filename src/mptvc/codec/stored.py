@@ -116,8 +116,9 @@ def digest(config: Config, tensors: dict[str, Tensor]) -> bytes:
 
 
 def of_entropy_model(name: str) -> bool:
-    """Whether a tensor is one of the entropy models'."""
-    return any(part in name for part in (".entropy_model.", ".envelope.", ".side.", ".fineness."))
+    """Whether a tensor is one of the entropy models', or of filters, which make pixels that these look at."""
+    parts = ".entropy_model.", ".envelope.", ".side.", ".fineness.", ".restoration."
+    return any(part in name for part in parts)
 
 
 def is_entropy(name: str) -> bool:
@@ -126,12 +127,12 @@ def is_entropy(name: str) -> bool:
 
 
 def _stored_type(name: str) -> torch.dtype:
-    if name.endswith(".filters"):
-        return torch.int16
     if not is_entropy(name):
         return torch.float16
     if name.endswith(("row_of", "scale_of")):
         return torch.uint8
+    if name.endswith("filters"):
+        return torch.int16
     return torch.int32 if name.endswith(("frequencies", "bias")) else torch.int8
 
 

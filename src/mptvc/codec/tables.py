@@ -5,6 +5,7 @@ from mptvc.model.activity import ActivityModel
 from mptvc.model.exchange import Exchange, even_frequencies
 from mptvc.model.fineness import FinenessModel
 from mptvc.model.loop_model import LoopLevel
+from mptvc.model.restoration import strength_frequencies
 from mptvc.model.side import SideModel
 from mptvc.native import walks
 
@@ -22,12 +23,14 @@ class LevelTables:
         level: The same.
         device: Where they are.
         digits: The table of digits.
+        strengths: The table of strengths of restoration.
     """
 
     def __init__(self, level: LoopLevel) -> None:
         self.level = level
         self.device = level.key.dct.device
         self.digits = Tables(even_frequencies().numpy())
+        self.strengths = Tables(strength_frequencies().numpy())
         kinds = level.opening, level.key, level.between
         models: list[EntropyModel] = [kind.entropy_model for kind in kinds]
         models += [level.key.side, level.between.side]
@@ -57,3 +60,7 @@ class LevelTables:
         """What lets a coder walk through one of the level's entropy models."""
         tables = self._of[model]
         return lambda rows, integers, table: coder(rows, integers, tables=tables[table])
+
+    def strength_exchange(self, coder: Coder) -> Exchange:
+        """What lets a coder take the strength of a picture."""
+        return lambda rows, integers, _: coder(rows, integers, tables=self.strengths)

@@ -51,6 +51,8 @@ class Prediction:
         fineness: How much more finely each block of level 0 is quantized than the picture, int8
             ``[T, h0, w0]`` at every level, -3 to 3, 0 between keys: half an octave of the step each with the
             packaged weights, a quarter at level 2.
+        strengths: How much of what filters give counts in each frame, in quarters, uint8 ``[T]``, 0 to 8; 4
+            where the weights have no filters or nothing is left of a frame.
         kinds: Of each slice, uint8 ``[S]``, 0 to 2: its every ``2**kind``-th frame is a key, and its last
             one; others lie between frames that are coded before them.
         gains: Of each slice, how much finer than in training it is quantized, int8 ``[S]``, -96 to 96 in
@@ -62,6 +64,7 @@ class Prediction:
     vectors: Tensor
     coefficients: Tensor
     fineness: Tensor
+    strengths: Tensor
     kinds: Tensor
     gains: Tensor
 

@@ -12,6 +12,7 @@ unless it is an opening key, and what prediction left: activities of all tokens,
 something the shape of each, -1 for whole and 1 for quartered, how small sums of magnitudes are split, and
 other symbols (see `fineness`, `side`, `activity` and `splitting`). The rows of the last two follow from the
 predicted pixels and the step (see `envelope`), so a packet is read behind the pictures it is predicted from.
+Last comes the strength of its restoration, where weights have filters and something is left (`restoration`).
 What pixels all this makes to the last bit, `loop_model` says.
 """
 

@@ -159,7 +159,13 @@ def reconstruct(
 
 
 def restored(
-    picture: np.ndarray, prediction: np.ndarray, coded: np.ndarray, units: np.ndarray, filters: np.ndarray
+    picture: np.ndarray,
+    prediction: np.ndarray,
+    coded: np.ndarray,
+    units: np.ndarray,
+    filters: np.ndarray,
+    *,
+    strength: int,
 ) -> np.ndarray:
     """A picture uint8 ``[3, H, W]`` with restored tokens.
 
@@ -169,11 +175,13 @@ def restored(
         coded: Which tokens hold symbols, bool ``[h, w]``.
         units: Steps of all tokens in 256ths, int32 ``[h, w]``.
         filters: Of every class, int16 ``[classes, taps]``.
+        strength: How much of what these give counts, in quarters.
     """
     out, (rows, columns) = picture.copy(), coded.shape
-    kernel = kernel_of("restore", *[POINTER] * 6, *[INT] * 5)
+    kernel = kernel_of("restore", *[POINTER] * 6, *[INT] * 3, ctypes.c_int, *[INT] * 2)
     pixels = (at(x, np.uint8) for x in (out, picture, prediction, coded.view(np.uint8)))
-    given = *pixels, at(units, np.int32), at(filters, np.int16), rows, columns, picture.shape[1] // rows
+    sizes = rows, columns, picture.shape[1] // rows
+    given = *pixels, at(units, np.int32), at(filters, np.int16), *sizes, strength
     held = out, picture, prediction, coded, units, filters
     workers.share(rows, _ROWS, lambda first, last: kernel(*given, first, last), *held)
     return out

@@ -95,7 +95,7 @@ INLINED int32_t of_pair(int16_t one, int16_t opposite, int16_t limit, int16_t al
 
 /* Restore one row of a strip of one colour, with the filter and the limit of every pixel. */
 INLINED void restore_row(uint8_t *restrict out, const int16_t *restrict middle, const uint8_t *restrict prediction,
-                         const int16_t filters[TAPS][STRIP], const int16_t *restrict limits, int length) {
+                         const int16_t filters[TAPS][STRIP], const int16_t *restrict limits, int strength, int length) {
 #define PAIR(number, down, right)                                                                          \
     of_pair((int16_t)(middle[x + (down) * LONG + (right)] - middle[x]),                                    \
             (int16_t)(middle[x - (down) * LONG - (right)] - middle[x]), limits[x], filters[2 * number][x], \
@@ -103,14 +103,15 @@ INLINED void restore_row(uint8_t *restrict out, const int16_t *restrict middle, 
     for (int x = 0; x < length; x++) {
         int32_t total = PAIR(0, 0, 1) + PAIR(1, 1, 0) + PAIR(2, 1, 1) + PAIR(3, 1, -1) + PAIR(4, 0, 2) + PAIR(5, 2, 0);
         total += (int32_t)filters[TAPS - 1][x] * kept((int16_t)(prediction[x] - middle[x]), (int16_t)(2 * limits[x]));
-        int32_t found = middle[x] + ((total + (1 << (BITS - 1))) >> BITS);
+        int32_t found = middle[x] + ((total * strength + (1 << (BITS + 1))) >> (BITS + 2));
         out[x] = (uint8_t)(found < 0 ? 0 : found > 255 ? 255 : found);
     }
 #undef PAIR
 }
 
 INLINED void restore_strip(uint8_t *out, const uint8_t *picture, const uint8_t *prediction, int64_t height, int64_t width,
-                           int64_t top, int64_t left, const int32_t *units, const int16_t *filters, int size, int count) {
+                           int64_t top, int64_t left, const int32_t *units, const int16_t *filters, int strength,
+                           int size, int count) {
     Window colours[3];
     Classes classes;
     int length = size * count;
@@ -129,24 +130,26 @@ INLINED void restore_strip(uint8_t *out, const uint8_t *picture, const uint8_t *
         for (int c = 0; c < 3; c++)
             for (int y = CELL * cell; y < CELL * (cell + 1); y++) {
                 int64_t at = (c * height + top + y) * width + left;
-                restore_row(out + at, colours[c][y + AROUND] + AROUND, prediction + at, (const int16_t(*)[STRIP])mine, limits, length);
+                restore_row(out + at, colours[c][y + AROUND] + AROUND, prediction + at, (const int16_t(*)[STRIP])mine, limits,
+                            strength, length);
             }
     }
 }
 
 /* Restore the coded tokens in some rows of a picture `[3, rows patch, columns patch]`, into a copy of it.
  *
- * units: steps of all tokens in 256ths; filters: int16 `[classes, TAPS]`. */
+ * units: steps of all tokens in 256ths; filters: int16 `[classes, TAPS]`; strength: in quarters, up to 8. */
 CLONED EXPORT void restore(uint8_t *out, const uint8_t *picture, const uint8_t *prediction, const uint8_t *coded,
                            const int32_t *units, const int16_t *filters, int64_t rows, int64_t columns, int64_t patch,
-                           int64_t first, int64_t last) {
+                           int strength, int64_t first, int64_t last) {
     for (int64_t row = first; row < last; row++) {
         const uint8_t *mine = coded + row * columns;
         for (int64_t column = 0, count; column < columns; column += count) {
             for (count = 0; column + count < columns && count < STRIP / patch && mine[column + count]; count++) continue;
             if (count)
                 SIZED(patch, restore_strip(out, picture, prediction, rows * patch, columns * patch, row * patch,
-                                           column * patch, units + row * columns + column, filters, SIZE, (int)count));
+                                           column * patch, units + row * columns + column, filters, strength, SIZE,
+                                           (int)count));
             else
                 count = 1;
         }

@@ -8,10 +8,11 @@ from functools import partial
 from itertools import chain, islice, pairwise, product
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mptvc.codec.loop_coder import picture_tensor
 from mptvc.codec.memory import keep_freed_memory
@@ -71,7 +72,7 @@ class LoopCounter:
             for level, config in zip(self._levels, model.config.levels, strict=True)
         ]
         for counter in chain.from_iterable(self._restoration):
-            counter.restoration.register_forward_pre_hook(lambda _, given: self._restored.append(given))
+            counter.restoration.register_forward_pre_hook(self._note_restored)
         self._before: Tensor | None = None  # fineness of the key before
 
     def add(self, frames: np.ndarray) -> None:
@@ -108,6 +109,12 @@ class LoopCounter:
         else:
             self._predicted[level][coded.is_between].add(coded.residual, coded.context)
             self._side[level][coded.is_between].add(coded.side, coded.known)
+
+    def _note_restored(self, _: nn.Module, given: tuple[Any, ...]) -> None:
+        """Keep what filters are given when they are tried, not when a strength is known that is not usual."""
+        picture, prediction, coded, steps, *strength = given
+        if not strength:
+            self._restored.append((picture, prediction, coded, steps))
 
     def _count_restored(
         self, level: int, motion: SliceMotion, coded: Sequence[tuple[int, CodedPicture]]
