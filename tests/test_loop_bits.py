@@ -80,7 +80,8 @@ def test_bits_of_tables_are_the_bytes_of_packets(monkeypatch: pytest.MonkeyPatch
         of_tokens = sum(Counted.bits[t] for kind in kinds for t in tables._of[kind])
         stated = sum(float(p.bits(level, i).sum()) for p in pieces for i in range(p.num_frames))
         assert stated == pytest.approx(of_tokens, rel=1e-4)
-        side_tables = [tables.digits, *tables._of[key.side], *tables._of[between.side]]
+        side_tables = [tables.digits, tables.strengths]
+        side_tables += [*tables._of[key.side], *tables._of[between.side]]
         if tables.level.fineness is not None:
             side_tables += tables._of[tables.level.fineness]
         of_side = sum(Counted.bits[t] for t in side_tables)

@@ -40,8 +40,8 @@ class Recording(ClipEncoder):
         coded = super()._coded(level, *args)
         for picture in chain.from_iterable(one.pictures for one in coded):
             side = [] if (s := picture.side) is None else [s.coefficients, s.choices, s.vectors]
-            left = picture.residual
-            for symbols in (picture.fineness, *side, left.quartered, left.symbols):
+            left, strength = picture.residual, torch.tensor(picture.strength)
+            for symbols in (picture.fineness, *side, left.quartered, left.symbols, strength):
                 self.made[level].update(np.ascontiguousarray(symbols.numpy()).tobytes())
         return coded
 

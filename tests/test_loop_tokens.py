@@ -116,6 +116,7 @@ def test_every_array_is_of_its_type_and_shape(codec: Codec, tokens: Tokens) -> N
             "vectors": ("torch.int32", (frames, 2, *grid)),
             "coefficients": ("torch.int32", (frames, 2, 3)),
             "fineness": ("torch.int8", (frames, 1, 2)),
+            "strengths": ("torch.uint8", (frames,)),
             "kinds": ("torch.uint8", (slices,)),
             "gains": ("torch.int8", (slices,)),
         }
@@ -124,7 +125,7 @@ def test_every_array_is_of_its_type_and_shape(codec: Codec, tokens: Tokens) -> N
 def test_tokens_hold_all_side_symbols_that_there_are() -> None:
     assert list(SIDE_TYPES) == [field.name for field in fields(Side)]
     names = [field.name for field in fields(Prediction)]
-    assert names == ["shapes", *SIDE_TYPES, "fineness", "kinds", "gains"]
+    assert names == ["shapes", *SIDE_TYPES, "fineness", "strengths", "kinds", "gains"]
 
 
 def corners() -> np.ndarray:
@@ -184,7 +185,10 @@ def test_changed_tokens_make_another_file(codec: Codec, tokens: Tokens) -> None:
         changed(tokens, 2, tokens=lambda array: -array),
         changed(tokens, 0, tokens=put((3, 0, 1, 5), LARGEST)),
         changed(tokens, 2, gains=put(everything, 96)),
-        changed(tokens, 1, tokens=put(everything, 0), shapes=put(everything, 0)),
+        changed(tokens, 1, strengths=put((0,), 8)),
+        changed(
+            tokens, 1, tokens=put(everything, 0), shapes=put(everything, 0), strengths=put(everything, 4)
+        ),
     ):
         assert edited != tokens
         packed = codec.pack(edited)
@@ -205,6 +209,16 @@ SPOILT: dict[str, tuple[Callable[[Tokens], Tokens], str]] = {
     "choice": (lambda t: changed(t, 2, choices=put((3, 0, 0), 29)), "level 2: choices of 0 to 28, found 29"),
     "kind": (lambda t: changed(t, 0, kinds=put((1,), 3)), "level 0: kinds of 0 to 2, found 3"),
     "gain": (lambda t: changed(t, 0, gains=put((1,), -97)), "level 0: gains of -96 to 96, found -97"),
+    "strength": (
+        lambda t: changed(t, 1, strengths=put((2,), 9)),
+        "level 1: strengths of 0 to 8, found 9",
+    ),
+    "strength of nothing": (
+        lambda t: changed(
+            t, 1, tokens=put((slice(1, 5),), 0), shapes=put((slice(1, 5),), 0), strengths=put((2,), 3)
+        ),
+        "level 1, frames 1 to 4: a picture that is not restored has a strength of 4",
+    ),
     "coefficient": (
         lambda t: changed(t, 0, coefficients=put((1, 0, 2), 8192)),
         "level 0: coefficients of -8192 to 8191, found 8192",
@@ -298,7 +312,7 @@ def test_files_come_back_byte_for_byte(tmp_path: Path, codec: Codec, data: bytes
         for name, array in tokens.arrays(level).items():
             place = f"level.{level}" if name == "tokens" else f"level.{level}.{name}"
             assert np.array_equal(stored[place], array.numpy())
-    assert len(stored) == 1 + 3 * 8
+    assert len(stored) == 1 + 3 * 9
     with safe_open(out, "numpy") as opened:
         assert json.loads(opened.metadata()["config"])["prediction"] == "loop"
     mptvc.import_tokens(out, back, codec=codec, progress=lambda *step: steps.append(step))
