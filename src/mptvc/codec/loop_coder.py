@@ -170,7 +170,7 @@ class LoopPiece(Piece):
             yield coded.quartered
             yield coded.residual.symbols
             if self._kind(level, coded).restoration is not None:
-                yield torch.tensor(coded.strength)
+                yield torch.tensor(coded.strength, device=coded.coded.device)
 
     @computing(by_kernels=True)
     def arrays(self, level: int) -> dict[str, Tensor]:
