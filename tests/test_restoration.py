@@ -106,10 +106,14 @@ def test_strengths_are_quarters(strength: int) -> None:
 
 
 @pytest.mark.parametrize(("helps", "chosen"), [(-9, 0), (0, 2), (1, 4), (1.5, 5), (2, 6), (9, 8)])
-def test_an_encoder_goes_halfway_to_what_helps(helps: float, chosen: int) -> None:
-    picture = torch.full((3, *SIZE), 100, dtype=torch.uint8)
-    assert chosen_strength(picture, picture + 4, (picture.int() + int(4 * helps)).to(torch.uint8)) == chosen
-    assert chosen_strength(picture, picture, picture + 4) == 4  # nothing to choose
+@pytest.mark.parametrize("patch", [4, 16])
+def test_an_encoder_goes_halfway_to_what_helps(helps: float, chosen: int, patch: int) -> None:
+    """Of few tokens and of many."""
+    picture, grid = torch.full((3, *SIZE), 100, dtype=torch.uint8), (SIZE[0] // patch, SIZE[1] // patch)
+    found = picture, picture + 90, torch.ones(grid, dtype=torch.bool), torch.full(grid, 16.0)
+    wanted = (picture.int() + int(4 * helps)).to(torch.uint8)
+    assert chosen_strength(filters_of(TAPS - 1, 0.5), found, wanted) == chosen
+    assert chosen_strength(Restoration(), found, wanted) == 4  # nothing to choose
 
 
 def test_strengths_are_coded_under_the_last_one() -> None:

@@ -268,14 +268,11 @@ class LevelLoop:
         wanted: Tensor | PictureTokens | None,
     ) -> tuple[Tensor, int]:
         """Restore a picture, and code how strongly."""
-        restored, strength = None, wanted.strength if isinstance(wanted, PictureTokens) else None
+        strength = wanted.strength if isinstance(wanted, PictureTokens) else None
         if isinstance(wanted, Tensor):
-            restored = restoration(*found)
-            strength = chosen_strength(found[0], restored, wanted)
+            strength = chosen_strength(restoration, found, wanted)
         strength = coded_strength(self.tables.strength_exchange(coder), last_strength, strength)
-        if restored is None or strength != USUAL_STRENGTH:
-            restored = restoration(*found, strength)
-        return restored, strength
+        return restoration(*found, strength), strength
 
     @stage("entropy")
     def _left(

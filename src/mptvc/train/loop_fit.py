@@ -111,7 +111,7 @@ class LoopCounter:
             self._side[level][coded.is_between].add(coded.side, coded.known)
 
     def _note_restored(self, _: nn.Module, given: tuple[Any, ...]) -> None:
-        """Keep what filters are given when they are tried, not when a strength is known that is not usual."""
+        """Keep what filters are given when they are tried, not when their strength is known."""
         picture, prediction, coded, steps, *strength = given
         if not strength:
             self._restored.append((picture, prediction, coded, steps))

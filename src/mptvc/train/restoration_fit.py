@@ -19,8 +19,8 @@ from mptvc.model.restoration import (
 )
 from mptvc.train.loop_tables import Counter
 
-#: One of so many coded tokens is looked at.
-_APART = 8
+#: Of the tokens that say how strong restoration should be, one of so many is looked at.
+_APART = 2
 #: Weights of tokens by the square of a level's step over theirs: in parts of one, and at most.
 _PARTS, _MOST_WEIGHT = 16, 255
 #: What other kinds of pictures say of a class counts as much as so much of an average class of a kind.
