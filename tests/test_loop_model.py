@@ -18,7 +18,6 @@ from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.loop_model import (
     _LATENT_UNITS,
     _MOST_LATENT,
-    _STEP_UNITS,
     _SUM_UNITS,
     COLOURS,
     OUTWARD,
@@ -26,6 +25,7 @@ from mptvc.model.loop_model import (
     LoopLevel,
     band_groups,
 )
+from mptvc.model.restoration import STEP_UNITS
 
 PATCHES = pytest.mark.parametrize("patch", [4, 8, 16])
 #: Largest integer below which float64 holds every one.
@@ -181,7 +181,7 @@ def test_latents_are_those_of_plain_integer_arithmetic() -> None:
     halves = 0
     for units in (1, 5, 16, 20, 80, 255, 256, 3328, 2**16 + 16, 2**24):
         mine = np.full(len(symbols), units)
-        restored = kind.restored(symbols.to(torch.int16), torch.full((len(symbols),), units / _STEP_UNITS))
+        restored = kind.restored(symbols.to(torch.int16), torch.full((len(symbols),), units / STEP_UNITS))
         assert np.array_equal(restored.numpy(), integer_latents(symbols.numpy(), mine))
         tenths = (10 * symbols + symbols.sign()) * units
         halves += int((tenths % 160 == 80).sum())
@@ -219,7 +219,7 @@ def test_the_largest_sums_are_exact(patch: int) -> None:
         assert frequency_sums * colours + 255 * _SUM_UNITS * 2**MATRIX_BITS < EXACT
     LoopConfig((LoopLevelConfig(1000.0, fineness=1.0),), patch_size=16, opening_step=10.0)  # is allowed
     largest_step = 1000.0 * 10.0 * gain_factor(MAX_SLICE_GAIN) * 2.0**FINEST
-    assert (10 * LARGEST + OUTWARD) * largest_step * _STEP_UNITS < EXACT
+    assert (10 * LARGEST + OUTWARD) * largest_step * STEP_UNITS < EXACT
 
 
 @pytest.mark.parametrize("size", [2, 4, 8, 16])
@@ -240,13 +240,13 @@ def test_a_unit_is_a_part_of_an_octave_of_the_step() -> None:
     assert steps.shape == (4, 6)
     assert torch.allclose(steps[::2, ::2], 40 * 2 ** (-values / 2), atol=1 / 512)
     assert torch.equal(steps[::2, ::2], steps[1::2, 1::2])
-    assert torch.equal(steps * _STEP_UNITS, (steps * _STEP_UNITS).round())
+    assert torch.equal(steps * STEP_UNITS, (steps * STEP_UNITS).round())
 
 
 def test_steps_are_never_nothing() -> None:
     level = LoopLevel(0, 16, LoopLevelConfig(1.0, fineness=1.0))
     steps = level.steps(1e-6, torch.tensor([[-FINEST, FINEST]]), (1, 2))
-    assert steps.tolist() == [[1 / _STEP_UNITS] * 2]
+    assert steps.tolist() == [[1 / STEP_UNITS] * 2]
 
 
 def test_no_step_of_the_packaged_weights_is_near_a_half() -> None:
@@ -260,8 +260,8 @@ def test_no_step_of_the_packaged_weights_is_near_a_half() -> None:
         steps = level.step / 2.0 ** (gains[:, None, None] / 24) * np.array(shares)[:, None]
         steps = steps * 2.0 ** (-level.fineness * units)
         assert steps.shape == (193, 1 + 4 + 1 + 2, 7)
-        assert np.abs(steps * _STEP_UNITS % 1 - 0.5).min() > 1e-6
-        assert steps.max() * _STEP_UNITS < 2**24  # float32 holds every multiple
+        assert np.abs(steps * STEP_UNITS % 1 - 0.5).min() > 1e-6
+        assert steps.max() * STEP_UNITS < 2**24  # float32 holds every multiple
 
 
 # Where latents are restored

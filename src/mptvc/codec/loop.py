@@ -91,8 +91,7 @@ class LevelLoop:
         step: float,
         fineness: Tensor,
         coarser: CodedPicture | None,
-        picture: Tensor | None = None,
-        tokens: PictureTokens | None = None,
+        wanted: Tensor | PictureTokens | None = None,
     ) -> CodedPicture:
         """Code the first picture, from its base alone.
 
@@ -102,14 +101,12 @@ class LevelLoop:
             step: Quantization step.
             fineness: Of the blocks of level 0, as ``fineness`` returns it.
             coarser: The coarser level's, None at level 0.
-            picture: What to encode; nothing to decode.
-            tokens: What to encode of it where that is known already.
+            wanted: What to encode: a picture, or tokens that stay as they are; nothing to decode.
 
         Raises:
             ValueError: The packet does not fit.
         """
         kind = self.tables.level.opening
-        wanted = picture if tokens is None else tokens
         known, prediction = Known(None, None), Reference(base())
         coded = self._residual(coder, kind, prediction, step, fineness, coarser, known, None, wanted)
         self.past = Past(_reference_of(coded, prediction), fineness)
@@ -177,8 +174,7 @@ class LevelLoop:
         fineness: Tensor,
         coarser: CodedPicture | None,
         plan: Side | None = None,
-        picture: Tensor | None = None,
-        tokens: PictureTokens | None = None,
+        wanted: Tensor | PictureTokens | None = None,
     ) -> CodedPicture:
         """Code a picture that is predicted.
 
@@ -190,8 +186,7 @@ class LevelLoop:
             fineness: Of the blocks of level 0, as ``fineness`` returns it.
             coarser: The same picture at the coarser level, None at level 0.
             plan: How it is predicted; nothing to decode.
-            picture: What to encode; nothing to decode.
-            tokens: What to encode of it where that is known already.
+            wanted: What to encode: a picture, or tokens that stay as they are; nothing to decode.
 
         Raises:
             ValueError: The packet does not fit, or there is no picture before.
@@ -200,7 +195,6 @@ class LevelLoop:
         known = self.known(turn, coarser)
         side = self._side(coder, kind, references.near.grid, known, plan)
         prediction, last = _predicted(references, base, side), self._last[turn.is_between]
-        wanted = picture if tokens is None else tokens
         coded = self._residual(coder, kind, prediction, step, fineness, coarser, known, side, wanted, last)
         self._last[turn.is_between] = coded
         if not turn.is_between:  # nothing leads further back from here on

@@ -37,11 +37,11 @@ _GRAY = 128
 Given = SliceMotion | Sequence[PictureTokens]
 
 
-def _wanted(given: Given | None, level: int, index: int) -> tuple[Tensor | None, PictureTokens | None]:
-    """The picture to encode of a frame, or tokens that stay as they are; to decode, neither."""
+def _wanted(given: Given | None, level: int, index: int) -> Tensor | PictureTokens | None:
+    """The picture to encode of a frame, or tokens that stay as they are; nothing to decode."""
     if isinstance(given, SliceMotion):
-        return given.pyramids[index].pictures[level], None
-    return None, None if given is None else given[index]
+        return given.pyramids[index].pictures[level]
+    return None if given is None else given[index]
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class ClipLoop:
             parent = coarser[0] if coarser else None
             step *= config.opening_step
             fineness = self._fineness(level, coder, None, parent, given, Role.OPENING)
-            return [loop.opening(coder, base, step, fineness, parent, *_wanted(given, level, 0))]
+            return [loop.opening(coder, base, step, fineness, parent, _wanted(given, level, 0))]
         loop.start()
         role = Role.CHAIN if kind == CHAIN else Role.KEY
         found: dict[int, CodedPicture] = {}
@@ -159,7 +159,7 @@ class ClipLoop:
             mine, wanted = step * _step_share(config, kind, turn), _wanted(given, level, turn.index)
             fineness = self._fineness(level, coder, turn, parent, given, role)
             plan = self._plan(level, turn, given, base, parent, mine, fineness)
-            found[turn.index] = loop.picture(coder, turn, base, mine, fineness, parent, plan, *wanted)
+            found[turn.index] = loop.picture(coder, turn, base, mine, fineness, parent, plan, wanted)
         loop.finish(kind, count)
         return [found[index] for index in range(count)]
 

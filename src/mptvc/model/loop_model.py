@@ -30,7 +30,7 @@ from mptvc.model.dct import MATRIX_BITS, dct_matrix, exact, frequencies, quarter
 from mptvc.model.envelope import EnvelopeModel
 from mptvc.model.fineness import FINEST, FinenessModel
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
-from mptvc.model.restoration import Restoration
+from mptvc.model.restoration import STEP_UNITS, Restoration
 from mptvc.model.side import SideModel
 
 #: Luma and two differences of colours, orthonormal, from RGB.
@@ -41,8 +41,8 @@ _BANDS = (1.5, 4.5, 8.5, 13.5, 20.0)
 #: In the mean of four training clips latents with a symbol of 1 lie 0.04 to 0.13 further out, larger ones
 #: 0.02 to 0.17.
 OUTWARD = 1
-#: Steps are multiples of one over this, restored latents and sums of one frequency multiples of these.
-_STEP_UNITS, _LATENT_UNITS, _SUM_UNITS = 256, 16, 64
+#: Restored latents and sums of one frequency are multiples of one over these.
+_LATENT_UNITS, _SUM_UNITS = 16, 64
 #: The largest restored latent, in its units.
 _MOST_LATENT = 2**19
 
@@ -179,8 +179,8 @@ class LoopLevel(nn.Module):
     def steps(self, step: float, fineness: Tensor, grid: tuple[int, int]) -> Tensor:
         """Quantization steps float32 ``[h, w]`` on a grid of at least as many places as fineness has."""
         factor = grid[0] // fineness.shape[0]
-        units = [max(1, round(step * share * _STEP_UNITS)) for share in self._shares]
-        steps = torch.tensor(units, device=fineness.device)[fineness + FINEST] / _STEP_UNITS
+        units = [max(1, round(step * share * STEP_UNITS)) for share in self._shares]
+        steps = torch.tensor(units, device=fineness.device)[fineness + FINEST] / STEP_UNITS
         return steps.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
 
 

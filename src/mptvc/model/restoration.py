@@ -15,7 +15,7 @@ it takes what the prediction differs by, kept to half of the step.
   block is the middle. Beyond its border a picture goes on as its last pixels.
 - **Directions**: none, or one of four, weakly or strongly, by the larger over the smaller bend of both axes,
   or of both diagonals where that ratio is larger.
-- **Strength**: bends of both axes over the step, in octaves.
+- **Sharpness**: bends of both axes over the step, in octaves.
 
 What filters give counts by the **strength** of its picture, in quarters, which is coded with it: scenes
 differ, and what helps every picture by itself may hurt a chain of them. A strength is coded under that of the
@@ -42,15 +42,15 @@ CELL, AROUND = 4, 3
 #: One of each pair of pixels, the other lies opposite.
 PAIRS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
 TAPS = 2 * len(PAIRS) + 1
-#: Directions, and strengths: octaves from a fortieth of the step on.
-_DIRECTIONS, _STRENGTHS, _WEAKEST = 9, 8, 40
-CLASSES = _DIRECTIONS * _STRENGTHS
+#: Directions, and sharpness: octaves from a fortieth of the step on.
+_DIRECTIONS, _OCTAVES, _LEAST = 9, 8, 40
+CLASSES = _DIRECTIONS * _OCTAVES
 #: Bends are compared as ratios of small integers, after this was added to their sums.
 _FLAT, _WEAK, _STRONG = 13, (3, 2), (5, 2)
 #: Filters are multiples of one over 2 to the power of this, and at most so many of these.
 FILTER_BITS, MOST_FILTER = 10, 2047
-#: Units of a step that is given in integers.
-_STEP_UNITS = 256
+#: Steps are multiples of one over this.
+STEP_UNITS = 256
 #: Strengths are multiples of one over this; values of them, and the one of a picture that none is coded for.
 _STRENGTH_PARTS, STRENGTH_VALUES, USUAL_STRENGTH = 4, 9, 4
 #: Coded tokens up to which all of them choose the strength; of more, one of so many.
@@ -111,7 +111,7 @@ class Restoration(nn.Module):
         Returns:
             uint8 ``[3, H, W]``.
         """
-        units = (steps * _STEP_UNITS).int()
+        units = step_units(steps)
         if calls.serve(picture.device):
             given = map(calls.array, (picture, prediction, coded, units, self.filters))
             return torch.from_numpy(pictures.restored(*given, strength=strength))
@@ -183,6 +183,11 @@ def strength_bits(last: int, strength: int) -> float:
     return PRECISION - log2(int(strength_frequencies()[last, strength]))
 
 
+def step_units(steps: Tensor) -> Tensor:
+    """Quantization steps in their units, int32."""
+    return (steps * STEP_UNITS).int()
+
+
 def windows(picture: Tensor, prediction: Tensor, units: Tensor, places: Tensor) -> Windows:
     """What is around some tokens.
 
@@ -219,9 +224,9 @@ def classes(given: Windows) -> Tensor:
     degree = weak.long() + strong.long()
     way = torch.where(is_diagonal, 2 + (falling > rising).long(), (along > across).long())
     direction = torch.where(degree > 0, 2 * way + degree, 0)
-    ratios = given.units.long()[:, None, None, None] << torch.arange(_STRENGTHS - 1, device=luma.device)
-    strength = (_WEAKEST * (along + across)[..., None] >= ratios).sum(-1)
-    found = strength * _DIRECTIONS + direction
+    ratios = given.units.long()[:, None, None, None] << torch.arange(_OCTAVES - 1, device=luma.device)
+    sharpness = (_LEAST * (along + across)[..., None] >= ratios).sum(-1)
+    found = sharpness * _DIRECTIONS + direction
     return found.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
 
 
@@ -247,7 +252,7 @@ def _ordered(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def differences(given: Windows) -> Iterator[Tensor]:
     """What each tap of a filter takes of every pixel, int32 ``[n, 3, p, p]``."""
     size, inner = given.pixels.shape[-1], given.inner
-    limit = ((given.units + 2 * _STEP_UNITS) >> 10).clamp_(1, 255)[:, None, None, None]
+    limit = ((given.units + 2 * STEP_UNITS) >> 10).clamp_(1, 255)[:, None, None, None]
 
     def other(down: int, right: int) -> Tensor:
         rows, columns = (slice(AROUND + by, size - AROUND + by) for by in (down, right))

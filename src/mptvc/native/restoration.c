@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AROUND = 3, CELL = 4, PAIRS = 6, TAPS = 2 * PAIRS + 1, DIRECTIONS = 9, STRENGTHS = 8, WEAKEST = 40, FLAT = 13, BITS = 10 };
+enum { AROUND = 3, CELL = 4, PAIRS = 6, TAPS = 2 * PAIRS + 1, DIRECTIONS = 9, OCTAVES = 8, LEAST = 40, FLAT = 13, BITS = 10 };
 /* Pixels of a strip along x, and of the largest token along y; both with what is around. */
 enum { STRIP = 64, TALL = 16, LONG = STRIP + 2 * AROUND + 2, HIGH = TALL + 2 * AROUND, WAYS = 4 };
 
@@ -34,13 +34,13 @@ INLINED int class_of(const int *bends, int64_t units) {
     int64_t along = bends[0] + FLAT, across = bends[1] + FLAT, falling = bends[2] + FLAT, rising = bends[3] + FLAT;
     int64_t high = larger(along, across), low = smaller(along, across);
     int64_t high_diagonal = larger(falling, rising), low_diagonal = smaller(falling, rising);
-    int way = along > across, degree, strength = 0;
+    int way = along > across, degree, sharpness = 0;
     if (high_diagonal * low > high * low_diagonal)
         way = 2 + (falling > rising), high = high_diagonal, low = low_diagonal;
     degree = (2 * high > 3 * low) + (2 * high > 5 * low);
-    int64_t bend = WEAKEST * (int64_t)(bends[0] + bends[1]);
-    for (int octave = 0; octave < STRENGTHS - 1; octave++) strength += bend >= units << octave;
-    return strength * DIRECTIONS + (degree ? 2 * way + degree : 0);
+    int64_t bend = LEAST * (int64_t)(bends[0] + bends[1]);
+    for (int octave = 0; octave < OCTAVES - 1; octave++) sharpness += bend >= units << octave;
+    return sharpness * DIRECTIONS + (degree ? 2 * way + degree : 0);
 }
 
 INLINED int16_t bend(int16_t before, int16_t middle, int16_t behind) {

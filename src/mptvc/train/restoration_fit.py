@@ -11,10 +11,12 @@ from mptvc.model.restoration import (
     CLASSES,
     FILTER_BITS,
     MOST_FILTER,
+    STEP_UNITS,
     TAPS,
     Restoration,
     classes,
     differences,
+    step_units,
     windows,
 )
 from mptvc.train.loop_tables import Counter
@@ -27,8 +29,6 @@ _PARTS, _MOST_WEIGHT = 16, 255
 _SHARED = 0.3
 #: What is added to each tap's own square, over the mean of all: taps that say the same share their weight.
 _RIDGE = 0.01
-#: Steps are counted in one over this.
-_STEP_UNITS = 256
 
 
 class RestorationCounter(Counter):
@@ -59,13 +59,13 @@ class RestorationCounter(Counter):
         picture, prediction, coded, steps = given
         places = coded.nonzero()
         first, self._tokens = -self._tokens % _APART, self._tokens + len(places)
-        units = (steps * _STEP_UNITS).int()
+        units = step_units(steps)
         found = windows(picture, prediction, units, places[first::_APART])
         if not len(found.units):
             return
         goal = windows(wanted, wanted, units, places[first::_APART]).inner - found.inner
         taken = torch.stack([*differences(found), goal], -1)
-        ratios = (self._step * _STEP_UNITS / found.units.double()).square()
+        ratios = (self._step * STEP_UNITS / found.units.double()).square()
         weights = (_PARTS * ratios).round().clamp(1, _MOST_WEIGHT)
         for number, products in _products(classes(found), taken, weights):
             self._products[number] += products
