@@ -1,4 +1,4 @@
-"""Writes ``tests/golden/loop`` and ``restored``: small files with prediction, and what they must decode to.
+"""Writes ``tests/golden/loop``, ``restored`` and ``path``: small files with prediction, and their pixels.
 
 Run by hand, as ``make_golden.py``: ``python tests/make_golden_loop.py`` adds what is missing and replaces
 nothing. The weights are of this script alone, so that they never change, and are packed, as tables are long.
@@ -41,17 +41,18 @@ from mptvc.model.loop_model import LoopModel
 from mptvc.model.side import SCALES
 
 GOLDEN = Path(__file__).parent / "golden"
-#: Folders, and whether coded tokens are restored there: the first weights have no filters.
-FORMS = {"loop": False, "restored": True}
+#: Folders; whether coded tokens are restored there, and whether cameras have a path: the first weights have
+#: neither.
+FORMS = {"loop": (False, False), "restored": (True, False), "path": (True, True)}
 FACTS = "golden.json"
 _PACKED = f"{TENSORS_FILE}.xz"
 
 
-def make_model(*, restoration: bool) -> LoopModel:
+def make_model(*, restoration: bool, camera_path: bool) -> LoopModel:
     """A model in whose tables every row differs from its neighbours, so that none stands for another."""
     finest = LoopLevelConfig(13.0, fineness=0.25, smoothing=1.5, restoration=restoration)
     coarser = (LoopLevelConfig(step, detail=2, restoration=restoration) for step in (130.0, 38.0))
-    model = LoopModel(LoopConfig((*coarser, finest), clip_frames=18))
+    model = LoopModel(LoopConfig((*coarser, finest), clip_frames=18, camera_path=camera_path))
 
     def peaks(shape: tuple[int, int], *, across: float) -> torch.Tensor:
         """Rows with a peak that moves from row to row; few different ones, which are packed well."""
@@ -86,6 +87,8 @@ def make_model(*, restoration: bool) -> LoopModel:
         for side in (level.key.side, level.between.side):
             side.choice_frequencies.copy_(peaks((*side.choice_frequencies.shape,), across=7.3))
             side.scale_of.copy_(pattern((*side.scale_of.shape,), SCALES))
+            if side.camera_frequencies is not None:
+                side.camera_frequencies.copy_(peaks((*side.camera_frequencies.shape,), across=5.7))
     return model
 
 
@@ -132,7 +135,7 @@ def wild(codec: Codec) -> bytes:
 
     with ExitStack() as stack:
         for owner, name, mine in (
-            (mptvc.codec.slices, "planned", possible_plan(seed=2)),
+            (mptvc.codec.slices, "planned", possible_plan(seed=3)),
             (mptvc.codec.residuals, "quantized", any_shapes),
             (mptvc.codec.loop_encoder, "ClipEncoder", EveryKind),
             (SliceMotion, "fineness", any_fineness),
@@ -165,12 +168,13 @@ def facts_of(data: bytes, codec: Codec, _: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Write what is missing."""
-    for form, restoration in FORMS.items():
+    for form, (restoration, camera_path) in FORMS.items():
         packed = GOLDEN / form
         packed.mkdir(exist_ok=True)
         if not (packed / _PACKED).exists():
             with TemporaryDirectory() as folder:
-                write_weights(make_model(restoration=restoration), Path(folder))
+                model = make_model(restoration=restoration, camera_path=camera_path)
+                write_weights(model, Path(folder))
                 tensors = (Path(folder) / TENSORS_FILE).read_bytes()
                 (packed / _PACKED).write_bytes(lzma.compress(tensors, preset=9))
                 (packed / CONFIG_FILE).write_bytes((Path(folder) / CONFIG_FILE).read_bytes())

@@ -38,10 +38,15 @@ def texture(height: int, width: int, seed: int) -> Tensor:
 
 def pan(count: int, dy: float, dx: float) -> list[Tensor]:
     """A texture that moves by so many pixels a picture."""
+    return seen_along([(index * dy, index * dx) for index in range(count)])
+
+
+def seen_along(path: list[tuple[float, float]]) -> list[Tensor]:
+    """A texture from places along a path, in pixels."""
     whole = Reference(texture(160, 192, seed=1))
     pictures = []
-    for index in range(count):
-        top, left = (torch.tensor([round(4 * (32 + index * d))]) for d in (dy, dx))
+    for place in path:
+        top, left = (torch.tensor([round(4 * (32 + at))]) for at in place)
         rows = [
             torch.cat([whole.windows(top + 4 * y, left + 4 * x, BLOCK)[0] for x in range(0, WIDTH, BLOCK)], 2)
             for y in range(0, HEIGHT, BLOCK)
@@ -88,10 +93,11 @@ def encoded(
         sides = (turn.near, turn.far) if turn.is_between else (turn.near,)
         near, *far = (search(Luma(pictures[1 + side]), Luma(target)).vectors for side in sides)
         known, fields = loop.known(turn, coarser[at]), [near, *(-v for v in far)]
-        references, camera = loop.references(turn), fitted_camera(near)
+        camera = fitted_camera(near)
         mine = loop.fineness(writers[1], GRID, turn, coarser[at], given[at])
         steps = level.steps(STEP, mine, GRID)
-        plan = planned(level, target, below[at](), references, known, fields, camera, steps)
+        references_on = partial(loop.references, turn, coarser=coarser[at])
+        plan = planned(level, target, below[at](), references_on, known, fields, camera, steps)
         found[turn.index] = loop.picture(writers[1], turn, below[at], STEP, mine, coarser[at], plan, target)
     loop.finish(kind, len(pictures) - 1)
     return [w.finish() for w in writers], [*made, *(found[i] for i in range(len(pictures) - 1))]
@@ -174,6 +180,41 @@ def test_a_pan_costs_its_motion_and_little_more() -> None:
         assert len(rest) < 2 * len(first)
 
 
+#: A camera that is held in hands, in pixels.
+SHAKEN = [(0.0, 0.0), (2.25, -3.0), (1.0, 1.5), (-1.5, -2.75), (0.5, 3.25)]
+
+
+@pytest.mark.parametrize("kind", range(KINDS))
+def test_a_path_of_the_camera_says_where_both_references_lie(kind: int) -> None:
+    """On straight lines one of two is missed wherever the camera turns."""
+    pictures, nothing = seen_along(SHAKEN), [None] * len(SHAKEN)
+    below, sizes = bases(pictures, 0), []
+    for scale in (0, 1):
+        level = LoopLevel(0, 16, CONFIG, camera_scale=scale)
+        packets, coded = encoded(level, pictures, below, nothing, kind)
+        assert all(map(torch.equal, decode(level, packets, below, nothing, kind), pictures_of(coded)))
+        sizes.append(len(packets[1]))
+    assert sizes[1] < (0.8 if kind == KINDS - 1 else 1.0) * sizes[0]
+
+
+@pytest.mark.parametrize("coarse_kind", range(KINDS))
+@pytest.mark.parametrize("kind", range(KINDS))
+def test_a_finer_level_knows_the_camera_whatever_it_predicts_from(kind: int, coarse_kind: int) -> None:
+    pictures, nothing = seen_along(SHAKEN), [None] * len(SHAKEN)
+    _, coarse = encoded(
+        LoopLevel(0, 16, CONFIG, camera_scale=1), pictures, bases(pictures, 0), nothing, coarse_kind
+    )
+    fine, made = LoopLevel(1, 16, CONFIG, camera_scale=1), [partial(torch.clone, p.picture) for p in coarse]
+    packets, finer = encoded(fine, pictures, made, coarse, kind)
+    assert all(map(torch.equal, decode(fine, packets, made, coarse, kind), pictures_of(finer)))
+    for turn in turns(kind, len(SHAKEN) - 1):
+        here, there = SHAKEN[turn.index + 1], SHAKEN[turn.near + 1]
+        side = finer[turn.index + 1].side
+        assert side is not None
+        moved = torch.tensor([4 * (a - b) for a, b in zip(here, there, strict=True)])
+        assert (side.coefficients[:, 2] / 16 - moved).abs().max() < 0.5
+
+
 def test_what_is_made_again_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples between pixels of large pictures are not kept from slice to slice."""
     frames = np.stack([picture.permute(1, 2, 0).numpy() for picture in pan(9, 1.25, -1.75)])
@@ -199,7 +240,8 @@ def test_a_still_scene_is_repeated() -> None:
 
 def test_a_key_needs_an_opening_key() -> None:
     loop = LevelLoop(LevelTables(LoopLevel(0, 16, CONFIG)))
-    for ask in (loop.start, lambda: loop.references(turns(CHAIN, 1)[0]), lambda: loop.finish(CHAIN, 1)):
+    turn, still = turns(CHAIN, 1)[0], torch.zeros(2, 3, dtype=torch.int64)
+    for ask in (loop.start, lambda: loop.references(turn, still, None), lambda: loop.finish(CHAIN, 1)):
         with pytest.raises(ValueError, match="an opening key comes first"):
             ask()
 

@@ -3,7 +3,7 @@
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -30,7 +30,7 @@ from mptvc.model.exchange import NUMBERS
 from mptvc.model.loop_model import LoopLevel
 from mptvc.model.motion import camera_vectors
 from mptvc.model.prediction import FROM_FAR, References, any_of, predicted
-from mptvc.model.side import BLENDS, CHOICES, FARTHEST, Known, Side, parent_coefficients, parent_vectors
+from mptvc.model.side import BLENDS, CHOICES, FARTHEST, Known, Side, parent_coefficients
 
 SIZES = [(1, 1), (1, 40), (33, 17), (64, 48)]
 #: With a cut before the sixth frame and others around it; a clip has at most five frames.
@@ -279,20 +279,22 @@ def wild_plan(seed: int) -> Callable[..., Side]:
         level: LoopLevel,
         picture: Tensor,
         base: Tensor,
-        references: References,
+        references_on: Callable[[Tensor], References],
         known: Known,
-        *_: object,
+        vectors: Sequence[Tensor],
+        camera: Tensor,
+        steps: Tensor,
     ) -> Side:
         ends = torch.tensor([-NUMBERS // 2, NUMBERS // 2 - 1, 0])
-        grid = references.near.grid
+        grid = steps.shape[0], steps.shape[1]
         coefficients = parent_coefficients(known.parent, grid)
-        if coefficients is None:
+        if coefficients is None or known.likely is not None:
             coefficients = ends[torch.randint(3, (2, 3), generator=rng)]
-        camera = camera_vectors(coefficients, *grid)
+        moved = camera_vectors(coefficients, *grid)
         choices = torch.randint(CHOICES, grid, generator=rng)
-        own = camera + FARTHEST * (2 * torch.randint(2, (2, *grid), generator=rng) - 1)
-        still, parent = torch.zeros_like(camera), parent_vectors(known.parent, camera)
-        fields = torch.stack([camera, still, own, parent, camera])
+        own = moved + FARTHEST * (2 * torch.randint(2, (2, *grid), generator=rng) - 1)
+        still, parent = torch.zeros_like(moved), known.line_on(moved)
+        fields = torch.stack([moved, still, own, parent, moved])
         found = fields.gather(0, (choices // BLENDS).expand(1, 2, *grid))[0]
         return Side(choices, found, coefficients)
 
@@ -304,9 +306,9 @@ def possible_plan(seed: int) -> Callable[..., Side]:
     wild = wild_plan(seed)
 
     def planned(*given: object) -> Side:
-        side, references = wild(*given), given[3]
-        assert isinstance(references, References)
-        if references.far is None:  # what lies beyond is asked of none
+        side, references_on = wild(*given), given[3]
+        assert callable(references_on)
+        if references_on(side.coefficients).far is None:  # what lies beyond is asked of none
             lost = any_of(side.blends, FROM_FAR)
             side = replace(side, choices=torch.where(lost, side.choices // BLENDS * BLENDS, side.choices))
         return side

@@ -33,6 +33,7 @@ from mptvc.model.activity import LARGEST, MOST, Residual
 from mptvc.model.contexts import CLASSES, Context
 from mptvc.model.envelope import Envelope
 from mptvc.model.integer_network import integer_frequencies
+from mptvc.model.loop_config import LoopLevelConfig
 from mptvc.model.loop_model import LoopLevel
 from mptvc.model.motion import BLOCK, Reference, camera_vectors, luma_of
 from mptvc.model.prediction import Blend, References, predicted
@@ -46,7 +47,6 @@ from mptvc.model.side import (
     Side,
     Vector,
     parent_coefficients,
-    parent_vectors,
 )
 from mptvc.model.smoothing import smoothed
 from mptvc.native import calls, pictures
@@ -333,20 +333,26 @@ def test_rows_that_do_not_exist_are_refused(level: LoopLevel) -> None:
         LevelTables(broken).side(broken.key.side)
 
 
+@pytest.mark.parametrize("camera", ["straight", "given", "near likely ones", "near none"])
 @pytest.mark.parametrize("has_parent", [False, True])
 @pytest.mark.parametrize("has_past", [False, True])
 @pytest.mark.parametrize("grid", [(1, 1), (1, 2), (2, 1), (4, 6)])
 def test_walks_through_side_symbols(
-    level: LoopLevel, grid: tuple[int, int], has_past: bool, has_parent: bool
+    grid: tuple[int, int], has_past: bool, has_parent: bool, camera: str
 ) -> None:
+    """With cameras on straight lines, and on paths that coarser levels give or that are coded."""
+    level = LoopLevel(0, 16, LoopLevelConfig(40.0), camera_scale=0 if camera == "straight" else 1)
     rng, loop = np.random.default_rng(29), LevelLoop(LevelTables(level))
     motion = torch.from_numpy(rng.integers(-3000, 3000, (2, 3)))
     small = tuple((n + 1) // 2 for n in grid)
     parent = some_side(rng, (small[0], small[1]), motion, None) if has_parent else None
     past = some_side(rng, grid, motion, None) if has_past else None
-    known, packets = Known(past, parent), []
-    coefficients = parent_coefficients(parent, grid) if has_parent else motion
-    line = parent_vectors(parent, camera_vectors(coefficients, *grid))
+    likely = {"near likely ones": motion + 77, "near none": 0 * motion}.get(camera)
+    known, packets = Known(past, parent, likely, has_path=camera != "straight"), []
+    coefficients = parent_coefficients(parent, grid)
+    if coefficients is None or likely is not None:
+        coefficients = motion
+    line = known.line_on(camera_vectors(coefficients, *grid))
     given = some_side(rng, grid, coefficients, line)
 
     def code(side: Side | None) -> list[Tensor]:
@@ -419,7 +425,8 @@ def test_blocks_are_predicted_alike(level: LoopLevel, kind: str) -> None:
     """Found where search finds them or elsewhere, beside a base that is too smooth."""
     frames = torch.from_numpy(sample_frames()[:9:4, :128, :192]).permute(0, 3, 1, 2).contiguous()
     near, far = Reference(frames[0]), None if kind == "keys with one before" else Reference(frames[2])
-    references = References(near, far, (1, -1) if kind == "between" else (2, 3))
+    bend = torch.randint(-3, 4, (2, *near.grid), generator=torch.Generator().manual_seed(32))
+    references = References(near, far, (1, -1) if kind == "between" else (2, 3), bend)
     picture, base = frames[1], enlarged(frames[1][:, ::2, ::2].contiguous(), 2)
     found = search(Luma(frames[0]), Luma(picture)).vectors
     elsewhere = found + torch.randint(-9, 10, found.shape, generator=torch.Generator().manual_seed(31))
@@ -427,7 +434,7 @@ def test_blocks_are_predicted_alike(level: LoopLevel, kind: str) -> None:
     known, camera = Known(None, None), torch.tensor([[5, -9, 20], [2, 4, -30]])
 
     def plan() -> Side:
-        return planned(level, picture, base, references, known, fields, camera, steps)
+        return planned(level, picture, base, lambda _: references, known, fields, camera, steps)
 
     ours = plan()
     with calls.off():

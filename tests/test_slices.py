@@ -95,15 +95,15 @@ def test_turns_are_as_specified() -> None:
     assert turns(CHAIN, 3) == [Turn(0, BEFORE, LONG_BEFORE), Turn(1, 0, BEFORE), Turn(2, 1, 0)]
     assert turns(2, 4) == [
         Turn(3, BEFORE, LONG_BEFORE),
-        Turn(1, BEFORE, 3, 1, (3, BEFORE)),
-        Turn(0, BEFORE, 1, 0, (1, BEFORE)),
-        Turn(2, 1, 3, 0, (1, BEFORE)),
+        Turn(1, BEFORE, 3, 1, 3),
+        Turn(0, BEFORE, 1, 0, 1),
+        Turn(2, 1, 3, 0, 1),
     ]
     assert turns(1, 4) == [
         Turn(1, BEFORE, LONG_BEFORE),
-        Turn(0, BEFORE, 1, 0, (1, BEFORE)),
+        Turn(0, BEFORE, 1, 0, 1),
         Turn(3, 1, BEFORE),
-        Turn(2, 1, 3, 0, (3, 1)),
+        Turn(2, 1, 3, 0, 3),
     ]
 
 
@@ -115,7 +115,8 @@ def test_every_frame_has_one_turn_after_those_it_needs(kind: int, count: int) ->
         assert {turn.near, turn.far} <= known
         assert turn.near < turn.index
         assert turn.is_between == (turn.index not in keys_of(kind, count)) == (turn.far > turn.index)
-        assert turn.whole is None or set(turn.whole) <= known
+        assert turn.whole is None or turn.whole in known
+        assert turn.apart > 0
         known.add(turn.index)
     assert known == set(range(LONG_BEFORE, count))
 

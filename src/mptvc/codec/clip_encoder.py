@@ -24,8 +24,8 @@ _TRIES = 4
 #: Squared steps of error that a bit is worth where slices choose their keys: about the slope of the curves of
 #: training clips.
 _KIND_PRICE = 0.4
-#: Slices from one trial of kinds to the next, at level 0 and at finer levels.
-_TRIALS, _FINER_TRIALS = 4, 8
+#: Slices from one trial of kinds to the next.
+_TRIALS = 4
 #: Gains apart at which another try is not worth it.
 _NEAR_GAIN = 2
 
@@ -217,12 +217,12 @@ class ClipEncoder:
         that a level may have are tried, and what was best is done until the next trial.
         """
         if coarser is None:
-            pictures, kinds, pause = list[CodedPicture](), [*kinds_of(len(motion.pyramids))], _TRIALS
+            pictures, kinds = list[CodedPicture](), [*kinds_of(len(motion.pyramids))]
         else:
-            pictures, kinds, pause = coarser.pictures, sorted({CHAIN, coarser.kind}), _FINER_TRIALS
+            pictures, kinds = coarser.pictures, sorted({CHAIN, coarser.kind})
         if len(kinds) == 1:
             return self._best(level, motion, pictures, kinds, gain)
-        self._since_trial[level] = (self._since_trial[level] + 1) % pause
+        self._since_trial[level] = (self._since_trial[level] + 1) % _TRIALS
         if self._since_trial[level]:
             usual = kinds[min(self._usual[level], len(kinds) - 1)]
             return self._best(level, motion, pictures, [usual], gain)

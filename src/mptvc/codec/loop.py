@@ -6,6 +6,7 @@ each kind, and the pictures of the slice that is coded, whatever the clip's leng
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,8 +20,8 @@ from mptvc.model.activity import ActivityModel, Residual
 from mptvc.model.contexts import Context, token_classes
 from mptvc.model.envelope import Envelope
 from mptvc.model.loop_model import Kind, PredictedKind
-from mptvc.model.motion import Reference
-from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, needs_base, predicted
+from mptvc.model.motion import Reference, camera_vectors
+from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, needs_base, predicted, scaled
 from mptvc.model.restoration import USUAL_STRENGTH, Restoration, chosen_strength, coded_strength
 from mptvc.model.side import Known, Side, part_of
 from mptvc.native import calls
@@ -126,20 +127,52 @@ class LevelLoop:
         """End a slice of so many pictures, and keep what the next one needs."""
         before, last = [BEFORE, *keys_of(kind, count)][-2:]
         far, near = (self._reference(index) for index in (before, last))
+        pose = self._pose(last) - self._pose(before)
         fineness = self._slice[last][1].fineness
         if near.height * near.width > _KEPT_PIXELS:  # or each level would keep as much
             near.forget()
             far.forget()
         self._slice.clear()
-        self.past = Past(near, fineness, far, last - before, self._last[False], self._last[True])
+        self.past = Past(near, fineness, far, last - before, pose, self._last[False], self._last[True])
 
-    def references(self, turn: Turn) -> References:
-        """What a picture is predicted from."""
+    def references(self, turn: Turn, coefficients: Tensor, coarser: CodedPicture | None) -> References:
+        """What a picture is predicted from.
+
+        Args:
+            turn: Which picture of the slice.
+            coefficients: Of the whole picture's motion.
+            coarser: The same picture at the coarser level, None at level 0.
+        """
         past = self._opened()
-        near, to_near = self._reference(turn.near), turn.index - turn.near
+        near, to_near = self._reference(turn.near), turn.apart
         if turn.far == LONG_BEFORE:
-            return References(near, past.far, (to_near, turn.index - BEFORE + past.apart))
-        return References(near, self._reference(turn.far), (to_near, turn.index - turn.far))
+            far, to_far = past.far, turn.index - BEFORE + past.apart
+        else:
+            far, to_far = self._reference(turn.far), turn.index - turn.far
+        references, scale = References(near, far, (to_near, to_far)), self.tables.level.camera_scale
+        if far is None or not scale:
+            return references
+        pose = self._pose_of(turn, coefficients, coarser)
+        straight = references.further(camera_vectors(coefficients, *near.grid))
+        bend = camera_vectors(scale * (pose - self._pose(turn.far)), *near.grid) - straight
+        return replace(references, bend=bend) if bool(bend.any()) else references
+
+    def _pose(self, index: int) -> Tensor:
+        """Coefficients of the camera's motion to a picture of the slice, or before it; see `CodedPicture`."""
+        if index == LONG_BEFORE:
+            pose = self._opened().pose
+            return self._still() if pose is None else -pose
+        pose = None if index == BEFORE else self._slice[index][1].pose
+        return self._still() if pose is None else pose
+
+    def _still(self) -> Tensor:
+        return torch.zeros(2, 3, dtype=torch.int64, device=self.tables.device)
+
+    def _pose_of(self, turn: Turn, coefficients: Tensor, coarser: CodedPicture | None) -> Tensor:
+        """The same of one that is coded now: finer levels know it."""
+        if coarser is not None and coarser.pose is not None:
+            return coarser.pose
+        return self._pose(turn.near) + coefficients
 
     def _reference(self, index: int) -> Reference:
         """A picture of the slice, or the one before it."""
@@ -152,17 +185,29 @@ class LevelLoop:
 
     def known(self, turn: Turn, coarser: CodedPicture | None) -> Known:
         """What is known of how a picture is predicted."""
-        last = self._last[turn.is_between]
-        return Known(None if last is None else last.side, self._parent(turn, coarser))
-
-    def _parent(self, turn: Turn, coarser: CodedPicture | None) -> Side | None:
+        last, has_path = self._last[turn.is_between], bool(self.tables.level.camera_scale)
+        before = None if last is None else last.side
+        if has_path and last is not None:
+            before = _as_far(last, turn)
         if coarser is not None:
-            return coarser.side
-        if turn.whole is None:
+            return Known(before, self._on_path(coarser, turn) if has_path else coarser.side, None, has_path)
+        whole = None if turn.whole is None else _as_far(self._slice[turn.whole][1], turn)
+        if not has_path:
+            return Known(before, whole)
+        likely = self._still() if before is None else before.coefficients
+        return Known(before, whole, likely if whole is None else whole.coefficients, has_path)
+
+    def _on_path(self, coarser: CodedPicture, turn: Turn) -> Side | None:
+        """How a picture is predicted at the coarser level, as if from the same frame as at this one."""
+        side, pose = coarser.side, coarser.pose
+        if side is None or pose is None:
             return None
-        index, near = turn.whole
-        side = self._slice[index][1].side
-        return None if side is None else part_of(side, turn.index - turn.near, index - near)
+        coefficients = side.choices.shape[0] // coarser.fineness.shape[0] * (pose - self._pose(turn.near))
+        if turn.apart == coarser.apart and torch.equal(coefficients, side.coefficients):
+            return side
+        camera = camera_vectors(coefficients, *side.choices.shape)
+        own = scaled(side.vectors - side.camera, turn.apart, coarser.apart)
+        return Side(side.choices, torch.where(side.is_still, 0, camera + own), coefficients)
 
     @torch.no_grad()
     def picture(
@@ -191,11 +236,13 @@ class LevelLoop:
         Raises:
             ValueError: The packet does not fit, or there is no picture before.
         """
-        kind, references = self.tables.level.predicted(turn.is_between), self.references(turn)
-        known = self.known(turn, coarser)
-        side = self._side(coder, kind, references.near.grid, known, plan)
+        kind, known = self.tables.level.predicted(turn.is_between), self.known(turn, coarser)
+        side = self._side(coder, kind, self._reference(turn.near).grid, known, plan)
+        references = self.references(turn, side.coefficients, coarser)
         prediction, last = _predicted(references, base, side), self._last[turn.is_between]
         coded = self._residual(coder, kind, prediction, step, fineness, coarser, known, side, wanted, last)
+        pose = self._pose_of(turn, side.coefficients, coarser)
+        coded = replace(coded, apart=turn.apart, pose=pose)
         self._last[turn.is_between] = coded
         if not turn.is_between:  # nothing leads further back from here on
             self._slice = {index: one for index, one in self._slice.items() if index >= turn.near}
@@ -304,6 +351,11 @@ def _prediction_kinds(side: Side, grid: tuple[int, int]) -> Tensor:
     kinds = any_of(blends, HALF_BASE) + 2 * (blends == Blend.BASE)
     factor = grid[0] // kinds.shape[0]
     return kinds.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+
+
+def _as_far(other: CodedPicture, turn: Turn) -> Side | None:
+    """How another picture is predicted, its vectors as if it were as far from where they lead as this one."""
+    return None if other.side is None else part_of(other.side, turn.apart, other.apart)
 
 
 def _reference_of(coded: CodedPicture, prediction: Reference) -> Reference:

@@ -44,6 +44,9 @@ class CodedPicture:
         strength: Of restoration.
         last_strength: The same of the last picture of its kind, under which it was coded.
         is_between: Whether it lies between pictures that were coded before it.
+        apart: Frames to it from the one where its vectors lead; 0 for an opening key.
+        pose: Coefficients int64 ``[2, 3]`` of the camera's motion to it from the last frame before its slice,
+            in pixels of level 0; None for an opening key.
     """
 
     picture: Tensor
@@ -58,6 +61,8 @@ class CodedPicture:
     strength: int
     last_strength: int
     is_between: bool = False
+    apart: int = 0
+    pose: Tensor | None = None
 
     @property
     def residual(self) -> Residual:
@@ -75,6 +80,7 @@ class Past:
         near: The last key.
         far: The key before that, None where there is none.
         apart: Frames from ``far`` to ``near``.
+        pose: Coefficients int64 ``[2, 3]`` of the camera's motion from ``far`` to ``near``.
         fineness: Of the last key.
         key: The last key that is predicted, None without one.
         between: The last picture that lay between others, None without one.
@@ -84,5 +90,6 @@ class Past:
     fineness: Tensor
     far: Reference | None = None
     apart: int = 0
+    pose: Tensor | None = None
     key: CodedPicture | None = None
     between: CodedPicture | None = None

@@ -3,7 +3,7 @@
 By luma alone: planning in all colours gains 0.03 dB at level 0 and less elsewhere, at three times the cost.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -24,7 +24,6 @@ from mptvc.model.side import (
     Side,
     Vector,
     parent_coefficients,
-    parent_vectors,
 )
 from mptvc.native import calls
 from mptvc.native import choices as kernels
@@ -65,6 +64,8 @@ _GOOD = 2.0
 #: and not costs. On eight training crops once gives 0.04 / 0.10 / 0.03 dB, twice 0.07 / 0.15 / 0.06, four
 #: times no more.
 _ROUNDS = 3
+#: About what each doubling of a difference of coefficients takes.
+_CAMERA_BITS = 1.5
 
 
 def fitted_camera(vectors: Tensor, shrink: int = 1) -> Tensor:
@@ -96,7 +97,7 @@ def planned(
     level: LoopLevel,
     picture: Tensor,
     base: Tensor,
-    references: References,
+    references_on: Callable[[Tensor], References],
     known: Known,
     vectors: Sequence[Tensor],
     camera: Tensor,
@@ -108,27 +109,43 @@ def planned(
         level: The level.
         picture: The picture, uint8 ``[3, H, W]``.
         base: What the coarser level says.
-        references: Decoded pictures.
+        references_on: Decoded pictures, where coefficients say how the whole picture moves.
         known: What is known of its side symbols.
         vectors: Where blocks may be found in the picture before, in quarter pixels, int64 ``[2, h, w]`` each.
-        camera: Coefficients of the whole picture's motion, int64 ``[2, 3]``, which is used where there is no
-            parent.
+        camera: Coefficients of the whole picture's motion, int64 ``[2, 3]``, which are used where they can be
+            coded.
         steps: Quantization step of each block, float32 ``[h, w]``.
     """
-    grid = references.near.grid
-    coefficients = parent_coefficients(known.parent, grid)
-    coefficients = camera if coefficients is None else coefficients
+    grid = steps.shape[0], steps.shape[1]
+    coefficients = _chosen_camera(known, camera, vectors[0])
+    references = references_on(coefficients)
     moved = camera_vectors(coefficients, *grid)
     bits = level.predicted(references.are_around).side.choice_bits(known, grid).flatten(0, 1)
     bits = (bits + bits.new_tensor(_USUAL_BITS[references.are_around])) / 2  # of each choice, [N, CHOICES]
     wanted, below, references = luma_of(picture), luma_of(base), references.luma
     own = [moved + (field - moved).clamp(-FARTHEST, FARTHEST) for field in vectors]
-    parent, given = parent_vectors(known.parent, moved), (level, wanted, below, references, bits, steps)
+    parent, given = known.line_on(moved), (level, wanted, below, references, bits, steps)
     if calls.serve(picture.device):
         choices, chosen = _chosen_at_once(*given, parent, moved, own)
     else:
         choices, chosen = _Planner(*given).choose(moved, parent, own)
     return Side(choices, chosen, coefficients)
+
+
+def _chosen_camera(known: Known, camera: Tensor, vectors: Tensor) -> Tensor:
+    """Coefficients of the whole picture's motion, which take few bits with its blocks' vectors."""
+    grid = vectors.shape[1], vectors.shape[2]
+    likely = known.likely
+    if likely is None:
+        coefficients = parent_coefficients(known.parent, grid)
+        return camera if coefficients is None else coefficients
+    tried = [likely, torch.zeros_like(likely), camera]
+    bits = [
+        _CAMERA_BITS * float(torch.log2(1.0 + (one - likely).abs()).sum())
+        + float(torch.log2(1.0 + (vectors - camera_vectors(one, *grid)).abs().sum(0)).sum())
+        for one in tried
+    ]
+    return tried[bits.index(min(bits))]
 
 
 def _chosen_at_once(
@@ -173,6 +190,7 @@ def _chosen_at_once(
         (picture[0].numpy(), base[0].numpy()),
         (calls.array(kind.colours[0].sum() / steps), calls.array(bits), kind.dct.numpy()),
         calls.array(parent),
+        None if references.bend is None else calls.array(references.bend),
         [(int(vector), calls.array(field)) for vector, field in fields],
         lambda vectors: calls.array(references.further(torch.from_numpy(vectors))),
     )

@@ -203,11 +203,11 @@ class ClipLoop:
             loop.tables.level,
             motion.pyramids[turn.index].pictures[level],
             base(),
-            loop.references(turn),
+            lambda coefficients: loop.references(turn, coefficients, parent),
             loop.known(turn, parent),
             vectors,
             motion.camera(turn.index, turn.near),
-            loop.tables.level.steps(step, fineness, loop.references(turn).near.grid),
+            loop.tables.level.steps(step, fineness, (vectors[0].shape[1], vectors[0].shape[2])),
         )
 
     def _base(self, level: int, coarser: Sequence[CodedPicture], index: int) -> Base:

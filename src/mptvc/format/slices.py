@@ -48,15 +48,19 @@ class Turn:
         near: A frame before it that it is predicted from.
         far: Another one.
         height: Of a frame between others, how often what it halves is halved again.
-        whole: Of a frame between others, one that was coded before it and what that is predicted from: it has
-            gone a part of that way. None for a key.
+        whole: Of a frame between others, one that was coded before it, on whose way it lies. None for a key.
     """
 
     index: int
     near: int
     far: int
     height: int = 0
-    whole: tuple[int, int] | None = None
+    whole: int | None = None
+
+    @property
+    def apart(self) -> int:
+        """Frames from ``near`` to this one."""
+        return self.index - self.near
 
     @property
     def is_between(self) -> bool:
@@ -82,21 +86,20 @@ def turns(kind: int, count: int) -> list[Turn]:
     """The frames of a slice of so many in coding order."""
     found, before, near, far = [], BEFORE, BEFORE, LONG_BEFORE
     for key in keys_of(kind, count):
-        found += [Turn(key, near, far), *_between(before, key, (key, before))]
+        found += [Turn(key, near, far), *_between(before, key, key)]
         before, near, far = key, key, near
     return found
 
 
-def _between(first: int, last: int, whole: tuple[int, int]) -> list[Turn]:
+def _between(first: int, last: int, whole: int) -> list[Turn]:
     """The frames between two that are coded."""
     middle, height = (first + last) // 2, (last - first - 1).bit_length() - 1
     if middle == first:
         return []
-    part = middle, first
     return [
         Turn(middle, first, last, height, whole),
-        *_between(first, middle, part),
-        *_between(middle, last, part),
+        *_between(first, middle, middle),
+        *_between(middle, last, middle),
     ]
 
 

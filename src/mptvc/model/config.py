@@ -184,7 +184,7 @@ class ModelConfig(PyramidConfig):
 
         The identity of weights is taken over this text, so that of the first weights must not change.
         """
-        return json_text(asdict(self), LevelConfig)
+        return json_text(asdict(self), ModelConfig, LevelConfig)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelConfig":
@@ -197,14 +197,16 @@ class ModelConfig(PyramidConfig):
         return config
 
 
-def json_text(raw: dict[str, Any], level_kind: type) -> str:
+def json_text(raw: dict[str, Any], kind: type, level_kind: type) -> str:
     """A configuration as JSON text: that of the first weights as it was then, as digests are of this text."""
-    later = _later(level_kind)
-    levels = [
-        {name: value for name, value in level.items() if name not in later or value != later[name]}
-        for level in raw["levels"]
-    ]
-    return json.dumps({**raw, "levels": levels}, indent=2) + "\n"
+    levels = [_as_first(level, level_kind) for level in raw["levels"]]
+    return json.dumps({**_as_first(raw, kind), "levels": levels}, indent=2) + "\n"
+
+
+def _as_first(raw: dict[str, Any], kind: type) -> dict[str, Any]:
+    """A mapping without what means the same as in the first weights, which do not have it."""
+    later = _later(kind)
+    return {name: value for name, value in raw.items() if name not in later or value != later[name]}
 
 
 def _later(kind: type) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class LoopConfig(PyramidConfig):
         key_step: Step of keys with pictures between them, over that of their level.
         between_steps: Steps of pictures between keys, over that of their level: of those that nothing else
             is predicted from, and of each halving above.
+        camera_path: Whether every frame says how the camera moved, so that vectors count from where it leads
+            (see `side`); otherwise it is taken to move on a straight line.
     """
 
     levels: tuple[LoopLevelConfig, ...]
@@ -54,6 +56,9 @@ class LoopConfig(PyramidConfig):
     chain_steps: tuple[float, ...] = (1.3, 1.3, 1.3, 1.0)
     key_step: float = 1.0
     between_steps: tuple[float, ...] = (2.0, 1.6)
+    camera_path: bool = False
+
+    LATER: ClassVar[dict[str, Any]] = {"camera_path": False}
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -82,9 +87,13 @@ class LoopConfig(PyramidConfig):
         for step in (self.opening_step, self.key_step, *self.chain_steps, *self.between_steps):
             check(isinstance(step, int | float) and 0.1 <= step <= 10.0, "steps of 0.1 to 10", step)
 
+    def camera_scale(self, level: int) -> int:
+        """How many times larger a level's pictures are than those of level 0; 0 if cameras have no path."""
+        return self.shrink(0) // self.shrink(level) if self.camera_path else 0
+
     def to_json(self) -> str:
         """Return the configuration as JSON text."""
-        return json_text({"prediction": LOOP, **asdict(self)}, LoopLevelConfig)
+        return json_text({"prediction": LOOP, **asdict(self)}, LoopConfig, LoopLevelConfig)
 
 
 def read_config(text: str) -> ModelConfig | LoopConfig:

@@ -140,9 +140,9 @@ class Kind(nn.Module):
 class PredictedKind(Kind):
     """The same of pictures that are predicted, with a model of how."""
 
-    def __init__(self, patch: int, *, restores: bool) -> None:
+    def __init__(self, patch: int, *, restores: bool, has_camera: bool) -> None:
         super().__init__(patch, restores=restores)
-        self.side = SideModel()
+        self.side = SideModel(has_camera=has_camera)
 
 
 class LoopLevel(nn.Module):
@@ -152,9 +152,12 @@ class LoopLevel(nn.Module):
         index: The level, 0 the coarsest, which has no base.
         patch: Pixels along a token's side.
         config: Of the level.
+        camera_scale: As the attribute.
 
     Attributes:
         smoothing: How much borders of tokens are smoothed.
+        camera_scale: How many times larger its pictures are than those of level 0, along whose path cameras
+            go; 0 where they have none.
         fineness: The entropy model of fineness, at level 0.
         opening: What an opening key is coded with.
         key: What a key is that is predicted from keys before it.
@@ -162,14 +165,17 @@ class LoopLevel(nn.Module):
         envelope: What predictions say of symbols.
     """
 
-    def __init__(self, index: int, patch: int, config: LoopLevelConfig) -> None:
+    def __init__(self, index: int, patch: int, config: LoopLevelConfig, camera_scale: int = 0) -> None:
         super().__init__()
-        self.index, self.smoothing = index, config.smoothing
+        self.index, self.smoothing, self.camera_scale = index, config.smoothing, camera_scale
         self.fineness = None if index else FinenessModel()
         self._shares = [2.0 ** (-config.fineness * unit) for unit in range(-FINEST, FINEST + 1)]
         restores = config.restoration
         self.opening = Kind(patch, restores=restores)
-        self.key, self.between = (PredictedKind(patch, restores=restores) for _ in range(2))
+        has_camera = not index and bool(camera_scale)
+        self.key, self.between = (
+            PredictedKind(patch, restores=restores, has_camera=has_camera) for _ in range(2)
+        )
         self.envelope = EnvelopeModel(patch, band_order(patch))
 
     def predicted(self, is_between: bool) -> PredictedKind:
@@ -195,7 +201,8 @@ class LoopModel(nn.Module):
         super().__init__()
         self.config = config
         self.levels = nn.ModuleList(
-            LoopLevel(k, config.patch_side(k), level) for k, level in enumerate(config.levels)
+            LoopLevel(k, config.patch_side(k), level, config.camera_scale(k))
+            for k, level in enumerate(config.levels)
         )
 
     def level(self, index: int) -> LoopLevel:

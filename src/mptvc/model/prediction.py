@@ -3,7 +3,7 @@
 A picture is predicted from one before it (``near``), another decoded one, further back or to come (``far``),
 and the coarser level's decoded picture of the same frame (``base``). Every block has a vector and a blend,
 which says what is mixed. The vector leads to ``near``; in ``far`` the block lies on the straight line through
-both.
+both, bent as the camera's path is.
 """
 
 from collections.abc import Iterator
@@ -49,11 +49,13 @@ class References:
         near: A decoded picture before it.
         far: Another one; None where there is none.
         apart: Frames from the picture back to ``near`` and to ``far``, negative to one that is shown later.
+        bend: What is added to vectors to ``far`` on straight lines, int64 ``[2, h, w]``; None for nothing.
     """
 
     near: Reference
     far: Reference | None
     apart: tuple[int, int]
+    bend: Tensor | None = None
 
     @property
     def are_around(self) -> bool:
@@ -63,7 +65,8 @@ class References:
     @property
     def luma(self) -> "References":
         """The same in luma alone."""
-        return References(self.near.luma, None if self.far is None else self.far.luma, self.apart)
+        far = None if self.far is None else self.far.luma
+        return References(self.near.luma, far, self.apart, self.bend)
 
     def moved(self, vectors: Tensor, places: Tensor, *, both: bool) -> Tensor:
         """Blocks that vectors find in ``near`` or, as their mean, in both."""
@@ -82,9 +85,10 @@ class References:
         return self.other.moved_blocks(self.further(vectors), places)
 
     def further(self, vectors: Tensor) -> Tensor:
-        """Vectors to ``far`` on the same straight lines."""
+        """Vectors to ``far`` on the same lines."""
         near, far = self.apart
-        return scaled(vectors, far, near)
+        straight = scaled(vectors, far, near)
+        return straight if self.bend is None else straight + self.bend
 
     @property
     def other(self) -> Reference:
@@ -141,7 +145,7 @@ def _repeats(references: References, vectors: Tensor, blends: Tensor) -> bool:
     """Whether the prediction is the picture ``near``, as it is."""
     near = (
         (*_OF_NEAR, Blend.BOTH, Blend.FAR, Blend.BOTH_OVERLAPPED)
-        if references.far is references.near
+        if references.far is references.near and references.bend is None
         else _OF_NEAR
     )
     return not bool(vectors.any()) and bool(any_of(blends, near).all())

@@ -1,16 +1,19 @@
 """The entropy model of a picture's side symbols: how every block is predicted, and the vectors of its own.
 
 A picture may have a **parent** that says much of it already: the same picture at the coarser level or, at
-level 0, the picture that it lies between. First comes the motion of the whole picture, where there is no
-parent. A block's **choice** says which vector it has and which blend (see `prediction`). Choices are coded
-under those of the picture of the same kind before and, for the second half of a checkerboard, of the four
-neighbours, or of the parent for the first. Then come the vectors of blocks that have one of their own, as
-differences from what the neighbours', the parent or the picture before make likely. Integers and tables
-alone, as in `activity`.
+level 0, the one on whose way it lies. First comes the motion of the whole picture, six coefficients: at level
+0, where cameras have a path, as differences from those of the parent or else of the picture of its kind
+before, on the same straight line; otherwise as they are, where there is no parent. A block's **choice** says
+which vector it has and which blend (see `prediction`). Choices are coded under those of the picture of the
+same kind before and, for the second half of a checkerboard, of the four neighbours, or of the parent for the
+first. Then come the vectors of blocks that have one of their own, as differences from what the neighbours',
+the parent or the picture before make likely. Where cameras have a path, vectors of the last two count from
+where their cameras lead, for as many frames as the picture's own. Integers and tables alone, as in
+`activity`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
 
@@ -20,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mptvc.model.contexts import checkerboard, sum_of_neighbours
-from mptvc.model.exchange import NUMBERS, Exchange, even_frequencies, exchanged, exchanged_numbers
+from mptvc.model.exchange import DIGIT, NUMBERS, Exchange, even_frequencies, exchanged, exchanged_numbers
 from mptvc.model.integer_network import (
     FRACTIONS,
     PRECISION,
@@ -52,6 +55,9 @@ FARTHEST = REACH
 KINDS, _UNKNOWN = 11, 10
 #: Rows for vectors, and the row of a scale whose mean is 0.
 SCALES, CENTRED = 48, 2
+#: Rows for differences of cameras: by digit, whether a coefficient is the constant one, and whether any is
+#: likely to be anything but 0.
+CAMERA_ROWS = 8
 #: Degrees of doubt about vectors that contexts tell apart.
 _SIZES = 8
 
@@ -62,6 +68,7 @@ class Table(IntEnum):
     CHOICES = 0
     VECTORS = 1
     DIGITS = 2
+    CAMERA = 3
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,11 @@ class Side:
         return self.choices // BLENDS == Vector.OWN
 
     @property
+    def is_still(self) -> Tensor:
+        """Which blocks do not move whatever the camera does, bool ``[h, w]``."""
+        return self.choices // BLENDS == Vector.STILL
+
+    @property
     def blends(self) -> Tensor:
         """Blend of each block, int64 ``[h, w]``."""
         return torch.where(self.choices == BASE_CHOICE, int(Blend.BASE), self.choices % BLENDS)
@@ -101,10 +113,28 @@ class Known:
     Attributes:
         before: Those of the picture of its kind before; None without one.
         parent: Those of its parent, with as many blocks, or half as many on each side; None without one.
+        likely: Coefficients int64 ``[2, 3]`` that its own, of which differences are coded, may be near; None
+            where they are the parent's, or are coded as they are.
+        has_path: Whether vectors of others count from where their cameras lead.
     """
 
     before: Side | None
     parent: Side | None
+    likely: Tensor | None = None
+    has_path: bool = False
+
+    def before_on(self, camera: Tensor) -> Side | None:
+        """The picture before, as the picture's own camera would see it move, ``[2, h, w]``."""
+        if self.before is None or not self.has_path:
+            return self.before
+        return replace(self.before, vectors=camera + self.before.vectors - self.before.camera)
+
+    def line_on(self, camera: Tensor) -> Tensor:
+        """Vectors int64 ``[2, h, w]`` that the parent makes likely beside those of the camera."""
+        line, grid = parent_vectors(self.parent, camera), camera.shape[1:]
+        if self.parent is None or not self.has_path:
+            return line
+        return camera + line - camera_vectors(_factor(self.parent, grid) * self.parent.coefficients, *grid)
 
 
 class SideModel(nn.Module):
@@ -114,14 +144,16 @@ class SideModel(nn.Module):
         choice_frequencies: int32 ``[2 KINDS^2, CHOICES]``, each row summing to 2^24.
         vector_frequencies: int32 ``[SCALES, ALPHABET]``, likewise.
         scale_of: Row of a vector's differences for each half and size, uint8 ``[2, _SIZES]``.
+        camera_frequencies: Where cameras are coded as differences, int32 ``[CAMERA_ROWS, DIGIT + 1]``.
     """
 
     choice_frequencies: Tensor
     vector_frequencies: Tensor
     scale_of: Tensor
+    camera_frequencies: Tensor | None
     kinds: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_camera: bool = False) -> None:
         super().__init__()
         even = integer_frequencies(np.ones((2 * KINDS**2, CHOICES)))
         rows = logistic_frequencies(SCALES)[CENTRED::FRACTIONS]
@@ -129,11 +161,15 @@ class SideModel(nn.Module):
         self.register_buffer("choice_frequencies", even)
         self.register_buffer("vector_frequencies", rows.clone())
         self.register_buffer("scale_of", (22 + 3 * sizes).repeat(2, 1))
+        self.register_buffer(
+            "camera_frequencies", integer_frequencies(usual_cameras()) if has_camera else None
+        )
         self.register_buffer("kinds", torch.tensor([_kind(c) for c in range(CHOICES)]), persistent=False)
 
     def tables(self) -> list[Tensor]:
         """Frequencies of every table that ``code`` names, int32 ``[rows, alphabet]``, by its number."""
-        return [self.choice_frequencies, self.vector_frequencies, even_frequencies()]
+        own = [] if self.camera_frequencies is None else [self.camera_frequencies]
+        return [self.choice_frequencies, self.vector_frequencies, even_frequencies(), *own]
 
     @torch.no_grad()
     def code(
@@ -155,24 +191,41 @@ class SideModel(nn.Module):
             ValueError: A vector is farther than ``FARTHEST`` from the camera's.
         """
         _check_vectors(side)
-        coefficients = parent_coefficients(known.parent, grid)
-        if coefficients is None:
-            given = None if side is None else side.coefficients.flatten() + NUMBERS // 2
-            read = exchanged_numbers(exchange, 6, given, Table.DIGITS).to(self.kinds.device)
-            coefficients = read.view(2, 3) - NUMBERS // 2
+        coefficients = self._code_camera(exchange, grid, known, side)
         camera = camera_vectors(coefficients, *grid)
         choices = self._code_choices(exchange, grid, known, side)
         vectors = torch.where(choices // BLENDS == Vector.STILL, 0, camera)
-        line = parent_vectors(known.parent, camera)
+        line, before = known.line_on(camera), known.before_on(camera)
         vectors = torch.where(choices // BLENDS == Vector.PARENT, line, vectors)
         found = Side(choices, vectors, coefficients)
         for half in range(2):
-            likely, sizes, mine = self.vector_sizes(found, line, known.before, half)
+            likely, sizes, mine = self.vector_sizes(found, line, before, half)
             rows = self.scale_of[half][sizes[mine]]
             given = None if side is None else wrapped(side.vectors - likely)[:, mine].flatten()
             read = exchanged(exchange, rows.repeat(2), given, Table.VECTORS).view(2, -1)
             vectors[:, mine] = camera[:, mine] + wrapped((likely - camera)[:, mine] + read)
         return found
+
+    def _code_camera(
+        self, exchange: Exchange, grid: tuple[int, int], known: Known, side: Side | None
+    ) -> Tensor:
+        """Coefficients of the whole picture's motion, int64 ``[2, 3]``."""
+        given, likely = None if side is None else side.coefficients, known.likely
+        if likely is None:
+            coefficients = parent_coefficients(known.parent, grid)
+            if coefficients is None:
+                numbers = None if given is None else given.flatten() + NUMBERS // 2
+                read = exchanged_numbers(exchange, 6, numbers, Table.DIGITS).to(self.kinds.device)
+                coefficients = read.view(2, 3) - NUMBERS // 2
+            return coefficients
+        apart = None if given is None else wrapped_number(given - likely)
+        high = None if apart is None else torch.div(apart + DIGIT // 2, DIGIT, rounding_mode="floor")
+        low = None if apart is None or high is None else apart - DIGIT * high
+        high, low = (
+            exchanged(exchange, camera_rows(likely, digit), None if x is None else x.flatten(), Table.CAMERA)
+            for digit, x in enumerate((high, low))
+        )
+        return wrapped_number(likely + (DIGIT * high + low).view(2, 3))
 
     def compiled(self, tables: Sequence[entropy.RansTables]) -> walks.SideModel:
         """The model in the form that its kernel takes, with all tables in theirs."""
@@ -193,16 +246,22 @@ class SideModel(nn.Module):
         """
         _check_vectors(side)
         before = parent = given = None
+        likely = None if known.likely is None else calls.array(known.likely)
         if known.before is not None:
             before = calls.array(known.before.choices), calls.array(known.before.vectors)
+            if known.has_path:
+                before = before[0], calls.array(known.before.vectors - known.before.camera)
         if known.parent is not None:
             factor, size = _factor(known.parent, grid), torch.Size(grid)
+            coefficients = factor * known.parent.coefficients
             line = torch.stack([_spread(vectors, size) for vectors in factor * known.parent.vectors])
-            parts = factor * known.parent.coefficients, _spread(known.parent.choices, size), line
+            if known.has_path:
+                line = line - camera_vectors(coefficients, *grid)
+            parts = coefficients, _spread(known.parent.choices, size), line
             parent = calls.array(parts[0]), calls.array(parts[1]), calls.array(parts[2])
         if side is not None:
             given = calls.array(side.choices), calls.array(side.vectors), calls.array(side.coefficients)
-        steps, found = compiled.walk(packet, grid, before, parent, given)
+        steps, found = compiled.walk(packet, grid, before, parent, given, likely, has_path=known.has_path)
         return steps, Side(*map(torch.from_numpy, found))
 
     def bits(self, known: Known, side: Side) -> float:
@@ -326,7 +385,9 @@ def base_alone(grid: Tensor) -> Side:
 
 
 def part_of(side: Side, numerator: int, denominator: int) -> Side:
-    """Side symbols of a picture that has gone only so much of another one's way."""
+    """Side symbols of a picture that has gone so many times another one's way, less or more."""
+    if numerator == denominator:
+        return side
     vectors, coefficients = (scaled(x, numerator, denominator) for x in (side.vectors, side.coefficients))
     return Side(side.choices, vectors, coefficients)
 
@@ -350,6 +411,25 @@ def parent_vectors(parent: Side | None, camera: Tensor) -> Tensor:
         return camera
     grid = camera.shape[1:]
     return _factor(parent, grid) * torch.stack([_spread(vectors, grid) for vectors in parent.vectors])
+
+
+def wrapped_number(number: Tensor) -> Tensor:
+    """Integers that stand for the same coefficients, from -NUMBERS / 2 on and below NUMBERS / 2."""
+    return (number + NUMBERS // 2) % NUMBERS - NUMBERS // 2
+
+
+def camera_rows(likely: Tensor, digit: int) -> Tensor:
+    """Rows int64 ``[6]`` of one of the two digits of differences from likely coefficients ``[2, 3]``."""
+    is_constant = torch.arange(6, device=likely.device) % 3 == 2
+    return 4 * digit + 2 * is_constant.long() + likely.any().long()
+
+
+def usual_cameras() -> np.ndarray:
+    """Probabilities of digits of differences of cameras to start from, ``[CAMERA_ROWS, DIGIT + 1]``."""
+    scales = np.array([0.3, 0.3, 0.3, 0.3, 1.5, 3.0, 3.0, 8.0])[:, None]
+    usual = np.exp(-np.abs(np.arange(DIGIT + 1) - DIGIT // 2) / scales) + 1e-4
+    probabilities: np.ndarray = usual / usual.sum(1, keepdims=True)
+    return probabilities
 
 
 def wrapped(apart: Tensor) -> Tensor:

@@ -102,7 +102,8 @@ class _Plan(ctypes.Structure):
     _fields_: ClassVar[Any] = [
         *((name, INT) for name in PLAN_SIZES),
         *((name, ctypes.c_float) for name in PLAN_PRICES),
-        *((name, POINTER) for name in ("near", "far", "wanted", "below", "scales", "bits", "dct", "parent")),
+        *((name, POINTER) for name in ("near", "far", "wanted", "below", "scales", "bits", "dct")),
+        *((name, POINTER) for name in ("parent", "bend")),
         *(("kinds", INT * _FIELDS), ("fields", POINTER * _FIELDS)),
         *((name, POINTER) for name in ("numbers", "vectors", "choice", "best", "moved")),
     ]
@@ -115,6 +116,7 @@ def planned(
     pictures: tuple[np.ndarray, np.ndarray],
     costs: tuple[np.ndarray, np.ndarray, np.ndarray],
     parent: np.ndarray,
+    bend: np.ndarray | None,
     fields: Sequence[tuple[int, np.ndarray]],
     further: Callable[[np.ndarray], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -128,12 +130,14 @@ def planned(
         costs: Steps in a unit of luma float32 ``[h, w]``, bits of choices ``[h w, choices]``, the DCT of a
             token.
         parent: Vectors that the parent makes likely, int64 ``[2, h, w]``.
+        bend: What vectors to the other picture are off straight lines, likewise; None where nothing is.
         fields: Vectors to try, likewise, and of which kind they are; those of the camera first.
         further: Says where vectors to the first picture lead to in the other one.
     """
     _, rows, columns = parent.shape
     near, far = at(references[0], np.uint8), None if references[1] is None else at(references[1], np.uint8)
     known = *(at(x, np.uint8) for x in pictures), *(at(x, np.float32) for x in costs), at(parent, np.int64)
+    known += (None if bend is None else at(bend, np.int64),)
     kinds = (INT * _FIELDS)(*(kind for kind, _ in fields))
     tried = (POINTER * _FIELDS)(*(at(field, np.int64) for _, field in fields))
     numbers, choice = (np.empty((rows, columns), np.int64) for _ in range(2))
@@ -142,7 +146,7 @@ def planned(
     found = (at(x, x.dtype) for x in (numbers, vectors, choice, best, moved))
     counts = rows, columns, *sizes, costs[1].shape[1], len(fields)
     plan = _Plan(*counts, *prices, near, far, *known, kinds, tried, *found)
-    held = plan, references, pictures, costs, parent, fields, numbers, vectors, choice, best, moved
+    held = plan, references, pictures, costs, parent, bend, fields, numbers, vectors, choice, best, moved
     place = ctypes.addressof(plan)
     of_vectors = kernel_of("plan_vectors", POINTER, *[INT] * 2)
     workers.share(rows, _ROWS, lambda first, last: of_vectors(place, first, last), *held)

@@ -22,6 +22,7 @@ typedef struct {
     const uint8_t *wanted, *below;
     const float *scales, *bits, *dct; /* bits: of each block's choices */
     const int64_t *parent;            /* vectors */
+    const int64_t *bend;              /* what vectors to the picture far are off straight lines, or null */
     int64_t kinds[MOST_FIELDS];       /* of fields of vectors to try: the first one is the camera's */
     const int64_t *fields[MOST_FIELDS];
     int64_t *numbers, *vectors, *choice; /* of each block: what is found */
@@ -77,7 +78,10 @@ INLINED Reference reference(const Plan *p, const uint8_t *planes) {
 /* The block that a vector finds in the picture near, or in the one far. */
 INLINED void find(const Plan *p, int64_t at, int64_t dy, int64_t dx, int in_far, uint8_t *block) {
     Reference r = reference(p, in_far ? p->far : p->near);
-    if (in_far) dy = scaled(dy, p->far_apart, p->near_apart), dx = scaled(dx, p->far_apart, p->near_apart);
+    if (in_far) {
+        dy = scaled(dy, p->far_apart, p->near_apart), dx = scaled(dx, p->far_apart, p->near_apart);
+        if (p->bend) dy += p->bend[at], dx += p->bend[p->rows * p->columns + at];
+    }
     window(&r, 0, at / p->columns * BLOCK * 4 + dy, at % p->columns * BLOCK * 4 + dx, BLOCK, block);
 }
 

@@ -6,7 +6,7 @@
 
 enum { COEFFICIENTS = 6, STILL = 1, OWN, PARENT, KINDS = 11, UNKNOWN = 10, SIZES = 8 };
 /* Numbers of tables. */
-enum { CHOICES, VECTORS, DIGITS };
+enum { CHOICES, VECTORS, DIGITS, CAMERA };
 
 typedef struct {
     int64_t blends, farthest;
@@ -20,6 +20,8 @@ typedef struct {
     int64_t rows, columns;
     const int64_t *choices_before, *vectors_before; /* of the picture of its kind before */
     const int64_t *parent_choices, *line;           /* of its parent's blocks, and what their vectors say */
+    const int64_t *likely; /* coefficients of which differences are coded */
+    int64_t has_path;      /* whether vectors of others are differences from those of their cameras */
 } Known;
 
 static int64_t floored(int64_t a, int64_t b) { return a / b - (a % b < 0); }
@@ -59,6 +61,36 @@ static int code_coefficients(Coder *c, int64_t *coefficients) {
             coefficients[i] = is_low ? coefficients[i] + digit : digit * DIGIT - DIGIT * DIGIT / 2;
         }
     }
+    return DONE;
+}
+
+/* A number from -DIGIT^2 / 2 on and below DIGIT^2 / 2 that stands for the same. */
+static int64_t wrapped_number(int64_t number) {
+    int64_t all = DIGIT * DIGIT;
+    return number - all * floored(number + all / 2, all);
+}
+
+/* Coefficients as differences from likely ones, in two digits each, all upper ones first. */
+static int code_differences(Coder *c, const int64_t *likely, int64_t *coefficients) {
+    int64_t apart[COEFFICIENTS], is_likely = 0;
+    for (int i = 0; i < COEFFICIENTS; i++) {
+        apart[i] = wrapped_number(coefficients[i] - likely[i]);
+        is_likely |= likely[i] != 0;
+    }
+    for (int digit = 0; digit < 2; digit++) {
+        if (!make_room(c, COEFFICIENTS)) return NO_MEMORY;
+        uint8_t *rows = c->walk->rows + c->walk->count;
+        int16_t *symbols = c->walk->symbols + c->walk->count;
+        for (int i = 0; i < COEFFICIENTS; i++) {
+            int64_t upper = floored(apart[i] + DIGIT / 2, DIGIT);
+            rows[i] = (uint8_t)(4 * digit + 2 * (i % 3 == 2) + is_likely);
+            symbols[i] = (int16_t)(digit ? apart[i] - DIGIT * upper : upper);
+        }
+        if (exchange(c, COEFFICIENTS, CAMERA)) return NO_MEMORY;
+        if (c->decoder)
+            for (int i = 0; i < COEFFICIENTS; i++) apart[i] = digit ? apart[i] + symbols[i] : DIGIT * symbols[i];
+    }
+    for (int i = 0; i < COEFFICIENTS; i++) coefficients[i] = wrapped_number(likely[i] + apart[i]);
     return DONE;
 }
 
@@ -171,26 +203,37 @@ static int code_vectors(Coder *c, const Model *m, const Known *k, const int64_t 
     return DONE;
 }
 
+static const int64_t *added(const int64_t *a, const int64_t *b, int64_t count, int64_t *sum) {
+    for (int64_t i = 0; i < count; i++) sum[i] = a[i] + b[i];
+    return sum;
+}
+
 /* Walk through a picture's side symbols; returns why it ended.
  *
- * decoder: null to encode.  coefficients: `[2, 3]`, known where there is a parent.
+ * decoder: null to encode.  coefficients: `[2, 3]`, known where there is a parent and none are likely.
  * choices, vectors: what an encoder gives and a decoder finds.  walk: as for `walk_residual`. */
 EXPORT int walk_side(const Model *m, const Known *k, Decoder *decoder, int64_t *coefficients, int64_t *choices,
                      int64_t *vectors, Walk *walk) {
     Coder c = {&m->tables, walk, decoder};
     int64_t size = k->rows * k->columns;
-    int64_t *camera = malloc((size_t)(5 * size) * sizeof *camera);
+    int64_t *camera = malloc((size_t)(9 * size) * sizeof *camera);
     int end = camera ? DONE : NO_MEMORY;
-    if (end == DONE && !k->line) end = code_coefficients(&c, coefficients);
+    if (end == DONE && k->likely) end = code_differences(&c, k->likely, coefficients);
+    else if (end == DONE && !k->line) end = code_coefficients(&c, coefficients);
     if (end == DONE) end = code_choices(&c, m, k, choices);
     if (end == DONE) {
         camera_of(coefficients, k, camera);
-        const int64_t *line = k->line ? k->line : camera;
+        Known moved = *k;
+        if (k->has_path) {
+            if (k->line) moved.line = added(k->line, camera, 2 * size, camera + 5 * size);
+            if (k->choices_before) moved.vectors_before = added(k->vectors_before, camera, 2 * size, camera + 7 * size);
+        }
+        const int64_t *line = k->line ? moved.line : camera;
         for (int64_t i = 0; i < 2 * size; i++) {
             int64_t vector = choices[i % size] / m->blends;
             if (decoder || vector != OWN) vectors[i] = vector == STILL ? 0 : vector == PARENT ? line[i] : camera[i];
         }
-        end = code_vectors(&c, m, k, camera, line, choices, vectors, camera + 2 * size);
+        end = code_vectors(&c, m, &moved, camera, line, choices, vectors, camera + 2 * size);
     }
     free(camera);
     return end;

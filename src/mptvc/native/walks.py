@@ -75,6 +75,8 @@ class _Known(ctypes.Structure):
     _fields_: ClassVar[Any] = [
         *((name, INT) for name in ("rows", "columns")),
         *((name, POINTER) for name in ("choices_before", "vectors_before", "parent_choices", "line")),
+        ("likely", POINTER),
+        ("has_path", INT),
     ]
 
 
@@ -233,6 +235,9 @@ class SideModel:
         before: tuple[np.ndarray, np.ndarray] | None,
         parent: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
         given: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+        likely: np.ndarray | None = None,
+        *,
+        has_path: bool = False,
     ) -> tuple[Steps, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Walk through one picture's side symbols in coding order; all arrays are int64.
 
@@ -242,6 +247,8 @@ class SideModel:
             before: Choices ``[h, w]`` and vectors ``[2, h, w]`` of the picture of its kind before.
             parent: Coefficients ``[2, 3]``, choices of the parent's blocks and their vectors, on the grid.
             given: To encode, choices, vectors and coefficients.
+            likely: Coefficients from which differences are coded; None where they are not.
+            has_path: Whether vectors of other pictures are given as differences from those of their cameras.
 
         Returns:
             The steps; then choices, vectors and coefficients.
@@ -251,10 +258,10 @@ class SideModel:
             [np.zeros(shape, np.int64) for shape in shapes] if given is None else [x.copy() for x in given]
         )
         choices, vectors, coefficients = found
-        if parent is not None:
+        if parent is not None and likely is None:
             coefficients[:] = parent[0]
-        arrays = *(before or (None, None)), *((None, None) if parent is None else parent[1:])
-        known = _Known(*grid, *(None if x is None else at(x, np.int64) for x in arrays))
+        arrays = *(before or (None, None)), *((None, None) if parent is None else parent[1:]), likely
+        known = _Known(*grid, *(None if x is None else at(x, np.int64) for x in arrays), has_path)
         steps, _ = _walked(
             "walk_side",
             ctypes.addressof(self._model),

@@ -18,10 +18,11 @@ from mptvc.model.activity import (
     shape_rows,
 )
 from mptvc.model.contexts import CLASSES, CONTEXTS, Context, all_contexts, checkerboard
+from mptvc.model.exchange import DIGIT
 from mptvc.model.fineness import FINEST, FinenessModel, fineness_rows
 from mptvc.model.fineness import KINDS as FINENESS_KINDS
 from mptvc.model.integer_network import ALPHABET, PRECISION, REACH, integer_frequencies
-from mptvc.model.side import KINDS, Known, Side, SideModel, Table, parent_vectors, wrapped
+from mptvc.model.side import KINDS, Known, Side, SideModel, Table, usual_cameras, wrapped
 from mptvc.model.splitting import MOST_SUM, RESTS, SHARES, Groups, SplittingModel
 
 #: Weight of the row of all contexts with the same second part, in activities, beside the counts of a context.
@@ -30,6 +31,8 @@ _PRIOR_ACTIVITIES = 3.0
 _PRIOR_SHARES, _PRIOR_RESTS = 8.0, 8.0
 #: Weight of the rows that a fit starts from, in symbols.
 _PRIOR_ROWS = 1000.0
+#: Weight of what cameras usually do, in digits.
+_PRIOR_CAMERAS = 30.0
 #: How often what shares a row chooses it, and rows follow.
 _ROUNDS, _ROW_ROUNDS = 4, 20
 
@@ -170,11 +173,13 @@ class SideCounter(Counter):
         self._model = model
         self._choices = np.zeros(tuple(model.choice_frequencies.shape))
         self._vectors = np.zeros((*model.scale_of.shape, ALPHABET))
+        own = model.camera_frequencies
+        self._cameras = np.zeros((0, 0) if own is None else tuple(own.shape))
 
     @property
     def counts(self) -> list[np.ndarray]:
-        """Of choices and vectors."""
-        return [self._choices, self._vectors]
+        """Of choices, vectors and cameras."""
+        return [self._choices, self._vectors, self._cameras]
 
     def add(self, side: Side, known: Known) -> None:
         """Count one picture; arguments as of ``SideModel.code``."""
@@ -184,13 +189,15 @@ class SideCounter(Counter):
                 raise ValueError("counting needs side symbols")
             if table == Table.CHOICES:
                 np.add.at(self._choices, (rows, integers + self._choices.shape[-1] // 2), 1)
+            if table == Table.CAMERA:
+                np.add.at(self._cameras, (rows, integers + DIGIT // 2), 1)
             return integers
 
         rows, columns = side.choices.shape
         self._model.code(count, (rows, columns), known, side)
-        parent = parent_vectors(known.parent, side.camera)
+        line, before = known.line_on(side.camera), known.before_on(side.camera)
         for half in range(2):
-            likely, sizes, mine = self._model.vector_sizes(side, parent, known.before, half)
+            likely, sizes, mine = self._model.vector_sizes(side, line, before, half)
             for apart in wrapped(side.vectors - likely)[:, mine]:
                 np.add.at(self._vectors[half], (sizes[mine].numpy(), apart.numpy() + REACH), 1)
 
@@ -201,6 +208,10 @@ class SideCounter(Counter):
         self._model.choice_frequencies.copy_(integer_frequencies(choices))
         counts = self._vectors + self._vectors[..., ::-1]
         _fit_rows(self._model.vector_frequencies, self._model.scale_of, counts)
+        if self._model.camera_frequencies is not None:
+            counts = self._cameras + self._cameras[:, ::-1]
+            cameras = integer_frequencies(counts + _PRIOR_CAMERAS * usual_cameras())
+            self._model.camera_frequencies.copy_(cameras)
 
 
 class FinenessCounter(Counter):
