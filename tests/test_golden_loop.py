@@ -18,7 +18,7 @@ from mptvc.format.bitstream import VERSION
 from mptvc.format.slices import KINDS
 from mptvc.model.fineness import FINEST
 from mptvc.model.motion import UNITS
-from mptvc.model.side import BASE_CHOICE, CHOICES
+from mptvc.model.side_symbols import BASE_CHOICE, CHOICES
 
 NAMES = tuple(f"v{VERSION}-{name}.mpt" for name in FILES)
 #: Bytes of all golden files of a form together.

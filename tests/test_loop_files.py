@@ -30,7 +30,7 @@ from mptvc.model.exchange import NUMBERS
 from mptvc.model.loop_model import LoopLevel
 from mptvc.model.motion import camera_vectors
 from mptvc.model.prediction import FROM_FAR, References, any_of, predicted
-from mptvc.model.side import BLENDS, CHOICES, FARTHEST, Known, Side, parent_coefficients
+from mptvc.model.side_symbols import BLENDS, CHOICES, FARTHEST, Known, Side, parent_coefficients
 
 SIZES = [(1, 1), (1, 40), (33, 17), (64, 48)]
 #: With a cut before the sixth frame and others around it; a clip has at most five frames.

@@ -28,7 +28,7 @@ from mptvc.codec.tokens import PREDICTION
 from mptvc.files.tensor_file import TensorFile
 from mptvc.format.slices import CHAIN, KINDS
 from mptvc.model.activity import LARGEST
-from mptvc.model.side import BASE_CHOICE, Side
+from mptvc.model.side_symbols import BASE_CHOICE, Side
 
 #: Clips of at most six frames: an opening key alone, with a whole slice and one frame, and with three.
 SHOTS = (6, 1, 4)

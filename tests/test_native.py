@@ -39,15 +39,7 @@ from mptvc.model.motion import BLOCK, Reference, camera_vectors, luma_of
 from mptvc.model.prediction import Blend, References, predicted
 from mptvc.model.pyramid import decimated, halved
 from mptvc.model.restoration import Restoration
-from mptvc.model.side import (
-    BLENDS,
-    CHOICES,
-    FARTHEST,
-    Known,
-    Side,
-    Vector,
-    parent_coefficients,
-)
+from mptvc.model.side_symbols import BLENDS, CHOICES, FARTHEST, Known, Side, Vector, parent_coefficients
 from mptvc.model.smoothing import smoothed
 from mptvc.native import calls, pictures
 from mptvc.native.library import LIBRARY, SWITCH, library

@@ -10,7 +10,8 @@ from torch import Tensor
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.motion import camera_vectors
 from mptvc.model.prediction import Blend
-from mptvc.model.side import BASE_CHOICE, BLENDS, CHOICES, Known, Side, SideModel, Vector, part_of
+from mptvc.model.side import SideModel
+from mptvc.model.side_symbols import BASE_CHOICE, BLENDS, CHOICES, Known, Side, Vector, part_of
 from mptvc.train.loop_tables import SideCounter
 
 ROWS, COLUMNS = 6, 9

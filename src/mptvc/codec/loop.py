@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from mptvc.codec.camera_path import CameraPath, as_far
 from mptvc.codec.pictures import CodedPicture, Past, PictureTokens
 from mptvc.codec.residuals import analysed, synthesised
 from mptvc.codec.stages import stage
@@ -20,10 +21,10 @@ from mptvc.model.activity import ActivityModel, Residual
 from mptvc.model.contexts import Context, token_classes
 from mptvc.model.envelope import Envelope
 from mptvc.model.loop_model import Kind, PredictedKind
-from mptvc.model.motion import Reference, camera_vectors
-from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, needs_base, predicted, scaled
+from mptvc.model.motion import Reference
+from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, needs_base, predicted
 from mptvc.model.restoration import USUAL_STRENGTH, Restoration, chosen_strength, coded_strength
-from mptvc.model.side import Known, Side, part_of
+from mptvc.model.side_symbols import Known, Side
 from mptvc.native import calls
 
 #: Pixels of pictures up to which samples between pixels are kept from slice to slice.
@@ -50,6 +51,7 @@ class LevelLoop:
         self._last: dict[bool, CodedPicture | None] = {}
         self._last_fineness: Tensor | None = None  # of the last key
         self._slice: dict[int, tuple[Reference, CodedPicture]] = {}
+        self._path: CameraPath | None = None
 
     @stage("entropy")
     def fineness(
@@ -122,18 +124,20 @@ class LevelLoop:
         past = self._opened()
         self._slice.clear()
         self._last, self._last_fineness = {False: past.key, True: past.between}, past.fineness
+        if scale := self.tables.level.camera_scale:
+            self._path = CameraPath(scale, past.far_pose, self.tables.device)
 
     def finish(self, kind: int, count: int) -> None:
         """End a slice of so many pictures, and keep what the next one needs."""
         before, last = [BEFORE, *keys_of(kind, count)][-2:]
         far, near = (self._reference(index) for index in (before, last))
-        pose = self._pose(last) - self._pose(before)
+        far_pose = None if self._path is None else self._path.seen_from(before, last)
         fineness = self._slice[last][1].fineness
         if near.height * near.width > _KEPT_PIXELS:  # or each level would keep as much
             near.forget()
             far.forget()
         self._slice.clear()
-        self.past = Past(near, fineness, far, last - before, pose, self._last[False], self._last[True])
+        self.past = Past(near, fineness, far, last - before, far_pose, self._last[False], self._last[True])
 
     def references(self, turn: Turn, coefficients: Tensor, coarser: CodedPicture | None) -> References:
         """What a picture is predicted from.
@@ -149,30 +153,11 @@ class LevelLoop:
             far, to_far = past.far, turn.index - BEFORE + past.apart
         else:
             far, to_far = self._reference(turn.far), turn.index - turn.far
-        references, scale = References(near, far, (to_near, to_far)), self.tables.level.camera_scale
-        if far is None or not scale:
+        references = References(near, far, (to_near, to_far))
+        if far is None or self._path is None:
             return references
-        pose = self._pose_of(turn, coefficients, coarser)
-        straight = references.further(camera_vectors(coefficients, *near.grid))
-        bend = camera_vectors(scale * (pose - self._pose(turn.far)), *near.grid) - straight
-        return replace(references, bend=bend) if bool(bend.any()) else references
-
-    def _pose(self, index: int) -> Tensor:
-        """Coefficients of the camera's motion to a picture of the slice, or before it; see `CodedPicture`."""
-        if index == LONG_BEFORE:
-            pose = self._opened().pose
-            return self._still() if pose is None else -pose
-        pose = None if index == BEFORE else self._slice[index][1].pose
-        return self._still() if pose is None else pose
-
-    def _still(self) -> Tensor:
-        return torch.zeros(2, 3, dtype=torch.int64, device=self.tables.device)
-
-    def _pose_of(self, turn: Turn, coefficients: Tensor, coarser: CodedPicture | None) -> Tensor:
-        """The same of one that is coded now: finer levels know it."""
-        if coarser is not None and coarser.pose is not None:
-            return coarser.pose
-        return self._pose(turn.near) + coefficients
+        pose = self._path.pose(turn, coefficients, coarser)
+        return self._path.bent(references, turn, coefficients, pose)
 
     def _reference(self, index: int) -> Reference:
         """A picture of the slice, or the one before it."""
@@ -185,29 +170,15 @@ class LevelLoop:
 
     def known(self, turn: Turn, coarser: CodedPicture | None) -> Known:
         """What is known of how a picture is predicted."""
-        last, has_path = self._last[turn.is_between], bool(self.tables.level.camera_scale)
-        before = None if last is None else last.side
-        if has_path and last is not None:
-            before = _as_far(last, turn)
+        last, whole = self._last[turn.is_between], None
+        if coarser is None and turn.whole is not None:
+            whole = as_far(self._slice[turn.whole][1], turn)
+        if self._path is None:
+            return Known(None if last is None else last.side, whole if coarser is None else coarser.side)
+        before = as_far(last, turn)
         if coarser is not None:
-            return Known(before, self._on_path(coarser, turn) if has_path else coarser.side, None, has_path)
-        whole = None if turn.whole is None else _as_far(self._slice[turn.whole][1], turn)
-        if not has_path:
-            return Known(before, whole)
-        likely = self._still() if before is None else before.coefficients
-        return Known(before, whole, likely if whole is None else whole.coefficients, has_path)
-
-    def _on_path(self, coarser: CodedPicture, turn: Turn) -> Side | None:
-        """How a picture is predicted at the coarser level, as if from the same frame as at this one."""
-        side, pose = coarser.side, coarser.pose
-        if side is None or pose is None:
-            return None
-        coefficients = side.choices.shape[0] // coarser.fineness.shape[0] * (pose - self._pose(turn.near))
-        if turn.apart == coarser.apart and torch.equal(coefficients, side.coefficients):
-            return side
-        camera = camera_vectors(coefficients, *side.choices.shape)
-        own = scaled(side.vectors - side.camera, turn.apart, coarser.apart)
-        return Side(side.choices, torch.where(side.is_still, 0, camera + own), coefficients)
+            return Known(before, self._path.followed(coarser, turn), has_path=True)
+        return Known(before, whole, self._path.likely(before, whole), has_path=True)
 
     @torch.no_grad()
     def picture(
@@ -241,8 +212,11 @@ class LevelLoop:
         references = self.references(turn, side.coefficients, coarser)
         prediction, last = _predicted(references, base, side), self._last[turn.is_between]
         coded = self._residual(coder, kind, prediction, step, fineness, coarser, known, side, wanted, last)
-        pose = self._pose_of(turn, side.coefficients, coarser)
-        coded = replace(coded, apart=turn.apart, pose=pose)
+        coded = replace(coded, apart=turn.apart)
+        if self._path is not None:
+            pose = self._path.pose(turn, side.coefficients, coarser)
+            self._path.add(turn.index, pose)
+            coded = replace(coded, pose=pose)
         self._last[turn.is_between] = coded
         if not turn.is_between:  # nothing leads further back from here on
             self._slice = {index: one for index, one in self._slice.items() if index >= turn.near}
@@ -351,11 +325,6 @@ def _prediction_kinds(side: Side, grid: tuple[int, int]) -> Tensor:
     kinds = any_of(blends, HALF_BASE) + 2 * (blends == Blend.BASE)
     factor = grid[0] // kinds.shape[0]
     return kinds.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
-
-
-def _as_far(other: CodedPicture, turn: Turn) -> Side | None:
-    """How another picture is predicted, its vectors as if it were as far from where they lead as this one."""
-    return None if other.side is None else part_of(other.side, turn.apart, other.apart)
 
 
 def _reference_of(coded: CodedPicture, prediction: Reference) -> Reference:

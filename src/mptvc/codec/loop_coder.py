@@ -30,7 +30,7 @@ from mptvc.model.loop_model import Kind, LoopModel
 from mptvc.model.motion import BLOCK, UNITS
 from mptvc.model.prediction import Blend
 from mptvc.model.restoration import strength_bits
-from mptvc.model.side import Side, base_alone
+from mptvc.model.side_symbols import Side, base_alone
 from mptvc.native import calls, pictures
 
 #: Pixels of the largest frames of which two slices are coded at once: larger ones keep all threads busy by

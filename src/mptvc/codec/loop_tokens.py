@@ -19,7 +19,7 @@ from mptvc.model.exchange import NUMBERS
 from mptvc.model.fineness import FINEST
 from mptvc.model.motion import BLOCK
 from mptvc.model.restoration import STRENGTH_VALUES, USUAL_STRENGTH
-from mptvc.model.side import BASE_CHOICE, CHOICES, Side, base_alone
+from mptvc.model.side_symbols import BASE_CHOICE, CHOICES, Side, base_alone
 
 _SIDE = tuple(field.name for field in fields(Side))
 

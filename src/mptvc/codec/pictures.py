@@ -7,7 +7,7 @@ from torch import Tensor
 from mptvc.model.activity import Residual
 from mptvc.model.contexts import Context
 from mptvc.model.motion import Reference
-from mptvc.model.side import Known, Side
+from mptvc.model.side_symbols import Known, Side
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class CodedPicture:
         last_strength: The same of the last picture of its kind, under which it was coded.
         is_between: Whether it lies between pictures that were coded before it.
         apart: Frames to it from the one where its vectors lead; 0 for an opening key.
-        pose: Coefficients int64 ``[2, 3]`` of the camera's motion to it from the last frame before its slice,
-            in pixels of level 0; None for an opening key.
+        pose: Where the camera is, see `camera_path`; None for an opening key and where cameras have no path.
     """
 
     picture: Tensor
@@ -80,7 +79,7 @@ class Past:
         near: The last key.
         far: The key before that, None where there is none.
         apart: Frames from ``far`` to ``near``.
-        pose: Coefficients int64 ``[2, 3]`` of the camera's motion from ``far`` to ``near``.
+        far_pose: Where the camera was at ``far``, seen from ``near``; None where cameras have no path.
         fineness: Of the last key.
         key: The last key that is predicted, None without one.
         between: The last picture that lay between others, None without one.
@@ -90,6 +89,6 @@ class Past:
     fineness: Tensor
     far: Reference | None = None
     apart: int = 0
-    pose: Tensor | None = None
+    far_pose: Tensor | None = None
     key: CodedPicture | None = None
     between: CodedPicture | None = None

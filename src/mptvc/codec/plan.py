@@ -16,15 +16,7 @@ from mptvc.model.exchange import NUMBERS
 from mptvc.model.loop_model import LoopLevel
 from mptvc.model.motion import BLOCK, MARGIN, UNITS, blocks_of, camera_vectors, differs_nearby, luma_of
 from mptvc.model.prediction import Blend, References, mean_of
-from mptvc.model.side import (
-    BASE_CHOICE,
-    BLENDS,
-    FARTHEST,
-    Known,
-    Side,
-    Vector,
-    parent_coefficients,
-)
+from mptvc.model.side_symbols import BASE_CHOICE, BLENDS, FARTHEST, Known, Side, Vector, parent_coefficients
 from mptvc.native import calls
 from mptvc.native import choices as kernels
 

@@ -26,7 +26,7 @@ from mptvc.format.slices import CHAIN, Turn, turns
 from mptvc.model.loop_config import LoopConfig
 from mptvc.model.motion import BLOCK
 from mptvc.model.pyramid import expand
-from mptvc.model.side import Side
+from mptvc.model.side_symbols import Side
 from mptvc.native import calls, pictures
 
 #: What level 0 is predicted from where nothing is known.

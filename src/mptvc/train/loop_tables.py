@@ -22,7 +22,8 @@ from mptvc.model.exchange import DIGIT
 from mptvc.model.fineness import FINEST, FinenessModel, fineness_rows
 from mptvc.model.fineness import KINDS as FINENESS_KINDS
 from mptvc.model.integer_network import ALPHABET, PRECISION, REACH, integer_frequencies
-from mptvc.model.side import KINDS, Known, Side, SideModel, Table, usual_cameras, wrapped
+from mptvc.model.side import KINDS, SideModel, Table, usual_cameras, wrapped
+from mptvc.model.side_symbols import Known, Side
 from mptvc.model.splitting import MOST_SUM, RESTS, SHARES, Groups, SplittingModel
 
 #: Weight of the row of all contexts with the same second part, in activities, beside the counts of a context.
