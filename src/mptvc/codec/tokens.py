@@ -30,7 +30,8 @@ class Prediction:
     its **opening key**, predicted from no other frame. A block is 16 x 16 pixels of the level's picture,
     which with the packaged weights is half as high and wide as the source at level 0, and as large as the
     source at levels 1 and 2. Arrays hold all that a decoder knows, so some of it twice: a vector is what its
-    choice says, and coefficients are those of the coarser level, twice as large where its picture is.
+    choice says, and finer levels' coefficients follow from those of level 0: the camera's motion between the
+    same frames, twice as large where the picture is.
 
     Attributes:
         shapes: Of each token, uint8 ``[T, H, W]``: 1 where it is quartered, 0 elsewhere and where it holds
@@ -38,16 +39,16 @@ class Prediction:
         choices: Of each block, uint8 ``[T, h, w]``. 28 is the coarser level's picture alone, at level 0 plain
             gray, as everywhere in an opening key; others are ``7 * vector + blend``. Vectors: 0 that of the
             whole picture's motion, 1 none, 2 one of its own, 3 that of the coarser level's block (at level 0,
-            between keys: a share of that of a frame further off that was coded before). Blends: 0 what the
-            vector finds in the last decoded frame before it, 1 the mean of that and of what lies on its line
-            in the other frame that a decoder has, 2 as 0 with neighbours' vectors under a window, 3 the mean
-            of 0 and the coarser level, 4 what lies in the other frame alone, 5 as 1 under windows, 6 the mean
-            of 1 and the coarser level.
+            between keys: of a frame further off that was coded before), for as many frames, and as the camera
+            moves. Blends: 0 what the vector finds in the last decoded frame before it, 1 the mean of that and
+            of what lies on its line, bent as the camera's path is, in the other frame that a decoder has, 2
+            as 0 with neighbours' vectors under a window, 3 the mean of 0 and the coarser level, 4 what lies
+            in the other frame alone, 5 as 1 under windows, 6 the mean of 1 and the coarser level.
         vectors: Of each block (dy, dx) in quarter pixels, int32 ``[T, 2, h, w]``; one of its own is at most
             127 from that of the whole picture's motion along each axis.
-        coefficients: The whole picture's motion, of dy and of dx, in sixteenths of a quarter pixel, int32
-            ``[T, 2, 3]``: what is added at the lower edge and taken away at the upper one, the same of right
-            and left, and what is added everywhere. 0 for an opening key.
+        coefficients: The whole picture's motion from the frame that vectors lead to, of dy and of dx, in
+            sixteenths of a quarter pixel, int32 ``[T, 2, 3]``: what is added at the lower edge and taken away
+            at the upper one, the same of right and left, and what is added everywhere. 0 for an opening key.
         fineness: How much more finely each block of level 0 is quantized than the picture, int8
             ``[T, h0, w0]`` at every level, -3 to 3, 0 between keys: half an octave of the step each with the
             packaged weights, a quarter at level 2.
