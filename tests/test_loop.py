@@ -92,7 +92,7 @@ def encoded(
         at, target = turn.index + 1, pictures[turn.index + 1]
         sides = (turn.near, turn.far) if turn.is_between else (turn.near,)
         near, *far = (search(Luma(pictures[1 + side]), Luma(target)).vectors for side in sides)
-        known, fields = loop.known(turn, coarser[at]), [near, *(-v for v in far)]
+        known, fields = loop.known(turn, coarser[at]), [near, *far]
         camera = fitted_camera(near)
         mine = loop.fineness(writers[1], GRID, turn, coarser[at], given[at])
         steps = level.steps(STEP, mine, GRID)

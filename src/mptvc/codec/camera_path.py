@@ -22,7 +22,7 @@ class CameraPath:
 
     Args:
         scale: How many times larger the level's pictures are than those of level 0.
-        long_before: Pose of the key before the last frame before the slice; None without one.
+        long_before: Pose of the opening key; None where that is the last frame before the slice.
         device: Where tensors are.
     """
 

@@ -1,7 +1,7 @@
 """One level of a clip in a closed loop: pictures predicted from what a decoder has of others.
 
 Knows pictures and packets; knows no file. An encoder decodes what it codes by the same steps as a decoder, so
-each picture has one walk for both. Kept are the last two keys, choices and activities of the last picture of
+each picture has one walk for both. Kept are two keys, choices and activities of the last picture of
 each kind, and the pictures of the slice that is coded, whatever the clip's length.
 """
 
@@ -129,15 +129,17 @@ class LevelLoop:
 
     def finish(self, kind: int, count: int) -> None:
         """End a slice of so many pictures, and keep what the next one needs."""
-        before, last = [BEFORE, *keys_of(kind, count)][-2:]
-        far, near = (self._reference(index) for index in (before, last))
-        far_pose = None if self._path is None else self._path.seen_from(before, last)
+        past, (before, last) = self._opened(), [BEFORE, *keys_of(kind, count)][-2:]
+        near, far, apart, far_pose = self._reference(last), self._reference(before), last - before, None
+        if self._path is not None:
+            far, apart = past.far or past.near, past.apart + last - BEFORE
+            far_pose = self._path.seen_from(LONG_BEFORE if past.far else BEFORE, last)
         fineness = self._slice[last][1].fineness
         if near.height * near.width > _KEPT_PIXELS:  # or each level would keep as much
             near.forget()
             far.forget()
         self._slice.clear()
-        self.past = Past(near, fineness, far, last - before, far_pose, self._last[False], self._last[True])
+        self.past = Past(near, fineness, far, apart, far_pose, self._last[False], self._last[True])
 
     def references(self, turn: Turn, coefficients: Tensor, coarser: CodedPicture | None) -> References:
         """What a picture is predicted from.

@@ -77,7 +77,7 @@ class Past:
 
     Attributes:
         near: The last key.
-        far: The key before that, None where there is none.
+        far: The opening key or, where cameras have no path, the key before the last; None without one.
         apart: Frames from ``far`` to ``near``.
         far_pose: Where the camera was at ``far``, seen from ``near``; None where cameras have no path.
         fineness: Of the last key.

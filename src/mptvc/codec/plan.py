@@ -103,7 +103,8 @@ def planned(
         base: What the coarser level says.
         references_on: Decoded pictures, where coefficients say how the whole picture moves.
         known: What is known of its side symbols.
-        vectors: Where blocks may be found in the picture before, in quarter pixels, int64 ``[2, h, w]`` each.
+        vectors: Where blocks may be found in the picture before and, where it lies between two, in the one
+            behind, in quarter pixels, int64 ``[2, h, w]`` each.
         camera: Coefficients of the whole picture's motion, int64 ``[2, 3]``, which are used where they can be
             coded.
         steps: Quantization step of each block, float32 ``[h, w]``.
@@ -115,7 +116,8 @@ def planned(
     bits = level.predicted(references.are_around).side.choice_bits(known, grid).flatten(0, 1)
     bits = (bits + bits.new_tensor(_USUAL_BITS[references.are_around])) / 2  # of each choice, [N, CHOICES]
     wanted, below, references = luma_of(picture), luma_of(base), references.luma
-    own = [moved + (field - moved).clamp(-FARTHEST, FARTHEST) for field in vectors]
+    fields = [vectors[0], *(references.nearer(field) for field in vectors[1:])]
+    own = [moved + (field - moved).clamp(-FARTHEST, FARTHEST) for field in fields]
     parent, given = known.line_on(moved), (level, wanted, below, references, bits, steps)
     if calls.serve(picture.device):
         choices, chosen = _chosen_at_once(*given, parent, moved, own)

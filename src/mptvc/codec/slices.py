@@ -198,7 +198,7 @@ class ClipLoop:
         loop = self._levels[level]
         vectors = [motion.vectors(level, turn.index, turn.near)]
         if turn.is_between:
-            vectors.append(-motion.vectors(level, turn.index, turn.far))
+            vectors.append(motion.vectors(level, turn.index, turn.far))
         return planned(
             loop.tables.level,
             motion.pyramids[turn.index].pictures[level],

@@ -40,8 +40,8 @@ CHAIN = 0
 class Turn:
     """The turn of a frame of a slice to be coded.
 
-    Frames are counted from the slice's first; `BEFORE` is the last one before it, and `LONG_BEFORE` the key
-    before that, wherever it is.
+    Frames are counted from the slice's first; `BEFORE` is the last one before it, and `LONG_BEFORE` the
+    opening key, which shows what was hidden since, or where cameras have no path the key before the last.
 
     Attributes:
         index: The frame.

@@ -90,6 +90,12 @@ class References:
         straight = scaled(vectors, far, near)
         return straight if self.bend is None else straight + self.bend
 
+    def nearer(self, vectors: Tensor) -> Tensor:
+        """Vectors to ``near`` of blocks that these find in ``far``, which is shown later."""
+        near, far = self.apart
+        straight = vectors if self.bend is None else vectors - self.bend
+        return scaled(-straight, near, -far)
+
     @property
     def other(self) -> Reference:
         """The picture ``far``, where a block needs it."""
