@@ -19,6 +19,7 @@ from torch import Tensor
 import mptvc
 import mptvc.codec.loop_encoder
 import mptvc.codec.slices
+from mptvc.codec.camera_path import CameraPath
 from mptvc.codec.codec import Codec
 from mptvc.codec.loop import LevelLoop
 from mptvc.codec.loop_coder import LoopCoder, picture_tensor
@@ -29,6 +30,7 @@ from mptvc.codec.slices import enlarged
 from mptvc.codec.tables import LevelTables
 from mptvc.evaluate.sample import sample_frames
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
+from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn
 from mptvc.model.activity import LARGEST, MOST, Residual
 from mptvc.model.contexts import CLASSES, Context
 from mptvc.model.envelope import Envelope
@@ -323,6 +325,21 @@ def test_rows_that_do_not_exist_are_refused(level: LoopLevel) -> None:
     broken.key.side.scale_of[1, 2] = 250
     with pytest.raises(ValueError, match="outside the table"):
         LevelTables(broken).side(broken.key.side)
+
+
+@pytest.mark.parametrize("turn", [Turn(1, -1, 3, 1, 3), Turn(0, BEFORE, LONG_BEFORE)])
+def test_cameras_bend_lines_alike(turn: Turn) -> None:
+    rng = torch.Generator().manual_seed(33)
+    here, there, far = (torch.randint(-900, 900, (2, 3), generator=rng) for _ in range(3))
+    path, near = CameraPath(2, far, torch.device("cpu")), Reference(noise(6))
+    path.add(turn.far, there)
+    references = References(near, near, (turn.apart, turn.index - turn.far))
+    bends = both(lambda: path.bent(references, turn, here, here + there).bend)
+    assert torch.equal(*bends)
+    assert bends[0].any()
+    still = torch.zeros(2, 3, dtype=torch.int64)
+    path.add(turn.far, still)
+    assert both(lambda: path.bent(references, turn, still, still).bend) == (None, None)
 
 
 @pytest.mark.parametrize("camera", ["straight", "given", "near likely ones", "near none"])

@@ -15,6 +15,7 @@ from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn
 from mptvc.model.motion import camera_vectors
 from mptvc.model.prediction import References, scaled
 from mptvc.model.side_symbols import Side, part_of
+from mptvc.native import calls, pictures
 
 
 class CameraPath:
@@ -53,10 +54,15 @@ class CameraPath:
 
     def bent(self, references: References, turn: Turn, coefficients: Tensor, pose: Tensor) -> References:
         """References of a picture with that pose, with what vectors to the far one are off straight lines."""
-        grid = references.near.grid
-        straight = references.further(camera_vectors(coefficients, *grid))
-        bend = camera_vectors(self._scale * (pose - self._poses[turn.far]), *grid) - straight
-        return replace(references, bend=bend) if bool(bend.any()) else references
+        grid, to_far = references.near.grid, self._scale * (pose - self._poses[turn.far])
+        if calls.serve(to_far.device):
+            ways = calls.array(coefficients), calls.array(to_far)
+            found = pictures.bend(*ways, references.apart, grid)
+            bend = None if found is None else torch.from_numpy(found)
+        else:
+            bend = camera_vectors(to_far, *grid)
+            bend -= references.further(camera_vectors(coefficients, *grid))
+        return references if bend is None or not bool(bend.any()) else replace(references, bend=bend)
 
     def followed(self, coarser: CodedPicture, turn: Turn) -> Side | None:
         """How a picture is predicted at the coarser level, as if from the same frame as at this one."""

@@ -173,22 +173,23 @@ class SideModel(nn.Module):
         """
         _check_vectors(side)
         before = parent = given = None
+        cameras: list[np.ndarray | None] = [None, None]
         likely = None if known.likely is None else calls.array(known.likely)
         if known.before is not None:
             before = calls.array(known.before.choices), calls.array(known.before.vectors)
             if known.has_path:
-                before = before[0], calls.array(known.before.vectors - known.before.camera)
+                cameras[0] = calls.array(known.before.coefficients)
         if known.parent is not None:
             factor, size = factor_of(known.parent, grid), torch.Size(grid)
             coefficients = factor * known.parent.coefficients
             line = torch.stack([spread(vectors, size) for vectors in factor * known.parent.vectors])
             if known.has_path:
-                line = line - camera_vectors(coefficients, *grid)
+                cameras[1] = calls.array(coefficients)
             parts = coefficients, spread(known.parent.choices, size), line
             parent = calls.array(parts[0]), calls.array(parts[1]), calls.array(parts[2])
         if side is not None:
             given = calls.array(side.choices), calls.array(side.vectors), calls.array(side.coefficients)
-        steps, found = compiled.walk(packet, grid, before, parent, given, likely, has_path=known.has_path)
+        steps, found = compiled.walk(packet, grid, before, parent, given, likely, (cameras[0], cameras[1]))
         return steps, Side(*map(torch.from_numpy, found))
 
     def bits(self, known: Known, side: Side) -> float:

@@ -79,6 +79,24 @@ def interleave(picture: np.ndarray, frame: np.ndarray) -> None:
     kernel(at(picture, np.uint8), *picture.shape[1:], *frame.shape[:2], at(frame, np.uint8))
 
 
+def bend(
+    to_near: np.ndarray, to_far: np.ndarray, apart: tuple[int, int], grid: tuple[int, int]
+) -> np.ndarray | None:
+    """How far vectors to another picture are off straight lines, int64 ``[2, *grid]``; None if none is.
+
+    Args:
+        to_near: Coefficients of the camera's motion int64 ``[2, 3]``, to the picture near.
+        to_far: The same to the other one.
+        apart: Frames to both.
+        grid: Blocks along y and x.
+    """
+    straight, found = (np.empty((2, *grid), np.int64) for _ in range(2))
+    kernel = kernel_of("bend_of", *[INT] * 2, *[POINTER] * 2, *[INT] * 2, *[POINTER] * 2, result=ctypes.c_int)
+    arrays = (at(x, np.int64) for x in (to_near, to_far))
+    is_bent = kernel(*grid, *arrays, *apart, at(straight, np.int64), at(found, np.int64))
+    return found if is_bent else None
+
+
 def predicted(
     near: np.ndarray,
     far: np.ndarray | None,

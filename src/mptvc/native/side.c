@@ -21,7 +21,8 @@ typedef struct {
     const int64_t *choices_before, *vectors_before; /* of the picture of its kind before */
     const int64_t *parent_choices, *line;           /* of its parent's blocks, and what their vectors say */
     const int64_t *likely; /* coefficients of which differences are coded */
-    int64_t has_path;      /* whether vectors of others are differences from those of their cameras */
+    /* Coefficients of the camera of that picture, and of its parent's; null where cameras have no path. */
+    const int64_t *camera_before, *camera_of_parent;
 } Known;
 
 static int64_t floored(int64_t a, int64_t b) { return a / b - (a % b < 0); }
@@ -203,9 +204,27 @@ static int code_vectors(Coder *c, const Model *m, const Known *k, const int64_t 
     return DONE;
 }
 
-static const int64_t *added(const int64_t *a, const int64_t *b, int64_t count, int64_t *sum) {
-    for (int64_t i = 0; i < count; i++) sum[i] = a[i] + b[i];
-    return sum;
+/* Vectors of another picture, whose camera moves as coefficients say, as if it moved as `camera`. */
+static const int64_t *moved_by(const Known *k, const int64_t *vectors, const int64_t *coefficients,
+                               const int64_t *camera, int64_t *moved) {
+    camera_of(coefficients, k, moved);
+    for (int64_t i = 0; i < 2 * k->rows * k->columns; i++) moved[i] = vectors[i] - moved[i] + camera[i];
+    return moved;
+}
+
+/* How far vectors to another picture are off straight lines where the camera moves as one set of coefficients to the
+ * picture near, `near_apart` frames away, and as another one to that, `far_apart` frames; whether any is. */
+EXPORT int bend_of(int64_t rows, int64_t columns, const int64_t *to_near, const int64_t *to_far, int64_t near_apart,
+                   int64_t far_apart, int64_t *straight, int64_t *bend) {
+    Known k = {.rows = rows, .columns = columns};
+    int64_t any = 0;
+    camera_of(to_near, &k, straight);
+    camera_of(to_far, &k, bend);
+    for (int64_t i = 0; i < 2 * rows * columns; i++) {
+        bend[i] -= floored(2 * straight[i] * far_apart + near_apart, 2 * near_apart);
+        any |= bend[i];
+    }
+    return any != 0;
 }
 
 /* Walk through a picture's side symbols; returns why it ended.
@@ -224,10 +243,9 @@ EXPORT int walk_side(const Model *m, const Known *k, Decoder *decoder, int64_t *
     if (end == DONE) {
         camera_of(coefficients, k, camera);
         Known moved = *k;
-        if (k->has_path) {
-            if (k->line) moved.line = added(k->line, camera, 2 * size, camera + 5 * size);
-            if (k->choices_before) moved.vectors_before = added(k->vectors_before, camera, 2 * size, camera + 7 * size);
-        }
+        if (k->camera_of_parent) moved.line = moved_by(k, k->line, k->camera_of_parent, camera, camera + 5 * size);
+        if (k->camera_before)
+            moved.vectors_before = moved_by(k, k->vectors_before, k->camera_before, camera, camera + 7 * size);
         const int64_t *line = k->line ? moved.line : camera;
         for (int64_t i = 0; i < 2 * size; i++) {
             int64_t vector = choices[i % size] / m->blends;

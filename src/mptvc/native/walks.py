@@ -75,8 +75,7 @@ class _Known(ctypes.Structure):
     _fields_: ClassVar[Any] = [
         *((name, INT) for name in ("rows", "columns")),
         *((name, POINTER) for name in ("choices_before", "vectors_before", "parent_choices", "line")),
-        ("likely", POINTER),
-        ("has_path", INT),
+        *((name, POINTER) for name in ("likely", "camera_before", "camera_of_parent")),
     ]
 
 
@@ -236,8 +235,7 @@ class SideModel:
         parent: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
         given: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
         likely: np.ndarray | None = None,
-        *,
-        has_path: bool = False,
+        cameras: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
     ) -> tuple[Steps, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Walk through one picture's side symbols in coding order; all arrays are int64.
 
@@ -248,7 +246,8 @@ class SideModel:
             parent: Coefficients ``[2, 3]``, choices of the parent's blocks and their vectors, on the grid.
             given: To encode, choices, vectors and coefficients.
             likely: Coefficients from which differences are coded; None where they are not.
-            has_path: Whether vectors of other pictures are given as differences from those of their cameras.
+            cameras: Coefficients of the camera of the picture before, and of the parent's on the grid, where
+                cameras have a path.
 
         Returns:
             The steps; then choices, vectors and coefficients.
@@ -260,8 +259,9 @@ class SideModel:
         choices, vectors, coefficients = found
         if parent is not None and likely is None:
             coefficients[:] = parent[0]
-        arrays = *(before or (None, None)), *((None, None) if parent is None else parent[1:]), likely
-        known = _Known(*grid, *(None if x is None else at(x, np.int64) for x in arrays), has_path)
+        arrays = *(before or (None, None)), *((None, None) if parent is None else parent[1:])
+        others = *arrays, likely, *cameras
+        known = _Known(*grid, *(None if x is None else at(x, np.int64) for x in others))
         steps, _ = _walked(
             "walk_side",
             ctypes.addressof(self._model),
