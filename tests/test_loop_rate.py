@@ -118,7 +118,7 @@ def test_a_video_uses_what_it_may(long_codec: Codec, bpp: tuple[float, ...]) -> 
 def test_quality_changes_the_size_of_every_level(
     long_codec: Codec, has_choice: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where other keys may be chosen, these can take less for a little more quality, but not for much more."""
+    """Other keys may take less for a little more quality, but not for much more."""
     if not has_choice:
         monkeypatch.setattr("mptvc.codec.clip_encoder.kinds_of", lambda _: range(1))
     sizes = []
