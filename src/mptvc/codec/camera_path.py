@@ -60,9 +60,9 @@ class CameraPath:
             found = pictures.bend(*ways, references.apart, grid)
             bend = None if found is None else torch.from_numpy(found)
         else:
-            bend = camera_vectors(to_far, *grid)
-            bend -= references.further(camera_vectors(coefficients, *grid))
-        return references if bend is None or not bool(bend.any()) else replace(references, bend=bend)
+            apart = camera_vectors(to_far, *grid) - references.further(camera_vectors(coefficients, *grid))
+            bend = apart if bool(apart.any()) else None
+        return references if bend is None else replace(references, bend=bend)
 
     def followed(self, coarser: CodedPicture, turn: Turn) -> Side | None:
         """How a picture is predicted at the coarser level, as if from the same frame as at this one."""
