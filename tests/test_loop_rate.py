@@ -3,7 +3,7 @@
 Each limit stands a little above what the coarsest quantization takes, or far above it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -15,6 +15,8 @@ import mptvc
 from mptvc.codec.codec import Codec
 from mptvc.codec.loop_rate import SliceRate, Work, counted
 from mptvc.codec.rate import Rate
+from mptvc.evaluate.scenes import scene_frames
+from mptvc.format.gain import GAIN_OCTAVE
 from mptvc.format.slices import MAX_SLICE_GAIN
 
 HEIGHT, WIDTH = 48, 64
@@ -168,7 +170,7 @@ def test_a_slice_that_takes_more_than_others_says_nothing_of_how_bits_grow_with_
 
 def test_calm_and_busy_shots_share_bits_at_one_gain() -> None:
     """What is learned of one shot says what another takes, whose frames differ more."""
-    sizes = {difference: SliceRate(Rate(bpp=(1.0,)), [100.0]) for difference in (1.0, 30.0)}
+    sizes = {difference: SliceRate(Rate(bpp=(1.0,)), [100.0]) for difference in (10.0, 60.0)}
     for difference, rate in sizes.items():
         rate.arrive(8 * 1000)
         mine = work(4, difference)
@@ -186,6 +188,27 @@ def test_a_start_in_which_nothing_moves_does_not_take_what_moves_later() -> None
     rate.note(0, 0, [opening.fixed(0) + 1000, start[1].fixed(0) + 1], start)
     rate.arrive(8 * (moving.fixed(0) + 4000))
     assert rate.gain(0, rate.left(moving), again=True) in range(-20, 20)
+
+
+@pytest.mark.parametrize("scene", ["slow", "fast"])
+@pytest.mark.parametrize("bpp", [(0.03, 0.12, 0.5), (0.06, 0.3, 1.2)])
+def test_the_first_gains_are_near_those_that_fit(
+    long_codec: Codec, bpp: tuple[float, ...], scene: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What openings usually take says them before anything was coded: every other try takes as long."""
+    tried: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    note = SliceRate.note
+
+    def noted(self: SliceRate, level: int, gain: int, sizes: Sequence[int], works: Sequence[Work]) -> None:
+        if works[0].texture.any():
+            tried[level].append(gain)
+        note(self, level, gain, sizes, works)
+
+    monkeypatch.setattr(SliceRate, "note", noted)
+    long_codec.compress(scene_frames(scene, 17, 96, 160), rate=Rate(bpp=bpp))
+    for gains in tried.values():
+        assert len(gains) <= 3
+        assert abs(gains[0] - gains[-1]) <= GAIN_OCTAVE
 
 
 def test_bits_for_another_number_of_levels_are_refused(long_codec: Codec) -> None:
