@@ -1,4 +1,4 @@
-"""Writes ``tests/golden/loop``, ``restored`` and ``path``: small files with prediction, and their pixels.
+"""Writes small files with prediction and their pixels, a folder of ``tests/golden`` for each form of weights.
 
 Run by hand, as ``make_golden.py``: ``python tests/make_golden_loop.py`` adds what is missing and replaces
 nothing. The weights are of this script alone, so that they never change, and are packed, as tables are long.
@@ -41,18 +41,25 @@ from mptvc.model.loop_model import LoopModel
 from mptvc.model.side import SCALES
 
 GOLDEN = Path(__file__).parent / "golden"
-#: Folders; whether coded tokens are restored there, and whether cameras have a path: the first weights have
-#: neither.
-FORMS = {"loop": (False, False), "restored": (True, False), "path": (True, True)}
+#: Folders; whether coded tokens are restored there, whether cameras have a path, and whether tokens tell if
+#: they hold something: the first weights have none of these.
+FORMS = {
+    "loop": (False, False, False),
+    "restored": (True, False, False),
+    "path": (True, True, False),
+    "flags": (True, True, True),
+}
 FACTS = "golden.json"
 _PACKED = f"{TENSORS_FILE}.xz"
 
 
-def make_model(*, restoration: bool, camera_path: bool) -> LoopModel:
+def make_model(*, restoration: bool, camera_path: bool, coded_flags: bool) -> LoopModel:
     """A model in whose tables every row differs from its neighbours, so that none stands for another."""
     finest = LoopLevelConfig(13.0, fineness=0.25, smoothing=1.5, restoration=restoration)
     coarser = (LoopLevelConfig(step, detail=2, restoration=restoration) for step in (130.0, 38.0))
-    model = LoopModel(LoopConfig((*coarser, finest), clip_frames=18, camera_path=camera_path))
+    levels = *coarser, finest
+    config = LoopConfig(levels, clip_frames=18, camera_path=camera_path, coded_flags=coded_flags)
+    model = LoopModel(config)
 
     def peaks(shape: tuple[int, int], *, across: float) -> torch.Tensor:
         """Rows with a peak that moves from row to row; few different ones, which are packed well."""
@@ -77,6 +84,10 @@ def make_model(*, restoration: bool, camera_path: bool) -> LoopModel:
             tables.symbol_frequencies.copy_(peaks((*tables.symbol_frequencies.shape,), across=16.3))
             row = np.arange(SHAPES)
             tables.shape_frequencies.copy_(integer_frequencies(np.stack([9 + row, 0 * row, 40 - row], 1)))
+            if tables.coded_frequencies is not None:
+                row = np.arange(len(tables.coded_frequencies))
+                flags = np.stack([9 + row % 16, 0 * row, 40 - row % 16], 1)
+                tables.coded_frequencies.copy_(integer_frequencies(flags))
             shares = tables.splitting
             shares.share_frequencies.copy_(peaks((*shares.share_frequencies.shape,), across=0.36))
             shares.rest_frequencies.copy_(peaks((*shares.rest_frequencies.shape,), across=0.36))
@@ -168,12 +179,12 @@ def facts_of(data: bytes, codec: Codec, _: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Write what is missing."""
-    for form, (restoration, camera_path) in FORMS.items():
+    for form, (restoration, camera_path, coded_flags) in FORMS.items():
         packed = GOLDEN / form
         packed.mkdir(exist_ok=True)
         if not (packed / _PACKED).exists():
             with TemporaryDirectory() as folder:
-                model = make_model(restoration=restoration, camera_path=camera_path)
+                model = make_model(restoration=restoration, camera_path=camera_path, coded_flags=coded_flags)
                 write_weights(model, Path(folder))
                 tensors = (Path(folder) / TENSORS_FILE).read_bytes()
                 (packed / _PACKED).write_bytes(lzma.compress(tensors, preset=9))

@@ -23,11 +23,13 @@ from mptvc.model.activity import (
 )
 from mptvc.model.contexts import (
     CLASSES,
+    CODED_ROWS,
     CONTEXTS,
     Context,
     all_contexts,
     checkerboard,
-    outer_contexts,
+    coded_rows,
+    inner_contexts,
     token_classes,
 )
 from mptvc.model.envelope import Envelope
@@ -108,9 +110,9 @@ def same(a: Residual, b: Residual) -> bool:
     return torch.equal(a.symbols, b.symbols) and torch.equal(a.quartered, b.quartered)
 
 
-def counted(residuals: list[Residual]) -> ActivityModel:
+def counted(residuals: list[Residual], *, has_flags: bool = False) -> ActivityModel:
     """A model whose tables are fitted to pictures that follow each other."""
-    model = ActivityModel(GROUP_OF, ORDER)
+    model = ActivityModel(GROUP_OF, ORDER, has_flags=has_flags)
     counter, past = ActivityCounter(model), nothing()
     for picture in residuals:
         counter.add(picture, after(past))
@@ -119,9 +121,9 @@ def counted(residuals: list[Residual]) -> ActivityModel:
     return model
 
 
-@pytest.fixture(scope="module")
-def fitted() -> ActivityModel:
-    return counted(pictures(40, seed=1))
+@pytest.fixture(scope="module", params=[False, True], ids=["all tell", "flags"])
+def fitted(request: pytest.FixtureRequest) -> ActivityModel:
+    return counted(pictures(40, seed=1), has_flags=request.param)
 
 
 def test_activity_is_a_logarithm_of_the_sum_of_magnitudes() -> None:
@@ -137,7 +139,7 @@ def test_activity_is_a_logarithm_of_the_sum_of_magnitudes() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (9, 12)])
 @pytest.mark.parametrize("is_fitted", [False, True])
 def test_symbols_come_back(fitted: ActivityModel, is_fitted: bool, size: tuple[int, int]) -> None:
-    model = fitted if is_fitted else ActivityModel(GROUP_OF, ORDER)
+    model = fitted if is_fitted else ActivityModel(GROUP_OF, ORDER, has_flags=fitted.has_flags)
     symbols = [picture.symbols[: size[0], : size[1]] for picture in pictures(4, seed=2)]
     for share in (0.0, 0.4, 1.0):
         given = [left(picture, share, seed=3) for picture in symbols]
@@ -172,7 +174,7 @@ def test_only_what_is_not_empty_is_walked(fitted: ActivityModel) -> None:
 
     def exchange(rows: np.ndarray, integers: np.ndarray | None, table: int) -> np.ndarray:
         assert integers is not None
-        if table != Table.ACTIVITIES:
+        if table not in (Table.ACTIVITIES, Table.CODED):
             walked.append((table, len(rows)))
         return integers
 
@@ -192,19 +194,54 @@ def test_only_what_is_not_empty_is_walked(fitted: ActivityModel) -> None:
     ]
 
 
-def test_contexts_hold_nothing_that_a_decoder_lacks() -> None:
+@pytest.mark.parametrize("of_coded", [False, True])
+def test_contexts_hold_nothing_that_a_decoder_lacks(of_coded: bool) -> None:
     """Whatever comes later in the order of coding changes no row."""
-    found = torch.randint(0, MOST + 1, (6, 7, len(GROUPS)), generator=torch.Generator().manual_seed(1))
+    rng = torch.Generator().manual_seed(1)
+    found = torch.randint(0, MOST + 1, (6, 7, len(GROUPS)), generator=rng)
+    found *= torch.rand(6, 7, 1, generator=rng) < 0.7
     context = after(found.flip(0))
     halves = checkerboard(found)
-    for half, group, mine, contexts in all_contexts(found, context):
-        assert torch.equal(mine, halves[half])
+    for half, group, mine, contexts in all_contexts(found, context, of_coded=of_coded):
+        assert torch.equal(mine, halves[half] & (found.any(-1) | (not of_coded)))
         assert 0 <= int(contexts.min()) <= int(contexts.max()) < CLASSES * CONTEXTS**2
         later = found.clone()
         later[halves[1]] = MOST if half == 0 else later[halves[1]]
         later[..., group:][mine] = MOST
-        other = next(c for h, g, _, c in all_contexts(later, context) if (h, g) == (half, group))
-        assert torch.equal(other, contexts)
+        others = all_contexts(later, context, of_coded=of_coded)
+        assert torch.equal(next(c for h, g, _, c in others if (h, g) == (half, group)), contexts)
+
+
+def test_rows_of_flags_hold_nothing_that_a_decoder_lacks() -> None:
+    found = torch.randint(0, MOST + 1, (6, 7, len(GROUPS)), generator=torch.Generator().manual_seed(2))
+    context, (first, second) = after(found.flip(0) // 2), checkerboard(found)
+    rows = [coded_rows(found, context, half) for half in range(2)]
+    assert torch.equal(coded_rows(0 * found, context, 0), rows[0])
+    assert torch.equal(coded_rows(found * first[..., None], context, 1)[second], rows[1][second])
+    assert not torch.equal(coded_rows(0 * found, context, 1)[second], rows[1][second])
+    assert 0 <= int(rows[0].min()) < int(rows[0].max()) < CODED_ROWS // 2 <= int(rows[1].min())
+    assert int(coded_rows(0 * found + MOST, after(0 * found + MOST), 1).max()) == CODED_ROWS - 1
+    assert not coded_rows(0 * found, Context(0 * found, 0 * context.classes, context.envelope), 0).any()
+
+
+def test_tokens_that_hold_nothing_tell_only_that() -> None:
+    """And where no group before had anything, a later one has a context of its own."""
+    model, walked = ActivityModel(GROUP_OF, ORDER, has_flags=True), list[tuple[int, list[int]]]()
+
+    def exchange(rows: np.ndarray, integers: np.ndarray | None, table: int) -> np.ndarray:
+        assert integers is not None
+        walked.append((table, integers.tolist()))
+        return integers
+
+    symbols = torch.zeros(1, 3, CHANNELS, dtype=torch.int16)
+    symbols[0, 2, 6] = 1
+    model.code(exchange, after(nothing(1, 3)), left(symbols, 0.0))
+    assert walked[0] == (Table.CODED, [-1, 1])
+    assert walked[1:5] == [(Table.ACTIVITIES, [group - MOST // 2]) for group in (0, 0, 1, 0)]
+    assert walked[5:10] == [(Table.CODED, [-1])] + 4 * [(Table.ACTIVITIES, [])]
+    found = model.activities(symbols)[0]
+    assert inner_contexts(found, of_coded=True)[2].tolist() == [CONTEXTS - 1] * 3 + [1]
+    assert inner_contexts(found, of_coded=False)[2].tolist() == [0, 0, 0, 1]
 
 
 def test_classes_tell_the_coarser_levels_activity_and_the_prediction() -> None:
@@ -242,12 +279,16 @@ def test_bits_are_those_of_the_tables(fitted: ActivityModel) -> None:
 def test_bits_apart_are_those_of_tokens_whose_neighbours_are_not_known(fitted: ActivityModel) -> None:
     """So for activities, of the first half of a checkerboard they are exact."""
     found, context = fitted.activities(pictures(2, seed=5)[1].symbols), after(nothing())
-    outer = outer_contexts(nothing(), context, 0).flatten(0, 1)
+    outer = fitted.contexts_apart(context).flatten(0, 1)
     apart = fitted.activity_bits_apart(found.flatten(0, 1), outer).view(9, 12)
     bits, whole = -torch.log2(fitted.activity_frequencies / 2**24), torch.zeros(9, 12)
-    for half, group, mine, contexts in all_contexts(found, context):
-        whole[mine] += bits[fitted.row_of[group, half].long()[contexts], found[..., group][mine]]
     first, second = checkerboard(nothing())
+    if fitted.coded_frequencies is not None:
+        flags = -torch.log2(fitted.coded_frequencies / 2**24)
+        for half, mine in enumerate((first, second)):
+            whole += mine * flags[coded_rows(found, context, half), 2 * found.any(-1).long()]
+    for half, group, mine, contexts in all_contexts(found, context, of_coded=fitted.has_flags):
+        whole[mine] += bits[fitted.row_of[group, half].long()[contexts], found[..., group][mine]]
     assert torch.allclose(apart[first], whole[first], rtol=1e-5)
     assert not torch.allclose(apart[second], whole[second], rtol=0.1)
 
@@ -331,7 +372,7 @@ def test_small_sums_are_weighed_as_their_channels_are_expected() -> None:
     expected = torch.cat([torch.zeros(3, 1), shares.cumsum(1)], 1).to(torch.int32)
     symbols = torch.zeros(3, CHANNELS)
     symbols[0, 5], symbols[1, 5], symbols[1, 7], symbols[2, 8] = 2, 1, -1, -2
-    whole, outer = torch.zeros(3, dtype=torch.bool), torch.zeros(3, len(GROUPS), dtype=torch.int64)
+    whole, outer = torch.zeros(3, dtype=torch.bool), torch.zeros(3, len(GROUPS) + 1, dtype=torch.int64)
     first, second, third = model.bits_apart(symbols, whole, expected, outer).tolist()
     assert second - first == pytest.approx((1 + 1) + (3 + 1) - 1 - (2 * 1 + 1))
     assert third - first == pytest.approx(2 * 3 - 2 * 1)

@@ -17,7 +17,7 @@ from mptvc.codec.decoder import Decompressor
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.format.packet import PacketReader, Tables
 from mptvc.format.slices import FRONT_BYTES
-from mptvc.model.contexts import checkerboard, outer_contexts
+from mptvc.model.contexts import checkerboard
 from mptvc.native import calls
 
 #: Bytes of a packet that are no symbols: its check value, and on the mean half a word to fill it.
@@ -103,10 +103,10 @@ def test_what_symbols_are_chosen_by_is_about_what_they_take() -> None:
             for coded in piece._levels[number].pictures:
                 left, context = coded.residual, coded.context
                 tokens = torch.nonzero(checkerboard(context.past)[0].flatten()).flatten()
-                outer = outer_contexts(torch.zeros_like(context.past), context, 0).flatten(0, 1)[tokens]
+                kind = level.opening if coded.side is None else level.predicted(coded.is_between)
+                outer = kind.entropy_model.contexts_apart(context).flatten(0, 1)[tokens]
                 shapes = left.quartered.flatten()[tokens]
                 expected = context.envelope.sums_below(tokens, shapes)
-                kind = level.opening if coded.side is None else level.predicted(coded.is_between)
                 symbols = left.symbols.flatten(0, 1)[tokens].float()
                 about += float(kind.entropy_model.bits_apart(symbols, shapes, expected, outer).sum())
                 taken += float(kind.entropy_model.bits(left, context).flatten()[tokens].sum())

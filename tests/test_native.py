@@ -456,7 +456,7 @@ def test_blocks_are_predicted_alike(level: LoopLevel, kind: str) -> None:
 def test_quantization_makes_nearly_the_same_symbols(level: LoopLevel) -> None:
     kind, envelope = level.key, some_envelope(level, 12.0)
     left = torch.randn(3, ROWS * BLOCK, COLUMNS * BLOCK, generator=torch.Generator().manual_seed(26)) * 9
-    outer = torch.zeros(envelope.steps.numel(), kind.entropy_model.num_groups, dtype=torch.int64)
+    outer = torch.zeros(envelope.steps.numel(), kind.entropy_model.num_groups + 1, dtype=torch.int64)
     ours, theirs = both(lambda: quantized(kind, left, outer, envelope).symbols)
     assert theirs.any(1).float().mean() > 0.5
     assert (ours == theirs).float().mean() > 0.999

@@ -11,7 +11,7 @@ import mptvc
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.codec.quantization import _BIT_PRICE, quantized
 from mptvc.model.activity import LARGEST, Residual
-from mptvc.model.contexts import Context, outer_contexts
+from mptvc.model.contexts import Context
 from mptvc.model.dct import samples
 from mptvc.model.envelope import Envelope, EnvelopeModel
 from mptvc.model.loop_model import OUTWARD, Kind, LoopLevel
@@ -47,7 +47,7 @@ def contexts(kind: Kind, before: int = 0) -> Tensor:
     past = torch.full((ROWS, COLUMNS, kind.entropy_model.num_groups), before)
     classes, nothing = torch.zeros(ROWS, COLUMNS, dtype=torch.int64), torch.zeros(0)
     context = Context(past, classes, Envelope(EnvelopeModel(8, torch.arange(192)), nothing, nothing))
-    return outer_contexts(torch.zeros_like(past), context, 0).flatten(0, 1)
+    return kind.entropy_model.contexts_apart(context).flatten(0, 1)
 
 
 def picture(kind: Kind, latents: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ def _cheapest(model: ActivityModel, energy: Tensor, outer: Tensor, tries: Sequen
         outer: As of ``quantized``.
         tries: Of all tokens.
     """
-    best = energy + _BIT_PRICE * model.activity_bits_apart(torch.zeros_like(outer), outer)
+    best = energy + _BIT_PRICE * model.activity_bits_apart(torch.zeros_like(outer[:, 1:]), outer)
     chosen, shapes = torch.zeros_like(tries[0].symbols), torch.zeros_like(energy, dtype=torch.bool)
     for tried in tries:  # one with the symbols of the best so far has nothing to offer
         at = torch.nonzero((tried.symbols != chosen).any(1)).flatten()

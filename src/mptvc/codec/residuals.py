@@ -8,7 +8,7 @@ from torch import Tensor
 from mptvc.codec.quantization import quantized
 from mptvc.codec.stages import stage
 from mptvc.model.activity import Residual
-from mptvc.model.contexts import Context, outer_contexts
+from mptvc.model.contexts import Context
 from mptvc.model.loop_model import Kind
 from mptvc.model.smoothing import smoothed
 from mptvc.native import calls, pictures
@@ -21,7 +21,7 @@ _BAND_PIXELS, _KERNEL_BAND_PIXELS = 2**17, 2**19
 @stage("analysis")
 def analysed(kind: Kind, picture: Tensor, prediction: Tensor, context: Context) -> Residual:
     """What prediction leaves of a picture, quantized."""
-    outer = outer_contexts(torch.zeros_like(context.past), context, 0)
+    outer = kind.entropy_model.contexts_apart(context)
     symbols = picture.new_empty(*context.classes.shape, kind.channels, dtype=torch.int16)
     quartered = torch.empty_like(context.classes, dtype=torch.bool)
     for tokens, rows in _bands(kind, picture):

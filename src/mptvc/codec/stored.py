@@ -69,21 +69,14 @@ def _build_loop_model(config: LoopConfig, tensors: dict[str, Tensor]) -> LoopMod
     for k in range(len(config.levels)):
         level = model.level(k)
         _check_bound(k, level.envelope.accumulator_bound())
-        if level.fineness is not None:
-            _check_frequencies(k, level.fineness.value_frequencies)
+        for name, table in level.named_buffers():
+            if name.endswith("frequencies"):
+                _check_frequencies(k, table)
         for kind in (level.opening, level.key, level.between):
-            tables = kind.entropy_model
-            _check_frequencies(k, tables.activity_frequencies)
-            _check_frequencies(k, tables.symbol_frequencies)
-            _check_frequencies(k, tables.shape_frequencies)
+            tables, shares = kind.entropy_model, kind.entropy_model.splitting
             _check_rows(k, tables.row_of, tables.activity_frequencies)
-            shares = tables.splitting
-            _check_frequencies(k, shares.share_frequencies)
-            _check_frequencies(k, shares.rest_frequencies)
             _check_rows(k, shares.row_of, shares.rest_frequencies)
         for side in (level.key.side, level.between.side):
-            _check_frequencies(k, side.choice_frequencies)
-            _check_frequencies(k, side.vector_frequencies)
             _check_rows(k, side.scale_of, side.vector_frequencies)
     return model
 

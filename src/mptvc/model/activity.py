@@ -1,8 +1,9 @@
 """The entropy model of what prediction leaves: activities of channel groups, then symbols, from tables alone.
 
 Most of a predicted picture needs nothing, and where something is left, how much there is says more about a
-symbol than its value elsewhere does. So a token first tells the **activity** of each of its channel groups, a
-coarse logarithm of the sum of magnitudes, 0 for nothing. Activities are coded under contexts that a decoder
+symbol than its value elsewhere does. So a token first tells whether it holds something, if the configuration
+says so, and then the **activity** of each of its channel groups, a coarse logarithm of the sum of magnitudes,
+0 for nothing. Activities are coded under contexts that a decoder
 has: those of the picture before, those of the groups before, for the second half of a checkerboard the four
 neighbours', and what the coarser level and the prediction say of the token. Then tokens with something in
 them tell whether they are quartered (see `dct`). Then come the symbols of groups with little in them, as
@@ -31,10 +32,12 @@ from torch import Tensor, nn
 
 from mptvc.model.contexts import (
     CLASSES,
+    CODED_ROWS,
     CONTEXTS,
     Context,
     all_contexts,
     checkerboard,
+    coded_rows,
     inner_context,
     inner_contexts,
     outer_contexts,
@@ -76,6 +79,7 @@ class Table(IntEnum):
     DIGITS = 2
     SHAPES = 3
     SPLITTING = 4  #: and on: those of how small sums are shared
+    CODED = 7
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ class ActivityModel(nn.Module):
     Args:
         group_of: Group of each channel; activities are coded in the order of the groups' numbers.
         order: The channels by their groups, and each group's in the order of their frequencies.
+        has_flags: Whether each token tells whether it holds something.
 
     Attributes:
         num_groups: Number of groups.
@@ -119,18 +124,21 @@ class ActivityModel(nn.Module):
         symbol_frequencies: int32 ``[SCALES, ALPHABET]``, as the other.
         shape_frequencies: Of -1 for whole tokens, of 0, which does not come, and of 1 for quartered ones,
             int32 ``[SHAPES, 3]``.
+        coded_frequencies: Of -1 for tokens that hold nothing, of 0, which does not come, and of 1 for others,
+            int32 ``[CODED_ROWS, 3]``; None where no token tells.
     """
 
     activity_frequencies: Tensor
     row_of: Tensor
     symbol_frequencies: Tensor
     shape_frequencies: Tensor
+    coded_frequencies: Tensor | None
     thresholds: Tensor
     group_of: Tensor
     members: Tensor
     place_of: Tensor
 
-    def __init__(self, group_of: Tensor, order: Tensor) -> None:
+    def __init__(self, group_of: Tensor, order: Tensor, *, has_flags: bool = False) -> None:
         super().__init__()
         self.splitting = SplittingModel(order, group_of)
         self.num_groups = int(group_of.max()) + 1
@@ -140,10 +148,17 @@ class ActivityModel(nn.Module):
         )
         self.register_buffer("symbol_frequencies", scale_frequencies())
         self.register_buffer("shape_frequencies", integer_frequencies(np.tile([0.7, 0.0, 0.3], (SHAPES, 1))))
+        even = integer_frequencies(np.tile([0.5, 0.0, 0.5], (CODED_ROWS, 1)))
+        self.register_buffer("coded_frequencies", even if has_flags else None)
         self.register_buffer("thresholds", activity_thresholds(), persistent=False)
         self.register_buffer("group_of", group_of, persistent=False)
         self.register_buffer("place_of", order.argsort(), persistent=False)
         self.register_buffer("members", F.one_hot(group_of).float(), persistent=False)
+
+    @property
+    def has_flags(self) -> bool:
+        """Whether each token tells whether it holds something."""
+        return self.coded_frequencies is not None
 
     def activities(self, symbols: Tensor) -> Tensor:
         """Activities int64 ``[..., groups]`` of symbols ``[..., C]`` of at most ``LARGEST``."""
@@ -155,7 +170,8 @@ class ActivityModel(nn.Module):
     def tables(self) -> list[Tensor]:
         """Frequencies of every table that ``code`` names, int32 ``[rows, alphabet]``, by its number."""
         mine = self.activity_frequencies, self.symbol_frequencies, even_frequencies(), self.shape_frequencies
-        return [*mine, *self.splitting.tables()]
+        flags = [] if self.coded_frequencies is None else [self.coded_frequencies]
+        return [*mine, *self.splitting.tables(), *flags]
 
     @torch.no_grad()
     def code(
@@ -218,16 +234,33 @@ class ActivityModel(nn.Module):
         """Activities int64 ``[h, w, groups]``, group by group in arrays: steps are many, and small."""
         found = torch.zeros_like(context.past, dtype=torch.int64)
         row_of = self.row_of.cpu().numpy()
-        for half, mine in enumerate(checkerboard(found)):
-            outer = outer_contexts(found, context, half)[mine].T.to(torch.int16).cpu().numpy()
-            given = None if known is None else (known[mine].T - MOST // 2).to(torch.int16).cpu().numpy()
+        for half in range(2):
+            told = self._code_coded(exchange, context, half, found, known)
+            outer = outer_contexts(found, context, half)[told].T.to(torch.int16).cpu().numpy()
+            given = None if known is None else (known[told].T - MOST // 2).to(torch.int16).cpu().numpy()
             read = np.zeros((self.num_groups, outer.shape[1]), np.int16)
             for group in range(self.num_groups):
-                rows = row_of[group, half][outer[group] + inner_context(read, group)]
+                inner = inner_context(read, group, of_coded=self.has_flags)
                 integers = None if given is None else given[group]
+                rows = row_of[group, half][outer[group] + inner]
                 read[group] = exchange(rows, integers, Table.ACTIVITIES) + MOST // 2
-            found[mine] = torch.from_numpy(read.T).to(found)
+            found[told] = torch.from_numpy(read.T).to(found)
         return found
+
+    def _code_coded(
+        self, exchange: Exchange, context: Context, half: int, found: Tensor, known: Tensor | None
+    ) -> Tensor:
+        """Which tokens of a half tell their activities, bool ``[h, w]``: those that hold some, or all."""
+        mine = checkerboard(found)[half]
+        if not self.has_flags:
+            return mine
+        given = None if known is None else 2 * known[mine].any(-1).long() - 1
+        read = exchanged(exchange, coded_rows(found, context, half)[mine], given, Table.CODED)
+        if not bool(read.all()):
+            raise ValueError("a token has no flag")
+        told = torch.zeros_like(mine)
+        told[mine] = read > 0
+        return told
 
     def _code_symbols(self, exchange: Exchange, rows: Tensor, symbols: Tensor | None) -> Tensor:
         """Symbols int16 ``[n]`` of rows ``[n]``; what the largest are beyond ``REACH`` follows them."""
@@ -245,8 +278,11 @@ class ActivityModel(nn.Module):
         """Bits that each token of a picture takes, float32 ``[h, w]``; arguments as of ``code``."""
         found = self.activities(residual.symbols)
         total = torch.zeros(found.shape[:2], device=found.device)
+        for half, mine in enumerate(checkerboard(found)):
+            if self.has_flags:
+                total += mine * self._coded_bits(found, coded_rows(found, context, half))
         bits = -torch.log2(self.activity_frequencies / 2**PRECISION)
-        for half, group, mine, contexts in all_contexts(found, context):
+        for half, group, mine, contexts in all_contexts(found, context, of_coded=self.has_flags):
             total[mine] += bits[self.row_of[group, half].long()[contexts], found[..., group][mine]]
         for (at,) in _parts(active_tokens(found)):
             active, symbols = (x.flatten(0, 1)[at] for x in (found, residual.symbols))
@@ -267,7 +303,7 @@ class ActivityModel(nn.Module):
             symbols: Of each, integers ``[n, C]``.
             quartered: Which of them are, bool ``[n]``.
             expected: What is expected of them, as `envelope.Envelope.sums_below` says it.
-            outer: Their contexts in the first half of a checkerboard, int64 ``[n, groups]``.
+            outer: Their contexts, as ``contexts_apart`` says them, ``[n, groups + 1]``.
         """
         found = self.activities(symbols)
         total, tokens = self.activity_bits_apart(found, outer), torch.nonzero(found.any(1)).flatten()
@@ -279,9 +315,31 @@ class ActivityModel(nn.Module):
         """The same of activities ``[n, groups]`` alone."""
         bits = -torch.log2(self.activity_frequencies / 2**PRECISION)
         groups = torch.arange(self.num_groups, device=found.device)
-        rows = self.row_of[groups, 0, outer + inner_contexts(found)].long()
-        total: Tensor = bits[rows, found].sum(1)
-        return total
+        contexts = outer[:, :-1] + inner_contexts(found, of_coded=self.has_flags)
+        total: Tensor = bits[self.row_of[groups, 0, contexts].long(), found].sum(1)
+        if not self.has_flags:
+            return total
+        return total * found.any(1) + self._coded_bits(found, outer[:, -1])
+
+    def contexts_apart(self, context: Context) -> Tensor:
+        """Contexts of tokens whose neighbours are not known yet, int64 ``[h, w, groups + 1]``.
+
+        Of their activities; last comes the row of what tells whether a token holds something, if it does.
+        """
+        nothing = torch.zeros_like(context.past)
+        rows = coded_rows(nothing, context, 0) if self.has_flags else torch.zeros_like(context.classes)
+        return torch.cat([outer_contexts(nothing, context, 0), rows[..., None]], -1)
+
+    def _coded_bits(self, found: Tensor, rows: Tensor) -> Tensor:
+        """Bits of whether tokens of activities ``[..., groups]`` hold something, float32 ``[...]``."""
+        return self.coded_bits[rows, 2 * found.any(-1).long()]
+
+    @property
+    def coded_bits(self) -> Tensor:
+        """Bits of what tells that, float32 ``[CODED_ROWS, 3]``; nothing where no token tells."""
+        if self.coded_frequencies is None:
+            return torch.zeros(1, 3)
+        return -torch.log2(self.coded_frequencies / 2**PRECISION)
 
     def _shared_bits(self, activities: Tensor, expected: Tensor, symbols: Tensor) -> Tensor:
         """About the bits of how small sums are shared, and of signs, float32 ``[n]``."""
@@ -332,14 +390,14 @@ class ActivityModel(nn.Module):
 
     @property
     def table_bits(self) -> tuple[Tensor, ...]:
-        """Bits of what the tables of activities, symbols and shapes code, float32."""
+        """Bits of what the tables of activities, symbols, shapes and flags code, float32."""
         tables = self.activity_frequencies, self.symbol_frequencies, self.shape_frequencies
-        return tuple(-torch.log2(table / 2**PRECISION) for table in tables)
+        return *(-torch.log2(table / 2**PRECISION) for table in tables), self.coded_bits
 
     def compiled(self, tables: Sequence[entropy.RansTables], net: entropy.EnvelopeNet) -> walks.ResidualModel:
         """The model in the form that its kernel takes, with all tables in theirs."""
         counts = self.num_groups, len(self.group_of), self.row_of.shape[2], MOST, SHAPES
-        sizes = *counts, small_activity(self.thresholds), _ROW_OF_ONE, SCALES - 1, *ODDS
+        sizes = *counts, small_activity(self.thresholds), _ROW_OF_ONE, SCALES - 1, *ODDS, int(self.has_flags)
         indexes = self.thresholds, *self.channel_indexes, self.splitting.order
         rows = self.row_of.numpy(), self.splitting.row_of.numpy()
         return walks.ResidualModel(sizes, *rows, [index.numpy() for index in indexes], tables, net)
@@ -349,7 +407,8 @@ class ActivityModel(nn.Module):
         """What the choice of symbols takes, in the order of ``choices.QUANTIZER_SIZES``."""
         contexts, alphabet = self.row_of.shape[2], self.symbol_frequencies.shape[1]
         counts = self.num_groups, len(self.group_of), MOST + 1, contexts, alphabet, SHAPES
-        return *counts, small_activity(self.thresholds), _ROW_OF_ONE, SCALES - 1, MOST_SUM, LARGEST
+        others = small_activity(self.thresholds), _ROW_OF_ONE, SCALES - 1, MOST_SUM, LARGEST
+        return *counts, *others, int(self.has_flags)
 
     def _octaves(self, places: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
         """How much is expected at places of ``[n C]``, in eighths of octaves over their groups' expectation.

@@ -17,6 +17,10 @@ from mptvc.model.envelope import Envelope
 CONTEXTS = 16
 #: Classes of tokens.
 CLASSES = 12
+#: Weighted sums of all activities around a token, in a 108th, from which more degrees of them are told apart.
+_DEGREES = (4, 28, 54, 108, 162, 270, 432, 864, 1728)
+#: Rows of what tells whether a token holds something.
+CODED_ROWS = 2 * CLASSES * (len(_DEGREES) + 1)
 #: Sums of a coarser token's activities from which it counts as a little, some or very active.
 _PARENT_SUMS = (1, 4, 10)
 
@@ -70,24 +74,49 @@ def outer_contexts(found: Tensor, context: Context, half: int) -> Tensor:
     return outside.add_(context.classes[..., None], alpha=CONTEXTS).mul_(CONTEXTS)
 
 
-def inner_context(found: np.ndarray, group: int) -> np.ndarray:
-    """What a group's contexts say of the groups before it in the same tokens, from ``[groups, n]``."""
-    largest: np.ndarray = found[max(0, group - 2) : group].max(0, initial=0)
-    return largest.clip(max=CONTEXTS - 1)
+def coded_rows(found: Tensor, context: Context, half: int) -> Tensor:
+    """Rows int64 ``[h, w]``, below ``CODED_ROWS``, of what tells whether tokens hold something.
+
+    Arguments as of ``outer_contexts``.
+    """
+    before = around(context.past.long()).sum(-1)
+    total = 2 * before + 27 * sum_of_neighbours(found).sum(-1) if half else 4 * before
+    degrees = torch.bucketize(total, total.new_tensor(_DEGREES), right=True)
+    return (half * CLASSES + context.classes) * (len(_DEGREES) + 1) + degrees
 
 
-def inner_contexts(found: Tensor) -> Tensor:
+def inner_context(found: np.ndarray, group: int, *, of_coded: bool) -> np.ndarray:
+    """What a group's contexts say of the groups before it in the same tokens, from ``[groups, n]``.
+
+    That is the largest of two, or, where these tokens are known to hold something, that none had any yet.
+    """
+    before: np.ndarray = found[:group]
+    largest: np.ndarray = before[-2:].max(0, initial=0).clip(max=CONTEXTS - 1)
+    return np.where(before.any(0), largest, CONTEXTS - 1) if of_coded else largest
+
+
+def inner_contexts(found: Tensor, *, of_coded: bool) -> Tensor:
     """The same of all groups, ``[n, groups]`` from ``[n, groups]``."""
     before = F.pad(found, (2, 0)).clamp_(max=CONTEXTS - 1)
-    return torch.maximum(before[:, :-2], before[:, 1:-1])
+    largest = torch.maximum(before[:, :-2], before[:, 1:-1])
+    if not of_coded:
+        return largest
+    return torch.where(found.cumsum(1) > found, largest, CONTEXTS - 1)
 
 
-def all_contexts(found: Tensor, context: Context) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-    """Contexts of a whole picture: of each half and group, its tokens bool ``[h, w]`` and their contexts."""
+def all_contexts(
+    found: Tensor, context: Context, *, of_coded: bool
+) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """Contexts of a whole picture: of each half and group, its tokens bool ``[h, w]`` and their contexts.
+
+    Of all tokens, or only of those that hold something.
+    """
     for half, mine in enumerate(checkerboard(found)):
-        contexts = outer_contexts(found, context, half)[mine] + inner_contexts(found[mine])
+        told = mine & found.any(-1) if of_coded else mine
+        contexts = outer_contexts(found, context, half)[told]
+        contexts = contexts + inner_contexts(found[told], of_coded=of_coded)
         for group, ours in enumerate(contexts.T):
-            yield half, group, mine, ours
+            yield half, group, told, ours
 
 
 def around(past: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ class LoopConfig(PyramidConfig):
             is predicted from, and of each halving above.
         camera_path: Whether every frame says how the camera moved, so that vectors count from where it leads
             (see `side`); otherwise it is taken to move on a straight line.
+        coded_flags: Whether each token first tells whether it holds something (see `activity`).
     """
 
     levels: tuple[LoopLevelConfig, ...]
@@ -57,8 +58,9 @@ class LoopConfig(PyramidConfig):
     key_step: float = 1.0
     between_steps: tuple[float, ...] = (2.0, 1.6)
     camera_path: bool = False
+    coded_flags: bool = False
 
-    LATER: ClassVar[dict[str, Any]] = {"camera_path": False}
+    LATER: ClassVar[dict[str, Any]] = {"camera_path": False, "coded_flags": False}
 
     def __post_init__(self) -> None:
         """Check every field.

@@ -70,6 +70,7 @@ class Kind(nn.Module):
     Args:
         patch: Pixels along a token's side.
         restores: Whether it has filters.
+        coded_flags: As of the configuration.
 
     Attributes:
         patch: The same.
@@ -85,7 +86,7 @@ class Kind(nn.Module):
     exact_half_dct: Tensor
     exact_colours: Tensor
 
-    def __init__(self, patch: int, *, restores: bool) -> None:
+    def __init__(self, patch: int, *, restores: bool, coded_flags: bool = False) -> None:
         super().__init__()
         self.patch, self.channels = patch, 3 * patch * patch
         matrices = {"dct": dct_matrix(patch), "half_dct": dct_matrix(patch // 2)}
@@ -93,7 +94,7 @@ class Kind(nn.Module):
         for name, matrix in matrices.items():
             self.register_buffer(name, matrix.float(), persistent=False)
             self.register_buffer(f"exact_{name}", exact(matrix), persistent=False)
-        self.entropy_model = ActivityModel(band_groups(patch), band_order(patch))
+        self.entropy_model = ActivityModel(band_groups(patch), band_order(patch), has_flags=coded_flags)
         self.restoration = Restoration() if restores else None
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
@@ -140,8 +141,8 @@ class Kind(nn.Module):
 class PredictedKind(Kind):
     """The same of pictures that are predicted, with a model of how."""
 
-    def __init__(self, patch: int, *, restores: bool, has_camera: bool) -> None:
-        super().__init__(patch, restores=restores)
+    def __init__(self, patch: int, *, restores: bool, coded_flags: bool, has_camera: bool) -> None:
+        super().__init__(patch, restores=restores, coded_flags=coded_flags)
         self.side = SideModel(has_camera=has_camera)
 
 
@@ -153,6 +154,7 @@ class LoopLevel(nn.Module):
         patch: Pixels along a token's side.
         config: Of the level.
         camera_scale: As the attribute.
+        coded_flags: As of the configuration of all levels.
 
     Attributes:
         smoothing: How much borders of tokens are smoothed.
@@ -165,16 +167,24 @@ class LoopLevel(nn.Module):
         envelope: What predictions say of symbols.
     """
 
-    def __init__(self, index: int, patch: int, config: LoopLevelConfig, camera_scale: int = 0) -> None:
+    def __init__(
+        self,
+        index: int,
+        patch: int,
+        config: LoopLevelConfig,
+        camera_scale: int = 0,
+        *,
+        coded_flags: bool = False,
+    ) -> None:
         super().__init__()
         self.index, self.smoothing, self.camera_scale = index, config.smoothing, camera_scale
         self.fineness = None if index else FinenessModel()
         self._shares = [2.0 ** (-config.fineness * unit) for unit in range(-FINEST, FINEST + 1)]
-        restores = config.restoration
-        self.opening = Kind(patch, restores=restores)
-        has_camera = not index and bool(camera_scale)
+        has_camera, restores = not index and bool(camera_scale), config.restoration
+        self.opening = Kind(patch, restores=restores, coded_flags=coded_flags)
         self.key, self.between = (
-            PredictedKind(patch, restores=restores, has_camera=has_camera) for _ in range(2)
+            PredictedKind(patch, restores=restores, coded_flags=coded_flags, has_camera=has_camera)
+            for _ in range(2)
         )
         self.envelope = EnvelopeModel(patch, band_order(patch))
 
@@ -201,7 +211,13 @@ class LoopModel(nn.Module):
         super().__init__()
         self.config = config
         self.levels = nn.ModuleList(
-            LoopLevel(k, config.patch_side(k), level, config.camera_scale(k))
+            LoopLevel(
+                k,
+                config.patch_side(k),
+                level,
+                config.camera_scale(k),
+                coded_flags=config.coded_flags,
+            )
             for k, level in enumerate(config.levels)
         )
 

@@ -37,8 +37,9 @@ INLINED void window(const Reference *r, int64_t channel, int64_t top, int64_t le
             out[y * size + x] = (uint8_t)((one[y * r->width + x] + two[y * r->width + x] + 1) >> 1);
 }
 
-INLINED int mixed(int own, int other, int weight) {
-    return (own * weight + other * (2 * BLOCK - weight) + BLOCK) >> 5;
+INLINED int16_t mixed(int16_t own, int16_t other, int16_t weight) {
+    int16_t total = (int16_t)(own * weight + other * (2 * BLOCK - weight) + BLOCK);
+    return (int16_t)(total >> 5);
 }
 
 /* A block of which each pixel is a mean over its four nearest blocks' vectors. */
@@ -55,12 +56,13 @@ INLINED void overlapped_block(const Reference *r, int64_t channel, const int64_t
                 window(r, channel, top, left, HALF, found[k]);
             }
             for (int y = 0; y < HALF; y++) {
-                int along_y = 2 * (i ? HALF - 1 - y : y) + 1 + BLOCK;
+                int16_t along_y = (int16_t)(2 * (i ? HALF - 1 - y : y) + 1 + BLOCK);
                 uint8_t *line = out + (i * HALF + y) * BLOCK + j * HALF;
                 for (int x = 0; x < HALF; x++) {
-                    int along_x = 2 * (j ? HALF - 1 - x : x) + 1 + BLOCK, at = y * HALF + x;
-                    int one = mixed(found[0][at], found[1][at], along_x);
-                    int other = mixed(found[2][at], found[3][at], along_x);
+                    int16_t along_x = (int16_t)(2 * (j ? HALF - 1 - x : x) + 1 + BLOCK);
+                    int at = y * HALF + x;
+                    int16_t one = mixed(found[0][at], found[1][at], along_x);
+                    int16_t other = mixed(found[2][at], found[3][at], along_x);
                     line[x] = (uint8_t)mixed(one, other, along_y);
                 }
             }

@@ -23,7 +23,7 @@ PLAN_PRICES = "bit_price", "good", "own_bits", "far_bits", "latent_cost", "doubl
 #: What an encoder's choice of symbols depends on (see `mptvc.codec.quantization`), in its kernel's order.
 QUANTIZER_SIZES = (
     *("groups", "channels", "activities", "contexts", "alphabet", "shapes", "small"),
-    *("row_of_one", "last_row", "most_sum", "largest"),
+    *("row_of_one", "last_row", "most_sum", "largest", "has_flags"),
 )
 
 
@@ -33,7 +33,7 @@ QUANTIZER_PRICES = (
 )
 
 
-QUANTIZER_BITS = "activity_bits", "symbol_bits", "shape_bits", "log_factorials"
+QUANTIZER_BITS = "activity_bits", "symbol_bits", "shape_bits", "coded_bits", "log_factorials"
 
 
 QUANTIZER_INDEXES = "thresholds", "group_of", "place_of", "starts", "order"
@@ -181,7 +181,7 @@ def quantized(
             of ``QUANTIZER_INDEXES``, float32 in that of ``QUANTIZER_MATRICES``.
         net: The envelope's network.
         picture: What prediction left, float32 ``[3, H, W]``; luma of the prediction, uint8 ``[H, W]``; steps
-            float32 ``[h, w]``; contexts of activities, int64 ``[n, groups]``.
+            float32 ``[h, w]``; contexts of tokens, int64 ``[n, groups + 1]``.
     """
     rows, columns = picture[2].shape
     types = [np.float32] * len(QUANTIZER_BITS) + [np.uint8] + [np.int64] * len(QUANTIZER_INDEXES)

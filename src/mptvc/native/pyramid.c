@@ -3,15 +3,17 @@
 #include "kernels.h"
 #include <stdlib.h>
 
-INLINED int half_difference(int a, int b, int c, int d) { return (22 * (c - b) - 3 * (d - a) + 64) >> 7; }
-
-INLINED uint8_t pixel(int x) { return (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x); }
+/* In 16 bits, which hold it: values are of -64 to 319. */
+INLINED int16_t half_difference(int16_t a, int16_t b, int16_t c, int16_t d) {
+    int16_t total = (int16_t)(22 * (c - b) - 3 * (d - a) + 64);
+    return (int16_t)(total >> 7);
+}
 
 CLONED static void split_columns(const int16_t *row, int64_t width, uint8_t *out) {
     for (int64_t x = 0; x < width; x++) { /* two more cells at each side */
-        int half = half_difference(row[x], row[x + 1], row[x + 3], row[x + 4]);
-        out[2 * x] = pixel(row[x + 2] - half);
-        out[2 * x + 1] = pixel(row[x + 2] + half);
+        int16_t half = half_difference(row[x], row[x + 1], row[x + 3], row[x + 4]);
+        out[2 * x] = clipped((int16_t)(row[x + 2] - half));
+        out[2 * x + 1] = clipped((int16_t)(row[x + 2] + half));
     }
 }
 
@@ -25,7 +27,7 @@ CLONED EXPORT int expand(const uint8_t *picture, int64_t channels, int64_t heigh
             const uint8_t *plane = picture + c * height * width, *near[5];
             for (int k = 0; k < 5; k++) near[k] = plane + clamped(y + k - 2, 0, height - 1) * width;
             for (int64_t x = 0; x < width; x++) {
-                int half = half_difference(near[0][x], near[1][x], near[3][x], near[4][x]);
+                int16_t half = half_difference(near[0][x], near[1][x], near[3][x], near[4][x]);
                 upper[x] = (int16_t)(near[2][x] - half);
                 lower[x] = (int16_t)(near[2][x] + half);
             }
@@ -52,7 +54,7 @@ INLINED int decimated(int a, int b, int c, int d) { return (60 * a + 11 * b - 10
 
 CLONED static void decimate_columns(const int16_t *row, int64_t width, uint8_t *out) {
     for (int64_t x = 0; x < width; x++, row += 2)
-        out[x] = pixel(decimated(row[0] + row[1], row[-1] + row[2], row[-2] + row[3], row[-4] + row[5]));
+        out[x] = (uint8_t)clamped(decimated(row[0] + row[1], row[-1] + row[2], row[-2] + row[3], row[-4] + row[5]), 0, 255);
 }
 
 /* The same by a longer filter; 1 without memory. */

@@ -12,13 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHANNELS = 3 * MOST * MOST, GROUPS = 64 };
+enum { CHANNELS = 3 * MOST * MOST, GROUPS = 64, CONTEXTS = 16 };
 
 /* Constants of `mptvc.codec.quantization`, and an entropy model with the bits of all that its tables code. */
 typedef struct {
-    int64_t groups, channels, activities, contexts, alphabet, shapes, small, row_of_one, last_row, most_sum, largest;
+    int64_t groups, channels, activities, contexts, alphabet, shapes, small, row_of_one, last_row, most_sum, largest,
+        has_flags;
     float rounding_low, rounding, least_energy, bit_price, few, group_price, one_bits, outward, digit_bits;
-    const float *activity_bits, *symbol_bits, *shape_bits, *log_factorials;
+    const float *activity_bits, *symbol_bits, *shape_bits, *coded_bits, *log_factorials;
     const uint8_t *row_of;
     const int64_t *thresholds, *group_of, *place_of, *starts, *order;
     const float *dct, *half_dct, *colours;
@@ -80,10 +81,14 @@ INLINED void round_try(const Quantizer *q, const float *rounding, Try *t) {
 
 INLINED float activity_bits(const Quantizer *q, const int *found, const int64_t *outer) {
     float bits = 0;
-    for (int64_t g = 0; g < q->groups; g++) {
-        int inner = 0;
+    int any = 0, before = 0;
+    for (int64_t g = 0; g < q->groups; g++) any |= found[g];
+    if (q->has_flags) bits = q->coded_bits[3 * outer[q->groups] + (any ? 2 : 0)];
+    for (int64_t g = 0; g < q->groups && (any || !q->has_flags); g++) {
+        int inner = q->has_flags && !before ? CONTEXTS - 1 : 0;
         for (int64_t k = g < 2 ? 0 : g - 2; k < g; k++) inner = found[k] > inner ? found[k] : inner;
-        int64_t context = outer[g] + (inner < 15 ? inner : 15);
+        int64_t context = outer[g] + (inner < CONTEXTS ? inner : CONTEXTS - 1);
+        before |= found[g];
         bits += q->activity_bits[q->row_of[2 * g * q->contexts + context] * q->activities + found[g]];
     }
     return bits;
@@ -138,7 +143,7 @@ INLINED float bits_apart(const Quantizer *q, const Try *t, int quartered, const 
  * together.
  *
  * difference: what prediction left, `[3, rows patch, columns patch]`.  luma: of the prediction.  steps: of the
- * tokens.  outer: contexts of activities `[count, groups]`. */
+ * tokens.  outer: contexts of tokens `[count, groups + 1]`. */
 CLONED EXPORT void quantize(const Quantizer *q, const EnvelopeNet *net, const float *difference, const uint8_t *luma,
                             const float *steps, const int64_t *outer, int64_t rows, int64_t columns, int16_t *symbols,
                             uint8_t *quartered, int64_t first, int64_t last) {
@@ -146,8 +151,8 @@ CLONED EXPORT void quantize(const Quantizer *q, const EnvelopeNet *net, const fl
     int nothing[GROUPS] = {0};
     float rounding[CHANNELS];
     for (int64_t c = 0; c < q->channels; c++) rounding[c] = q->group_of[c] < 2 ? q->rounding_low : q->rounding;
-    symbols += first * columns * q->channels, outer += first * columns * q->groups;
-    for (int64_t at = first * columns; at < last * columns; at++, symbols += q->channels, outer += q->groups) {
+    symbols += first * columns * q->channels, outer += first * columns * (q->groups + 1);
+    for (int64_t at = first * columns; at < last * columns; at++, symbols += q->channels, outer += q->groups + 1) {
         float left[CHANNELS], mixed[CHANNELS], energy = 0, scale = 1 / steps[at];
         int64_t start = at / columns * patch * width + at % columns * patch;
         quartered[at] = 0;

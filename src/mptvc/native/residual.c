@@ -7,15 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONTEXTS = 16, ROWS_OF_CONTEXTS = 5, GROUPS = 64, PER_PART = 8192 };
+enum { CONTEXTS = 16, CLASSES = 12, ROWS_OF_CONTEXTS = 6, GROUPS = 64, PER_PART = 8192 };
 /* Numbers of tables. */
-enum { ACTIVITIES, SYMBOLS, DIGITS, SHAPES, SHARES, RESTS, SIGNS };
+enum { ACTIVITIES, SYMBOLS, DIGITS, SHAPES, SHARES, RESTS, SIGNS, CODED };
 /* What ends a walk early, beside what `walk.h` names. */
-enum { NO_SHAPE = 2, TOO_LARGE_A_SUM, TOO_LARGE_A_PART, NO_SIGN };
+enum { NO_SHAPE = 2, TOO_LARGE_A_SUM, TOO_LARGE_A_PART, NO_SIGN, NO_FLAG };
 
 /* An entropy model; of an alphabet, integers are counted from its middle. */
 typedef struct {
-    int64_t groups, channels, contexts, most, shapes, small, row_of_one, last_row, odds, odds_step, odds_lowest;
+    int64_t groups, channels, contexts, most, shapes, small, row_of_one, last_row, odds, odds_step, odds_lowest, has_flags;
     const uint8_t *row_of, *rest_row_of;                            /* [groups, 2, contexts], [groups, most sum] */
     const int64_t *thresholds, *group_of, *place_of, *starts, *order; /* sums of activities from 1 on; channels */
     int64_t most_sum;
@@ -52,65 +52,112 @@ CLONED static void take_row(const uint8_t *values, int64_t line, int64_t row, in
 }
 
 /* What contexts of a row say of other tokens `[line]`: a row of the picture before and, in the second half of a
- * checkerboard, of those that are known, with a token of zeros on each side, and the rows beside these. */
+ * checkerboard, of those that are known, with a token of zeros on each side, and the rows beside these. `around` is
+ * the same in a 108th. */
 CLONED static void weigh(const int16_t *past, const int16_t *past_beside, const int16_t *known,
-                         const int16_t *known_beside, int64_t line, int64_t groups, int half, int16_t *outside) {
+                         const int16_t *known_beside, int64_t line, int64_t groups, int half, int16_t *outside,
+                         int16_t *around) {
     for (int64_t i = 0; i < line; i++) {
         int left = past[i - groups] + past_beside[i - groups], right = past[i + groups] + past_beside[i + groups];
-        int around = 19 * past[i] + past_beside[i] + left + right;
+        int before = 19 * past[i] + past_beside[i] + left + right;
         int four = known[i - groups] + known[i + groups] + known_beside[i];
-        int mean = half ? (2 * around + 27 * four + 54) / 108 : (3 * around + 27) / 54;
+        around[i] = (int16_t)(half ? 2 * before + 27 * four : 4 * before);
+        int mean = half ? (around[i] + 54) / 108 : (3 * before + 27) / 54;
         outside[i] = (int16_t)(mean < CONTEXTS - 1 ? mean : CONTEXTS - 1);
     }
 }
 
-/* Contexts of one half of a checkerboard, int16 `[n, groups]`; returns n.
+/* The tokens of one half of a checkerboard: their numbers, what contexts say of each one's groups and, where it tells
+ * whether it holds something, the row of that. Returns how many.
  *
  * space: `ROWS_OF_CONTEXTS` rows of tokens with one more on each side, of zeros. */
-static int64_t contexts_of(const Model *m, const Picture *p, const uint8_t *found, int half, int16_t *space, int16_t *out) {
+static int64_t contexts_of(const Model *m, const Picture *p, const uint8_t *found, int half, int16_t *space,
+                           int32_t *tokens, int16_t *outer, uint8_t *coded_rows) {
+    static const int degrees[] = {4, 28, 54, 108, 162, 270, 432, 864, 1728};
+    enum { DEGREES = sizeof degrees / sizeof *degrees };
     int64_t n = 0, groups = m->groups, line = p->columns * groups, wide = line + 2 * groups;
     int16_t *past = space + groups, *past_beside = past + wide, *known = past_beside + wide;
-    int16_t *known_beside = known + wide, *outside = known_beside + wide;
+    int16_t *known_beside = known + wide, *outside = known_beside + wide, *around = outside + wide;
     for (int64_t y = 0; y < p->rows; y++) {
         take_row(p->past, line, y, p->rows, past, past_beside);
         if (half) take_row(found, line, y, p->rows, known, known_beside);
-        weigh(past, past_beside, known, known_beside, line, groups, half, outside);
-        for (int64_t x = (y + half) & 1; x < p->columns; x += 2, n++)
-            for (int64_t g = 0; g < groups; g++) {
-                int64_t context = outside[x * groups + g] + CONTEXTS * p->classes[y * p->columns + x];
-                out[n * groups + g] = (int16_t)(context * CONTEXTS);
-            }
+        weigh(past, past_beside, known, known_beside, line, groups, half, outside, around);
+        for (int64_t x = (y + half) & 1; x < p->columns; x += 2, n++) {
+            int total = 0, degree = 0;
+            tokens[n] = (int32_t)(y * p->columns + x);
+            memcpy(outer + n * groups, outside + x * groups, (size_t)groups * sizeof *outer);
+            if (!m->has_flags) continue;
+            for (int64_t g = 0; g < groups; g++) total += around[x * groups + g];
+            for (int k = 0; k < DEGREES; k++) degree += total >= degrees[k];
+            coded_rows[n] = (uint8_t)((half * CLASSES + p->classes[tokens[n]]) * (DEGREES + 1) + degree);
+        }
     }
     return n;
 }
 
-/* Activities of all tokens, which an encoder gives and a decoder finds. */
-static int code_activities(Residual *r, const Picture *p, uint8_t *found, int16_t *space, int16_t *outer) {
+/* Whether a token holds something. */
+INLINED int holds(const Model *m, const uint8_t *found, int64_t token) {
+    int any = 0;
+    for (int64_t g = 0; g < m->groups; g++) any |= found[token * m->groups + g];
+    return any != 0;
+}
+
+/* Which of some tokens hold something, with their rows behind all steps: only these are left, and counted. */
+static int code_flags(Residual *r, const uint8_t *found, int32_t *tokens, int16_t *outer, int64_t *count) {
+    const Model *m = r->model;
+    int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
+    int64_t some = 0;
+    if (!r->coder.decoder)
+        for (int64_t n = 0; n < *count; n++) symbols[n] = holds(m, found, tokens[n]) ? 1 : -1;
+    if (exchange(&r->coder, *count, CODED)) return NO_MEMORY;
+    for (int64_t n = 0; n < *count; n++) {
+        if (!symbols[n]) return NO_FLAG;
+        if (symbols[n] < 0) continue;
+        memmove(outer + some * m->groups, outer + n * m->groups, (size_t)m->groups * sizeof *outer);
+        tokens[some++] = tokens[n];
+    }
+    *count = some;
+    return DONE;
+}
+
+/* The activity of one group of tokens. */
+static int code_group(Residual *r, const Picture *p, uint8_t *found, int half, int64_t g, const int32_t *tokens,
+                      const int16_t *outer, int64_t count) {
     const Model *m = r->model;
     int middle = (int)m->most / 2;
+    if (!make_room(&r->coder, count)) return NO_MEMORY;
+    uint8_t *rows = r->coder.walk->rows + r->coder.walk->count;
+    int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
+    const uint8_t *row_of = m->row_of + (2 * g + half) * m->contexts;
+    for (int64_t n = 0; n < count; n++) {
+        const uint8_t *mine = found + tokens[n] * m->groups + g;
+        int inner = g > 0 ? mine[-1] : 0, any = inner;
+        if (g > 1 && mine[-2] > inner) inner = any = mine[-2];
+        for (int64_t k = 2; m->has_flags && !any && k < g; k++) any = mine[-1 - k];
+        if (m->has_flags && !any) inner = CONTEXTS - 1;
+        int64_t context = (outer[n * m->groups + g] + CONTEXTS * p->classes[tokens[n]]) * CONTEXTS;
+        rows[n] = row_of[context + (inner < CONTEXTS ? inner : CONTEXTS - 1)];
+        symbols[n] = (int16_t)(mine[0] - middle);
+    }
+    if (exchange(&r->coder, count, ACTIVITIES)) return NO_MEMORY;
+    for (int64_t n = 0; r->coder.decoder && n < count; n++)
+        found[tokens[n] * m->groups + g] = (uint8_t)(symbols[n] + middle);
+    return DONE;
+}
+
+/* Activities of all tokens, which an encoder gives and a decoder finds.
+ *
+ * tokens, outer: room for half of the tokens' numbers and contexts. */
+static int code_activities(Residual *r, const Picture *p, uint8_t *found, int16_t *space, int32_t *tokens, int16_t *outer) {
+    const Model *m = r->model;
     for (int half = 0; half < 2; half++) {
-        int64_t count = contexts_of(m, p, found, half, space, outer);
-        for (int64_t g = 0; g < m->groups; g++) {
-            if (!make_room(&r->coder, count)) return NO_MEMORY;
-            uint8_t *rows = r->coder.walk->rows + r->coder.walk->count;
-            int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
-            const uint8_t *row_of = m->row_of + (2 * g + half) * m->contexts;
-            int64_t n = 0;
-            for (int64_t y = 0; y < p->rows; y++)
-                for (int64_t x = (y + half) & 1; x < p->columns; x += 2, n++) {
-                    const uint8_t *mine = found + (y * p->columns + x) * m->groups + g;
-                    int inner = g > 0 ? mine[-1] : 0;
-                    if (g > 1 && mine[-2] > inner) inner = mine[-2];
-                    rows[n] = row_of[outer[n * m->groups + g] + (inner < CONTEXTS ? inner : CONTEXTS - 1)];
-                    symbols[n] = (int16_t)(mine[0] - middle);
-                }
-            if (exchange(&r->coder, count, ACTIVITIES)) return NO_MEMORY;
-            if (!r->coder.decoder) continue;
-            n = 0;
-            for (int64_t y = 0; y < p->rows; y++)
-                for (int64_t x = (y + half) & 1; x < p->columns; x += 2, n++)
-                    found[(y * p->columns + x) * m->groups + g] = (uint8_t)(symbols[n] + middle);
-        }
+        if (!make_room(&r->coder, (p->rows * p->columns + 1) / 2)) return NO_MEMORY;
+        uint8_t *rows = r->coder.walk->rows + r->coder.walk->count;
+        int64_t count = contexts_of(m, p, found, half, space, tokens, outer, rows);
+        int end = m->has_flags ? code_flags(r, found, tokens, outer, &count) : DONE;
+        for (int64_t g = 0; end == DONE && g < m->groups; g++)
+            end = code_group(r, p, found, half, g, tokens, outer, count);
+        if (end != DONE) return end;
     }
     return DONE;
 }
@@ -352,11 +399,8 @@ static void activities_of(const Model *m, const int16_t *symbols, uint8_t *found
 /* Numbers of the tokens that hold something; returns how many. */
 static int64_t active_tokens(const Model *m, const uint8_t *found, int64_t count, int32_t *tokens) {
     int64_t active = 0;
-    for (int64_t at = 0; at < count; at++) {
-        int any = 0;
-        for (int64_t g = 0; g < m->groups; g++) any |= found[at * m->groups + g];
-        if (any) tokens[active++] = (int32_t)at;
-    }
+    for (int64_t at = 0; at < count; at++)
+        if (holds(m, found, at)) tokens[active++] = (int32_t)at;
     return active;
 }
 
@@ -398,7 +442,7 @@ EXPORT int walk_residual(const Model *model, const Picture *p, Decoder *decoder,
     int end = outer && space && tokens ? DONE : NO_MEMORY;
     if (!decoder)
         for (int64_t at = 0; at < count; at++) activities_of(model, given + at * size, found + at * model->groups);
-    if (end == DONE) end = code_activities(&r, p, found, space, outer);
+    if (end == DONE) end = code_activities(&r, p, found, space, tokens, outer);
     int64_t active = end == DONE ? active_tokens(model, found, count, tokens) : 0;
     if (end == DONE) end = code_shapes(&r, found, tokens, active, quartered);
     if (end == DONE) {

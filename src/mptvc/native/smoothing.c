@@ -3,49 +3,58 @@
 #include "kernels.h"
 #include <stdlib.h>
 
-INLINED uint8_t pixel(int x) { return (uint8_t)clamped(x, 0, 255); }
+enum { SIDE = 16 };
 
-/* Smooth one line of pixels across a border; `next` is the distance from a pixel to the one behind it. */
-INLINED void smooth_line(uint8_t *q, int64_t next, int most, int curved, int edge) {
-    int p2 = q[-3 * next], p1 = q[-2 * next], p0 = q[-next], q0 = q[0], q1 = q[next], q2 = q[2 * next];
-    int change = ((q0 - p0) * 9 - (q1 - p1) * 3 + 8) >> 4;
-    int bend = abs(p2 - 2 * p1 + p0) + abs(q2 - 2 * q1 + q0);
-    if (bend >= curved || abs(change) >= edge * most) return;
-    int half = most >> 1;
-    change = (int)clamped(change, -most, most);
-    int beside_p = (int)clamped((((p2 + p0 + 1) >> 1) - p1 + change) >> 1, -half, half);
-    int beside_q = (int)clamped((((q2 + q0 + 1) >> 1) - q1 - change) >> 1, -half, half);
-    q[-2 * next] = pixel(p1 + beside_p);
-    q[-next] = pixel(p0 + change);
-    q[0] = pixel(q0 - change);
-    q[next] = pixel(q1 + beside_q);
+INLINED int16_t magnitude(int16_t x) { return x < 0 ? (int16_t)-x : x; }
+
+/* Smooth the lines of pixels across a border, all at once; `across` is the distance from a pixel to the one behind it,
+ * `along` that from a line to the next. */
+INLINED void smooth_border(uint8_t *behind, int64_t across, int64_t along, int16_t most, int16_t curved, int16_t edge,
+                           const int size) {
+    int16_t line[6][SIDE], half = (int16_t)(most >> 1);
+    uint8_t out[4][SIDE];
+    for (int k = 0; k < 6; k++)
+        for (int i = 0; i < size; i++) line[k][i] = behind[(k - 3) * across + i * along];
+    for (int i = 0; i < size; i++) {
+        int16_t p2 = line[0][i], p1 = line[1][i], p0 = line[2][i], q0 = line[3][i], q1 = line[4][i], q2 = line[5][i];
+        int16_t change = (int16_t)((int16_t)((q0 - p0) * 9 - (q1 - p1) * 3 + 8) >> 4);
+        int16_t bend = (int16_t)(magnitude((int16_t)(p2 - 2 * p1 + p0)) + magnitude((int16_t)(q2 - 2 * q1 + q0)));
+        int16_t applies = (int16_t)-((bend < curved) & (magnitude(change) < edge));
+        change = within(change, (int16_t)-most, most);
+        int16_t beside_p = (int16_t)((int16_t)(((p2 + p0 + 1) >> 1) - p1 + change) >> 1);
+        int16_t beside_q = (int16_t)((int16_t)(((q2 + q0 + 1) >> 1) - q1 - change) >> 1);
+        out[0][i] = clipped((int16_t)(p1 + (within(beside_p, (int16_t)-half, half) & applies)));
+        out[1][i] = clipped((int16_t)(p0 + (change & applies)));
+        out[2][i] = clipped((int16_t)(q0 - (change & applies)));
+        out[3][i] = clipped((int16_t)(q1 + (within(beside_q, (int16_t)-half, half) & applies)));
+    }
+    for (int k = 0; k < 4; k++)
+        for (int i = 0; i < size; i++) behind[(k - 2) * across + i * along] = out[k][i];
 }
 
 /* Smooth a picture `[channels, rows patch, columns patch]` in place.
  *
  * most, curved: int16 limits `[rows, columns - 1]` of the borders between columns, where most is 0 at borders
  * that are left alone; then the same `[rows - 1, columns]` of those between rows. */
-EXPORT void smooth(uint8_t *picture, int64_t channels, int64_t rows, int64_t columns, int64_t patch, int edge,
-                   const int16_t *most_across, const int16_t *curved_across, const int16_t *most_along,
-                   const int16_t *curved_along) {
+CLONED EXPORT void smooth(uint8_t *picture, int64_t channels, int64_t rows, int64_t columns, int64_t patch, int edge,
+                          const int16_t *most_across, const int16_t *curved_across, const int16_t *most_along,
+                          const int16_t *curved_along) {
     int64_t width = columns * patch, size = rows * patch * width;
     for (int64_t c = 0; c < channels; c++) {
         uint8_t *plane = picture + c * size;
         for (int64_t row = 0; row < rows; row++)
             for (int64_t column = 1; column < columns; column++) {
                 int64_t at = row * (columns - 1) + column - 1;
-                if (!most_across[at]) continue;
+                int16_t most = most_across[at], curved = curved_across[at], far = (int16_t)(edge * most);
                 uint8_t *start = plane + row * patch * width + column * patch;
-                for (int64_t y = 0; y < patch; y++)
-                    smooth_line(start + y * width, 1, most_across[at], curved_across[at], edge);
+                if (most) TOKEN_SIZED(patch, smooth_border(start, 1, width, most, curved, far, SIZE));
             }
         for (int64_t row = 1; row < rows; row++)
             for (int64_t column = 0; column < columns; column++) {
                 int64_t at = (row - 1) * columns + column;
-                if (!most_along[at]) continue;
+                int16_t most = most_along[at], curved = curved_along[at], far = (int16_t)(edge * most);
                 uint8_t *start = plane + row * patch * width + column * patch;
-                for (int64_t x = 0; x < patch; x++)
-                    smooth_line(start + x, width, most_along[at], curved_along[at], edge);
+                if (most) TOKEN_SIZED(patch, smooth_border(start, width, 1, most, curved, far, SIZE));
             }
     }
 }

@@ -6,7 +6,7 @@
 #include "rans.h"
 
 /* Values of a digit, and the most tables of a model. */
-enum { DIGIT = 128, MOST_TABLES = 7 };
+enum { DIGIT = 128, MOST_TABLES = 8 };
 /* What ends a walk. */
 enum { DONE, NO_MEMORY };
 

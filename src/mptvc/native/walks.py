@@ -14,14 +14,14 @@ from mptvc.native.entropy import EnvelopeNet, RansDecoder, RansTables
 #: `mptvc.model.activity` and `mptvc.model.splitting`.
 RESIDUAL_SIZES = (
     *("groups", "channels", "contexts", "most", "shapes", "small", "row_of_one", "last_row"),
-    *("odds", "odds_step", "odds_lowest"),
+    *("odds", "odds_step", "odds_lowest", "has_flags"),
 )
 
 
 RESIDUAL_INDEXES = "thresholds", "group_of", "place_of", "starts", "order"
 
 
-_TABLES = 7
+_TABLES = 8
 _ACTIVITIES, _RESTS, _VECTORS = 0, 5, 1
 
 
@@ -31,6 +31,7 @@ _FAULTS = {
     3: "a sum is larger than its activity says",
     4: "a part of a group is larger than the group",
     5: "a symbol has no sign",
+    6: "a token has no flag",
 }
 
 

@@ -172,7 +172,7 @@ def default_loop_config() -> LoopConfig:
     """Level 0 at half size, the others at the source's; steps for about 0.02, 0.15 and 0.6 bits per pixel."""
     coarsest, middle = (LoopLevelConfig(step, detail=2, restoration=True) for step in (130.0, 38.0))
     finest = LoopLevelConfig(13.0, fineness=0.25, smoothing=1.5, restoration=True)
-    return LoopConfig((coarsest, middle, finest), camera_path=True)
+    return LoopConfig((coarsest, middle, finest), camera_path=True, coded_flags=True)
 
 
 @torch.no_grad()

@@ -17,7 +17,15 @@ from mptvc.model.activity import (
     scale_frequencies,
     shape_rows,
 )
-from mptvc.model.contexts import CLASSES, CONTEXTS, Context, all_contexts, checkerboard
+from mptvc.model.contexts import (
+    CLASSES,
+    CODED_ROWS,
+    CONTEXTS,
+    Context,
+    all_contexts,
+    checkerboard,
+    coded_rows,
+)
 from mptvc.model.exchange import DIGIT
 from mptvc.model.fineness import FINEST, FinenessModel, fineness_rows
 from mptvc.model.fineness import KINDS as FINENESS_KINDS
@@ -58,19 +66,22 @@ class ActivityCounter(Counter):
         self._model = model
         self._activities = np.zeros((*model.row_of.shape, MOST + 1))
         self._symbols = np.zeros(tuple(model.symbol_frequencies.shape))
-        self._shapes = np.zeros((SHAPES, 2))
+        self._shapes, self._coded = np.zeros((SHAPES, 2)), np.zeros((CODED_ROWS, 2))
         self._splitting = SplittingCounter(model.splitting)
 
     @property
     def counts(self) -> list[np.ndarray]:
-        """Of activities, symbols, shapes and shares."""
-        return [self._activities, self._symbols, self._shapes, *self._splitting.counts]
+        """Of activities, symbols, shapes, flags and shares."""
+        return [self._activities, self._symbols, self._shapes, self._coded, *self._splitting.counts]
 
     def add(self, residual: Residual, context: Context) -> None:
         """Count one picture; arguments as of ``ActivityModel.code``."""
         model = self._model
         found = model.activities(residual.symbols)
-        for half, group, mine, rows in all_contexts(found, context):
+        for half, mine in enumerate(checkerboard(found)):
+            holds = found[mine].any(-1).long()
+            np.add.at(self._coded, (coded_rows(found, context, half)[mine].numpy(), holds.numpy()), 1)
+        for half, group, mine, rows in all_contexts(found, context, of_coded=model.has_flags):
             np.add.at(self._activities[group, half], (rows.numpy(), found[..., group][mine].numpy()), 1)
         tokens = active_tokens(found)
         some, mine = found.flatten(0, 1)[tokens], residual.symbols.flatten(0, 1)[tokens]
@@ -92,15 +103,10 @@ class ActivityCounter(Counter):
         counts = self._symbols + self._symbols[..., ::-1]  # a symbol is as likely as its negative
         start = scale_frequencies().numpy() / 2**PRECISION
         model.symbol_frequencies.copy_(integer_frequencies(counts + _PRIOR_ROWS * start))
-        self._fit_shapes()
+        model.shape_frequencies.copy_(_either(self._shapes))
+        if model.coded_frequencies is not None:
+            model.coded_frequencies.copy_(_either(self._coded))
         self._splitting.fit()
-
-    def _fit_shapes(self) -> None:
-        """Rows of shapes, each with a little of all together."""
-        usual = self._shapes.sum(0) + 1
-        whole, quartered = (self._shapes + _PRIOR_ACTIVITIES * usual / usual.sum()).T
-        rows = np.stack([whole, np.zeros_like(whole), quartered], 1)
-        self._model.shape_frequencies.copy_(integer_frequencies(rows))
 
     def _wanted(self) -> np.ndarray:
         """Counts of every context, with a little of those of all classes together."""
@@ -241,6 +247,13 @@ class FinenessCounter(Counter):
         by_half = self._values.reshape(2, FINENESS_KINDS**2, -1)
         values = _smoothed(by_half, FINENESS_KINDS).reshape(self._values.shape)
         self._model.value_frequencies.copy_(integer_frequencies(values))
+
+
+def _either(counts: np.ndarray) -> Tensor:
+    """Frequencies ``[rows, 3]`` of -1 and 1 that came so often ``[rows, 2]``, with a little of all rows."""
+    usual = counts.sum(0) + 1
+    first, second = (counts + _PRIOR_ACTIVITIES * usual / usual.sum()).T
+    return integer_frequencies(np.stack([first, np.zeros_like(first), second], 1))
 
 
 def _shared_rows(wanted: np.ndarray, weights: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
