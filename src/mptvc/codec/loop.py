@@ -18,17 +18,19 @@ from mptvc.codec.stages import stage
 from mptvc.codec.tables import Coder, LevelTables
 from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn, keys_of
 from mptvc.model.activity import ActivityModel, Residual
-from mptvc.model.contexts import Context, token_classes
+from mptvc.model.contexts import Context, repeated, token_classes
 from mptvc.model.envelope import Envelope
 from mptvc.model.loop_model import Kind, PredictedKind
 from mptvc.model.motion import Reference
-from mptvc.model.prediction import HALF_BASE, Blend, References, any_of, needs_base, predicted
+from mptvc.model.prediction import HALF_BASE, Blend, References, needs_base, predicted
 from mptvc.model.restoration import USUAL_STRENGTH, Restoration, chosen_strength, coded_strength
 from mptvc.model.side_symbols import Known, Side
 from mptvc.native import calls
 
 #: Pixels of pictures up to which samples between pixels are kept from slice to slice.
 _KEPT_PIXELS = 2**22
+#: How tokens of each blend are predicted, as `token_classes` takes it.
+_KINDS = [2 if blend == Blend.BASE else int(blend in HALF_BASE) for blend in Blend]
 #: Says what the coarser level does, uint8 ``[3, H, W]``, when it is first asked.
 Base = Callable[[], Tensor]
 
@@ -322,11 +324,9 @@ class LevelLoop:
 
 
 def _prediction_kinds(side: Side, grid: tuple[int, int]) -> Tensor:
-    """How tokens are predicted, as `token_classes` takes it, int64 ``[h, w]``."""
-    blends = side.blends
-    kinds = any_of(blends, HALF_BASE) + 2 * (blends == Blend.BASE)
-    factor = grid[0] // kinds.shape[0]
-    return kinds.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    """The same of all tokens, int64 ``[h, w]``."""
+    kinds = side.blends.new_tensor(_KINDS)[side.blends]
+    return repeated(kinds, grid[0] // kinds.shape[0])
 
 
 def _reference_of(coded: CodedPicture, prediction: Reference) -> Reference:

@@ -53,7 +53,7 @@ def token_classes(parents: Tensor | None, kinds: Tensor) -> Tensor:
     sums = parents.sum(-1)
     active = torch.bucketize(sums, sums.new_tensor(_PARENT_SUMS), right=True)
     factor = kinds.shape[0] // parents.shape[0]
-    return 3 * active.repeat_interleave(factor, 0).repeat_interleave(factor, 1) + kinds
+    return 3 * repeated(active, factor) + kinds
 
 
 def outer_contexts(found: Tensor, context: Context, half: int) -> Tensor:
@@ -124,6 +124,15 @@ def around(past: Tensor) -> Tensor:
     x = F.pad(past, (0, 0, 1, 1, 1, 1))
     x = x[:-2] + x[1:-1] + x[2:]
     return 18 * past + x[:, :-2] + x[:, 1:-1] + x[:, 2:]
+
+
+def repeated(grid: Tensor, factor: int) -> Tensor:
+    """Each place of a grid ``[h, w]`` so many times along both sides."""
+    if factor == 1:
+        return grid
+    rows, columns = grid.shape
+    spread = grid[:, None, :, None].expand(rows, factor, columns, factor)
+    return spread.reshape(rows * factor, columns * factor)
 
 
 def checkerboard(grid: Tensor) -> tuple[Tensor, Tensor]:

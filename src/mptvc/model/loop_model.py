@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from mptvc.model.activity import ActivityModel
+from mptvc.model.contexts import repeated
 from mptvc.model.dct import MATRIX_BITS, dct_matrix, exact, frequencies, quartered_frequencies, samples
 from mptvc.model.envelope import EnvelopeModel
 from mptvc.model.fineness import FINEST, FinenessModel
@@ -197,7 +198,7 @@ class LoopLevel(nn.Module):
         factor = grid[0] // fineness.shape[0]
         units = [max(1, round(step * share * STEP_UNITS)) for share in self._shares]
         steps = torch.tensor(units, device=fineness.device)[fineness + FINEST] / STEP_UNITS
-        return steps.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+        return repeated(steps, factor)
 
 
 class LoopModel(nn.Module):

@@ -144,7 +144,7 @@ def predicted(references: References, base: Tensor | None, vectors: Tensor, blen
 
 def needs_base(blends: Tensor) -> bool:
     """Whether some block is predicted from the coarser level's picture."""
-    return bool(any_of(blends, (*HALF_BASE, Blend.BASE)).any())
+    return not blends_in(blends).isdisjoint((*HALF_BASE, Blend.BASE))
 
 
 def _repeats(references: References, vectors: Tensor, blends: Tensor) -> bool:
@@ -154,14 +154,14 @@ def _repeats(references: References, vectors: Tensor, blends: Tensor) -> bool:
         if references.far is references.near and references.bend is None
         else _OF_NEAR
     )
-    return not bool(vectors.any()) and bool(any_of(blends, near).all())
+    return not bool(vectors.any()) and blends_in(blends).issubset(near)
 
 
 def _predicted_at_once(
     references: References, base: Tensor | None, vectors: Tensor, blends: Tensor
 ) -> Tensor:
     """The same by a compiled kernel."""
-    has_far = bool(any_of(blends, FROM_FAR).any())
+    has_far = not blends_in(blends).isdisjoint(FROM_FAR)
     further = references.further(vectors) if has_far else vectors
     far = references.other.planes_for(further).numpy() if has_far else None
     near = references.near.planes_for(vectors).numpy()
@@ -179,6 +179,12 @@ def scaled(vectors: Tensor, numerator: int, denominator: int) -> Tensor:
 def mean_of(a: Tensor, b: Tensor) -> Tensor:
     """Means of integers, halves up; ``a`` and ``b`` are left alone."""
     return (a + b).add_(1).bitwise_right_shift_(1)
+
+
+def blends_in(blends: Tensor) -> set[int]:
+    """Those that come in ``[h, w]``."""
+    counts = torch.bincount(blends.flatten(), minlength=len(Blend)).tolist()
+    return {blend for blend, count in enumerate(counts) if count}
 
 
 def any_of(blends: Tensor, wanted: tuple[Blend, ...]) -> Tensor:

@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from mptvc.model.contexts import repeated
 from mptvc.model.integer_network import REACH
 from mptvc.model.motion import camera_vectors
 from mptvc.model.prediction import Blend, scaled
@@ -58,7 +59,7 @@ class Side:
         """Which blocks do not move whatever the camera does, bool ``[h, w]``."""
         return self.choices // BLENDS == Vector.STILL
 
-    @property
+    @cached_property
     def blends(self) -> Tensor:
         """Blend of each block, int64 ``[h, w]``."""
         return torch.where(self.choices == BASE_CHOICE, int(Blend.BASE), self.choices % BLENDS)
@@ -133,4 +134,4 @@ def parent_vectors(parent: Side | None, camera: Tensor) -> Tensor:
 def spread(coarse: Tensor, grid: torch.Size) -> Tensor:
     """A parent's blocks for a grid of as many or twice as many along each side."""
     factor = 1 if coarse.shape == grid else 2
-    return coarse.repeat_interleave(factor, 0).repeat_interleave(factor, 1)[: grid[0], : grid[1]]
+    return repeated(coarse, factor)[: grid[0], : grid[1]]
