@@ -8,11 +8,12 @@ before it. It is followed in the packet by the frames between the last key and i
 middle, which is predicted from both, and so on by halves.
 
 A packet holds, of each frame in that order, its fineness if it is a key of level 0, how it is predicted
-unless it is an opening key, and what prediction left: activities of all tokens, then of those that hold
-something the shape of each, -1 for whole and 1 for quartered, how small sums of magnitudes are split, and
-other symbols (see `fineness`, `side`, `activity` and `splitting`). The rows of the last two follow from the
-predicted pixels and the step (see `envelope`), so a packet is read behind the pictures it is predicted from.
-Last comes the strength of its restoration, where weights have filters and something is left (`restoration`).
+unless it is an opening key, and what prediction left: activities of all tokens or, where weights have flags,
+which tokens hold something and the activities of these; then of those that hold something the shape of each,
+-1 for whole and 1 for quartered, how small sums of magnitudes are split, and other symbols (see `fineness`,
+`side`, `activity` and `splitting`). The rows of the last two follow from the predicted pixels and the step
+(see `envelope`), so a packet is read behind the pictures it is predicted from. Last comes the strength of its
+restoration, where weights have filters and something is left (`restoration`).
 What pixels all this makes to the last bit, `loop_model` says.
 """
 
