@@ -55,14 +55,16 @@ CLONED static void take_row(const uint8_t *values, int64_t line, int64_t row, in
  * checkerboard, of those that are known, with a token of zeros on each side, and the rows beside these. `around` is
  * the same in a 108th. */
 CLONED static void weigh(const int16_t *past, const int16_t *past_beside, const int16_t *known,
-                         const int16_t *known_beside, int64_t line, int64_t groups, int half, int16_t *outside,
-                         int16_t *around) {
-    for (int64_t i = 0; i < line; i++) {
-        int left = past[i - groups] + past_beside[i - groups], right = past[i + groups] + past_beside[i + groups];
-        int before = 19 * past[i] + past_beside[i] + left + right;
-        int four = known[i - groups] + known[i + groups] + known_beside[i];
-        around[i] = (int16_t)(half ? 2 * before + 27 * four : 4 * before);
-        int mean = half ? (around[i] + 54) / 108 : (3 * before + 27) / 54;
+                         const int16_t *known_beside, int64_t line, int64_t groups, int half,
+                         int16_t *restrict outside, int16_t *restrict around) {
+    for (int64_t i = 0; i < line; i++) { /* in 16 bits, which hold all of it */
+        uint16_t left = (uint16_t)(past[i - groups] + past_beside[i - groups]);
+        uint16_t right = (uint16_t)(past[i + groups] + past_beside[i + groups]);
+        uint16_t before = (uint16_t)(19 * past[i] + past_beside[i] + left + right);
+        uint16_t four = (uint16_t)(known[i - groups] + known[i + groups] + known_beside[i]);
+        uint16_t total = (uint16_t)(half ? 2 * before + 27 * four : 4 * before);
+        uint16_t mean = half ? (uint16_t)(total + 54) / 108 : (uint16_t)(total + 36) / 72;
+        around[i] = (int16_t)total;
         outside[i] = (int16_t)(mean < CONTEXTS - 1 ? mean : CONTEXTS - 1);
     }
 }
