@@ -1,0 +1,119 @@
+/* Which tokens hold something, and how much in each group of channels: the steps of `mptvc.model.activity` and
+ * `mptvc.model.contexts`, where they are explained, for an encoder and for a decoder. */
+
+#include "kernels.h"
+#include "residual.h"
+#include <string.h>
+
+/* A row `[line]` of a grid's values, and the sums of the rows beside it. */
+CLONED static void take_row(const uint8_t *values, int64_t line, int64_t row, int64_t rows, int16_t *own, int16_t *beside) {
+    const uint8_t *from = values + row * line;
+    for (int64_t i = 0; i < line; i++) own[i] = from[i], beside[i] = 0;
+    if (row)
+        for (int64_t i = 0; i < line; i++) beside[i] += from[i - line];
+    if (row + 1 < rows)
+        for (int64_t i = 0; i < line; i++) beside[i] += from[i + line];
+}
+
+/* What contexts of a row say of other tokens `[line]`: a row of the picture before and, in the second half of a
+ * checkerboard, of those that are known, with a token of zeros on each side, and the rows beside these. `around` is
+ * the same in a 108th. */
+CLONED static void weigh(const int16_t *past, const int16_t *past_beside, const int16_t *known,
+                         const int16_t *known_beside, int64_t line, int64_t groups, int half,
+                         int16_t *restrict outside, int16_t *restrict around) {
+    for (int64_t i = 0; i < line; i++) { /* in 16 bits, which hold all of it */
+        uint16_t left = (uint16_t)(past[i - groups] + past_beside[i - groups]);
+        uint16_t right = (uint16_t)(past[i + groups] + past_beside[i + groups]);
+        uint16_t before = (uint16_t)(19 * past[i] + past_beside[i] + left + right);
+        uint16_t four = (uint16_t)(known[i - groups] + known[i + groups] + known_beside[i]);
+        uint16_t total = (uint16_t)(half ? 2 * before + 27 * four : 4 * before);
+        uint16_t mean = half ? (uint16_t)(total + 54) / 108 : (uint16_t)(total + 36) / 72;
+        around[i] = (int16_t)total;
+        outside[i] = (int16_t)(mean < CONTEXTS - 1 ? mean : CONTEXTS - 1);
+    }
+}
+
+/* The tokens of one half of a checkerboard: their numbers, what contexts say of each one's groups and, where it tells
+ * whether it holds something, the row of that. Returns how many.
+ *
+ * space: `ROWS_OF_CONTEXTS` rows of tokens with one more on each side, of zeros. */
+static int64_t contexts_of(const Model *m, const Picture *p, const uint8_t *found, int half, int16_t *space,
+                           int32_t *tokens, int16_t *outer, uint8_t *coded_rows) {
+    static const int degrees[] = {4, 28, 54, 108, 162, 270, 432, 864, 1728};
+    enum { DEGREES = sizeof degrees / sizeof *degrees };
+    int64_t n = 0, groups = m->groups, line = p->columns * groups, wide = line + 2 * groups;
+    int16_t *past = space + groups, *past_beside = past + wide, *known = past_beside + wide;
+    int16_t *known_beside = known + wide, *outside = known_beside + wide, *around = outside + wide;
+    for (int64_t y = 0; y < p->rows; y++) {
+        take_row(p->past, line, y, p->rows, past, past_beside);
+        if (half) take_row(found, line, y, p->rows, known, known_beside);
+        weigh(past, past_beside, known, known_beside, line, groups, half, outside, around);
+        for (int64_t x = (y + half) & 1; x < p->columns; x += 2, n++) {
+            int total = 0, degree = 0;
+            tokens[n] = (int32_t)(y * p->columns + x);
+            memcpy(outer + n * groups, outside + x * groups, (size_t)groups * sizeof *outer);
+            if (!m->has_flags) continue;
+            for (int64_t g = 0; g < groups; g++) total += around[x * groups + g];
+            for (int k = 0; k < DEGREES; k++) degree += total >= degrees[k];
+            coded_rows[n] = (uint8_t)((half * CLASSES + p->classes[tokens[n]]) * (DEGREES + 1) + degree);
+        }
+    }
+    return n;
+}
+
+/* Which of some tokens hold something, with their rows behind all steps: only these are left, and counted. */
+static int code_flags(Residual *r, const uint8_t *found, int32_t *tokens, int16_t *outer, int64_t *count) {
+    const Model *m = r->model;
+    int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
+    int64_t some = 0;
+    if (!r->coder.decoder)
+        for (int64_t n = 0; n < *count; n++) symbols[n] = holds(m, found, tokens[n]) ? 1 : -1;
+    if (exchange(&r->coder, *count, CODED)) return NO_MEMORY;
+    for (int64_t n = 0; n < *count; n++) {
+        if (!symbols[n]) return NO_FLAG;
+        if (symbols[n] < 0) continue;
+        memmove(outer + some * m->groups, outer + n * m->groups, (size_t)m->groups * sizeof *outer);
+        tokens[some++] = tokens[n];
+    }
+    *count = some;
+    return DONE;
+}
+
+/* The activity of one group of tokens. */
+static int code_group(Residual *r, const Picture *p, uint8_t *found, int half, int64_t g, const int32_t *tokens,
+                      const int16_t *outer, int64_t count) {
+    const Model *m = r->model;
+    int middle = (int)m->most / 2;
+    if (!make_room(&r->coder, count)) return NO_MEMORY;
+    uint8_t *rows = r->coder.walk->rows + r->coder.walk->count;
+    int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
+    const uint8_t *row_of = m->row_of + (2 * g + half) * m->contexts;
+    for (int64_t n = 0; n < count; n++) {
+        const uint8_t *mine = found + tokens[n] * m->groups + g;
+        int inner = g > 0 ? mine[-1] : 0, any = inner;
+        if (g > 1 && mine[-2] > inner) inner = any = mine[-2];
+        for (int64_t k = 2; m->has_flags && !any && k < g; k++) any = mine[-1 - k];
+        if (m->has_flags && !any) inner = CONTEXTS - 1;
+        int64_t context = (outer[n * m->groups + g] + CONTEXTS * p->classes[tokens[n]]) * CONTEXTS;
+        rows[n] = row_of[context + (inner < CONTEXTS ? inner : CONTEXTS - 1)];
+        symbols[n] = (int16_t)(mine[0] - middle);
+    }
+    if (exchange(&r->coder, count, ACTIVITIES)) return NO_MEMORY;
+    for (int64_t n = 0; r->coder.decoder && n < count; n++)
+        found[tokens[n] * m->groups + g] = (uint8_t)(symbols[n] + middle);
+    return DONE;
+}
+
+int code_activities(Residual *r, const Picture *p, uint8_t *found, int16_t *space, int32_t *tokens, int16_t *outer) {
+    const Model *m = r->model;
+    for (int half = 0; half < 2; half++) {
+        if (!make_room(&r->coder, (p->rows * p->columns + 1) / 2)) return NO_MEMORY;
+        uint8_t *rows = r->coder.walk->rows + r->coder.walk->count;
+        int64_t count = contexts_of(m, p, found, half, space, tokens, outer, rows);
+        int end = m->has_flags ? code_flags(r, found, tokens, outer, &count) : DONE;
+        for (int64_t g = 0; end == DONE && g < m->groups; g++)
+            end = code_group(r, p, found, half, g, tokens, outer, count);
+        if (end != DONE) return end;
+    }
+    return DONE;
+}
