@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
-from mptvc.model import activity, splitting
+from mptvc.model import activity, activity_bits, splitting
 from mptvc.model.activity import (
     LARGEST,
     MOST,
@@ -273,14 +273,16 @@ def test_bits_are_those_of_the_tables(fitted: ActivityModel) -> None:
     fitted.code(exchange, after(nothing()), residual)
     taken = 8 * len(packets(fitted, [residual])[0])
     assert bits <= taken <= bits + 8 * 16
-    assert float(fitted.bits(residual, after(nothing())).sum()) == pytest.approx(bits, rel=1e-4)
+    assert float(activity_bits.token_bits(fitted, residual, after(nothing())).sum()) == pytest.approx(
+        bits, rel=1e-4
+    )
 
 
 def test_bits_apart_are_those_of_tokens_whose_neighbours_are_not_known(fitted: ActivityModel) -> None:
     """So for activities, of the first half of a checkerboard they are exact."""
     found, context = fitted.activities(pictures(2, seed=5)[1].symbols), after(nothing())
-    outer = fitted.contexts_apart(context).flatten(0, 1)
-    apart = fitted.activity_bits_apart(found.flatten(0, 1), outer).view(9, 12)
+    outer = activity_bits.contexts_apart(fitted, context).flatten(0, 1)
+    apart = activity_bits.activity_bits_apart(fitted, found.flatten(0, 1), outer).view(9, 12)
     bits, whole = -torch.log2(fitted.activity_frequencies / 2**24), torch.zeros(9, 12)
     first, second = checkerboard(nothing())
     if fitted.coded_frequencies is not None:
@@ -306,7 +308,7 @@ def test_the_largest_symbols_come_back_in_bits_that_are_counted(fitted: Activity
         residual = left(symbols, share)
         packet = packets(fitted, [residual])[0]
         assert same(decoded(fitted, [packet], 3, 4)[0], residual)
-        taken = float(fitted.bits(residual, after(nothing(3, 4))).sum())
+        taken = float(activity_bits.token_bits(fitted, residual, after(nothing(3, 4))).sum())
         assert taken <= 8 * len(packet) <= taken + 8 * 16
 
 
@@ -373,7 +375,7 @@ def test_small_sums_are_weighed_as_their_channels_are_expected() -> None:
     symbols = torch.zeros(3, CHANNELS)
     symbols[0, 5], symbols[1, 5], symbols[1, 7], symbols[2, 8] = 2, 1, -1, -2
     whole, outer = torch.zeros(3, dtype=torch.bool), torch.zeros(3, len(GROUPS) + 1, dtype=torch.int64)
-    first, second, third = model.bits_apart(symbols, whole, expected, outer).tolist()
+    first, second, third = activity_bits.bits_apart(model, symbols, whole, expected, outer).tolist()
     assert second - first == pytest.approx((1 + 1) + (3 + 1) - 1 - (2 * 1 + 1))
     assert third - first == pytest.approx(2 * 3 - 2 * 1)
 
@@ -383,14 +385,14 @@ def test_symbols_of_many_tokens_come_some_at_a_time(
 ) -> None:
     """The same bits, in another order."""
     residual = pictures(1, seed=7)[0]
-    whole, bits = packets(fitted, [residual])[0], fitted.bits(residual, after(nothing()))
+    whole, bits = packets(fitted, [residual])[0], activity_bits.token_bits(fitted, residual, after(nothing()))
     monkeypatch.setattr(activity, "_AT_ONCE", 5)
     assert int(residual.symbols.any(-1).sum()) % 5
     packet = packets(fitted, [residual])[0]
     assert packet != whole
     assert abs(len(packet) - len(whole)) <= 8
     assert same(decoded(fitted, [packet], 9, 12)[0], residual)
-    assert torch.equal(fitted.bits(residual, after(nothing())), bits)
+    assert torch.equal(activity_bits.token_bits(fitted, residual, after(nothing())), bits)
 
 
 def test_a_token_without_a_shape_is_refused(fitted: ActivityModel) -> None:

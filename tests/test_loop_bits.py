@@ -17,6 +17,7 @@ from mptvc.codec.decoder import Decompressor
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.format.packet import PacketReader, Tables
 from mptvc.format.slices import FRONT_BYTES
+from mptvc.model.activity_bits import bits_apart, contexts_apart, token_bits
 from mptvc.model.contexts import checkerboard
 from mptvc.native import calls
 
@@ -104,12 +105,12 @@ def test_what_symbols_are_chosen_by_is_about_what_they_take() -> None:
                 left, context = coded.residual, coded.context
                 tokens = torch.nonzero(checkerboard(context.past)[0].flatten()).flatten()
                 kind = level.opening if coded.side is None else level.predicted(coded.is_between)
-                outer = kind.entropy_model.contexts_apart(context).flatten(0, 1)[tokens]
+                outer = contexts_apart(kind.entropy_model, context).flatten(0, 1)[tokens]
                 shapes = left.quartered.flatten()[tokens]
                 expected = context.envelope.sums_below(tokens, shapes)
                 symbols = left.symbols.flatten(0, 1)[tokens].float()
-                about += float(kind.entropy_model.bits_apart(symbols, shapes, expected, outer).sum())
-                taken += float(kind.entropy_model.bits(left, context).flatten()[tokens].sum())
+                about += float(bits_apart(kind.entropy_model, symbols, shapes, expected, outer).sum())
+                taken += float(token_bits(kind.entropy_model, left, context).flatten()[tokens].sum())
         assert about == pytest.approx(taken, rel=0.03)
 
 

@@ -11,6 +11,7 @@ import mptvc
 from mptvc.codec.loop_coder import LoopCoder
 from mptvc.codec.quantization import _BIT_PRICE, quantized
 from mptvc.model.activity import LARGEST, Residual
+from mptvc.model.activity_bits import bits_apart, contexts_apart
 from mptvc.model.contexts import Context
 from mptvc.model.dct import samples
 from mptvc.model.envelope import Envelope, EnvelopeModel
@@ -47,7 +48,7 @@ def contexts(kind: Kind, before: int = 0) -> Tensor:
     past = torch.full((ROWS, COLUMNS, kind.entropy_model.num_groups), before)
     classes, nothing = torch.zeros(ROWS, COLUMNS, dtype=torch.int64), torch.zeros(0)
     context = Context(past, classes, Envelope(EnvelopeModel(8, torch.arange(192)), nothing, nothing))
-    return kind.entropy_model.contexts_apart(context).flatten(0, 1)
+    return contexts_apart(kind.entropy_model, context).flatten(0, 1)
 
 
 def picture(kind: Kind, latents: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ def noise(kind: Kind, amplitude: float) -> Tensor:
 def costs(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope, found: Residual) -> Tensor:
     """Squared steps of error of each token, and what its bits are worth."""
     expected = envelope.sums_below(torch.arange(TOKENS), found.quartered)
-    bits = kind.entropy_model.bits_apart(found.symbols, found.quartered, expected, outer)
+    bits = bits_apart(kind.entropy_model, found.symbols, found.quartered, expected, outer)
     steps = envelope.steps.flatten()[:, None]
     whole, quartered = (latents / steps for latents in kind.latents(kind.cells(left)))
     restored = found.symbols + OUTWARD / 10 * found.symbols.sign()

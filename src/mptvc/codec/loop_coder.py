@@ -25,6 +25,7 @@ from mptvc.format.geometry import Geometry, LoopShots, Shots, TileGrid
 from mptvc.format.header import Layout
 from mptvc.format.rules import MAX_CLIP
 from mptvc.format.slices import SlicePacket, split
+from mptvc.model.activity_bits import token_bits
 from mptvc.model.loop_config import LoopConfig
 from mptvc.model.loop_model import Kind, LoopModel
 from mptvc.model.motion import BLOCK, UNITS
@@ -195,7 +196,7 @@ class LoopPiece(Piece):
         """Bits of a frame's tokens, side symbols left out; as ``Piece.bits``."""
         coded = self._levels[level].pictures[frame]
         model = self._kind(level, coded).entropy_model
-        bits: np.ndarray = model.bits(coded.residual, coded.context).cpu().numpy()
+        bits: np.ndarray = token_bits(model, coded.residual, coded.context).cpu().numpy()
         return bits
 
     @computing(by_kernels=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mptvc.model.activity import LARGEST, NUMBER_BITS, ActivityModel, Residual
+from mptvc.model.activity import LARGEST, ActivityModel, Residual
+from mptvc.model.activity_bits import NUMBER_BITS, activity_bits_apart, bits_apart, table_bits
 from mptvc.model.envelope import Envelope
 from mptvc.model.loop_model import OUTWARD, Kind
 from mptvc.model.splitting import log_factorials
@@ -52,7 +53,7 @@ def quantized(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope) -> Re
     Args:
         kind: Transform and entropy model.
         left: What prediction left, ``[3, H, W]``, at most 255.
-        outer: Contexts of its tokens, as `ActivityModel.bits_apart` takes them.
+        outer: Contexts of its tokens, as `activity_bits.bits_apart` takes them.
         envelope: What the prediction says of them, and their steps.
 
     Returns:
@@ -87,7 +88,7 @@ def _quantized_at_once(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelo
     indexes = model.thresholds, *model.channel_indexes, model.splitting.order
     matrices = kind.dct, kind.half_dct, kind.colours
     prices = *_ROUNDING, _LEAST_ENERGY, _BIT_PRICE, _FEW, _GROUP_PRICE, _ONE_BITS, OUTWARD / 10, NUMBER_BITS
-    tables = *model.table_bits, log_factorials(left.device), model.row_of, *indexes, *matrices
+    tables = *table_bits(model), log_factorials(left.device), model.row_of, *indexes, *matrices
     picture = left.float(), envelope.luma, envelope.steps, outer
     symbols, quartered = choices.quantized(
         model.sizes,
@@ -108,13 +109,13 @@ def _cheapest(model: ActivityModel, energy: Tensor, outer: Tensor, tries: Sequen
         outer: As of ``quantized``.
         tries: Of all tokens.
     """
-    best = energy + _BIT_PRICE * model.activity_bits_apart(torch.zeros_like(outer[:, 1:]), outer)
+    best = energy + _BIT_PRICE * activity_bits_apart(model, torch.zeros_like(outer[:, 1:]), outer)
     chosen, shapes = torch.zeros_like(tries[0].symbols), torch.zeros_like(energy, dtype=torch.bool)
     for tried in tries:  # one with the symbols of the best so far has nothing to offer
         at = torch.nonzero((tried.symbols != chosen).any(1)).flatten()
         symbols = tried.symbols[at]
         quartered = torch.full_like(shapes[at], tried.quartered)
-        bits = model.bits_apart(symbols, quartered, tried.expected[at], outer[at])
+        bits = bits_apart(model, symbols, quartered, tried.expected[at], outer[at])
         cost = energy[at] - _explained(tried.latents[at], symbols).sum(1) + _BIT_PRICE * bits
         better = cost < best[at]
         at = at[better]

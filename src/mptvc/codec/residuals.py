@@ -8,6 +8,7 @@ from torch import Tensor
 from mptvc.codec.quantization import quantized
 from mptvc.codec.stages import stage
 from mptvc.model.activity import Residual
+from mptvc.model.activity_bits import contexts_apart
 from mptvc.model.contexts import Context
 from mptvc.model.loop_model import Kind
 from mptvc.model.smoothing import smoothed
@@ -21,7 +22,7 @@ _BAND_PIXELS, _KERNEL_BAND_PIXELS = 2**17, 2**19
 @stage("analysis")
 def analysed(kind: Kind, picture: Tensor, prediction: Tensor, context: Context) -> Residual:
     """What prediction leaves of a picture, quantized."""
-    outer = kind.entropy_model.contexts_apart(context)
+    outer = contexts_apart(kind.entropy_model, context)
     symbols = picture.new_empty(*context.classes.shape, kind.channels, dtype=torch.int16)
     quartered = torch.empty_like(context.classes, dtype=torch.bool)
     for tokens, rows in _bands(kind, picture):

@@ -23,7 +23,6 @@ Classification and Adaptive Quantization", 1999.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from math import log2
 
 import numpy as np
 import torch
@@ -35,24 +34,21 @@ from mptvc.model.contexts import (
     CODED_ROWS,
     CONTEXTS,
     Context,
-    all_contexts,
     checkerboard,
     coded_rows,
     inner_context,
-    inner_contexts,
     outer_contexts,
 )
-from mptvc.model.envelope import OCTAVE, eighths
+from mptvc.model.envelope import eighths
 from mptvc.model.exchange import (
-    DIGIT,
     NUMBERS,
     Exchange,
     even_frequencies,
     exchanged,
     exchanged_numbers,
 )
-from mptvc.model.integer_network import PRECISION, REACH, integer_frequencies
-from mptvc.model.splitting import MOST_SUM, ODDS, SplittingModel, log_factorials, small_activity
+from mptvc.model.integer_network import REACH, integer_frequencies
+from mptvc.model.splitting import MOST_SUM, ODDS, SplittingModel, small_activity
 from mptvc.native import entropy, walks
 
 #: Activities are 0 to this.
@@ -67,8 +63,6 @@ _ROW_OF_ONE = 28
 _AT_ONCE = 2**13
 #: Largest magnitude of a symbol: the end of its table, and a number beyond it.
 LARGEST = REACH + NUMBERS - 1
-#: Bits of such a number.
-NUMBER_BITS = 2 * log2(DIGIT)
 
 
 class Table(IntEnum):
@@ -162,7 +156,7 @@ class ActivityModel(nn.Module):
 
     def activities(self, symbols: Tensor) -> Tensor:
         """Activities int64 ``[..., groups]`` of symbols ``[..., C]`` of at most ``LARGEST``."""
-        most, parts = int(self.thresholds[-1]), _parts(symbols.flatten(0, -2))
+        most, parts = int(self.thresholds[-1]), in_parts(symbols.flatten(0, -2))
         sums = torch.cat([part.abs().clamp_(max=most).float() @ self.members for (part,) in parts])
         found = torch.bucketize(sums.to(torch.int32), self.thresholds, right=True)  # exact: below 2^24
         return found.view(*symbols.shape[:-1], self.num_groups)
@@ -198,7 +192,7 @@ class ActivityModel(nn.Module):
         wanted = None if given is None else given.quartered.flatten()[tokens]
         mine = quartered.view(-1)[tokens] = self._code_shapes(exchange, some, wanted)
         walked = torch.zeros(*found.shape[:2], len(self.group_of), dtype=torch.int16, device=found.device)
-        for at, active, shapes in _parts(tokens, some, mine):
+        for at, active, shapes in in_parts(tokens, some, mine):
             left = None if given is None else given.symbols.flatten(0, 1)[at]
             expected = context.envelope.sums_below(at, shapes)
             walked.flatten(0, 1)[at] = self._code_groups(exchange, active, expected, left)
@@ -273,112 +267,19 @@ class ActivityModel(nn.Module):
             coded[ends] += coded[ends].sign() * numbers.to(coded.device)
         return coded.to(torch.int16)
 
-    @torch.no_grad()
-    def bits(self, residual: Residual, context: Context) -> Tensor:
-        """Bits that each token of a picture takes, float32 ``[h, w]``; arguments as of ``code``."""
-        found = self.activities(residual.symbols)
-        total = torch.zeros(found.shape[:2], device=found.device)
-        for half, mine in enumerate(checkerboard(found)):
-            if self.has_flags:
-                total += mine * self._coded_bits(found, coded_rows(found, context, half))
-        bits = -torch.log2(self.activity_frequencies / 2**PRECISION)
-        for half, group, mine, contexts in all_contexts(found, context, of_coded=self.has_flags):
-            total[mine] += bits[self.row_of[group, half].long()[contexts], found[..., group][mine]]
-        for (at,) in _parts(active_tokens(found)):
-            active, symbols = (x.flatten(0, 1)[at] for x in (found, residual.symbols))
-            quartered = residual.quartered.flatten()[at]
-            expected = context.envelope.sums_below(at, quartered)
-            total.view(-1)[at] += self.splitting.bits(active, expected, self.thresholds, symbols)
-            total.view(-1)[at] += self._large_bits(active, quartered, expected, symbols)
-        return total
-
-    @torch.no_grad()
-    def bits_apart(self, symbols: Tensor, quartered: Tensor, expected: Tensor, outer: Tensor) -> Tensor:
-        """About the bits that tokens take whose neighbours are not known yet, float32 ``[n]``.
-
-        Small sums are weighed as if magnitudes fell on channels one by one, as is expected of these: a
-        multinomial distribution, which takes a fraction of the time of a walk through their halves.
-
-        Args:
-            symbols: Of each, integers ``[n, C]``.
-            quartered: Which of them are, bool ``[n]``.
-            expected: What is expected of them, as `envelope.Envelope.sums_below` says it.
-            outer: Their contexts, as ``contexts_apart`` says them, ``[n, groups + 1]``.
-        """
-        found = self.activities(symbols)
-        total, tokens = self.activity_bits_apart(found, outer), torch.nonzero(found.any(1)).flatten()
-        active, shapes, mine, left = (x[tokens] for x in (found, quartered, expected, symbols))
-        total[tokens] += self._shared_bits(active, mine, left) + self._large_bits(active, shapes, mine, left)
-        return total
-
-    def activity_bits_apart(self, found: Tensor, outer: Tensor) -> Tensor:
-        """The same of activities ``[n, groups]`` alone."""
-        bits = -torch.log2(self.activity_frequencies / 2**PRECISION)
-        groups = torch.arange(self.num_groups, device=found.device)
-        contexts = outer[:, :-1] + inner_contexts(found, of_coded=self.has_flags)
-        total: Tensor = bits[self.row_of[groups, 0, contexts].long(), found].sum(1)
-        if not self.has_flags:
-            return total
-        return total * found.any(1) + self._coded_bits(found, outer[:, -1])
-
-    def contexts_apart(self, context: Context) -> Tensor:
-        """Contexts of tokens whose neighbours are not known yet, int64 ``[h, w, groups + 1]``.
-
-        Of their activities; last comes the row of what tells whether a token holds something, if it does.
-        """
-        nothing = torch.zeros_like(context.past)
-        rows = coded_rows(nothing, context, 0) if self.has_flags else torch.zeros_like(context.classes)
-        return torch.cat([outer_contexts(nothing, context, 0), rows[..., None]], -1)
-
-    def _coded_bits(self, found: Tensor, rows: Tensor) -> Tensor:
-        """Bits of whether tokens of activities ``[..., groups]`` hold something, float32 ``[...]``."""
-        return self.coded_bits[rows, 2 * found.any(-1).long()]
-
-    @property
-    def coded_bits(self) -> Tensor:
-        """Bits of what tells that, float32 ``[CODED_ROWS, 3]``; nothing where no token tells."""
-        if self.coded_frequencies is None:
-            return torch.zeros(1, 3)
-        return -torch.log2(self.coded_frequencies / 2**PRECISION)
-
-    def _shared_bits(self, activities: Tensor, expected: Tensor, symbols: Tensor) -> Tensor:
-        """About the bits of how small sums are shared, and of signs, float32 ``[n]``."""
-        is_small = (activities > 0) & (activities <= small_activity(self.thresholds))
-        places = torch.nonzero(symbols.flatten()).flatten()
-        groups, octaves = self._octaves(places, expected)
-        magnitudes, logarithms = symbols.flatten()[places].abs(), log_factorials(symbols.device)
-        bits = logarithms[magnitudes.clamp(max=MOST_SUM).long()] - magnitudes * octaves / OCTAVE + 1
-        total = torch.zeros_like(activities, dtype=torch.float32)
-        total.view(-1).index_add_(0, groups, bits)
-        choices = self.thresholds.diff(append=self.thresholds[-1:] + 1)[(activities - 1).clamp(min=0)]
-        sums = (symbols.abs().float() @ self.members).clamp(max=MOST_SUM).long()
-        total += torch.log2(choices.float()) - logarithms[sums]
-        return (total * is_small).sum(1)
-
-    def _large_bits(self, activities: Tensor, quartered: Tensor, expected: Tensor, symbols: Tensor) -> Tensor:
-        """Bits of the shapes of tokens with activities ``[n, groups]``, and of large sums' symbols."""
-        bits = -torch.log2(self.shape_frequencies / 2**PRECISION)
-        total = bits[shape_rows(activities).long(), 2 * quartered.long()]
-        places, rows = self.symbol_rows(activities, expected)
-        walked = symbols.flatten()[places].long()
-        bits = -torch.log2(self.symbol_frequencies / 2**PRECISION)
-        taken = bits[rows.long(), walked.clamp(-REACH, REACH) + REACH]
-        taken += (walked.abs() >= REACH) * NUMBER_BITS
-        return total.index_add_(0, places // len(self.group_of), taken)
-
     def symbol_rows(self, activities: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
         """Which symbols of tokens with activities ``[n, groups]`` are coded by themselves, under which rows.
 
         Args:
             activities: Of the tokens.
-            expected: As of ``bits_apart``.
+            expected: What is expected of them, as `envelope.Envelope.sums_below` says it.
 
         Returns:
             Places of the symbols in ``[n C]``, int64, and the row of each, uint8.
         """
         is_large = activities > small_activity(self.thresholds)
         places = torch.nonzero(is_large[:, self.group_of].flatten()).flatten()
-        groups, octaves = self._octaves(places, expected)
+        groups, octaves = self.octaves(places, expected)
         least = eighths(self.thresholds[(activities - 1).clamp(min=0)]).flatten()
         rows = octaves.add_(least[groups]).bitwise_right_shift_(1).add_(_ROW_OF_ONE).clamp_(0, SCALES - 1)
         return places, rows.to(torch.uint8)
@@ -387,12 +288,6 @@ class ActivityModel(nn.Module):
     def channel_indexes(self) -> tuple[Tensor, Tensor, Tensor]:
         """Group of each channel, its place in the order, and first places of groups, and the end, int64."""
         return self.group_of, self.place_of, self.splitting.starts
-
-    @property
-    def table_bits(self) -> tuple[Tensor, ...]:
-        """Bits of what the tables of activities, symbols, shapes and flags code, float32."""
-        tables = self.activity_frequencies, self.symbol_frequencies, self.shape_frequencies
-        return *(-torch.log2(table / 2**PRECISION) for table in tables), self.coded_bits
 
     def compiled(self, tables: Sequence[entropy.RansTables], net: entropy.EnvelopeNet) -> walks.ResidualModel:
         """The model in the form that its kernel takes, with all tables in theirs."""
@@ -410,7 +305,7 @@ class ActivityModel(nn.Module):
         others = small_activity(self.thresholds), _ROW_OF_ONE, SCALES - 1, MOST_SUM, LARGEST
         return *counts, *others, int(self.has_flags)
 
-    def _octaves(self, places: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+    def octaves(self, places: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
         """How much is expected at places of ``[n C]``, in eighths of octaves over their groups' expectation.
 
         Returns:
@@ -423,7 +318,7 @@ class ActivityModel(nn.Module):
         return groups, eighths(flat[starts + 1] - flat[starts]) - totals[groups]
 
 
-def _parts(*given: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def in_parts(*given: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Rows of tensors, ``_AT_ONCE`` of them at a time."""
     return zip(*(torch.split(x, _AT_ONCE) for x in given), strict=True)
 
