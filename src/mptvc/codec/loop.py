@@ -29,7 +29,7 @@ from mptvc.native import calls
 
 #: Pixels of pictures up to which samples between pixels are kept from slice to slice.
 _KEPT_PIXELS = 2**22
-#: How tokens of each blend are predicted, as `token_classes` takes it.
+#: How blocks of each blend are predicted: 0 from decoded pictures, 1 also from the base, 2 from that alone.
 _KINDS = [2 if blend == Blend.BASE else int(blend in HALF_BASE) for blend in Blend]
 #: Says what the coarser level does, uint8 ``[3, H, W]``, when it is first asked.
 Base = Callable[[], Tensor]
@@ -324,7 +324,7 @@ class LevelLoop:
 
 
 def _prediction_kinds(side: Side, grid: tuple[int, int]) -> Tensor:
-    """The same of all tokens, int64 ``[h, w]``."""
+    """How tokens are predicted, as `token_classes` takes it, int64 ``[h, w]``."""
     kinds = side.blends.new_tensor(_KINDS)[side.blends]
     return repeated(kinds, grid[0] // kinds.shape[0])
 
