@@ -1,6 +1,8 @@
 """The entropy model of what prediction leaves: symbols and packets and back, contexts, fitted tables."""
 
 import math
+from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,9 +32,11 @@ from mptvc.model.contexts import (
     checkerboard,
     coded_rows,
     inner_contexts,
+    repeated,
     token_classes,
 )
 from mptvc.model.envelope import Envelope
+from mptvc.native import calls
 from mptvc.train.loop_tables import ActivityCounter
 
 GROUPS = (2, 3, 4, 8)
@@ -244,17 +248,22 @@ def test_tokens_that_hold_nothing_tell_only_that() -> None:
     assert inner_contexts(found, of_coded=False)[2].tolist() == [0, 0, 0, 1]
 
 
-def test_classes_tell_the_coarser_levels_activity_and_the_prediction() -> None:
-    parents = torch.zeros(2, 3, 2, dtype=torch.int64)
+@pytest.mark.parametrize("by", [nullcontext, calls.off])
+def test_classes_tell_the_coarser_levels_activity_and_the_prediction(by: Any) -> None:
+    parents = torch.zeros(2, 3, 2, dtype=torch.uint8)
     parents[0, 1], parents[1, 2, 0] = torch.tensor([2, 9]), 1
     kinds = torch.zeros(4, 6, dtype=torch.int64)
     kinds[3, 5] = 2
-    classes = token_classes(parents, kinds)
-    assert classes[:2, 2:4].tolist() == [[9, 9], [9, 9]]
-    assert classes[2:, 4:].tolist() == [[3, 3], [3, 5]]
-    assert int(classes.sum()) == 4 * 9 + 4 * 3 + 2
-    assert torch.equal(token_classes(None, kinds), kinds)
-    assert int(token_classes(parents * 99, kinds).max()) < CLASSES
+    with by():
+        classes = token_classes(parents, kinds, (4, 6))
+        assert classes[:2, 2:4].tolist() == [[9, 9], [9, 9]]
+        assert classes[2:, 4:].tolist() == [[3, 3], [3, 5]]
+        assert int(classes.sum()) == 4 * 9 + 4 * 3 + 2
+        assert torch.equal(token_classes(None, kinds, (4, 6)), kinds)
+        assert torch.equal(token_classes(None, kinds, (8, 12)), repeated(kinds, 2))
+        finer = repeated(token_classes(parents, kinds, (4, 6)), 2)
+        assert torch.equal(token_classes(parents, kinds, (8, 12)), finer)
+        assert int(token_classes(torch.full_like(parents, 255), kinds, (4, 6)).max()) < CLASSES
 
 
 def test_bits_are_those_of_the_tables(fitted: ActivityModel) -> None:

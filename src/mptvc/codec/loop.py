@@ -18,7 +18,7 @@ from mptvc.codec.stages import stage
 from mptvc.codec.tables import Coder, LevelTables
 from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn, keys_of
 from mptvc.model.activity import ActivityModel, Residual
-from mptvc.model.contexts import Context, repeated, token_classes
+from mptvc.model.contexts import Context, token_classes
 from mptvc.model.envelope import Envelope
 from mptvc.model.loop_model import Kind, PredictedKind
 from mptvc.model.motion import Reference
@@ -216,11 +216,11 @@ class LevelLoop:
         references = self.references(turn, side.coefficients, coarser)
         prediction, last = _predicted(references, base, side), self._last[turn.is_between]
         coded = self._residual(coder, kind, prediction, step, fineness, coarser, known, side, wanted, last)
-        coded = replace(coded, apart=turn.apart)
+        pose = None
         if self._path is not None:
             pose = self._path.pose(turn, side.coefficients, coarser)
             self._path.add(turn.index, pose)
-            coded = replace(coded, pose=pose)
+        coded = replace(coded, apart=turn.apart, pose=pose)
         self._last[turn.is_between] = coded
         if not turn.is_between:  # nothing leads further back from here on
             self._slice = {index: one for index, one in self._slice.items() if index >= turn.near}
@@ -257,24 +257,23 @@ class LevelLoop:
             before = predicted_picture.new_zeros(*grid, kind.entropy_model.num_groups)
         else:
             before = last.activities
-        kinds = torch.zeros_like(before[..., 0]) if side is None else _prediction_kinds(side, grid)
         steps = self.tables.level.steps(step, fineness, grid)
         envelope = Envelope(self.tables.level.envelope, prediction.luma.picture[0], steps)
-        classes = token_classes(None if coarser is None else coarser.activities, kinds)
+        kinds = torch.zeros_like(fineness) if side is None else fineness.new_tensor(_KINDS)[side.blends]
+        classes = token_classes(None if coarser is None else coarser.activities, kinds, grid)
         context = Context(before, classes, envelope)
         given = wanted.residual if isinstance(wanted, PictureTokens) else None
         if isinstance(wanted, Tensor):
             given = analysed(kind, wanted, predicted_picture, context)
-        values, quartered, activities = self._left(coder, kind, context, given)
-        coded = (activities > 0).any(-1)
+        left = self._left(coder, kind, context, given)
+        coded, values, quartered, _ = left
         smoothing = self.tables.level.smoothing
         decoded = synthesised(kind, coded, values, quartered, predicted_picture, steps, smoothing)
         strength, last_strength = USUAL_STRENGTH, USUAL_STRENGTH if last is None else last.strength
         if kind.restoration is not None and len(values):
             found = decoded, predicted_picture, coded, steps
             decoded, strength = self._restored(coder, kind.restoration, found, last_strength, wanted)
-        is_between, left = kind is self.tables.level.between, (coded, values, quartered, activities)
-        strengths = strength, last_strength
+        strengths, is_between = (strength, last_strength), kind is self.tables.level.between
         return CodedPicture(decoded, side, *left, context, known, fineness, *strengths, is_between)
 
     @stage("synthesis")
@@ -296,19 +295,20 @@ class LevelLoop:
     @stage("entropy")
     def _left(
         self, coder: Coder, kind: Kind, context: Context, given: Residual | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Code symbols: those of tokens that hold some ``[n, C]``, which are quartered, and activities."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Code symbols: which tokens hold some, these ``[n, C]``, which are quartered, and activities."""
         model = kind.entropy_model
         if calls.serve(context.past.device):
             return self._walked(coder, model, context, given)
         residual, activities = model.code(self.tables.exchange(model, coder), context, given)
-        return residual.symbols[(activities > 0).any(-1)], residual.quartered, activities
+        coded = (activities > 0).any(-1)
+        return coded, residual.symbols[coded], residual.quartered, activities
 
     def _walked(
         self, coder: Coder, model: ActivityModel, context: Context, given: Residual | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same by a compiled kernel."""
-        known = context.past, context.classes.long(), context.envelope.luma, context.envelope.steps
+        known = context.past, context.classes, context.envelope.luma, context.envelope.steps
         wanted = None
         if given is not None:
             wanted = calls.array(given.symbols.to(torch.int16)), calls.array(given.quartered)
@@ -317,16 +317,10 @@ class LevelLoop:
             self.tables.of(model),
             lambda packet: self.tables.residual(model).walk(packet, past, classes, luma, steps, wanted),
         )
-        values, quartered, activities = map(torch.from_numpy, found)
+        coded, values, quartered, activities = map(torch.from_numpy, found)
         if given is not None:
-            values = given.symbols[(activities > 0).any(-1)]
-        return values, quartered, activities
-
-
-def _prediction_kinds(side: Side, grid: tuple[int, int]) -> Tensor:
-    """How tokens are predicted, as `token_classes` takes it, int64 ``[h, w]``."""
-    kinds = side.blends.new_tensor(_KINDS)[side.blends]
-    return repeated(kinds, grid[0] // kinds.shape[0])
+            values = given.symbols[coded]
+        return coded, values, quartered, activities
 
 
 def _reference_of(coded: CodedPicture, prediction: Reference) -> Reference:

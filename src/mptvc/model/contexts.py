@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mptvc.model.envelope import Envelope
+from mptvc.native import calls, walks
 
 #: Values of each of the two parts of a context, beside the class.
 CONTEXTS = 16
@@ -40,20 +41,25 @@ class Context:
     envelope: Envelope
 
 
-def token_classes(parents: Tensor | None, kinds: Tensor) -> Tensor:
-    """Classes of tokens ``[h, w]``.
+def token_classes(parents: Tensor | None, kinds: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Classes of tokens, int64 ``[h, w]``.
 
     Args:
-        parents: Activities of the coarser level's tokens, integers ``[h', w', groups]``, of which each covers
-            as many tokens along y as along x; None without one.
-        kinds: How each token is predicted: 0 from decoded pictures, 1 also from its base, 2 from that alone.
+        parents: Activities of the coarser level's tokens, uint8 ``[h', w', groups]``, of which each covers as
+            many tokens along y as along x; None without one.
+        kinds: How each block is predicted: 0 from decoded pictures, 1 also from its base, 2 from that alone,
+            int64 ``[h'', w'']``; likewise.
+        grid: Tokens along y and x.
     """
+    if calls.serve(kinds.device):
+        coarser = None if parents is None else calls.array(parents)
+        return torch.from_numpy(walks.token_classes(coarser, calls.array(kinds), grid))
+    mine = repeated(kinds, grid[0] // kinds.shape[0])
     if parents is None:
-        return kinds
+        return mine
     sums = parents.sum(-1)
     active = torch.bucketize(sums, sums.new_tensor(_PARENT_SUMS), right=True)
-    factor = kinds.shape[0] // parents.shape[0]
-    return 3 * repeated(active, factor) + kinds
+    return 3 * repeated(active, grid[0] // parents.shape[0]) + mine
 
 
 def outer_contexts(found: Tensor, context: Context, half: int) -> Tensor:

@@ -22,6 +22,8 @@ step. So every machine decodes the same pixels. All is rounded to the nearest, o
   tokens with symbols restored where the configuration says so (see `restoration`).
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
@@ -180,7 +182,7 @@ class LoopLevel(nn.Module):
         super().__init__()
         self.index, self.smoothing, self.camera_scale = index, config.smoothing, camera_scale
         self.fineness = None if index else FinenessModel()
-        self._shares = [2.0 ** (-config.fineness * unit) for unit in range(-FINEST, FINEST + 1)]
+        self._shares = tuple(2.0 ** (-config.fineness * unit) for unit in range(-FINEST, FINEST + 1))
         has_camera, restores = not index and bool(camera_scale), config.restoration
         self.opening = Kind(patch, restores=restores, coded_flags=coded_flags)
         self.key, self.between = (
@@ -195,10 +197,9 @@ class LoopLevel(nn.Module):
 
     def steps(self, step: float, fineness: Tensor, grid: tuple[int, int]) -> Tensor:
         """Quantization steps float32 ``[h, w]`` on a grid of at least as many places as fineness has."""
-        factor = grid[0] // fineness.shape[0]
-        units = [max(1, round(step * share * STEP_UNITS)) for share in self._shares]
-        steps = torch.tensor(units, device=fineness.device)[fineness + FINEST] / STEP_UNITS
-        return repeated(steps, factor)
+        return repeated(
+            _steps_of(step, self._shares, fineness.device)[fineness + FINEST], grid[0] // fineness.shape[0]
+        )
 
 
 class LoopModel(nn.Module):
@@ -228,3 +229,10 @@ class LoopModel(nn.Module):
         if not isinstance(level, LoopLevel):
             raise TypeError(f"level {index} is a {type(level).__name__}")
         return level
+
+
+@lru_cache(maxsize=256)  # few steps come in a clip, each in many pictures
+def _steps_of(step: float, shares: tuple[float, ...], device: torch.device) -> Tensor:
+    """Shares of a step, float32 multiples of one over ``STEP_UNITS``."""
+    units = [max(1, round(step * share * STEP_UNITS)) for share in shares]
+    return torch.tensor(units, device=device) / STEP_UNITS

@@ -34,6 +34,7 @@ class Blend(IntEnum):
 SMOOTH = (Blend.OVERLAPPED, Blend.BOTH_OVERLAPPED)
 FROM_FAR = (Blend.BOTH, Blend.FAR, Blend.BOTH_OVERLAPPED, Blend.BOTH_BASE)
 HALF_BASE = (Blend.NEAR_BASE, Blend.BOTH_BASE)
+_WITH_BASE = *HALF_BASE, Blend.BASE
 #: Those of ``near`` alone, which are the same where nothing moves, and of others without the base.
 _OF_NEAR = (Blend.NEAR, Blend.OVERLAPPED)
 _OF_FAR = (Blend.BOTH, Blend.FAR, Blend.BOTH_OVERLAPPED)
@@ -119,12 +120,13 @@ def predicted(references: References, base: Tensor | None, vectors: Tensor, blen
     Raises:
         ValueError: A block needs a picture that is not there.
     """
-    if base is None and needs_base(blends):
+    present = blends_in(blends)
+    if base is None and not present.isdisjoint(_WITH_BASE):
         raise ValueError("a block is predicted from the coarser level, and there is none")
-    if _repeats(references, vectors, blends):
+    if _repeats(references, vectors, present):
         return references.near.picture
     if calls.serve(vectors.device):
-        return _predicted_at_once(references, base, vectors, blends)
+        return _predicted_at_once(references, base, vectors, blends, has_far=not present.isdisjoint(FROM_FAR))
     flat, differs = blends.flatten(), differs_nearby(vectors).flatten()
     below = blocks_of(references.near.picture if base is None else base)
     found = below.clone()
@@ -144,24 +146,23 @@ def predicted(references: References, base: Tensor | None, vectors: Tensor, blen
 
 def needs_base(blends: Tensor) -> bool:
     """Whether some block is predicted from the coarser level's picture."""
-    return not blends_in(blends).isdisjoint((*HALF_BASE, Blend.BASE))
+    return not blends_in(blends).isdisjoint(_WITH_BASE)
 
 
-def _repeats(references: References, vectors: Tensor, blends: Tensor) -> bool:
-    """Whether the prediction is the picture ``near``, as it is."""
+def _repeats(references: References, vectors: Tensor, present: set[int]) -> bool:
+    """Whether the prediction is the picture ``near``, as it is, with these blends."""
     near = (
         (*_OF_NEAR, Blend.BOTH, Blend.FAR, Blend.BOTH_OVERLAPPED)
         if references.far is references.near and references.bend is None
         else _OF_NEAR
     )
-    return not bool(vectors.any()) and blends_in(blends).issubset(near)
+    return present.issubset(near) and not bool(vectors.any())
 
 
 def _predicted_at_once(
-    references: References, base: Tensor | None, vectors: Tensor, blends: Tensor
+    references: References, base: Tensor | None, vectors: Tensor, blends: Tensor, *, has_far: bool
 ) -> Tensor:
     """The same by a compiled kernel."""
-    has_far = not blends_in(blends).isdisjoint(FROM_FAR)
     further = references.further(vectors) if has_far else vectors
     far = references.other.planes_for(further).numpy() if has_far else None
     near = references.near.planes_for(vectors).numpy()

@@ -38,7 +38,6 @@ from mptvc.model.side_symbols import (
     Known,
     Side,
     Vector,
-    factor_of,
     parent_coefficients,
     spread,
 )
@@ -172,24 +171,11 @@ class SideModel(nn.Module):
             ValueError: As of ``code``.
         """
         _check_vectors(side)
-        before = parent = given = None
-        cameras: list[np.ndarray | None] = [None, None]
+        before, parent, given = map(_arrays, (known.before, known.parent, side))
         likely = None if known.likely is None else calls.array(known.likely)
-        if known.before is not None:
-            before = calls.array(known.before.choices), calls.array(known.before.vectors)
-            if known.has_path:
-                cameras[0] = calls.array(known.before.coefficients)
-        if known.parent is not None:
-            factor, size = factor_of(known.parent, grid), torch.Size(grid)
-            coefficients = factor * known.parent.coefficients
-            line = torch.stack([spread(vectors, size) for vectors in factor * known.parent.vectors])
-            if known.has_path:
-                cameras[1] = calls.array(coefficients)
-            parts = coefficients, spread(known.parent.choices, size), line
-            parent = calls.array(parts[0]), calls.array(parts[1]), calls.array(parts[2])
-        if side is not None:
-            given = calls.array(side.choices), calls.array(side.vectors), calls.array(side.coefficients)
-        steps, found = compiled.walk(packet, grid, before, parent, given, likely, (cameras[0], cameras[1]))
+        steps, found = compiled.walk(
+            packet, grid, before, parent, given, likely=likely, has_path=known.has_path
+        )
         return steps, Side(*map(torch.from_numpy, found))
 
     def bits(self, known: Known, side: Side) -> float:
@@ -288,6 +274,13 @@ def _spread_of_neighbours(values: Tensor, mean: Tensor) -> Tensor:
         other = (slice(max(0, y), rows - max(0, -y)), slice(max(0, x), columns - max(0, -x)))
         total[mine] += (values[other] - mean[mine]).abs()
     return total
+
+
+def _arrays(side: Side | None) -> walks.SideArrays | None:
+    """Side symbols in the form that kernels take."""
+    if side is None:
+        return None
+    return calls.array(side.choices), calls.array(side.vectors), calls.array(side.coefficients)
 
 
 def _check_vectors(side: Side | None) -> None:

@@ -5,6 +5,28 @@
 #include "residual.h"
 #include <string.h>
 
+/* Classes of tokens `[rows, columns]`, from how blocks are predicted, of which each covers `per_kind` tokens along both
+ * axes, and activities of the coarser level's tokens `[rows / per_parent, columns / per_parent, groups]`, if any. */
+EXPORT void token_classes(const int64_t *kinds, int64_t per_kind, const uint8_t *parents, int64_t per_parent,
+                          int64_t groups, int64_t rows, int64_t columns, int64_t *classes) {
+    for (int64_t y = 0; y < rows; y++) {
+        const int64_t *mine = kinds + y / per_kind * (columns / per_kind);
+        int64_t *line = classes + y * columns;
+        if (y && y % per_parent && y % per_kind) {
+            memcpy(line, line - columns, (size_t)columns * sizeof *line);
+            continue;
+        }
+        for (int64_t x = 0; x < columns; x++) line[x] = mine[x / per_kind];
+        if (!parents) continue;
+        const uint8_t *parent = parents + y / per_parent * (columns / per_parent) * groups;
+        for (int64_t x = 0; x < columns; x++) {
+            int sum = 0;
+            for (int64_t g = 0; g < groups; g++) sum += parent[x / per_parent * groups + g];
+            line[x] += 3 * ((sum >= 1) + (sum >= 4) + (sum >= 10));
+        }
+    }
+}
+
 /* A row `[line]` of a grid's values, and the sums of the rows beside it. */
 CLONED static void take_row(const uint8_t *values, int64_t line, int64_t row, int64_t rows, int16_t *own, int16_t *beside) {
     const uint8_t *from = values + row * line;

@@ -246,11 +246,14 @@ static void activities_of(const Model *m, const int16_t *symbols, uint8_t *found
     }
 }
 
-/* Numbers of the tokens that hold something; returns how many. */
-static int64_t active_tokens(const Model *m, const uint8_t *found, int64_t count, int32_t *tokens) {
+/* Which tokens hold something, and their numbers; returns how many. */
+static int64_t active_tokens(const Model *m, const uint8_t *found, int64_t count, uint8_t *coded, int32_t *tokens) {
     int64_t active = 0;
-    for (int64_t at = 0; at < count; at++)
-        if (holds(m, found, at)) tokens[active++] = (int32_t)at;
+    for (int64_t at = 0; at < count; at++) {
+        coded[at] = (uint8_t)holds(m, found, at);
+        tokens[active] = (int32_t)at;
+        active += coded[at];
+    }
     return active;
 }
 
@@ -279,10 +282,10 @@ static int code_values(Residual *r, const Picture *p, const int16_t *given, cons
 /* Walk through what was left of a picture; returns why it ended.
  *
  * decoder: null to encode.  given: symbols of all tokens `[rows columns, channels]` to encode.
- * found: activities `[rows columns, groups]`.  quartered: of tokens, given to an encoder, else 0.
- * walk: empty; give it to `end_walk` in any case. */
+ * found: activities `[rows columns, groups]`, and coded: which tokens have any; both are outcomes.
+ * quartered: of tokens, given to an encoder, else 0.  walk: empty; give it to `end_walk` in any case. */
 EXPORT int walk_residual(const Model *model, const Picture *p, Decoder *decoder, const int16_t *given, uint8_t *found,
-                         uint8_t *quartered, Walk *walk) {
+                         uint8_t *coded, uint8_t *quartered, Walk *walk) {
     Residual r = {model, {&model->tables, walk, decoder}};
     int64_t count = p->rows * p->columns, size = model->channels;
     int16_t *outer = malloc((size_t)((count + 1) * model->groups) * sizeof *outer);
@@ -293,7 +296,7 @@ EXPORT int walk_residual(const Model *model, const Picture *p, Decoder *decoder,
     if (!decoder)
         for (int64_t at = 0; at < count; at++) activities_of(model, given + at * size, found + at * model->groups);
     if (end == DONE) end = code_activities(&r, p, found, space, tokens, outer);
-    int64_t active = end == DONE ? active_tokens(model, found, count, tokens) : 0;
+    int64_t active = end == DONE ? active_tokens(model, found, count, coded, tokens) : 0;
     if (end == DONE) end = code_shapes(&r, found, tokens, active, quartered);
     if (end == DONE) {
         int64_t at_once = active < PER_PART ? active : PER_PART;

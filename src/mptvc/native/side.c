@@ -17,13 +17,18 @@ typedef struct {
 
 /* What is known of a picture; null where it is not. Vectors are `[2, rows, columns]`. */
 typedef struct {
-    int64_t rows, columns;
-    const int64_t *choices_before, *vectors_before; /* of the picture of its kind before */
-    const int64_t *parent_choices, *line;           /* of its parent's blocks, and what their vectors say */
+    int64_t rows, columns, parent_rows, parent_columns;
+    int64_t factor;   /* how many times larger the picture is than its parent */
+    int64_t has_path; /* whether vectors of others count from where their cameras lead */
+    const int64_t *choices_before, *vectors_before, *coefficients_before; /* of the picture of its kind before */
+    const int64_t *parent_choices, *parent_vectors, *parent_coefficients; /* on the parent's own grid */
     const int64_t *likely; /* coefficients of which differences are coded */
-    /* Coefficients of the camera of that picture, and of its parent's; null where cameras have no path. */
-    const int64_t *camera_before, *camera_of_parent;
 } Known;
+
+/* The parent's block where one of the picture lies. */
+static int64_t parent_of(const Known *k, int64_t y, int64_t x) {
+    return y / k->factor * k->parent_columns + x / k->factor;
+}
 
 static int64_t floored(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
@@ -33,9 +38,20 @@ static int64_t wrapped(int64_t apart, int64_t farthest) {
     return apart + farthest - span * floored(apart + farthest, span) - farthest;
 }
 
+/* Whether any of coefficients is not 0. */
+static int moves(const int64_t *coefficients) {
+    int64_t any = 0;
+    for (int i = 0; i < COEFFICIENTS; i++) any |= coefficients[i];
+    return any != 0;
+}
+
 /* Vectors that the motion of the whole picture gives blocks. */
 static void camera_of(const int64_t *coefficients, const Known *k, int64_t *camera) {
     int64_t scale = k->rows * k->columns;
+    if (!moves(coefficients)) { /* most often */
+        memset(camera, 0, (size_t)(2 * scale) * sizeof *camera);
+        return;
+    }
     for (int axis = 0; axis < 2; axis++, coefficients += 3)
         for (int64_t y = 0; y < k->rows; y++)
             for (int64_t x = 0; x < k->columns; x++) {
@@ -73,11 +89,9 @@ static int64_t wrapped_number(int64_t number) {
 
 /* Coefficients as differences from likely ones, in two digits each, all upper ones first. */
 static int code_differences(Coder *c, const int64_t *likely, int64_t *coefficients) {
-    int64_t apart[COEFFICIENTS], is_likely = 0;
-    for (int i = 0; i < COEFFICIENTS; i++) {
-        apart[i] = wrapped_number(coefficients[i] - likely[i]);
-        is_likely |= likely[i] != 0;
-    }
+    int64_t apart[COEFFICIENTS];
+    int is_likely = moves(likely);
+    for (int i = 0; i < COEFFICIENTS; i++) apart[i] = wrapped_number(coefficients[i] - likely[i]);
     for (int digit = 0; digit < 2; digit++) {
         if (!make_room(c, COEFFICIENTS)) return NO_MEMORY;
         uint8_t *rows = c->walk->rows + c->walk->count;
@@ -120,7 +134,7 @@ static int code_choices(Coder *c, const Model *m, const Known *k, int64_t *choic
                 int64_t at = y * k->columns + x, beside = UNKNOWN;
                 int64_t before = k->choices_before ? m->kinds[k->choices_before[at]] : UNKNOWN;
                 if (half) beside = commonest_beside(m, k, choices, y, x);
-                else if (k->parent_choices) beside = m->kinds[k->parent_choices[at]];
+                else if (k->parent_choices) beside = m->kinds[k->parent_choices[parent_of(k, y, x)]];
                 rows[n] = (uint8_t)((half * KINDS + beside) * KINDS + before);
                 symbols[n] = (int16_t)(choices[at] - middle);
             }
@@ -204,12 +218,23 @@ static int code_vectors(Coder *c, const Model *m, const Known *k, const int64_t 
     return DONE;
 }
 
-/* Vectors of another picture, whose camera moves as coefficients say, as if it moved as `camera`. */
-static const int64_t *moved_by(const Known *k, const int64_t *vectors, const int64_t *coefficients,
-                               const int64_t *camera, int64_t *moved) {
-    camera_of(coefficients, k, moved);
-    for (int64_t i = 0; i < 2 * k->rows * k->columns; i++) moved[i] = vectors[i] - moved[i] + camera[i];
-    return moved;
+/* Vectors of another picture, whose camera moves as coefficients say, as if it moved as `camera`, in place. */
+static void follow(const Known *k, int64_t *vectors, const int64_t *coefficients, const int64_t *camera,
+                   int64_t *other_camera) {
+    camera_of(coefficients, k, other_camera);
+    for (int64_t i = 0; i < 2 * k->rows * k->columns; i++) vectors[i] += camera[i] - other_camera[i];
+}
+
+/* Vectors that the parent makes likely; room: for those of a camera. */
+static void line_of(const Known *k, const int64_t *camera, int64_t *line, int64_t *room) {
+    int64_t coefficients[COEFFICIENTS], *next = line;
+    for (int axis = 0; axis < 2; axis++) {
+        const int64_t *vectors = k->parent_vectors + axis * k->parent_rows * k->parent_columns;
+        for (int64_t y = 0; y < k->rows; y++)
+            for (int64_t x = 0; x < k->columns; x++) *next++ = k->factor * vectors[parent_of(k, y, x)];
+    }
+    for (int i = 0; i < COEFFICIENTS; i++) coefficients[i] = k->factor * k->parent_coefficients[i];
+    if (k->has_path) follow(k, line, coefficients, camera, room);
 }
 
 /* How far vectors to another picture are off straight lines where the camera moves as one set of coefficients to the
@@ -218,6 +243,7 @@ EXPORT int bend_of(int64_t rows, int64_t columns, const int64_t *to_near, const 
                    int64_t far_apart, int64_t *straight, int64_t *bend) {
     Known k = {.rows = rows, .columns = columns};
     int64_t any = 0;
+    if (!moves(to_near) && !moves(to_far)) return 0;
     camera_of(to_near, &k, straight);
     camera_of(to_far, &k, bend);
     for (int64_t i = 0; i < 2 * rows * columns; i++) {
@@ -229,24 +255,28 @@ EXPORT int bend_of(int64_t rows, int64_t columns, const int64_t *to_near, const 
 
 /* Walk through a picture's side symbols; returns why it ended.
  *
- * decoder: null to encode.  coefficients: `[2, 3]`, known where there is a parent and none are likely.
+ * decoder: null to encode.  coefficients: `[2, 3]`; the parent's where there is one and none are likely.
  * choices, vectors: what an encoder gives and a decoder finds.  walk: as for `walk_residual`. */
 EXPORT int walk_side(const Model *m, const Known *k, Decoder *decoder, int64_t *coefficients, int64_t *choices,
                      int64_t *vectors, Walk *walk) {
     Coder c = {&m->tables, walk, decoder};
     int64_t size = k->rows * k->columns;
-    int64_t *camera = malloc((size_t)(9 * size) * sizeof *camera);
+    int64_t *camera = malloc((size_t)(11 * size) * sizeof *camera), *line = camera;
     int end = camera ? DONE : NO_MEMORY;
     if (end == DONE && k->likely) end = code_differences(&c, k->likely, coefficients);
-    else if (end == DONE && !k->line) end = code_coefficients(&c, coefficients);
+    else if (end == DONE && !k->parent_choices) end = code_coefficients(&c, coefficients);
+    else if (end == DONE)
+        for (int i = 0; i < COEFFICIENTS; i++) coefficients[i] = k->factor * k->parent_coefficients[i];
     if (end == DONE) end = code_choices(&c, m, k, choices);
     if (end == DONE) {
         camera_of(coefficients, k, camera);
         Known moved = *k;
-        if (k->camera_of_parent) moved.line = moved_by(k, k->line, k->camera_of_parent, camera, camera + 5 * size);
-        if (k->camera_before)
-            moved.vectors_before = moved_by(k, k->vectors_before, k->camera_before, camera, camera + 7 * size);
-        const int64_t *line = k->line ? moved.line : camera;
+        if (k->parent_choices) line_of(k, camera, line = camera + 5 * size, camera + 9 * size);
+        if (k->choices_before && k->has_path) {
+            int64_t *before = memcpy(camera + 7 * size, k->vectors_before, (size_t)(2 * size) * sizeof *before);
+            follow(k, before, k->coefficients_before, camera, camera + 9 * size);
+            moved.vectors_before = before;
+        }
         for (int64_t i = 0; i < 2 * size; i++) {
             int64_t vector = choices[i % size] / m->blends;
             if (decoder || vector != OWN) vectors[i] = vector == STILL ? 0 : vector == PARENT ? line[i] : camera[i];

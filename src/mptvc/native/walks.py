@@ -74,9 +74,10 @@ class _SideModel(ctypes.Structure):
 
 class _Known(ctypes.Structure):
     _fields_: ClassVar[Any] = [
-        *((name, INT) for name in ("rows", "columns")),
-        *((name, POINTER) for name in ("choices_before", "vectors_before", "parent_choices", "line")),
-        *((name, POINTER) for name in ("likely", "camera_before", "camera_of_parent")),
+        *((name, INT) for name in ("rows", "columns", "parent_rows", "parent_columns", "factor", "has_path")),
+        *((f"{name}_before", POINTER) for name in ("choices", "vectors", "coefficients")),
+        *((f"parent_{name}", POINTER) for name in ("choices", "vectors", "coefficients")),
+        ("likely", POINTER),
     ]
 
 
@@ -88,14 +89,14 @@ class _Picture(ctypes.Structure):
 
 class _Walk(ctypes.Structure):
     _fields_: ClassVar[Any] = [
-        ("rows", ctypes.POINTER(ctypes.c_uint8)),
-        ("symbols", ctypes.POINTER(ctypes.c_int16)),
-        *(("count", INT), ("room", INT)),
-        ("steps", ctypes.POINTER(INT)),
-        *(("num_steps", INT), ("room_for_steps", INT)),
-        ("values", ctypes.POINTER(ctypes.c_int16)),
-        ("num_values", INT),
+        *(("rows", POINTER), ("symbols", POINTER), ("count", INT), ("room", INT)),
+        *(("steps", POINTER), ("num_steps", INT), ("room_for_steps", INT)),
+        *(("values", POINTER), ("num_values", INT)),
     ]
+
+
+#: Choices int64 ``[h, w]``, vectors ``[2, h, w]`` and coefficients ``[2, 3]`` of a picture.
+SideArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ class Steps:
 
     Attributes:
         rows: Of all steps, one after the other, uint8.
-        symbols: Likewise, int16.
-        counts: Number of each step's table, and how many symbols it has.
+        symbols: Likewise, int16; none of a decoder's.
+        counts: Number of each step's table, and how many symbols it has; likewise.
     """
 
     rows: np.ndarray
@@ -113,7 +114,7 @@ class Steps:
     counts: list[list[int]]
 
 
-def _walked(name: str, *given: Any) -> tuple[Steps, np.ndarray]:
+def _walked(name: str, decoder: RansDecoder | None, *given: Any) -> tuple[Steps, np.ndarray]:
     """Walk with a kernel: the steps, and symbols int16 of tokens that hold something."""
     walk, kernel = _Walk(), kernel_of(name, *[POINTER] * (len(given) + 1), result=ctypes.c_int)
     try:
@@ -122,9 +123,13 @@ def _walked(name: str, *given: Any) -> tuple[Steps, np.ndarray]:
             raise ValueError(_FAULTS[end])
         if end:
             raise MemoryError
-        counts = _copied(walk.steps, 2 * walk.num_steps).reshape(-1, 2).tolist()
-        steps = Steps(_copied(walk.rows, walk.count), _copied(walk.symbols, walk.count), counts)
-        return steps, _copied(walk.values, walk.num_values)
+        told = decoder is None  # or the packet says it
+        counts = _copied(walk.steps, np.int64, 2 * walk.num_steps * told).reshape(-1, 2).tolist()
+        rows, symbols = (
+            _copied(walk.rows, np.uint8, walk.count),
+            _copied(walk.symbols, np.int16, walk.count * told),
+        )
+        return Steps(rows, symbols, counts), _copied(walk.values, np.int16, walk.num_values)
     finally:
         kernel_of("end_walk", POINTER)(ctypes.addressof(walk))
 
@@ -172,7 +177,7 @@ class ResidualModel:
         luma: np.ndarray,
         steps: np.ndarray,
         given: tuple[np.ndarray, np.ndarray] | None = None,
-    ) -> tuple[Steps, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    ) -> tuple[Steps, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         """Walk through one picture in coding order: to decode it, or to say what is to be encoded.
 
         Args:
@@ -184,8 +189,8 @@ class ResidualModel:
             given: To encode, symbols of tokens int16 ``[h, w, C]``, and which are quartered, bool ``[h, w]``.
 
         Returns:
-            The steps; then decoded symbols of tokens that hold something, int16 ``[n, C]``, which tokens are
-            quartered, bool ``[h, w]``, and activities uint8 ``[h, w, groups]``.
+            The steps; then which tokens hold something, bool ``[h, w]``, decoded symbols of these, int16
+            ``[n, C]``, which tokens are quartered, and activities uint8 ``[h, w, groups]``.
 
         Raises:
             ValueError: What is decoded does not fit.
@@ -193,18 +198,23 @@ class ResidualModel:
         rows, columns = classes.shape
         known = (past, np.uint8), (classes, np.int64), (luma, np.uint8), (steps, np.float32)
         picture = _Picture(rows, columns, *(at(x, dtype) for x, dtype in known), self._net.address)
-        activities = np.zeros((rows, columns, self._groups), np.uint8)
+        activities, coded = (
+            np.zeros((rows, columns, self._groups), np.uint8),
+            np.empty(classes.shape, np.bool_),
+        )
         quartered = np.zeros((rows, columns), np.bool_) if given is None else given[1].copy()
         steps_taken, values = _walked(
             "walk_residual",
+            decoder,
             ctypes.addressof(self._model),
             ctypes.addressof(picture),
             None if decoder is None else decoder.address,
             None if given is None else at(given[0], np.int16),
             at(activities, np.uint8),
-            at(quartered.view(np.uint8), np.uint8),
+            at(coded, np.bool_),
+            at(quartered, np.bool_),
         )
-        return steps_taken, (values.reshape(-1, self._channels), quartered, activities)
+        return steps_taken, (coded, values.reshape(-1, self._channels), quartered, activities)
 
 
 class SideModel:
@@ -232,39 +242,43 @@ class SideModel:
         self,
         decoder: RansDecoder | None,
         grid: tuple[int, int],
-        before: tuple[np.ndarray, np.ndarray] | None,
-        parent: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
-        given: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+        before: SideArrays | None,
+        parent: SideArrays | None,
+        given: SideArrays | None = None,
+        *,
         likely: np.ndarray | None = None,
-        cameras: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
-    ) -> tuple[Steps, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Walk through one picture's side symbols in coding order; all arrays are int64.
+        has_path: bool = False,
+    ) -> tuple[Steps, SideArrays]:
+        """Walk through one picture's side symbols in coding order.
 
         Args:
             decoder: The packet; None to encode.
             grid: Blocks along y and x.
-            before: Choices ``[h, w]`` and vectors ``[2, h, w]`` of the picture of its kind before.
-            parent: Coefficients ``[2, 3]``, choices of the parent's blocks and their vectors, on the grid.
-            given: To encode, choices, vectors and coefficients.
+            before: Of the picture of its kind before.
+            parent: Of the parent, with as many blocks, or half as many on each side.
+            given: What to encode.
             likely: Coefficients from which differences are coded; None where they are not.
-            cameras: Coefficients of the camera of the picture before, and of the parent's on the grid, where
-                cameras have a path.
+            has_path: Whether vectors of others count from where their cameras lead.
 
         Returns:
             The steps; then choices, vectors and coefficients.
         """
         shapes = grid, (2, *grid), (2, 3)
-        found = (
+        choices, vectors, coefficients = (
             [np.zeros(shape, np.int64) for shape in shapes] if given is None else [x.copy() for x in given]
         )
-        choices, vectors, coefficients = found
-        if parent is not None and likely is None:
-            coefficients[:] = parent[0]
-        arrays = *(before or (None, None)), *((None, None) if parent is None else parent[1:])
-        others = *arrays, likely, *cameras
-        known = _Known(*grid, *(None if x is None else at(x, np.int64) for x in others))
+        parent_grid = grid if parent is None else parent[0].shape
+        arrays = *(before or (None,) * 3), *(parent or (None,) * 3), likely
+        known = _Known(
+            *grid,
+            *parent_grid,
+            1 if parent_grid == grid else 2,
+            has_path,
+            *(None if x is None else at(x, np.int64) for x in arrays),
+        )
         steps, _ = _walked(
             "walk_side",
+            decoder,
             ctypes.addressof(self._model),
             ctypes.addressof(known),
             None if decoder is None else decoder.address,
@@ -273,6 +287,33 @@ class SideModel:
         return steps, (choices, vectors, coefficients)
 
 
-def _copied(start: Any, count: int) -> np.ndarray:
+def token_classes(parents: np.ndarray | None, kinds: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Classes of tokens int64 ``[h, w]``.
+
+    Args:
+        parents: Activities of the coarser level's tokens, uint8 ``[h', w', groups]``; None without one.
+        kinds: How blocks are predicted, int64 ``[h'', w'']``.
+        grid: Tokens along y and x.
+    """
+    classes, groups = np.empty(grid, np.int64), 1 if parents is None else parents.shape[2]
+    kernel = kernel_of("token_classes", *(POINTER, INT) * 2, *(INT,) * 3, POINTER)
+    mine = at(kinds, np.int64), _covered(grid, kinds.shape)
+    coarser = (None, 1) if parents is None else (at(parents, np.uint8), _covered(grid, parents.shape))
+    kernel(*mine, *coarser, groups, *grid, at(classes, np.int64))
+    return classes
+
+
+def _covered(grid: tuple[int, ...], coarse: tuple[int, ...]) -> int:
+    """How many places of a grid each of a coarser one covers along both axes."""
+    factor = grid[0] // coarse[0]
+    if (coarse[0] * factor, coarse[1] * factor) != grid:
+        raise ValueError(f"a grid of {coarse[:2]} covers none of {grid}")
+    return factor
+
+
+def _copied(start: Any, dtype: Any, count: int) -> np.ndarray:
     """An array of so many values from some place on."""
-    return np.ctypeslib.as_array(start, (count,)).copy() if count else np.empty(0, start._type_)
+    copy = np.empty(count, dtype)
+    if count:
+        ctypes.memmove(copy.ctypes.data, start, copy.nbytes)
+    return copy
