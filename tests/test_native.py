@@ -34,6 +34,7 @@ from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn
 from mptvc.model.activity import LARGEST, MOST, Residual
 from mptvc.model.contexts import CLASSES, Context
 from mptvc.model.envelope import Envelope
+from mptvc.model.fineness import FINEST
 from mptvc.model.integer_network import integer_frequencies
 from mptvc.model.loop_config import LoopLevelConfig
 from mptvc.model.loop_model import LoopLevel
@@ -377,6 +378,39 @@ def test_walks_through_side_symbols(
     assert packets[0] == packets[1]
     for others in (theirs, read, code(None), [given.choices, given.vectors, given.coefficients]):
         assert all(map(torch.equal, ours, others))
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 2), (2, 1), (7, 12)])
+def test_walks_through_fineness(grid: tuple[int, int]) -> None:
+    """Of the opening key, and of two keys after it, of which one is a turn's."""
+    level, rng = LoopLevel(0, 16, LoopLevelConfig(40.0)), np.random.default_rng(31)
+    given = [torch.from_numpy(rng.integers(-FINEST, FINEST + 1, grid)) for _ in range(2)]
+    tables, packets = LevelTables(level), []
+
+    def code(wanted: list[Tensor] | None) -> list[Tensor]:
+        coder = PacketWriter(tables.digits) if wanted else PacketReader(tables.digits, packets[0])
+        loop = LevelLoop(tables)
+        found = [loop.fineness(coder, grid, None, None, wanted[n] if wanted else None) for n in range(2)]
+        loop._last_fineness = found[0]
+        turn = Turn(0, BEFORE, LONG_BEFORE)
+        found.append(loop.fineness(coder, grid, turn, None, wanted[1] if wanted else None))
+        packets.append(coder.finish())
+        return found
+
+    ours = code(given)
+    with calls.off():
+        theirs, read = code(given), code(None)
+    assert packets[0] == packets[1]
+    for others in (theirs, read, code(None), [*given, given[1]]):
+        assert all(map(torch.equal, ours, others))
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (5, 8)])
+def test_camera_vectors(grid: tuple[int, int]) -> None:
+    rng = torch.Generator().manual_seed(32)
+    for most in (1, 40, 8000):
+        coefficients = torch.randint(-most, most + 1, (2, 3), generator=rng)
+        assert torch.equal(*both(lambda found=coefficients: camera_vectors(found, *grid)))
 
 
 # Files

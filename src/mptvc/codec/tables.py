@@ -1,5 +1,7 @@
 """The tables of one level in the form of a coder, and of kernels."""
 
+from functools import cached_property
+
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.activity import ActivityModel
 from mptvc.model.exchange import Exchange, even_frequencies
@@ -55,6 +57,14 @@ class LevelTables:
         if model not in self._sides:
             self._sides[model] = model.compiled([table.compiled for table in self._of[model]])
         return self._sides[model]
+
+    @cached_property
+    def compiled_fineness(self) -> walks.FinenessModel:
+        """The same of fineness, at level 0."""
+        if self.level.fineness is None:
+            raise ValueError("finer levels take the fineness of level 0")
+        (table,) = self._of[self.level.fineness]
+        return walks.FinenessModel(table.compiled)
 
     def exchange(self, model: EntropyModel, coder: Coder) -> Exchange:
         """What lets a coder walk through one of the level's entropy models."""

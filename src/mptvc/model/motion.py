@@ -216,15 +216,17 @@ def camera_vectors(coefficients: Tensor, rows: int, columns: int) -> Tensor:
     """Vectors of blocks that an affine motion of the whole picture gives, int64 ``[2, rows, columns]``.
 
     Args:
-        coefficients: Of dy and of dx, in sixteenths of a vector unit, integers ``[2, 3]``: what is added at
+        coefficients: Of dy and of dx, in sixteenths of a vector unit, int64 ``[2, 3]``: what is added at
             the lower edge of the picture and taken away at the upper one, the same for right and left, and a
             constant.
         rows: Of blocks.
         columns: Of blocks.
     """
+    if calls.serve(coefficients.device):
+        return torch.from_numpy(pictures.camera_vectors(calls.array(coefficients), (rows, columns)))
     y = 2 * torch.arange(rows, device=coefficients.device)[:, None] - rows + 1
     x = 2 * torch.arange(columns, device=coefficients.device) - columns + 1
-    down, right, everywhere = coefficients.long().T[..., None, None]
+    down, right, everywhere = coefficients.T[..., None, None]
     scale = rows * columns
     total = down * y * columns + right * x * rows + everywhere * scale
     return torch.div(2 * total + 16 * scale, 32 * scale, rounding_mode="floor")

@@ -26,6 +26,8 @@ class Vector(IntEnum):
 BLENDS = int(Blend.BASE)
 BASE_CHOICE = len(Vector) * BLENDS
 CHOICES = BASE_CHOICE + 1
+#: The blend of each.
+_BLENDS = [*len(Vector) * list(range(BLENDS)), int(Blend.BASE)]
 #: Farthest that a vector of its own may be from the camera's, in quarter pixels along each axis.
 FARTHEST = REACH
 
@@ -62,7 +64,7 @@ class Side:
     @cached_property
     def blends(self) -> Tensor:
         """Blend of each block, int64 ``[h, w]``."""
-        return torch.where(self.choices == BASE_CHOICE, int(Blend.BASE), self.choices % BLENDS)
+        return self.choices.new_tensor(_BLENDS)[self.choices]
 
 
 @dataclass(frozen=True)

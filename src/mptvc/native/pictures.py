@@ -79,6 +79,14 @@ def interleave(picture: np.ndarray, frame: np.ndarray) -> None:
     kernel(at(picture, np.uint8), *picture.shape[1:], *frame.shape[:2], at(frame, np.uint8))
 
 
+def camera_vectors(coefficients: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Vectors of blocks int64 ``[2, *grid]`` that coefficients int64 ``[2, 3]`` of a camera's motion give."""
+    found = np.empty((2, *grid), np.int64)
+    kernel = kernel_of("camera_vectors", *[INT] * 2, *[POINTER] * 2)
+    kernel(*grid, at(coefficients, np.int64), at(found, np.int64))
+    return found
+
+
 def bend(
     to_near: np.ndarray, to_far: np.ndarray, apart: tuple[int, int], grid: tuple[int, int]
 ) -> np.ndarray | None:

@@ -237,6 +237,12 @@ static void line_of(const Known *k, const int64_t *camera, int64_t *line, int64_
     if (k->has_path) follow(k, line, coefficients, camera, room);
 }
 
+/* Vectors of blocks `[2, rows, columns]` that the motion of the whole picture gives. */
+EXPORT void camera_vectors(int64_t rows, int64_t columns, const int64_t *coefficients, int64_t *vectors) {
+    Known k = {.rows = rows, .columns = columns};
+    camera_of(coefficients, &k, vectors);
+}
+
 /* How far vectors to another picture are off straight lines where the camera moves as one set of coefficients to the
  * picture near, `near_apart` frames away, and as another one to that, `far_apart` frames; whether any is. */
 EXPORT int bend_of(int64_t rows, int64_t columns, const int64_t *to_near, const int64_t *to_far, int64_t near_apart,

@@ -287,6 +287,47 @@ class SideModel:
         return steps, (choices, vectors, coefficients)
 
 
+class FinenessModel:
+    """The entropy model of fineness in the form that its kernel takes.
+
+    Args:
+        table: Its only one.
+    """
+
+    def __init__(self, table: RansTables) -> None:
+        self._held, self._tables = table, _tables([table])
+
+    def walk(
+        self,
+        decoder: RansDecoder | None,
+        grid: tuple[int, int],
+        before: np.ndarray | None,
+        given: np.ndarray | None = None,
+    ) -> tuple[Steps, np.ndarray]:
+        """Walk through one key's fineness in coding order.
+
+        Args:
+            decoder: The packet; None to encode.
+            grid: Blocks along y and x.
+            before: Of the key before, int64 ``[h, w]``; None without one.
+            given: What to encode, likewise.
+
+        Returns:
+            The steps; then fineness.
+        """
+        values, sizes = np.zeros(grid, np.int64) if given is None else given.copy(), np.array(grid, np.int64)
+        steps, _ = _walked(
+            "walk_fineness",
+            decoder,
+            ctypes.addressof(self._tables),
+            None if decoder is None else decoder.address,
+            at(sizes, np.int64),
+            None if before is None else at(before, np.int64),
+            at(values, np.int64),
+        )
+        return steps, values
+
+
 def token_classes(parents: np.ndarray | None, kinds: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Classes of tokens int64 ``[h, w]``.
 
