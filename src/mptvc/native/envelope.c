@@ -27,16 +27,36 @@ INLINED void levels_of(const uint8_t *pixels, int64_t stride, int quartered, con
     double least = rounded((double)step * net->least);
     least = least < 1 ? 1 : least;
     int base = eighths((float)least);
+    float sums[MOST * MOST];
+    int32_t bits[MOST * MOST]; /* of them, each as a step of its own, or compilers use no vectors */
     for (int i = 0; i < patch * patch; i++) {
         double magnitude = spectrum[i] < 0 ? -spectrum[i] : spectrum[i];
-        int level = eighths((float)(rounded(magnitude * UNITS) + least)) - base;
+        sums[i] = (float)(rounded(magnitude * UNITS) + least);
+    }
+    memcpy(bits, sums, sizeof bits);
+    for (int i = 0; i < patch * patch; i++) {
+        int level = (bits[i] >> EIGHTHS) - EXPONENT - base;
         levels[i] = (float)(level < LIMIT ? level : LIMIT);
     }
 }
 
-INLINED float floored(float accumulator) {
-    int value = (int)accumulator >> 7; /* over WEIGHT_ONE */
-    return (float)(value < 0 ? 0 : value > LIMIT ? LIMIT : value);
+/* The largest levels `[cells, cells]` of cells of `side` along both axes. */
+INLINED void largest(const float *levels, int cells, int side, float *found) {
+    float rows[MOST];
+    int patch = cells * side;
+    for (int y = 0; y < cells; y++) {
+        memcpy(rows, levels + y * side * patch, (size_t)patch * sizeof *rows);
+        for (int line = 1; line < side; line++)
+            for (int x = 0; x < patch; x++) {
+                float level = levels[(y * side + line) * patch + x];
+                rows[x] = level > rows[x] ? level : rows[x];
+            }
+        for (int x = 0; x < cells; x++) {
+            float most = rows[x * side];
+            for (int k = 1; k < side; k++) most = rows[x * side + k] > most ? rows[x * side + k] : most;
+            found[y * cells + x] = most;
+        }
+    }
 }
 
 INLINED Floats floats_at(const float *from) {
@@ -65,28 +85,42 @@ INLINED Ints magnitudes(Floats sums) {
     return (16 + 2 * (outcome & 7)) << (outcome >> 3);
 }
 
+#ifdef __clang__
+#define CHOSEN(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define CHOSEN(a, b, ...) __builtin_shuffle(a, b, (Ints){__VA_ARGS__})
+#endif
+
+/* Of each the sum of all up to it. */
+INLINED Ints summed(Ints x) {
+    const Ints none = {0};
+    x += CHOSEN(none, x, 0, 8, 9, 10, 11, 12, 13, 14);
+    x += CHOSEN(none, x, 0, 0, 8, 9, 10, 11, 12, 13);
+    return x + CHOSEN(none, x, 0, 0, 0, 0, 8, 9, 10, 11);
+}
+
 CLONED void expect_token(const EnvelopeNet *net, const uint8_t *pixels, int64_t stride, int quartered, float step,
                          int32_t *below) {
     const int64_t patch = net->patch, channels = net->channels;
     const int64_t cells = patch < CELLS ? patch : CELLS, side = patch / cells, inputs = cells * cells + 1;
     float levels[MOST * MOST], input[CELLS * CELLS + 1], hidden[HIDDEN];
     levels_of(pixels, stride, quartered, net, step, levels);
-    for (int64_t i = 0; i < cells * cells; i++) {
-        const float *cell = levels + i / cells * side * patch + i % cells * side;
-        float most = 0;
-        for (int64_t y = 0; y < side; y++)
-            for (int64_t x = 0; x < side; x++) most = cell[y * patch + x] > most ? cell[y * patch + x] : most;
-        input[i] = most;
-    }
+    if (side == 2) largest(levels, CELLS, 2, input);
+    else memcpy(input, levels, (size_t)(cells * cells) * sizeof *input);
     input[inputs - 1] = (float)(LIMIT * quartered);
     memcpy(hidden, net->inner_bias, sizeof hidden);
     for (int64_t i = 0; i < inputs; i++)
         if (input[i] != 0)
             for (int j = 0; j < HIDDEN; j++) hidden[j] += input[i] * net->inner[i * HIDDEN + j];
-    int active = 0, places[HIDDEN];
+    int active = 0, places[HIDDEN], whole[HIDDEN];
     for (int j = 0; j < HIDDEN; j++) {
-        hidden[active] = floored(hidden[j]), places[active] = j;
-        active += hidden[active] != 0;
+        int value = (int)hidden[j] >> 7; /* over WEIGHT_ONE */
+        value = value < 0 ? 0 : value;
+        whole[j] = value > LIMIT ? LIMIT : value;
+    }
+    for (int j = 0; j < HIDDEN; j++) {
+        hidden[active] = (float)whole[j], places[active] = j;
+        active += whole[j] != 0;
     }
     int32_t sum = below[0] = 0;
     for (int64_t first = 0; first < channels; first += WIDE) { /* as many as registers hold */
@@ -99,12 +133,11 @@ CLONED void expect_token(const EnvelopeNet *net, const uint8_t *pixels, int64_t 
                       floats_at(own + k * FLOATS) * floats_at(net->own + c);
         }
         add_products(hidden, places, active, net->outer + first * HIDDEN, sums);
-        int32_t expected[WIDE];
         for (int k = 0; k < 4; k++) {
-            Ints found = magnitudes(sums[k]);
-            memcpy(expected + k * FLOATS, &found, sizeof found);
+            Ints found = summed(magnitudes(sums[k])) + sum;
+            memcpy(below + first + k * FLOATS + 1, &found, sizeof found);
+            sum = found[FLOATS - 1];
         }
-        for (int c = 0; c < WIDE; c++) below[first + c + 1] = sum += expected[c];
     }
 }
 

@@ -18,13 +18,16 @@ typedef struct {
 void expect_token(const EnvelopeNet *net, const uint8_t *pixels, int64_t stride, int quartered, float step,
                   int32_t *below);
 
+/* Where a number's eighths of an octave start in its bits, and those of 1. */
+enum { EIGHTHS = 20, EXPONENT = 8 * 127 };
+
 /* floor(8 log2) of numbers from 1 on, where the logarithm is linear between powers of two. */
 INLINED int eighths(float value) {
     union {
         float number;
         int32_t bits;
     } stored = {value};
-    return (stored.bits >> 20) - 8 * 127;
+    return (stored.bits >> EIGHTHS) - EXPONENT;
 }
 
 #endif

@@ -43,6 +43,20 @@ INLINED int any(const int16_t *symbols, int64_t count) {
     return found;
 }
 
+/* Add shares of sums `[size, size]` to pixels of a colour. */
+INLINED void add(uint8_t *pixels, int64_t width, const double sums[3][MOST * MOST], const double *shares,
+                 const int size) {
+    for (int y = 0; y < size; y++, pixels += width) {
+        int32_t whole[MOST];
+        for (int x = 0; x < size; x++) {
+            int i = y * size + x;
+            double residual = shares[0] * sums[0][i] + shares[1] * sums[1][i] + shares[2] * sums[2][i];
+            whole[x] = (int32_t)rounded(pixels[x] + residual * RESIDUALS);
+        }
+        for (int x = 0; x < size; x++) pixels[x] = (uint8_t)(whole[x] < 0 ? 0 : whole[x] > 255 ? 255 : whole[x]);
+    }
+}
+
 /* Add what the symbols of coded tokens stand for to some rows of tokens of a picture `[3, rows patch, columns patch]`.
  *
  * coded, quartered: of each token `[rows, columns]`.  values: symbols of the coded ones of these rows
@@ -71,13 +85,8 @@ CLONED EXPORT void reconstruct(uint8_t *picture, const uint8_t *coded, const uin
         }
         for (int c = 0; c < 3; c++) {
             uint8_t *start = picture + c * size + at / columns * patch * width + at % columns * patch;
-            for (int64_t y = 0; y < patch; y++)
-                for (int64_t x = 0; x < patch; x++) {
-                    double residual = 0;
-                    for (int d = 0; d < 3; d++) residual += colours[3 * d + c] * sums[d][y * patch + x];
-                    double pixel = rounded(start[y * width + x] + residual * RESIDUALS);
-                    start[y * width + x] = (uint8_t)(pixel < 0 ? 0 : pixel > 255 ? 255 : pixel);
-                }
+            const double shares[3] = {colours[c], colours[3 + c], colours[6 + c]};
+            SIZED(patch, add(start, width, (const double(*)[MOST * MOST])sums, shares, SIZE));
         }
         values += 3 * cells;
     }
