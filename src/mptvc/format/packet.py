@@ -82,7 +82,7 @@ class PacketWriter:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._steps: list[tuple[np.ndarray, np.ndarray, Tables]] = []  # rows, symbols, tables
+        self._steps: list[tuple[walks.Steps, Sequence[Tables]]] = []
         self._check = 0
 
     def __call__(
@@ -112,24 +112,32 @@ class PacketWriter:
         if rows.max(initial=0) >= len(tables) or np.abs(symbols).max(initial=0) > tables.reach:
             raise ValueError("a symbol or row is outside the table")
         self._check = crc32(means.data, crc32(rows.data, self._check))
-        self._steps.append((rows, symbols.astype(np.int16), tables))
+        counts = np.array([[0, len(rows)]], np.int64)
+        self._steps.append((walks.Steps(rows, symbols.astype(np.int16), counts), [tables]))
         return symbols
 
     def walk(self, tables: Sequence[Tables], run: Walk[T]) -> T:
-        """Record all steps of a walk by a kernel, which numbers these tables; returns what it finds."""
+        """Record all steps of a walk by a kernel, which numbers these tables; returns what it finds.
+
+        Raises:
+            ValueError: As of a step.
+        """
         steps, found = run(None)
-        start = 0
-        for table, count in steps.counts:
-            mine = slice(start, start + count)
-            self(steps.rows[mine], steps.symbols[mine], tables=tables[table])
-            start += count
+        numbers, counts = steps.counts.T
+        lengths, reaches = (
+            np.array(x)[numbers].repeat(counts) for x in zip(*map(_limits, tables), strict=True)
+        )
+        if (steps.rows >= lengths).any() or (abs(steps.symbols.astype(np.int32)) > reaches).any():
+            raise ValueError("a symbol or row is outside the table")
+        self._check = crc32(steps.rows.data, self._check)
+        self._steps.append((steps, tables))
         return found
 
     def finish(self) -> bytes:
         """Return the packet of all recorded steps."""
         coder: _Encoder = _KernelEncoder() if calls.is_available() else _LibraryEncoder()
-        for rows, symbols, tables in reversed(self._steps):
-            coder.step(rows, symbols, tables)
+        for steps, tables in reversed(self._steps):
+            coder.write(steps, tables)
         return self._check.to_bytes(_CHECK_BYTES, "little") + coder.words().astype("<u4").tobytes()
 
 
@@ -205,8 +213,8 @@ class PacketReader:
 class _Encoder(Protocol):
     """Writes the steps of a packet, the last one first."""
 
-    def step(self, rows: np.ndarray, symbols: np.ndarray, tables: Tables) -> None:
-        """Write one step: integers int16 ``[n]`` of rows uint8 ``[n]``."""
+    def write(self, steps: walks.Steps, tables: Sequence[Tables]) -> None:
+        """Write steps under tables that they number."""
 
     def words(self) -> np.ndarray:
         """All words in the order in which a decoder reads them."""
@@ -229,7 +237,13 @@ class _LibraryEncoder:
     def __init__(self) -> None:
         self._coder = constriction.stream.stack.AnsCoder()
 
-    def step(self, rows: np.ndarray, symbols: np.ndarray, tables: Tables) -> None:
+    def write(self, steps: walks.Steps, tables: Sequence[Tables]) -> None:
+        ends = steps.counts[:, 1].cumsum()
+        for (table, count), end in zip(reversed(steps.counts.tolist()), reversed(ends.tolist()), strict=True):
+            mine = slice(end - count, end)
+            self._step(steps.rows[mine], steps.symbols[mine], tables[table])
+
+    def _step(self, rows: np.ndarray, symbols: np.ndarray, tables: Tables) -> None:
         indexes = (symbols + tables.reach)[np.argsort(rows, kind="stable")].astype(np.int32)
         end = len(rows)
         for row, count in reversed(_counted(rows)):
@@ -267,8 +281,9 @@ class _KernelEncoder:
     def __init__(self) -> None:
         self._coder = entropy.RansEncoder()
 
-    def step(self, rows: np.ndarray, symbols: np.ndarray, tables: Tables) -> None:
-        self._coder.step(rows, symbols, tables.compiled)
+    def write(self, steps: walks.Steps, tables: Sequence[Tables]) -> None:
+        compiled = [table.compiled for table in tables]
+        self._coder.steps(steps.rows, steps.symbols, steps.counts, compiled)
 
     def words(self) -> np.ndarray:
         return self._coder.words()
@@ -286,6 +301,11 @@ class _KernelDecoder:
     @property
     def is_empty(self) -> bool:
         return self.decoder.is_empty
+
+
+def _limits(tables: Tables) -> tuple[int, int]:
+    """Number of rows, and the largest absolute symbol."""
+    return len(tables), tables.reach
 
 
 def _counted(rows: np.ndarray) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ import numpy as np
 from mptvc.native.calls import INT, POINTER, at, kernel_of, workers
 
 _TOKENS = 64  #: the fewest tokens that a further thread is worth
+_TABLES = 8  #: the most of a model
 _WIDE = 32  #: channels of which a kernel computes what is expected at once
 
 
@@ -105,6 +106,23 @@ class RansTables:
         self.first = np.stack([np.searchsorted(b, starts, "right") - 1 for b in self.below]).astype(np.uint8)
 
 
+class NumberedTables(ctypes.Structure):
+    """All tables of a model by their numbers."""
+
+    _fields_: ClassVar[Any] = [
+        ("below", POINTER * _TABLES),
+        ("first", POINTER * _TABLES),
+        ("alphabets", INT * _TABLES),
+    ]
+
+
+def numbered(tables: Sequence[RansTables]) -> NumberedTables:
+    """All tables of a model by their numbers."""
+    parts = zip(*((table.below, table.first) for table in tables), strict=True)
+    places = ((POINTER * _TABLES)(*(at(part, part.dtype) for part in some)) for some in parts)
+    return NumberedTables(*places, (INT * _TABLES)(*(table.alphabet for table in tables)))
+
+
 class _Decoder(ctypes.Structure):
     _fields_: ClassVar[Any] = [("state", ctypes.c_uint64), ("left", INT), ("words", POINTER)]
 
@@ -146,15 +164,17 @@ class RansEncoder:
 
     def __init__(self) -> None:
         self._state, self._words = ctypes.c_uint64(0), list[np.ndarray]()
-        types = [POINTER] * 3 + [INT, POINTER, INT, POINTER]
-        self._kernel = kernel_of("rans_encode", *types, result=INT)
+        types = [POINTER] * 3 + [INT, POINTER, INT, *[POINTER] * 2]
+        self._kernel = kernel_of("encode_steps", *types, result=INT)
 
-    def step(self, rows: np.ndarray, symbols: np.ndarray, tables: RansTables) -> None:
-        """Write integers int16 ``[n]`` of rows uint8 ``[n]``, all of them in the tables."""
-        words = np.empty(len(rows), np.uint32)
-        given = at(rows, np.uint8), at(symbols, np.int16), len(rows)
-        state, table = ctypes.byref(self._state), (tables.below.ctypes.data, tables.alphabet)
-        written = self._kernel(state, *given, *table, at(words, np.uint32))
+    def steps(
+        self, rows: np.ndarray, symbols: np.ndarray, counts: np.ndarray, tables: Sequence[RansTables]
+    ) -> None:
+        """Write steps, as in `walks.Steps`, whose symbols are all in the tables."""
+        words, known = np.empty(len(rows), np.uint32), numbered(tables)
+        given = at(rows, np.uint8), at(symbols, np.int16), len(rows), at(counts, np.int64), len(counts)
+        table = ctypes.addressof(known)
+        written = self._kernel(ctypes.byref(self._state), *given, table, at(words, np.uint32))
         if written < 0:
             raise MemoryError
         self._words.append(words[:written])

@@ -36,10 +36,7 @@ int rans_decode(Decoder *decoder, const uint8_t *rows, int64_t count, const uint
     return 0;
 }
 
-/* Encode the symbols of a step, the last one first; returns the number of words written, -1 without memory.
- *
- * words: room for as many as there are symbols. */
-EXPORT int64_t rans_encode(uint64_t *state, const uint8_t *rows, const int16_t *symbols, int64_t count,
+int64_t rans_encode(uint64_t *state, const uint8_t *rows, const int16_t *symbols, int64_t count,
                            const uint32_t *below, int64_t alphabet, uint32_t *words) {
     int32_t *order = malloc((size_t)(count + 1) * sizeof *order);
     if (!order) return -1;

@@ -20,4 +20,10 @@ typedef struct {
 EXPORT int rans_decode(Decoder *decoder, const uint8_t *rows, int64_t count, const uint32_t *below,
                        const uint8_t *first, int64_t alphabet, int16_t *out);
 
+/* Encode the symbols of a step, the last one first; returns the number of words written, -1 without memory.
+ *
+ * words: room for as many as there are symbols. */
+int64_t rans_encode(uint64_t *state, const uint8_t *rows, const int16_t *symbols, int64_t count, const uint32_t *below,
+                    int64_t alphabet, uint32_t *words);
+
 #endif

@@ -34,5 +34,23 @@ int exchange(Coder *c, int64_t count, int table) {
     return DONE;
 }
 
+/* Encode steps, the last one first, of which rows and symbols lie one after the other; returns the number of words
+ * written, -1 without memory.
+ *
+ * steps: each one's table and count, as in a walk.  words: room for as many as there are symbols. */
+EXPORT int64_t encode_steps(uint64_t *state, const uint8_t *rows, const int16_t *symbols, int64_t count,
+                            const int64_t (*steps)[2], int64_t num_steps, const Tables *tables, uint32_t *words) {
+    int64_t written = 0;
+    for (int64_t i = num_steps; i-- > 0;) {
+        int64_t table = steps[i][0], mine = steps[i][1];
+        count -= mine;
+        int64_t more = rans_encode(state, rows + count, symbols + count, mine, tables->below[table],
+                                   tables->alphabets[table], words + written);
+        if (more < 0) return -1;
+        written += more;
+    }
+    return written;
+}
+
 /* Give the memory of a walk back. */
 EXPORT void end_walk(Walk *walk) { free(walk->rows), free(walk->symbols), free(walk->steps), free(walk->values); }

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mptvc.native.calls import INT, POINTER, at, kernel_of
-from mptvc.native.entropy import EnvelopeNet, RansDecoder, RansTables
+from mptvc.native.entropy import EnvelopeNet, NumberedTables, RansDecoder, RansTables, numbered
 
 #: What a walk through what prediction left depends on, in its kernel's order; tables are numbered as in
 #: `mptvc.model.activity` and `mptvc.model.splitting`.
@@ -21,7 +21,6 @@ RESIDUAL_SIZES = (
 RESIDUAL_INDEXES = "thresholds", "group_of", "place_of", "starts", "order"
 
 
-_TABLES = 8
 _ACTIVITIES, _RESTS, _VECTORS = 0, 5, 1
 
 
@@ -35,32 +34,17 @@ _FAULTS = {
 }
 
 
-class _Tables(ctypes.Structure):
-    _fields_: ClassVar[Any] = [
-        ("below", POINTER * _TABLES),
-        ("first", POINTER * _TABLES),
-        ("alphabets", INT * _TABLES),
-    ]
-
-
 def _require_rows(*pairs: tuple[np.ndarray, RansTables]) -> None:
     """Check that rows that weights name exist."""
     if any(int(rows.max(initial=0)) >= len(table.below) for rows, table in pairs):
         raise ValueError("a row is outside the table")
 
 
-def _tables(tables: Sequence[RansTables]) -> _Tables:
-    """All tables of a model by their numbers."""
-    parts = zip(*((table.below, table.first) for table in tables), strict=True)
-    places = ((POINTER * _TABLES)(*(at(part, part.dtype) for part in some)) for some in parts)
-    return _Tables(*places, (INT * _TABLES)(*(table.alphabet for table in tables)))
-
-
 class _ResidualModel(ctypes.Structure):
     _fields_: ClassVar[Any] = [
         *((name, INT) for name in RESIDUAL_SIZES),
         *((name, POINTER) for name in ("row_of", "rest_row_of", *RESIDUAL_INDEXES)),
-        *(("most_sum", INT), ("tables", _Tables)),
+        *(("most_sum", INT), ("tables", NumberedTables)),
     ]
 
 
@@ -68,7 +52,7 @@ class _SideModel(ctypes.Structure):
     _fields_: ClassVar[Any] = [
         *((name, INT) for name in ("blends", "farthest")),
         *((name, POINTER) for name in ("kinds", "scale_of")),
-        ("tables", _Tables),
+        ("tables", NumberedTables),
     ]
 
 
@@ -106,12 +90,12 @@ class Steps:
     Attributes:
         rows: Of all steps, one after the other, uint8.
         symbols: Likewise, int16; none of a decoder's.
-        counts: Number of each step's table, and how many symbols it has; likewise.
+        counts: Number of each step's table, and how many symbols it has, int64 ``[steps, 2]``; likewise.
     """
 
     rows: np.ndarray
     symbols: np.ndarray
-    counts: list[list[int]]
+    counts: np.ndarray
 
 
 def _walked(name: str, decoder: RansDecoder | None, *given: Any) -> tuple[Steps, np.ndarray]:
@@ -124,7 +108,7 @@ def _walked(name: str, decoder: RansDecoder | None, *given: Any) -> tuple[Steps,
         if end:
             raise MemoryError
         told = decoder is None  # or the packet says it
-        counts = _copied(walk.steps, np.int64, 2 * walk.num_steps * told).reshape(-1, 2).tolist()
+        counts = _copied(walk.steps, np.int64, 2 * walk.num_steps * told).reshape(-1, 2)
         rows, symbols = (
             _copied(walk.rows, np.uint8, walk.count),
             _copied(walk.symbols, np.int16, walk.count * told),
@@ -166,7 +150,7 @@ class ResidualModel:
             *(at(rows, np.uint8) for rows in (row_of, rest_row_of)),
             *(at(index, np.int64) for index in indexes),
             rest_row_of.shape[1],
-            _tables(tables),
+            numbered(tables),
         )
 
     def walk(
@@ -236,7 +220,7 @@ class SideModel:
         _require_rows((scale_of, tables[_VECTORS]))
         self._held = kinds, scale_of, *tables
         rows = at(kinds, np.int64), at(scale_of, np.uint8)
-        self._model = _SideModel(*sizes, *rows, _tables(tables))
+        self._model = _SideModel(*sizes, *rows, numbered(tables))
 
     def walk(
         self,
@@ -295,7 +279,7 @@ class FinenessModel:
     """
 
     def __init__(self, table: RansTables) -> None:
-        self._held, self._tables = table, _tables([table])
+        self._held, self._tables = table, numbered([table])
 
     def walk(
         self,
