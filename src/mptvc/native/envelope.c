@@ -17,14 +17,13 @@ typedef int32_t Ints __attribute__((vector_size(FLOATS * sizeof(int32_t))));
 static const double UNITS = 64.0 / (1 << 26);
 
 /* Levels `[patch^2]` of the spectrum of a token. */
-INLINED void levels_of(const uint8_t *pixels, int64_t stride, int quartered, const EnvelopeNet *net, float step,
-                             float *levels) {
+INLINED void levels_of(const EnvelopeNet *net, const Token *token, int64_t stride, float *levels) {
     double values[MOST * MOST], spectrum[MOST * MOST];
     const int64_t patch = net->patch;
     for (int64_t y = 0; y < patch; y++)
-        for (int64_t x = 0; x < patch; x++) values[y * patch + x] = pixels[y * stride + x];
-    TOKEN_SIZED(patch, token_frequencies(values, net->dct, net->half_dct, quartered, SIZE, spectrum));
-    double least = rounded((double)step * net->least);
+        for (int64_t x = 0; x < patch; x++) values[y * patch + x] = token->pixels[y * stride + x];
+    TOKEN_SIZED(patch, token_frequencies(values, net->dct, net->half_dct, token->quartered, SIZE, spectrum));
+    double least = rounded((double)token->step * net->least);
     least = least < 1 ? 1 : least;
     int base = eighths((float)least);
     float sums[MOST * MOST];
@@ -99,46 +98,62 @@ INLINED Ints summed(Ints x) {
     return x + CHOSEN(none, x, 0, 0, 0, 0, 8, 9, 10, 11);
 }
 
-CLONED void expect_token(const EnvelopeNet *net, const uint8_t *pixels, int64_t stride, int quartered, float step,
-                         int32_t *below) {
-    const int64_t patch = net->patch, channels = net->channels;
-    const int64_t cells = patch < CELLS ? patch : CELLS, side = patch / cells, inputs = cells * cells + 1;
-    float levels[MOST * MOST], input[CELLS * CELLS + 1], hidden[HIDDEN];
-    levels_of(pixels, stride, quartered, net, step, levels);
-    if (side == 2) largest(levels, CELLS, 2, input);
-    else memcpy(input, levels, (size_t)(cells * cells) * sizeof *input);
-    input[inputs - 1] = (float)(LIMIT * quartered);
+/* What the network sees of a token: its levels, and the hidden units that are not 0. */
+typedef struct {
+    float levels[MOST * MOST], hidden[HIDDEN];
+    int places[HIDDEN], active;
+} Seen;
+
+INLINED void see(const EnvelopeNet *net, const Token *token, int64_t stride, Seen *seen) {
+    const int64_t patch = net->patch, cells = patch < CELLS ? patch : CELLS, inputs = cells * cells + 1;
+    float input[CELLS * CELLS + 1], hidden[HIDDEN];
+    int whole[HIDDEN];
+    levels_of(net, token, stride, seen->levels);
+    if (patch > cells) largest(seen->levels, CELLS, 2, input);
+    else memcpy(input, seen->levels, (size_t)(cells * cells) * sizeof *input);
+    input[inputs - 1] = (float)(LIMIT * token->quartered);
     memcpy(hidden, net->inner_bias, sizeof hidden);
     for (int64_t i = 0; i < inputs; i++)
         if (input[i] != 0)
             for (int j = 0; j < HIDDEN; j++) hidden[j] += input[i] * net->inner[i * HIDDEN + j];
-    int active = 0, places[HIDDEN], whole[HIDDEN];
     for (int j = 0; j < HIDDEN; j++) {
         int value = (int)hidden[j] >> 7; /* over WEIGHT_ONE */
         value = value < 0 ? 0 : value;
         whole[j] = value > LIMIT ? LIMIT : value;
     }
+    seen->active = 0;
     for (int j = 0; j < HIDDEN; j++) {
-        hidden[active] = (float)whole[j], places[active] = j;
-        active += whole[j] != 0;
+        seen->hidden[seen->active] = (float)whole[j], seen->places[seen->active] = j;
+        seen->active += whole[j] != 0;
     }
-    int32_t sum = below[0] = 0;
-    for (int64_t first = 0; first < channels; first += WIDE) { /* as many as registers hold */
-        float own[WIDE];
-        Floats sums[4];
-        for (int c = 0; c < WIDE; c++) own[c] = levels[net->frequency_of[first + c]];
-        for (int k = 0; k < 4; k++) {
-            int64_t c = first + k * FLOATS;
-            sums[k] = floats_at(net->outer_bias + c) + (float)quartered * floats_at(net->shape_bias + c) +
-                      floats_at(own + k * FLOATS) * floats_at(net->own + c);
-        }
-        add_products(hidden, places, active, net->outer + first * HIDDEN, sums);
-        for (int k = 0; k < 4; k++) {
-            Ints found = summed(magnitudes(sums[k])) + sum;
-            memcpy(below + first + k * FLOATS + 1, &found, sizeof found);
-            sum = found[FLOATS - 1];
-        }
+}
+
+/* What is expected of `WIDE` channels from `first` on, added to what is of those before. */
+INLINED void expect_part(const EnvelopeNet *net, const Seen *seen, int quartered, int64_t first, int32_t *below) {
+    float own[WIDE];
+    Floats sums[4];
+    for (int c = 0; c < WIDE; c++) own[c] = seen->levels[net->frequency_of[first + c]];
+    for (int k = 0; k < 4; k++) {
+        int64_t c = first + k * FLOATS;
+        sums[k] = floats_at(net->outer_bias + c) + (float)quartered * floats_at(net->shape_bias + c) +
+                  floats_at(own + k * FLOATS) * floats_at(net->own + c);
     }
+    add_products(seen->hidden, seen->places, seen->active, net->outer + first * HIDDEN, sums);
+    int32_t sum = below[first];
+    for (int k = 0; k < 4; k++) {
+        Ints found = summed(magnitudes(sums[k])) + sum;
+        memcpy(below + first + k * FLOATS + 1, &found, sizeof found);
+        sum = found[FLOATS - 1];
+    }
+}
+
+CLONED void expect_tokens(const EnvelopeNet *net, const Token *tokens, int64_t count, int64_t stride, int32_t *below) {
+    Seen seen[TOGETHER];
+    const int64_t apart = net->channels + 1;
+    for (int64_t n = 0; n < count; n++) see(net, tokens + n, stride, seen + n), below[n * apart] = 0;
+    for (int64_t first = 0; first < net->channels; first += WIDE) /* whose weights stay in the cache for all tokens */
+        for (int64_t n = 0; n < count; n++)
+            expect_part(net, seen + n, tokens[n].quartered, first, below + n * apart);
 }
 
 /* What is expected before each place of the order of channels, int32 `[count, channels + 1]`.
@@ -148,9 +163,13 @@ CLONED void expect_token(const EnvelopeNet *net, const uint8_t *pixels, int64_t 
 EXPORT void expect(const EnvelopeNet *net, const uint8_t *luma, const int64_t *tokens, const uint8_t *quartered,
                    const float *steps, int64_t count, int64_t columns, int32_t *below) {
     int64_t stride = columns * net->patch;
-    for (int64_t n = 0; n < count; n++) {
-        int64_t at = tokens[n];
-        const uint8_t *pixels = luma + at / columns * net->patch * stride + at % columns * net->patch;
-        expect_token(net, pixels, stride, quartered[n], steps[at], below + n * (net->channels + 1));
+    for (int64_t start = 0; start < count; start += TOGETHER) {
+        Token some[TOGETHER];
+        int64_t n = 0;
+        for (; n < TOGETHER && start + n < count; n++) {
+            int64_t at = tokens[start + n];
+            some[n] = token_at(net, luma, columns, at, steps[at], quartered[start + n]);
+        }
+        expect_tokens(net, some, n, stride, below + start * (net->channels + 1));
     }
 }

@@ -14,9 +14,25 @@ typedef struct {
     const int64_t *frequency_of;
 } EnvelopeNet;
 
-/* What is expected of a token before each place of the order of channels `[channels + 1]`. */
-void expect_token(const EnvelopeNet *net, const uint8_t *pixels, int64_t stride, int quartered, float step,
-                  int32_t *below);
+/* Tokens that are looked at together. */
+enum { TOGETHER = 8 };
+
+/* Predicted luma of a token, its quantization step, and whether it is quartered. */
+typedef struct {
+    const uint8_t *pixels;
+    float step;
+    int quartered;
+} Token;
+
+/* The token of a number, in luma of so many columns of tokens. */
+INLINED Token token_at(const EnvelopeNet *net, const uint8_t *luma, int64_t columns, int64_t at, float step,
+                       int quartered) {
+    int64_t y = at / columns * net->patch, x = at % columns * net->patch;
+    return (Token){luma + y * columns * net->patch + x, step, quartered};
+}
+
+/* What is expected of up to `TOGETHER` tokens before each place of the order of channels `[count, channels + 1]`. */
+void expect_tokens(const EnvelopeNet *net, const Token *tokens, int64_t count, int64_t stride, int32_t *below);
 
 /* Where a number's eighths of an octave start in its bits, and those of 1. */
 enum { EIGHTHS = 20, EXPONENT = 8 * 127 };

@@ -183,7 +183,7 @@ CLONED EXPORT void quantize(const Quantizer *q, const EnvelopeNet *net, const fl
         for (int shape = 0; shape < 2; shape++) {
             int32_t expected[CHANNELS + 1];
             if (!tries[shape].count) continue;
-            expect_token(net, luma + start, width, shape, steps[at], expected);
+            expect_tokens(net, &(Token){luma + start, steps[at], shape}, 1, width, expected);
             float bits = bits_apart(q, &tries[shape], shape, expected, outer);
             float cost = energy - tries[shape].explained + q->bit_price * bits;
             if (cost >= best) continue;

@@ -262,15 +262,19 @@ static int code_values(Residual *r, const Picture *p, const int16_t *given, cons
                        const uint8_t *quartered, const int32_t *tokens, int64_t count, int32_t *expected,
                        int16_t *some_values) {
     const Model *m = r->model;
-    int64_t patch = p->net->patch, stride = p->columns * patch;
+    int64_t stride = p->columns * p->net->patch;
     for (int64_t start = 0; start < count; start += PER_PART) {
         int64_t some = count - start < PER_PART ? count - start : PER_PART;
         int16_t *values = given ? some_values : r->coder.walk->values + start * m->channels;
-        for (int64_t i = 0; i < some; i++) {
-            int64_t at = tokens[start + i], y = at / p->columns * patch, x = at % p->columns * patch;
-            int32_t *below = expected + i * (m->channels + 1);
-            if (given) memcpy(values + i * m->channels, given + at * m->channels, (size_t)m->channels * sizeof *given);
-            expect_token(p->net, p->luma + y * stride + x, stride, quartered[at], p->steps[at], below);
+        for (int64_t i = 0, n; i < some; i += n) {
+            Token mine[TOGETHER];
+            for (n = 0; n < TOGETHER && i + n < some; n++) {
+                int64_t at = tokens[start + i + n];
+                if (given)
+                    memcpy(values + (i + n) * m->channels, given + at * m->channels, (size_t)m->channels * sizeof *given);
+                mine[n] = token_at(p->net, p->luma, p->columns, at, p->steps[at], quartered[at]);
+            }
+            expect_tokens(p->net, mine, n, stride, expected + i * (m->channels + 1));
         }
         int end = code_small(r, found, tokens + start, some, expected, values);
         if (end == DONE) end = code_large(r, found, tokens + start, some, expected, values);
