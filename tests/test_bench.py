@@ -1,5 +1,7 @@
 """The benchmark's arithmetic; its times are nobody's promise."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -137,10 +139,15 @@ def test_frames_beyond_a_clip_are_refused():
         bench(mptvc.load("tokenizer", device="cpu"), ((64, 64),), frames=(33,))
 
 
-def test_peers_without_their_library_name_the_extra(monkeypatch):
+def test_peers_without_their_library_are_those_that_need_none(monkeypatch, cli):
     monkeypatch.setattr("mptvc.evaluate.bench_peers.find_spec", lambda name: None)
-    with pytest.raises(mptvc.MptError, match=r"mptvc\[peers\]"):
-        bench(mptvc.load("tokenizer", device="cpu"), ((64, 64),), frames=(1,), scenes=("slow",), peers=True)
+    options = ("--sizes", "64x64", "--frames", "2", "--scenes", "slow", "--weights", "tokenizer", "--json")
+    result = cli("bench", "--peers", *options, "--progress", "none")
+    assert result.code == 0
+    assert "mptvc[peers]" in result.err
+    (size,) = json.loads(result.out)["sizes"]
+    assert [peer["name"].split()[0] for peer in size["peers"]] == ["x264", "x265"]
+    assert "mptvc" not in cli("bench", "--peers", *options, "-q").err
 
 
 def test_peers_code_the_same_frames():

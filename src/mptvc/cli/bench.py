@@ -21,7 +21,7 @@ from mptvc.cli.options import (
     Weights,
     codec_from_options,
 )
-from mptvc.cli.output import number_columns, output_console, print_json
+from mptvc.cli.output import number_columns, output_console, print_json, say
 from mptvc.cli.progress import progress_callback
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def bench(
         Path | None, typer.Option("--input", help="Code the first frames of this video instead.")
     ] = None,
     peers: Annotated[
-        bool, typer.Option("--peers", help="x264, x265 and the Cosmos tokenizer too; needs mptvc\\[peers].")
+        bool, typer.Option("--peers", help="x264 and x265 too; with mptvc\\[peers] the Cosmos tokenizer.")
     ] = False,
     weights: Weights = None,
     device: Device = "auto",
@@ -57,6 +57,7 @@ def bench(
     Example: [bold]mptvc bench --sizes 854x480[/]
     """
     from mptvc.evaluate.bench import bench as measure
+    from mptvc.evaluate.bench_peers import has_cosmos
 
     if video is not None and (sizes, scenes) != (None, None):
         raise ValueError("--input has a size and a scene of its own: leave out --sizes and --scenes")
@@ -67,6 +68,8 @@ def bench(
         raise ValueError(f"--frames is N,..., found {frames}")
     counts = tuple(map(int, numbers))
     codec = codec_from_options(weights, device=device, dtype=dtype, threads=threads, tile_batch=tile_batch)
+    if peers and not has_cosmos():
+        say(quiet, "without the Cosmos tokenizer: pip install 'mptvc[peers]'")
     with progress_callback("bench", progress, quiet, unit="runs") as show:
         result = measure(codec, wanted, frames=counts, scenes=moving, video=video, peers=peers, progress=show)
     if as_json:

@@ -117,13 +117,13 @@ def bench(
             last scene take the first number alone.
         scenes: Of ``mptvc.evaluate.scenes.SPEEDS``.
         video: Code the first frames of this video, in its size, instead of scenes.
-        peers: Time other codecs and a tokenizer on the frames of the last scene too.
+        peers: Time other codecs on the frames of the last scene too and, with the extra of that name, a
+            tokenizer.
         progress: Called after each scene, size and number of frames.
 
     Raises:
         ValueError: More frames than a clip has, or another scene.
         VideoError: The video cannot be read, or has fewer frames.
-        MptError: ``peers`` needs the extra of that name.
     """
     coder = codec.coder
     most = coder.shots((1,)).clip_frames

@@ -10,7 +10,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from mptvc.errors import MptError
 from mptvc.evaluate.peers import PEERS, decode_packets, encode_packets
 
 #: Latents of the Cosmos tokenizer stand for this many frames after the first.
@@ -35,19 +34,19 @@ class PeerTime:
 
 
 def time_peers(frames: np.ndarray, device: torch.device, dtype: torch.dtype) -> list[PeerTime]:
-    """Time the encode and decode of frames uint8 ``[T, H, W, 3]``; needs the extra ``peers``.
+    """Time the encode and decode of frames uint8 ``[T, H, W, 3]``, of Cosmos too if ``has_cosmos``.
 
     The Cosmos tokenizer has random weights, which its speed does not depend on, and the first frames only,
     since it takes a number of frames that is one more than a multiple of eight. On a processor it runs in
     float32, because torch lacks one of its layers in bfloat16.
-
-    Raises:
-        MptError: The extra is not installed.
     """
-    if find_spec("diffusers") is None:
-        raise MptError("this needs diffusers: pip install 'mptvc[peers]'")
     classic = [_time_classic(name, frames) for name in ("x264", "x265")]
-    return [*classic, _time_cosmos(frames, device, dtype)]
+    return [*classic, _time_cosmos(frames, device, dtype)] if has_cosmos() else classic
+
+
+def has_cosmos() -> bool:
+    """Whether the extra ``peers`` is installed, which has the Cosmos tokenizer."""
+    return find_spec("diffusers") is not None
 
 
 def _time_classic(name: str, frames: np.ndarray) -> PeerTime:
