@@ -20,7 +20,6 @@ from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn, keys_of
 from mptvc.model.activity import ActivityModel, Residual
 from mptvc.model.contexts import Context, token_classes
 from mptvc.model.envelope import Envelope
-from mptvc.model.fineness import FinenessModel
 from mptvc.model.loop_model import Kind, PredictedKind
 from mptvc.model.motion import Reference
 from mptvc.model.prediction import HALF_BASE, Blend, References, needs_base, predicted
@@ -84,29 +83,16 @@ class LevelLoop:
         if model is not None and not is_between:
             before = None if turn is None else self._last_fineness
             if calls.serve(self.tables.device):
-                self._last_fineness = self._walked_fineness(coder, model, before, grid, given)
+                tables, compiled = self.tables.of(model), self.tables.compiled_fineness
+                self._last_fineness = coder.walk(
+                    tables, lambda packet: model.walked(compiled, packet, before, grid, given)
+                )
             else:
                 self._last_fineness = model.code(self.tables.exchange(model, coder), before, grid, given)
             return self._last_fineness
         if coarser is not None and not is_between:
             return coarser.fineness
         return torch.zeros(grid, dtype=torch.int64, device=self.tables.device)
-
-    def _walked_fineness(
-        self,
-        coder: Coder,
-        model: FinenessModel,
-        before: Tensor | None,
-        grid: tuple[int, int],
-        given: Tensor | None,
-    ) -> Tensor:
-        """The same by a compiled kernel."""
-        arrays = [None if x is None else calls.array(x) for x in (before, given)]
-        compiled = self.tables.compiled_fineness
-        found = coder.walk(
-            self.tables.of(model), lambda packet: compiled.walk(packet, grid, arrays[0], arrays[1])
-        )
-        return torch.from_numpy(found)
 
     @torch.no_grad()
     def opening(

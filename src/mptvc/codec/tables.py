@@ -60,7 +60,7 @@ class LevelTables:
 
     @cached_property
     def compiled_fineness(self) -> walks.FinenessModel:
-        """The same of fineness, at level 0."""
+        """The entropy model of fineness likewise, at level 0."""
         if self.level.fineness is None:
             raise ValueError("finer levels take the fineness of level 0")
         (table,) = self._of[self.level.fineness]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mptvc.model.contexts import checkerboard, sum_of_neighbours
 from mptvc.model.exchange import Exchange, exchanged
 from mptvc.model.integer_network import PRECISION, integer_frequencies
+from mptvc.native import calls, entropy, walks
 
 #: Largest absolute fineness.
 FINEST = 3
@@ -70,6 +71,19 @@ class FinenessModel(nn.Module):
             given = None if values is None else values[mine]
             found[mine] = exchanged(exchange, rows, given, Table.VALUES)
         return found
+
+    @staticmethod
+    def walked(
+        compiled: walks.FinenessModel,
+        packet: entropy.RansDecoder | None,
+        before: Tensor | None,
+        grid: tuple[int, int],
+        values: Tensor | None = None,
+    ) -> tuple[walks.Steps, Tensor]:
+        """The same walk as ``code`` by a compiled kernel; with a packet to decode it."""
+        past, given = (None if x is None else calls.array(x) for x in (before, values))
+        steps, found = compiled.walk(packet, grid, past, given)
+        return steps, torch.from_numpy(found)
 
     def bits(self, before: Tensor | None, values: Tensor) -> float:
         """Bits that one picture's fineness takes; arguments as of ``code``."""

@@ -197,9 +197,8 @@ class LoopLevel(nn.Module):
 
     def steps(self, step: float, fineness: Tensor, grid: tuple[int, int]) -> Tensor:
         """Quantization steps float32 ``[h, w]`` on a grid of at least as many places as fineness has."""
-        return repeated(
-            _steps_of(step, self._shares, fineness.device)[fineness + FINEST], grid[0] // fineness.shape[0]
-        )
+        own = _steps_of(step, self._shares, fineness.device)
+        return repeated(own[fineness + FINEST], grid[0] // fineness.shape[0])
 
 
 class LoopModel(nn.Module):

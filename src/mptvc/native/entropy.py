@@ -107,7 +107,7 @@ class RansTables:
 
 
 class NumberedTables(ctypes.Structure):
-    """All tables of a model by their numbers."""
+    """All tables of a model by their numbers, as kernels take them."""
 
     _fields_: ClassVar[Any] = [
         ("below", POINTER * _TABLES),
@@ -117,7 +117,7 @@ class NumberedTables(ctypes.Structure):
 
 
 def numbered(tables: Sequence[RansTables]) -> NumberedTables:
-    """All tables of a model by their numbers."""
+    """Tables in that form, which have to be held as long as it is used."""
     parts = zip(*((table.below, table.first) for table in tables), strict=True)
     places = ((POINTER * _TABLES)(*(at(part, part.dtype) for part in some)) for some in parts)
     return NumberedTables(*places, (INT * _TABLES)(*(table.alphabet for table in tables)))
