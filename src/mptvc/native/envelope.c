@@ -11,18 +11,17 @@
 #include "transform.h"
 #include <string.h>
 
-enum { HIDDEN = 48, CELLS = 8, LIMIT = 127, FLOATS = 8, WIDE = 4 * FLOATS };
+enum { HIDDEN = 48, CELLS = 8, LIMIT = 127, FLOATS = WIDE / 4 };
 typedef float Floats __attribute__((vector_size(FLOATS * sizeof(float))));
 typedef int32_t Ints __attribute__((vector_size(FLOATS * sizeof(int32_t))));
 static const double UNITS = 64.0 / (1 << 26);
 
 /* Levels `[patch^2]` of the spectrum of a token. */
-INLINED void levels_of(const EnvelopeNet *net, const Token *token, int64_t stride, float *levels) {
+INLINED void levels_of(const EnvelopeNet *net, const Token *token, int64_t stride, const int patch, float *levels) {
     double values[MOST * MOST], spectrum[MOST * MOST];
-    const int64_t patch = net->patch;
-    for (int64_t y = 0; y < patch; y++)
-        for (int64_t x = 0; x < patch; x++) values[y * patch + x] = token->pixels[y * stride + x];
-    TOKEN_SIZED(patch, token_frequencies(values, net->dct, net->half_dct, token->quartered, SIZE, spectrum));
+    for (int y = 0; y < patch; y++)
+        for (int x = 0; x < patch; x++) values[y * patch + x] = token->pixels[y * stride + x];
+    token_frequencies(values, net->dct, net->half_dct, token->quartered, patch, spectrum);
     double least = rounded((double)token->step * net->least);
     least = least < 1 ? 1 : least;
     int base = eighths((float)least);
@@ -32,7 +31,7 @@ INLINED void levels_of(const EnvelopeNet *net, const Token *token, int64_t strid
         double magnitude = spectrum[i] < 0 ? -spectrum[i] : spectrum[i];
         sums[i] = (float)(rounded(magnitude * UNITS) + least);
     }
-    memcpy(bits, sums, sizeof bits);
+    memcpy(bits, sums, (size_t)(patch * patch) * sizeof *bits);
     for (int i = 0; i < patch * patch; i++) {
         int level = (bits[i] >> EIGHTHS) - EXPONENT - base;
         levels[i] = (float)(level < LIMIT ? level : LIMIT);
@@ -108,7 +107,7 @@ INLINED void see(const EnvelopeNet *net, const Token *token, int64_t stride, See
     const int64_t patch = net->patch, cells = patch < CELLS ? patch : CELLS, inputs = cells * cells + 1;
     float input[CELLS * CELLS + 1], hidden[HIDDEN];
     int whole[HIDDEN];
-    levels_of(net, token, stride, seen->levels);
+    TOKEN_SIZED(patch, levels_of(net, token, stride, SIZE, seen->levels));
     if (patch > cells) largest(seen->levels, CELLS, 2, input);
     else memcpy(input, seen->levels, (size_t)(cells * cells) * sizeof *input);
     input[inputs - 1] = (float)(LIMIT * token->quartered);
@@ -129,10 +128,9 @@ INLINED void see(const EnvelopeNet *net, const Token *token, int64_t stride, See
 }
 
 /* What is expected of `WIDE` channels from `first` on, added to what is of those before. */
-INLINED void expect_part(const EnvelopeNet *net, const Seen *seen, int quartered, int64_t first, int32_t *below) {
-    float own[WIDE];
+INLINED void expect_part(const EnvelopeNet *net, const Seen *seen, const float *own, int quartered, int64_t first,
+                         int32_t *below) {
     Floats sums[4];
-    for (int c = 0; c < WIDE; c++) own[c] = seen->levels[net->frequency_of[first + c]];
     for (int k = 0; k < 4; k++) {
         int64_t c = first + k * FLOATS;
         sums[k] = floats_at(net->outer_bias + c) + (float)quartered * floats_at(net->shape_bias + c) +
@@ -149,11 +147,22 @@ INLINED void expect_part(const EnvelopeNet *net, const Seen *seen, int quartered
 
 CLONED void expect_tokens(const EnvelopeNet *net, const Token *tokens, int64_t count, int64_t stride, int32_t *below) {
     Seen seen[TOGETHER];
+    float own[TOGETHER][WIDE];
     const int64_t apart = net->channels + 1;
-    for (int64_t n = 0; n < count; n++) see(net, tokens + n, stride, seen + n), below[n * apart] = 0;
-    for (int64_t first = 0; first < net->channels; first += WIDE) /* whose weights stay in the cache for all tokens */
-        for (int64_t n = 0; n < count; n++)
-            expect_part(net, seen + n, tokens[n].quartered, first, below + n * apart);
+    for (int64_t n = 0; n < count; n++)
+        if (tokens[n].parts) see(net, tokens + n, stride, seen + n);
+    for (int64_t first = 0; first < net->channels; first += WIDE) { /* whose weights stay in the cache for all tokens */
+        uint32_t part = 1u << (first / WIDE);
+        for (int64_t n = 0; n < count; n++) /* at once, as vectors cannot be read right after their numbers are written */
+            for (int c = 0; (tokens[n].parts & part) && c < WIDE; c++)
+                own[n][c] = seen[n].levels[net->frequency_of[first + c]];
+        for (int64_t n = 0; n < count; n++) {
+            int32_t *mine = below + n * apart;
+            if (!(tokens[n].parts & part)) continue;
+            if (!(tokens[n].parts & part >> 1)) mine[first] = 0;
+            expect_part(net, seen + n, own[n], tokens[n].quartered, first, mine);
+        }
+    }
 }
 
 /* What is expected before each place of the order of channels, int32 `[count, channels + 1]`.
@@ -168,7 +177,7 @@ EXPORT void expect(const EnvelopeNet *net, const uint8_t *luma, const int64_t *t
         int64_t n = 0;
         for (; n < TOGETHER && start + n < count; n++) {
             int64_t at = tokens[start + n];
-            some[n] = token_at(net, luma, columns, at, steps[at], quartered[start + n]);
+            some[n] = token_at(net, luma, columns, at, steps[at], quartered[start + n], ALL_PARTS);
         }
         expect_tokens(net, some, n, stride, below + start * (net->channels + 1));
     }

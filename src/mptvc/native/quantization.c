@@ -105,7 +105,7 @@ INLINED float bits_apart(const Quantizer *q, const Try *t, int quartered, const 
         found[g] = 0;
         while (found[g] < q->activities - 1 && sums[g] >= q->thresholds[found[g]]) found[g]++;
         total += found[g];
-        octaves[g] = eighths((float)(expected[q->starts[g + 1]] - expected[q->starts[g]]));
+        if (found[g]) octaves[g] = eighths((float)(expected[q->starts[g + 1]] - expected[q->starts[g]]));
     }
     float bits = activity_bits(q, found, outer);
     if (!total) return bits;
@@ -150,6 +150,8 @@ CLONED EXPORT void quantize(const Quantizer *q, const EnvelopeNet *net, const fl
     int64_t patch = net->patch, width = columns * patch, size = rows * patch * width, cells = patch * patch;
     int nothing[GROUPS] = {0};
     float rounding[CHANNELS];
+    uint32_t parts_of[GROUPS];
+    find_parts(q->starts, q->groups, parts_of);
     for (int64_t c = 0; c < q->channels; c++) rounding[c] = q->group_of[c] < 2 ? q->rounding_low : q->rounding;
     symbols += first * columns * q->channels, outer += first * columns * (q->groups + 1);
     for (int64_t at = first * columns; at < last * columns; at++, symbols += q->channels, outer += q->groups + 1) {
@@ -182,13 +184,15 @@ CLONED EXPORT void quantize(const Quantizer *q, const EnvelopeNet *net, const fl
         float best = energy + q->bit_price * activity_bits(q, nothing, outer);
         for (int shape = 0; shape < 2; shape++) {
             int32_t expected[CHANNELS + 1];
-            if (!tries[shape].count) continue;
-            expect_tokens(net, &(Token){luma + start, steps[at], shape}, 1, width, expected);
-            float bits = bits_apart(q, &tries[shape], shape, expected, outer);
-            float cost = energy - tries[shape].explained + q->bit_price * bits;
+            const Try *t = &tries[shape];
+            uint32_t parts = 0;
+            if (!t->count) continue;
+            for (int64_t i = 0; i < t->count; i++) parts |= parts_of[q->group_of[t->nonzero[i]]];
+            expect_tokens(net, &(Token){luma + start, steps[at], shape, parts}, 1, width, expected);
+            float cost = energy - t->explained + q->bit_price * bits_apart(q, t, shape, expected, outer);
             if (cost >= best) continue;
             best = cost, quartered[at] = (uint8_t)shape;
-            memcpy(symbols, tries[shape].symbols, (size_t)q->channels * sizeof *symbols);
+            memcpy(symbols, t->symbols, (size_t)q->channels * sizeof *symbols);
         }
     }
 }

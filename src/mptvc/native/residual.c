@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PER_PART = 8192 };
+/* Tokens whose symbols are coded together, and how many parts before its turn what is expected of one is fetched. */
+enum { PER_PART = 8192, AHEAD = 16 };
 
 typedef struct {
     int32_t token, first, last, sum;
@@ -47,10 +48,13 @@ static int32_t sum_of(const Model *m, const int16_t *symbols, int64_t first, int
  * first halves before all second ones; without shares, to go on with the parts themselves. */
 static int64_t next_parts(const Model *m, const Part *parts, const int16_t *shares, int64_t count,
                           const int32_t *expected, Part *next, uint8_t *rows, Part *done, int64_t *num_done) {
+    const int odds = (int)m->odds, lowest = (int)m->odds_lowest;
+    const int inverse = (1 << 16) / (int)m->odds_step + 1; /* to divide octaves, which are few, by a step */
     int64_t to_halve = 0;
     for (int second = 0; second <= (shares != 0); second++)
         for (int64_t i = 0; i < count; i++) {
-            Part part = parts[i];
+            Part part = parts[i], later = parts[i + AHEAD < count ? i + AHEAD : i];
+            __builtin_prefetch(expected + later.token * (m->channels + 1) + ((later.first + later.last) >> 1));
             if (shares) {
                 int32_t middle = (part.first + part.last + 1) >> 1, share = shares[i] + (int32_t)m->tables.alphabets[SHARES] / 2;
                 part.sum = second ? part.sum - share : share;
@@ -65,9 +69,9 @@ static int64_t next_parts(const Model *m, const Part *parts, const int16_t *shar
             const int32_t *below = expected + part.token * (m->channels + 1);
             int32_t middle = (part.first + part.last + 1) >> 1;
             int octaves = eighths((float)(below[middle] - below[part.first])) -
-                          eighths((float)(below[part.last] - below[middle])) - (int)m->odds_lowest;
-            int64_t odd = octaves < 0 ? 0 : octaves / m->odds_step;
-            rows[to_halve] = (uint8_t)((part.sum - 1) * m->odds + (odd < m->odds ? odd : m->odds - 1));
+                          eighths((float)(below[part.last] - below[middle])) - lowest;
+            int odd = octaves < 0 ? 0 : (octaves * inverse) >> 16;
+            rows[to_halve] = (uint8_t)((part.sum - 1) * odds + (odd < odds ? odd : odds - 1));
             next[to_halve++] = part;
         }
     return to_halve;
@@ -139,7 +143,7 @@ static int code_signs(Residual *r, const Part *done, int64_t count, int16_t *val
     if (!make_room(&r->coder, count)) return NO_MEMORY;
     int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
     memset(r->coder.walk->rows + r->coder.walk->count, 0, (size_t)count);
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; !r->coder.decoder && i < count; i++) {
         int16_t value = values[done[i].token * m->channels + m->order[done[i].first]];
         symbols[i] = value < 0 ? -1 : 1;
     }
@@ -257,6 +261,17 @@ static int64_t active_tokens(const Model *m, const uint8_t *found, int64_t count
     return active;
 }
 
+/* Parts of an envelope that coding a token's groups needs: none where nothing is, or a small sum is of one channel. */
+static uint32_t parts_needed(const Residual *r, const uint8_t *activities) {
+    const Model *m = r->model;
+    uint32_t parts = 0;
+    for (int64_t g = 0; g < m->groups; g++) {
+        int is_alone = m->starts[g + 1] - m->starts[g] == 1;
+        if (activities[g] > (is_alone ? m->small : 0)) parts |= r->parts_of[g];
+    }
+    return parts;
+}
+
 /* Symbols of tokens, so many at a time; an encoder's are copied to `some_values`, as they must lie side by side. */
 static int code_values(Residual *r, const Picture *p, const int16_t *given, const uint8_t *found,
                        const uint8_t *quartered, const int32_t *tokens, int64_t count, int32_t *expected,
@@ -272,7 +287,8 @@ static int code_values(Residual *r, const Picture *p, const int16_t *given, cons
                 int64_t at = tokens[start + i + n];
                 if (given)
                     memcpy(values + (i + n) * m->channels, given + at * m->channels, (size_t)m->channels * sizeof *given);
-                mine[n] = token_at(p->net, p->luma, p->columns, at, p->steps[at], quartered[at]);
+                uint32_t parts = parts_needed(r, found + at * m->groups);
+                mine[n] = token_at(p->net, p->luma, p->columns, at, p->steps[at], quartered[at], parts);
             }
             expect_tokens(p->net, mine, n, stride, expected + i * (m->channels + 1));
         }
@@ -290,13 +306,14 @@ static int code_values(Residual *r, const Picture *p, const int16_t *given, cons
  * quartered: of tokens, given to an encoder, else 0.  walk: empty; give it to `end_walk` in any case. */
 EXPORT int walk_residual(const Model *model, const Picture *p, Decoder *decoder, const int16_t *given, uint8_t *found,
                          uint8_t *coded, uint8_t *quartered, Walk *walk) {
-    Residual r = {model, {&model->tables, walk, decoder}};
+    Residual r = {.model = model, .coder = {&model->tables, walk, decoder}};
     int64_t count = p->rows * p->columns, size = model->channels;
     int16_t *outer = malloc((size_t)((count + 1) * model->groups) * sizeof *outer);
     int16_t *space = calloc((size_t)(ROWS_OF_CONTEXTS * (p->columns + 2) * model->groups), sizeof *space);
     int32_t *tokens = malloc((size_t)(count + 1) * sizeof *tokens), *expected = 0;
     int16_t *values = 0;
     int end = outer && space && tokens ? DONE : NO_MEMORY;
+    find_parts(model->starts, model->groups, r.parts_of);
     if (!decoder)
         for (int64_t at = 0; at < count; at++) activities_of(model, given + at * size, found + at * model->groups);
     if (end == DONE) end = code_activities(&r, p, found, space, tokens, outer);

@@ -34,6 +34,7 @@ typedef struct {
 typedef struct {
     const Model *model;
     Coder coder;
+    uint32_t parts_of[GROUPS]; /* of an envelope, where the channels of a group are */
 } Residual;
 
 /* Whether a token holds something. */
