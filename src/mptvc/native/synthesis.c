@@ -14,19 +14,31 @@ INLINED double restored(int symbol, double step) {
     return latent < -LARGEST ? -LARGEST : latent > LARGEST ? LARGEST : latent;
 }
 
+/* Whether any of symbols is not 0. */
+INLINED int any(const int16_t *symbols, int64_t count) {
+    int found = 0;
+    for (int64_t i = 0; i < count; i++) found |= symbols[i];
+    return found;
+}
+
 /* Sums over all frequencies of latents that lie `between` apart, rounded, to samples `stride` apart. */
 INLINED void samples(const int16_t *symbols, int64_t rows, int64_t between, double step, const double *dct,
                            const int size, double *out, int64_t stride) {
     double along_x[MOST][MOST];
     int used[MOST] = {0};
-    for (int u = 0; u < size; u++)
+    for (int u = 0; u < size; u++) {
+        if (!any(symbols + u * rows, (size - 1) * between + 1)) continue;
         for (int v = 0; v < size; v++) {
             int symbol = symbols[u * rows + v * between];
             if (!symbol) continue;
             double latent = restored(symbol, step);
-            if (!used[v]) memset(along_x[v], 0, sizeof along_x[v]), used[v] = 1;
-            for (int x = 0; x < size; x++) along_x[v][x] += latent * dct[u * size + x];
+            if (!used[v])
+                for (int x = 0; x < size; x++) along_x[v][x] = latent * dct[u * size + x];
+            else
+                for (int x = 0; x < size; x++) along_x[v][x] += latent * dct[u * size + x];
+            used[v] = 1;
         }
+    }
     for (int y = 0; y < size; y++) {
         double sums[MOST] = {0};
         for (int v = 0; v < size; v++)
@@ -36,21 +48,15 @@ INLINED void samples(const int16_t *symbols, int64_t rows, int64_t between, doub
     }
 }
 
-/* Whether any of symbols is not 0. */
-INLINED int any(const int16_t *symbols, int64_t count) {
-    int found = 0;
-    for (int64_t i = 0; i < count; i++) found |= symbols[i];
-    return found;
-}
-
-/* Add shares of sums `[size, size]` to pixels of a colour. */
+/* Add shares of sums `[size, size]` of some components to pixels of a colour. */
 INLINED void add(uint8_t *pixels, int64_t width, const double sums[3][MOST * MOST], const double *shares,
-                 const int size) {
+                 const int components, const int size) {
     for (int y = 0; y < size; y++, pixels += width) {
         int32_t whole[MOST];
         for (int x = 0; x < size; x++) {
             int i = y * size + x;
-            double residual = shares[0] * sums[0][i] + shares[1] * sums[1][i] + shares[2] * sums[2][i];
+            double residual = shares[0] * sums[0][i];
+            for (int d = 1; d < components; d++) residual += shares[d] * sums[d][i];
             whole[x] = (int32_t)rounded(pixels[x] + residual * RESIDUALS);
         }
         for (int x = 0; x < size; x++) pixels[x] = (uint8_t)(whole[x] < 0 ? 0 : whole[x] > 255 ? 255 : whole[x]);
@@ -70,11 +76,12 @@ CLONED EXPORT void reconstruct(uint8_t *picture, const uint8_t *coded, const uin
     int half = (int)patch / 2;
     for (int64_t at = first * columns; at < last * columns; at++) {
         if (!coded[at]) continue;
-        double sums[3][MOST * MOST] = {{0}};
-        for (int d = 0; d < 3; d++) {
+        double sums[3][MOST * MOST];
+        int has_colours = any(values + cells, 2 * cells) != 0; /* beside luma */
+        for (int d = 0; d < 1 + 2 * has_colours; d++) {
             const int16_t *mine = values + d * cells;
-            if (!any(mine, cells)) continue;
-            if (!quartered[at]) SIZED(patch, samples(mine, SIZE, 1, steps[at], dct, SIZE, sums[d], SIZE));
+            if (!any(mine, cells)) memset(sums[d], 0, (size_t)cells * sizeof *sums[d]);
+            else if (!quartered[at]) SIZED(patch, samples(mine, SIZE, 1, steps[at], dct, SIZE, sums[d], SIZE));
             else
                 for (int q = 0; q < 2; q++)
                     for (int r = 0; r < 2; r++) {
@@ -86,7 +93,9 @@ CLONED EXPORT void reconstruct(uint8_t *picture, const uint8_t *coded, const uin
         for (int c = 0; c < 3; c++) {
             uint8_t *start = picture + c * size + at / columns * patch * width + at % columns * patch;
             const double shares[3] = {colours[c], colours[3 + c], colours[6 + c]};
-            SIZED(patch, add(start, width, (const double(*)[MOST * MOST])sums, shares, SIZE));
+            const double(*all)[MOST * MOST] = (const double(*)[MOST * MOST])sums;
+            if (has_colours) SIZED(patch, add(start, width, all, shares, 3, SIZE));
+            else SIZED(patch, add(start, width, all, shares, 1, SIZE));
         }
         values += 3 * cells;
     }
