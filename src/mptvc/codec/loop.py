@@ -18,8 +18,9 @@ from mptvc.codec.stages import stage
 from mptvc.codec.tables import Coder, LevelTables
 from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn, keys_of
 from mptvc.model.activity import ActivityModel, Residual
-from mptvc.model.contexts import Context, token_classes
+from mptvc.model.contexts import Context, looked_up, token_classes
 from mptvc.model.envelope import Envelope
+from mptvc.model.fineness import no_fineness
 from mptvc.model.loop_model import Kind, PredictedKind
 from mptvc.model.motion import Reference
 from mptvc.model.prediction import HALF_BASE, Blend, References, needs_base, predicted
@@ -30,7 +31,7 @@ from mptvc.native import calls
 #: Pixels of pictures up to which samples between pixels are kept from slice to slice.
 _KEPT_PIXELS = 2**22
 #: How blocks of each blend are predicted: 0 from decoded pictures, 1 also from the base, 2 from that alone.
-_KINDS = [2 if blend == Blend.BASE else int(blend in HALF_BASE) for blend in Blend]
+_KINDS = tuple(2 if blend == Blend.BASE else int(blend in HALF_BASE) for blend in Blend)
 #: Says what the coarser level does, uint8 ``[3, H, W]``, when it is first asked.
 Base = Callable[[], Tensor]
 
@@ -92,7 +93,7 @@ class LevelLoop:
             return self._last_fineness
         if coarser is not None and not is_between:
             return coarser.fineness
-        return torch.zeros(grid, dtype=torch.int64, device=self.tables.device)
+        return no_fineness(grid, self.tables.device)
 
     @torch.no_grad()
     def opening(
@@ -265,7 +266,7 @@ class LevelLoop:
             before = last.activities
         steps = self.tables.level.steps(step, fineness, grid)
         envelope = Envelope(self.tables.level.envelope, prediction.luma.picture[0], steps)
-        kinds = torch.zeros_like(fineness) if side is None else fineness.new_tensor(_KINDS)[side.blends]
+        kinds = torch.zeros_like(fineness) if side is None else looked_up(_KINDS, side.blends)
         classes = token_classes(None if coarser is None else coarser.activities, kinds, grid)
         context = Context(before, classes, envelope)
         given = wanted.residual if isinstance(wanted, PictureTokens) else None

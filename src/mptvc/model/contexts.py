@@ -5,6 +5,7 @@ Everything is integers: sums, weights and shifts.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -139,6 +140,18 @@ def repeated(grid: Tensor, factor: int) -> Tensor:
     rows, columns = grid.shape
     spread = grid[:, None, :, None].expand(rows, factor, columns, factor)
     return spread.reshape(rows * factor, columns * factor)
+
+
+def looked_up(values: tuple[int, ...], indexes: Tensor) -> Tensor:
+    """What values there are at indexes int64, likewise."""
+    if calls.serve(indexes.device):
+        return torch.from_numpy(_array_of(values).take(calls.array(indexes)))  # in a quarter of the time
+    return indexes.new_tensor(values)[indexes]
+
+
+@cache
+def _array_of(values: tuple[int, ...]) -> np.ndarray:
+    return np.array(values, np.int64)
 
 
 def checkerboard(grid: Tensor) -> tuple[Tensor, Tensor]:

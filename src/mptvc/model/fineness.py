@@ -10,6 +10,7 @@ four neighbours'. Integers and tables alone, as in `activity`.
 """
 
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -92,6 +93,12 @@ class FinenessModel(nn.Module):
             rows = fineness_rows(values * ~mine, before, half)[mine]
             total += float(bits[rows, values[mine] + FINEST].sum())
         return total
+
+
+@lru_cache(maxsize=16)  # a clip has one
+def no_fineness(grid: tuple[int, int], device: torch.device) -> Tensor:
+    """That of pictures that have none: zeros int64 ``[h, w]``, the same ones each time."""
+    return torch.zeros(grid, dtype=torch.int64, device=device)
 
 
 def fineness_rows(found: Tensor, before: Tensor | None, half: int) -> Tensor:

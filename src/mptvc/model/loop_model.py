@@ -31,7 +31,7 @@ from mptvc.model.activity import ActivityModel
 from mptvc.model.contexts import repeated
 from mptvc.model.dct import MATRIX_BITS, dct_matrix, exact, frequencies, quartered_frequencies, samples
 from mptvc.model.envelope import EnvelopeModel
-from mptvc.model.fineness import FINEST, FinenessModel
+from mptvc.model.fineness import FINEST, FinenessModel, no_fineness
 from mptvc.model.loop_config import LoopConfig, LoopLevelConfig
 from mptvc.model.restoration import STEP_UNITS, Restoration
 from mptvc.model.side import SideModel
@@ -197,8 +197,11 @@ class LoopLevel(nn.Module):
 
     def steps(self, step: float, fineness: Tensor, grid: tuple[int, int]) -> Tensor:
         """Quantization steps float32 ``[h, w]`` on a grid of at least as many places as fineness has."""
-        own = _steps_of(step, self._shares, fineness.device)
-        return repeated(own[fineness + FINEST], grid[0] // fineness.shape[0])
+        device, blocks = fineness.device, (fineness.shape[0], fineness.shape[1])
+        if fineness is no_fineness(blocks, device):
+            return _even_steps(step, self._shares, grid, device)
+        own = _steps_of(step, self._shares, device)
+        return repeated(own[fineness + FINEST], grid[0] // blocks[0])
 
 
 class LoopModel(nn.Module):
@@ -228,6 +231,14 @@ class LoopModel(nn.Module):
         if not isinstance(level, LoopLevel):
             raise TypeError(f"level {index} is a {type(level).__name__}")
         return level
+
+
+@lru_cache(maxsize=32)
+def _even_steps(
+    step: float, shares: tuple[float, ...], grid: tuple[int, int], device: torch.device
+) -> Tensor:
+    """The same step on all of a grid, float32 ``[h, w]``."""
+    return _steps_of(step, shares, device)[FINEST].expand(grid).contiguous()
 
 
 @lru_cache(maxsize=256)  # few steps come in a clip, each in many pictures

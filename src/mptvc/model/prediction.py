@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -184,8 +185,8 @@ def mean_of(a: Tensor, b: Tensor) -> Tensor:
 
 def blends_in(blends: Tensor) -> set[int]:
     """Those that come in ``[h, w]``."""
-    counts = torch.bincount(blends.flatten(), minlength=len(Blend)).tolist()
-    return {blend for blend, count in enumerate(counts) if count}
+    counts = np.bincount(calls.array(blends.cpu()).ravel())
+    return set(np.flatnonzero(counts).tolist())
 
 
 def any_of(blends: Tensor, wanted: tuple[Blend, ...]) -> Tensor:

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mptvc.model.contexts import repeated
+from mptvc.model.contexts import looked_up, repeated
 from mptvc.model.integer_network import REACH
 from mptvc.model.motion import camera_vectors
 from mptvc.model.prediction import Blend, scaled
@@ -27,7 +27,7 @@ BLENDS = int(Blend.BASE)
 BASE_CHOICE = len(Vector) * BLENDS
 CHOICES = BASE_CHOICE + 1
 #: The blend of each.
-_BLENDS = [*len(Vector) * list(range(BLENDS)), int(Blend.BASE)]
+_BLENDS = *len(Vector) * tuple(range(BLENDS)), int(Blend.BASE)
 #: Farthest that a vector of its own may be from the camera's, in quarter pixels along each axis.
 FARTHEST = REACH
 
@@ -64,7 +64,7 @@ class Side:
     @cached_property
     def blends(self) -> Tensor:
         """Blend of each block, int64 ``[h, w]``."""
-        return self.choices.new_tensor(_BLENDS)[self.choices]
+        return looked_up(_BLENDS, self.choices)
 
 
 @dataclass(frozen=True)
