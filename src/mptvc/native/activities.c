@@ -16,13 +16,15 @@ EXPORT void token_classes(const int64_t *kinds, int64_t per_kind, const uint8_t 
             memcpy(line, line - columns, (size_t)columns * sizeof *line);
             continue;
         }
-        for (int64_t x = 0; x < columns; x++) line[x] = mine[x / per_kind];
+        for (int64_t x = 0; x < columns; mine++)
+            for (int64_t end = x + per_kind; x < end; x++) line[x] = *mine;
         if (!parents) continue;
         const uint8_t *parent = parents + y / per_parent * (columns / per_parent) * groups;
-        for (int64_t x = 0; x < columns; x++) {
+        for (int64_t x = 0; x < columns; parent += groups) {
             int sum = 0;
-            for (int64_t g = 0; g < groups; g++) sum += parent[x / per_parent * groups + g];
-            line[x] += 3 * ((sum >= 1) + (sum >= 4) + (sum >= 10));
+            for (int64_t g = 0; g < groups; g++) sum += parent[g];
+            int active = 3 * ((sum >= 1) + (sum >= 4) + (sum >= 10));
+            for (int64_t end = x + per_parent; x < end; x++) line[x] += active;
         }
     }
 }
@@ -55,6 +57,14 @@ CLONED static void weigh(const int16_t *past, const int16_t *past_beside, const 
     }
 }
 
+/* Whether some token of a row `[line]` or of those beside it holds something. */
+static int any_near(const uint8_t *values, int64_t line, int64_t row, int64_t rows) {
+    int64_t first = row ? row - 1 : 0, last = row + 1 < rows ? row + 2 : rows;
+    uint8_t found = 0;
+    for (const uint8_t *at = values + first * line; at < values + last * line; at++) found |= *at;
+    return found != 0;
+}
+
 /* The tokens of one half of a checkerboard: their numbers, what contexts say of each one's groups and, where it tells
  * whether it holds something, the row of that. Returns how many.
  *
@@ -67,16 +77,19 @@ static int64_t contexts_of(const Model *m, const Picture *p, const uint8_t *foun
     int16_t *past = space + groups, *past_beside = past + wide, *known = past_beside + wide;
     int16_t *known_beside = known + wide, *outside = known_beside + wide, *around = outside + wide;
     for (int64_t y = 0; y < p->rows; y++) {
-        take_row(p->past, line, y, p->rows, past, past_beside);
-        if (half) take_row(found, line, y, p->rows, known, known_beside);
-        weigh(past, past_beside, known, known_beside, line, groups, half, outside, around);
+        int any = any_near(p->past, line, y, p->rows) || (half && any_near(found, line, y, p->rows));
+        if (any) {
+            take_row(p->past, line, y, p->rows, past, past_beside);
+            if (half) take_row(found, line, y, p->rows, known, known_beside);
+            weigh(past, past_beside, known, known_beside, line, groups, half, outside, around);
+        } else memset(outside, 0, (size_t)line * sizeof *outside);
         for (int64_t x = (y + half) & 1; x < p->columns; x += 2, n++) {
             int total = 0, degree = 0;
             tokens[n] = (int32_t)(y * p->columns + x);
             memcpy(outer + n * groups, outside + x * groups, (size_t)groups * sizeof *outer);
             if (!m->has_flags) continue;
-            for (int64_t g = 0; g < groups; g++) total += around[x * groups + g];
-            for (int k = 0; k < DEGREES; k++) degree += total >= degrees[k];
+            for (int64_t g = 0; any && g < groups; g++) total += around[x * groups + g];
+            for (int k = 0; any && k < DEGREES; k++) degree += total >= degrees[k];
             coded_rows[n] = (uint8_t)((half * CLASSES + p->classes[tokens[n]]) * (DEGREES + 1) + degree);
         }
     }

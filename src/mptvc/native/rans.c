@@ -17,6 +17,7 @@ static void sorted(const uint8_t *rows, int64_t count, int32_t *order) {
 
 int rans_decode(Decoder *decoder, const uint8_t *rows, int64_t count, const uint32_t *below, const uint8_t *first,
                 int64_t alphabet, int16_t *out) {
+    if (!count) return 0;
     int32_t *order = malloc((size_t)(count + 1) * sizeof *order);
     if (!order) return 1;
     sorted(rows, count, order);

@@ -5,6 +5,7 @@
 
 #include "envelope.h"
 #include "walk.h"
+#include <string.h>
 
 enum { CONTEXTS = 16, CLASSES = 12, ROWS_OF_CONTEXTS = 6, GROUPS = 64 };
 /* Numbers of tables. */
@@ -39,8 +40,11 @@ typedef struct {
 
 /* Whether a token holds something. */
 INLINED int holds(const Model *m, const uint8_t *found, int64_t token) {
-    int any = 0;
-    for (int64_t g = 0; g < m->groups; g++) any |= found[token * m->groups + g];
+    const uint8_t *mine = found + token * m->groups;
+    uint64_t any = 0, some;
+    int64_t g = 0;
+    for (; g + 8 <= m->groups; g += 8) memcpy(&some, mine + g, 8), any |= some;
+    for (; g < m->groups; g++) any |= mine[g];
     return any != 0;
 }
 

@@ -25,10 +25,14 @@ typedef struct {
     const int64_t *likely; /* coefficients of which differences are coded */
 } Known;
 
-/* The parent's block where one of the picture lies. */
+/* The parent's block where one of the picture lies; factors are 1 and 2. */
 static int64_t parent_of(const Known *k, int64_t y, int64_t x) {
-    return y / k->factor * k->parent_columns + x / k->factor;
+    int64_t shift = k->factor - 1;
+    return (y >> shift) * k->parent_columns + (x >> shift);
 }
+
+/* Which vector a block of some choice has. */
+static int vector_of(const Model *m, int64_t choice) { return (int)choice / (int)m->blends; }
 
 static int64_t floored(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
@@ -152,7 +156,7 @@ static int64_t likely_first(const Model *m, const Known *k, const int64_t *camer
                             int64_t likely[2]) {
     int64_t size = k->rows * k->columns, doubt = 1;
     int differs = line[at] != camera[at] || line[size + at] != camera[size + at];
-    int was_own = k->choices_before && k->choices_before[at] / m->blends == OWN;
+    int was_own = k->choices_before && vector_of(m, k->choices_before[at]) == OWN;
     const int64_t *from = differs || !k->choices_before ? line : was_own ? k->vectors_before : camera;
     for (int axis = 0; axis < 2; axis++) {
         likely[axis] = from[axis * size + at];
@@ -190,7 +194,7 @@ static int code_vectors(Coder *c, const Model *m, const Known *k, const int64_t 
         for (int64_t y = 0; y < k->rows; y++)
             for (int64_t x = (y + half) & 1; x < k->columns; x += 2) {
                 int64_t at = y * k->columns + x, found[2], bucket = 0;
-                if (choices[at] / m->blends != OWN) continue;
+                if (vector_of(m, choices[at]) != OWN) continue;
                 int64_t doubt = half ? likely_second(k, vectors, y, x, found)
                                      : likely_first(m, k, camera, line, at, found);
                 while (bucket < SIZES - 1 && doubt >= (int64_t)1 << bucket) bucket++;
@@ -283,9 +287,12 @@ EXPORT int walk_side(const Model *m, const Known *k, Decoder *decoder, int64_t *
             follow(k, before, k->coefficients_before, camera, camera + 9 * size);
             moved.vectors_before = before;
         }
-        for (int64_t i = 0; i < 2 * size; i++) {
-            int64_t vector = choices[i % size] / m->blends;
-            if (decoder || vector != OWN) vectors[i] = vector == STILL ? 0 : vector == PARENT ? line[i] : camera[i];
+        for (int64_t i = 0; i < size; i++) {
+            int vector = vector_of(m, choices[i]);
+            if (!decoder && vector == OWN) continue;
+            const int64_t *from = vector == PARENT ? line : camera;
+            vectors[i] = vector == STILL ? 0 : from[i];
+            vectors[size + i] = vector == STILL ? 0 : from[size + i];
         }
         end = code_vectors(&c, m, &moved, camera, line, choices, vectors, camera + 2 * size);
     }
