@@ -156,8 +156,8 @@ class Codec:
         form = self._checked(tokens)
         levels = checked_levels(levels, len(tokens.levels))
         clips = range(tokens.layout.shots.num_clips)
-        parts = (part for clip in clips for part in form.frames(tokens, levels, clip))
-        return joined_frames(parts, tokens.layout.shots.num_frames)
+        pieces = (piece for clip in clips for piece in form.pieces(tokens, levels, clip))
+        return joined_frames(pieces, tokens.layout)
 
     def layout(
         self, num_frames: int, height: int, width: int, *, frame_rate: Fraction | float = Fraction(25)
@@ -316,8 +316,7 @@ class Codec:
         """
         reader = self._reader(data, levels)
         header, clips = reader.header, range(reader.header.shots.num_clips)
-        parts = (frames for clip in clips for frames in reader.frames(clip))
-        frames = joined_frames(parts, header.shots.num_frames)
+        frames = joined_frames((piece for clip in clips for piece in reader.pieces(clip)), header)
         return DecodedVideo(
             frames, header.video.frame_rate, reader.levels, reader.levels == header.num_levels
         )

@@ -1,7 +1,7 @@
 """What both forms of the codec have in common: weights with what is needed to code one clip with them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -66,12 +66,13 @@ class Piece(ABC):
     num_frames: int
 
     @abstractmethod
-    def frames(self, levels: int, *, source_size: bool = True) -> np.ndarray:
+    def frames(self, levels: int, *, source_size: bool = True, out: np.ndarray | None = None) -> np.ndarray:
         """Frames of a prefix, uint8 ``[T, H, W, 3]``.
 
         Args:
             levels: Levels of the prefix, at least 1, at most those that are there.
             source_size: Enlarge to the source's size; otherwise the last level's own size.
+            out: Where they are put; by default a new array.
         """
 
     @abstractmethod
@@ -206,12 +207,11 @@ def require_geometry(fits: bool) -> None:
         raise FormatError("the header's geometry is not that of the weights it names: the file is forged")
 
 
-def joined_frames(parts: Iterator[np.ndarray], count: int) -> np.ndarray:
-    """So many frames ``[T, H, W, 3]`` of all parts in one array; fresh memory costs more than copies."""
-    first = next(parts)
-    whole = np.empty((count, *first.shape[1:]), first.dtype)
-    whole[: len(first)], done = first, len(first)
-    for part in parts:
-        whole[done : done + len(part)] = part
-        done += len(part)
-    return whole[:done]
+def joined_frames(pieces: Iterable[Piece], layout: Layout) -> np.ndarray:
+    """The frames uint8 ``[T, H, W, 3]`` of all pieces of a video, with the levels that these have."""
+    geometry = layout.geometry
+    frames, done = np.empty((layout.shots.num_frames, geometry.height, geometry.width, 3), np.uint8), 0
+    for piece in pieces:
+        piece.frames(piece.num_levels, out=frames[done : done + piece.num_frames])
+        done += piece.num_frames
+    return frames

@@ -145,13 +145,13 @@ class LoopPiece(Piece):
         self.num_levels, self.num_frames = len(levels), len(levels[0].pictures)
 
     @computing(by_kernels=True)
-    def frames(self, levels: int, *, source_size: bool = True) -> np.ndarray:
+    def frames(self, levels: int, *, source_size: bool = True, out: np.ndarray | None = None) -> np.ndarray:
         """Frames of a prefix; as ``Piece.frames``."""
         shrink = self._coder.config.shrink(levels - 1) if source_size else 1
         height, width = self._coder.picture_size(
             self._geometry, self._coder.num_levels if source_size else levels
         )
-        frames = np.empty((self.num_frames, height, width, 3), dtype=np.uint8)
+        frames = np.empty((self.num_frames, height, width, 3), np.uint8) if out is None else out
         for frame, coded in zip(frames, self._levels[levels - 1].pictures, strict=True):
             picture = enlarged(coded.picture, shrink)
             if calls.serve(picture.device):

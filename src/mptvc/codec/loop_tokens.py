@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from mptvc.codec.coder import Piece
 from mptvc.codec.loop_coder import FINENESS_TYPE, SIDE_TYPES, LoopCoder, LoopPiece, loop_shots
 from mptvc.codec.pictures import PictureTokens
 from mptvc.codec.settings import computing
@@ -71,10 +71,10 @@ class LoopTokens:
                 found = low if low < least else high
                 raise ValueError(f"level {level}: {name} of {least} to {most}, found {found}")
 
-    def frames(self, tokens: Tokens, levels: int, clip: int) -> Iterator[np.ndarray]:
-        """Source frames of a clip; as ``TokenForm.frames``."""
+    def pieces(self, tokens: Tokens, levels: int, clip: int) -> Iterator[Piece]:
+        """A clip, slice by slice; as ``TokenForm.pieces``."""
         for found in self._slices(tokens, levels, clip):
-            yield LoopPiece(self._coder, tokens.layout.geometry, found).frames(levels)
+            yield LoopPiece(self._coder, tokens.layout.geometry, found)
 
     def sections(self, tokens: Tokens, clip: int) -> list[bytes]:
         """The sections of a clip; as ``TokenForm.sections``."""

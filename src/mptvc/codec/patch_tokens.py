@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mptvc.codec.coder import ClipCoder
-from mptvc.codec.patches import PatchCoder
+from mptvc.codec.coder import ClipCoder, Piece
+from mptvc.codec.patches import PatchCoder, Patches
 from mptvc.codec.plain_grid import NO_GRID, patch_shots
 from mptvc.codec.settings import computing
 from mptvc.codec.tokens import TOKENS, Specification, Tokens
@@ -37,9 +36,9 @@ class PatchTokens:
         if bool((arrays[TOKENS].cpu() >= values).any()):
             raise ValueError(f"level {level} has a token above its channel's largest value")
 
-    def frames(self, tokens: Tokens, levels: int, clip: int) -> Iterator[np.ndarray]:
-        """Source frames of a clip; as ``TokenForm.frames``."""
-        yield self._coder.frames(self._symbols(tokens, clip)[:levels], tokens.layout, clip)
+    def pieces(self, tokens: Tokens, levels: int, clip: int) -> Iterator[Piece]:
+        """A clip in one piece; as ``TokenForm.pieces``."""
+        yield Patches(self._coder, self._symbols(tokens, clip)[:levels], tokens.layout, clip)
 
     def sections(self, tokens: Tokens, clip: int) -> list[bytes]:
         """The sections of a clip; as ``TokenForm.sections``."""

@@ -286,7 +286,7 @@ class PatchCoder(ClipCoder):
         """Decode a clip, in one piece; as ``ClipCoder.pieces``."""
         symbols = self.symbols(sections, layout, clip, damaged)
         if symbols:
-            yield _Patches(self, symbols, layout, clip)
+            yield Patches(self, symbols, layout, clip)
 
     def frames(
         self, symbols: list[Tensor], layout: Layout, clip: int, *, source_size: bool = True
@@ -304,7 +304,7 @@ class PatchCoder(ClipCoder):
         return torch.tensor([shots], device=self.device) - shots[0]  # so that a clip is coded alike anywhere
 
 
-class _Patches(Piece):
+class Patches(Piece):
     """A decoded clip of patches."""
 
     def __init__(self, coder: PatchCoder, symbols: list[Tensor], layout: Layout, clip: int) -> None:
@@ -312,10 +312,14 @@ class _Patches(Piece):
         self._plan = patch_shots(layout).clip(clip)
         self.num_levels, self.num_frames = len(symbols), len(self._plan.kept)
 
-    def frames(self, levels: int, *, source_size: bool = True) -> np.ndarray:
+    def frames(self, levels: int, *, source_size: bool = True, out: np.ndarray | None = None) -> np.ndarray:
         """Frames of a prefix; as ``Piece.frames``."""
         symbols = self._symbols[:levels]
-        return self._coder.frames(symbols, self._layout, self._clip, source_size=source_size)
+        frames = self._coder.frames(symbols, self._layout, self._clip, source_size=source_size)
+        if out is None:
+            return frames
+        out[:] = frames
+        return out
 
     def symbols(self, level: int) -> Iterator[Tensor]:
         """All symbols of a level, from 0 on; as ``Piece.symbols``."""

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from mptvc.codec.coder import Piece
 from mptvc.format.header import Layout
 
 #: The name of a level's tokens among its arrays.
@@ -154,12 +154,12 @@ class TokenForm(Protocol):
             ValueError: One is out of range.
         """
 
-    def frames(self, tokens: Tokens, levels: int, clip: int) -> Iterator[np.ndarray]:
-        """Source frames of a clip from its first levels, some at a time, uint8 ``[T, H, W, 3]``.
+    def pieces(self, tokens: Tokens, levels: int, clip: int) -> Iterator[Piece]:
+        """A clip, piece by piece, with its first levels.
 
         Raises:
             UnfitError: Values do not fit each other.
         """
 
     def sections(self, tokens: Tokens, clip: int) -> list[bytes]:
-        """The sections of a clip, one for each level; errors as for ``frames``."""
+        """The sections of a clip, one for each level; errors as for ``pieces``."""

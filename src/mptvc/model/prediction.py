@@ -157,7 +157,7 @@ def _repeats(references: References, vectors: Tensor, present: set[int]) -> bool
         if references.far is references.near and references.bend is None
         else _OF_NEAR
     )
-    return present.issubset(near) and not bool(vectors.any())
+    return present.issubset(near) and not calls.array(vectors.cpu()).any()
 
 
 def _predicted_at_once(
