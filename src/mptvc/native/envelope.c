@@ -32,9 +32,13 @@ INLINED void levels_of(const EnvelopeNet *net, const Token *token, int64_t strid
         sums[i] = (float)(rounded(magnitude * UNITS) + least);
     }
     memcpy(bits, sums, (size_t)(patch * patch) * sizeof *bits);
-    for (int i = 0; i < patch * patch; i++) {
-        int level = (bits[i] >> EIGHTHS) - EXPONENT - base;
-        levels[i] = (float)(level < LIMIT ? level : LIMIT);
+    for (int i = 0; i < patch * patch; i += FLOATS) {
+        Ints level;
+        memcpy(&level, bits + i, sizeof level);
+        level = (level >> EIGHTHS) - (EXPONENT + base);
+        Ints above = level > LIMIT;
+        Floats whole = __builtin_convertvector((level & ~above) | (LIMIT & above), Floats);
+        memcpy(levels + i, &whole, sizeof whole);
     }
 }
 
