@@ -31,9 +31,12 @@
         } else TOKEN_SIZED(size, call);        \
     } while (0)
 
-/* A function that is compiled for several instruction sets, one of which the loader picks. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+/* A function that is compiled for several instruction sets, one of which the loader picks; and whether one may be
+ * written for AVX2, to be called where `has_avx2()`. Without it is what other processors have. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && !defined(PLAIN)
 #define CLONED __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#define FOR_AVX2 __attribute__((target("arch=x86-64-v3")))
+INLINED int has_avx2(void) { return __builtin_cpu_supports("avx2"); }
 #else
 #define CLONED
 #endif

@@ -109,6 +109,101 @@ INLINED void restore_row(uint8_t *restrict out, const int16_t *restrict middle, 
 #undef PAIR
 }
 
+/* Some tokens side by side: with what is around them, what they were predicted from, and where they go. */
+typedef struct {
+    const Window *colours;
+    const uint8_t *prediction;
+    uint8_t *out;
+    const int16_t *limits, *filters;
+    int64_t stride, plane; /* bytes from row to row and from colour to colour, of the last two */
+    int strength, length;
+} Strip;
+
+/* Restore the blocks of a strip from some row of pixels on, of which each has a class. */
+INLINED void restore_blocks(const Strip *s, const int *classes, int y) {
+    int16_t mine[TAPS][STRIP];
+    for (int x = 0; x < s->length / CELL; x++) {
+        const int16_t *filter = s->filters + classes[x] * TAPS;
+        for (int tap = 0; tap < TAPS; tap++)
+            for (int i = 0; i < CELL; i++) mine[tap][CELL * x + i] = filter[tap];
+    }
+    for (int c = 0; c < 3; c++)
+        for (int line = y; line < y + CELL; line++) {
+            int64_t at = c * s->plane + line * s->stride;
+            restore_row(s->out + at, s->colours[c][line + AROUND] + AROUND, s->prediction + at,
+                        (const int16_t(*)[STRIP])mine, s->limits, s->strength, s->length);
+        }
+}
+
+#ifdef FOR_AVX2
+#include <immintrin.h>
+
+enum { LANES = 16 };
+
+INLINED FOR_AVX2 __m256i at_most(__m256i x, __m256i limit) {
+    return _mm256_max_epi16(_mm256_min_epi16(x, limit), _mm256_sub_epi16(_mm256_setzero_si256(), limit));
+}
+
+INLINED FOR_AVX2 __m256i loaded(const int16_t *from) { return _mm256_loadu_si256((const __m256i *)from); }
+
+/* The next pixels, of which a strip's last ones may be fewer. */
+INLINED FOR_AVX2 __m256i pixels_at(const uint8_t *from, int left) {
+    __m128i found = _mm_setzero_si128();
+    if (left < LANES) memcpy(&found, from, (size_t)left);
+    else found = _mm_loadu_si128((const __m128i *)from);
+    return _mm256_cvtepu8_epi16(found);
+}
+
+/* How much of totals counts, in pixels' units. */
+INLINED FOR_AVX2 __m256i counted(__m256i totals, int strength) {
+    __m256i found = _mm256_mullo_epi32(totals, _mm256_set1_epi32(strength));
+    return _mm256_srai_epi32(_mm256_add_epi32(found, _mm256_set1_epi32(1 << (BITS + 1))), BITS + 2);
+}
+
+/* The same, where products of what two taps take are summed at once: taps lie side by side, in the order of blocks in
+ * which halves of vectors are interleaved. The last tap goes with none. */
+FOR_AVX2 static void restore_blocks_at_once(const Strip *s, const int *classes, int y) {
+    static const int order[] = {0, 2, 1, 3}, offsets[PAIRS] = {1, LONG, LONG + 1, LONG - 1, 2, 2 * LONG};
+    int16_t mine[PAIRS + 1][2 * STRIP];
+    const __m256i none = _mm256_setzero_si256();
+    for (int x = 0; x < s->length / CELL; x++) {
+        const int16_t *filter = s->filters + classes[x] * TAPS;
+        for (int n = 0; n <= PAIRS; n++) {
+            int32_t both = (uint16_t)filter[2 * n] | (n < PAIRS ? filter[2 * n + 1] : 0) * (1 << 16);
+            _mm_storeu_si128((__m128i *)(mine[n] + 2 * CELL * ((x & ~3) + order[x & 3])), _mm_set1_epi32(both));
+        }
+    }
+    for (int c = 0; c < 3; c++)
+        for (int line = y; line < y + CELL; line++) {
+            int64_t at = c * s->plane + line * s->stride;
+            for (int x = 0; x < s->length; x += LANES) {
+                const int16_t *from = s->colours[c][line + AROUND] + AROUND + x;
+                __m256i middle = loaded(from), limit = loaded(s->limits + x), low = none, high = none;
+                for (int n = 0; n <= PAIRS; n++) {
+                    __m256i sum, part = none;
+                    if (n < PAIRS) {
+                        __m256i one = _mm256_sub_epi16(loaded(from + offsets[n]), middle);
+                        __m256i opposite = _mm256_sub_epi16(loaded(from - offsets[n]), middle);
+                        sum = _mm256_add_epi16(one, opposite);
+                        part = _mm256_add_epi16(at_most(one, limit), at_most(opposite, limit));
+                    } else {
+                        __m256i other = pixels_at(s->prediction + at + x, s->length - x);
+                        sum = at_most(_mm256_sub_epi16(other, middle), _mm256_add_epi16(limit, limit));
+                    }
+                    const int16_t *taps = mine[n] + 2 * x;
+                    low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(sum, part), loaded(taps)));
+                    high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(sum, part), loaded(taps + LANES)));
+                }
+                __m256i change = _mm256_packs_epi32(counted(low, s->strength), counted(high, s->strength));
+                __m256i found = _mm256_adds_epi16(middle, change);
+                __m128i pixels = _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi16(found, found), 0x08));
+                if (s->length - x < LANES) memcpy(s->out + at + x, &pixels, (size_t)(s->length - x));
+                else _mm_storeu_si128((__m128i *)(s->out + at + x), pixels);
+            }
+        }
+}
+#endif
+
 INLINED void restore_strip(uint8_t *out, const uint8_t *picture, const uint8_t *prediction, int64_t height, int64_t width,
                            int64_t top, int64_t left, const int32_t *units, const int16_t *filters, int strength,
                            int size, int count) {
@@ -116,23 +211,25 @@ INLINED void restore_strip(uint8_t *out, const uint8_t *picture, const uint8_t *
     Classes classes;
     int length = size * count;
     int16_t limits[STRIP];
+    int64_t start = top * width + left;
+    Strip strip = {(const Window *)colours, prediction + start, out + start, limits, filters, width, height * width, strength, length};
     for (int c = 0; c < 3; c++) fetch(colours[c], picture + c * height * width, height, width, top, left, size, length);
+    for (int c = 0; c < 3; c++)
+        for (int y = 0; y < size; y++) { /* which no processor foresees: rows are far apart */
+            __builtin_prefetch(strip.prediction + c * strip.plane + y * width + length - 1);
+            __builtin_prefetch(strip.out + c * strip.plane + y * width + length - 1, 1);
+        }
     classify(classes, (const Window *)colours, units, size, length);
     for (int token = 0; token < count; token++)
         for (int x = 0; x < size; x++) limits[size * token + x] = (int16_t)clamped(((int64_t)units[token] + 512) >> 10, 1, 255);
     for (int cell = 0; cell < size / CELL; cell++) {
-        int16_t mine[TAPS][STRIP];
-        for (int x = 0; x < length / CELL; x++) {
-            const int16_t *filter = filters + classes[cell][x] * TAPS;
-            for (int tap = 0; tap < TAPS; tap++)
-                for (int i = 0; i < CELL; i++) mine[tap][CELL * x + i] = filter[tap];
+#ifdef FOR_AVX2
+        if (has_avx2()) {
+            restore_blocks_at_once(&strip, classes[cell], CELL * cell);
+            continue;
         }
-        for (int c = 0; c < 3; c++)
-            for (int y = CELL * cell; y < CELL * (cell + 1); y++) {
-                int64_t at = (c * height + top + y) * width + left;
-                restore_row(out + at, colours[c][y + AROUND] + AROUND, prediction + at, (const int16_t(*)[STRIP])mine, limits,
-                            strength, length);
-            }
+#endif
+        restore_blocks(&strip, classes[cell], CELL * cell);
     }
 }
 
