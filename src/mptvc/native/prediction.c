@@ -72,6 +72,14 @@ EXPORT int interpolate(const uint8_t *picture, int64_t channels, int64_t height,
     return 0;
 }
 
+/* Fetch what a block's vector finds ahead, which no processor foresees. */
+INLINED void foresee(const Reference *r, int64_t channels, int64_t top, int64_t left) {
+    for (int64_t c = 0; c < channels; c++) {
+        const uint8_t *from = half_window(r, c, top >> 1, left >> 1, BLOCK);
+        for (int y = 0; y < BLOCK; y++) __builtin_prefetch(from + y * r->width + BLOCK - 1);
+    }
+}
+
 /* Some rows of blocks of the prediction `[channels, H, W]` of a picture of `rows x columns` blocks.
  *
  * near, far: planes of the references; far and base are not read where no block needs them.
@@ -88,6 +96,11 @@ CLONED EXPORT void predict(const uint8_t *near, const uint8_t *far, const uint8_
             int blend = blends[at], uses_near = blend != BASE && blend != FAR;
             int uses_far = blend == BOTH || blend == FAR || blend == BOTH_OVERLAPPED || blend == BOTH_BASE;
             int smooth = (blend == OVERLAPPED || blend == BOTH_OVERLAPPED) && differs(vectors, rows, columns, row, column);
+            if (column + 1 < columns) {
+                int64_t top = row * BLOCK * 4, left = (column + 1) * BLOCK * 4, next = at + 1;
+                foresee(&one, channels, top + vectors[next], left + vectors[rows * columns + next]);
+                if (uses_far) foresee(&two, channels, top + further[next], left + further[rows * columns + next]);
+            }
             for (int64_t c = 0; c < channels; c++) {
                 uint8_t block[CELL], other[CELL];
                 int64_t start = (c * height + row * BLOCK) * width + column * BLOCK;
