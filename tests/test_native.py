@@ -1,11 +1,13 @@
 """Compiled kernels against what they stand in for: the same integers, and of an encoder the same choices."""
 
 import copy
+import ctypes
 import os
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -145,10 +147,7 @@ def test_smoothing(picture: Tensor, patch: int) -> None:
     assert torch.equal(*both(lambda: smoothed(picture, coded, steps)))
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("patch", [4, 8, 16])
-@pytest.mark.parametrize("picture", [noise(13), smooth(14)], ids=["rough", "smooth"])
-def test_restoration(picture: Tensor, patch: int, threads: int) -> None:
+def require_same_restoration(picture: Tensor, patch: int) -> None:
     """Any filters, of any 16 bits, and steps from the smallest to over all pixels."""
     rng, grid = torch.Generator().manual_seed(15), (ROWS * BLOCK // patch, COLUMNS * BLOCK // patch)
     coded = torch.rand(grid, generator=rng) < 0.7
@@ -156,9 +155,34 @@ def test_restoration(picture: Tensor, patch: int, threads: int) -> None:
     for most, strength in ((99, 4), (99, 7), (2**15, 8), (999, 0)):
         restoration = Restoration()
         restoration.filters.copy_(torch.randint(-most, most, restoration.filters.shape, generator=rng))
-        with calls.sharing(threads):
-            given = picture, noise(16), coded, steps, strength
-            assert torch.equal(*both(lambda given=given, restored=restoration: restored(*given)))
+        given = picture, noise(16), coded, steps, strength
+        assert torch.equal(*both(lambda given=given, restored=restoration: restored(*given)))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("patch", [4, 8, 16])
+@pytest.mark.parametrize("picture", [noise(13), smooth(14)], ids=["rough", "smooth"])
+def test_restoration(picture: Tensor, patch: int, threads: int) -> None:
+    with calls.sharing(threads):
+        require_same_restoration(picture, patch)
+
+
+@pytest.fixture
+def plain_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Kernels without what is written for one instruction set alone, where they have such parts."""
+    source, built = Path(calls.__file__).parent / "restoration.c", tmp_path / "plain.so"
+    command = [*shlex.split(os.environ.get("CC", "cc")), "-O1", "-shared", "-fPIC", "-DPLAIN"]
+    subprocess.run([*command, "-o", str(built), str(source)], check=True)
+    monkeypatch.setattr(calls, "library", lambda: ctypes.CDLL(str(built)))
+    calls.kernel_of.cache_clear()
+    yield
+    calls.kernel_of.cache_clear()
+
+
+@pytest.mark.usefixtures("plain_library")
+@pytest.mark.parametrize("patch", [4, 8, 16])
+def test_restoration_for_any_processor(patch: int) -> None:
+    require_same_restoration(noise(13), patch)
 
 
 @pytest.mark.parametrize("size", [(2, 2), (4, 6), (16, 98)])

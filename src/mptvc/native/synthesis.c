@@ -76,6 +76,9 @@ CLONED EXPORT void reconstruct(uint8_t *picture, const uint8_t *coded, const uin
     int half = (int)patch / 2;
     for (int64_t at = first * columns; at < last * columns; at++) {
         if (!coded[at]) continue;
+        for (int c = 0; c < 3; c++) /* which are needed once sums are there */
+            for (int64_t y = 0; y < patch; y++)
+                __builtin_prefetch(picture + c * size + (at / columns * patch + y) * width + at % columns * patch, 1);
         double sums[3][MOST * MOST];
         int has_colours = any(values + cells, 2 * cells) != 0; /* beside luma */
         for (int d = 0; d < 1 + 2 * has_colours; d++) {
