@@ -160,12 +160,43 @@ INLINED FOR_AVX2 __m256i counted(__m256i totals, int strength) {
     return _mm256_srai_epi32(_mm256_add_epi32(found, _mm256_set1_epi32(1 << (BITS + 1))), BITS + 2);
 }
 
-/* The same, where products of what two taps take are summed at once: taps lie side by side, in the order of blocks in
- * which halves of vectors are interleaved. The last tap goes with none. */
-FOR_AVX2 static void restore_blocks_at_once(const Strip *s, const int *classes, int y) {
-    static const int order[] = {0, 2, 1, 3}, offsets[PAIRS] = {1, LONG, LONG + 1, LONG - 1, 2, 2 * LONG};
-    int16_t mine[PAIRS + 1][2 * STRIP];
+/* Filters of pixels, two taps side by side, in the order of blocks in which halves of vectors are interleaved; the last
+ * tap goes with none. */
+typedef int16_t Pairs[PAIRS + 1][2 * STRIP];
+
+/* Add the products of what two taps take with these. */
+INLINED FOR_AVX2 void add_products(__m256i totals[2], __m256i one, __m256i other, const int16_t *taps) {
+    __m256i low = _mm256_madd_epi16(_mm256_unpacklo_epi16(one, other), loaded(taps));
+    __m256i high = _mm256_madd_epi16(_mm256_unpackhi_epi16(one, other), loaded(taps + LANES));
+    totals[0] = _mm256_add_epi32(totals[0], low), totals[1] = _mm256_add_epi32(totals[1], high);
+}
+
+/* The same as `restore_row`; at: where the row starts. */
+INLINED FOR_AVX2 void restore_row_at_once(const Strip *s, const int16_t *row, int64_t at, Pairs filters) {
+    static const int offsets[PAIRS] = {1, LONG, LONG + 1, LONG - 1, 2, 2 * LONG};
     const __m256i none = _mm256_setzero_si256();
+    for (int x = 0; x < s->length; x += LANES) {
+        __m256i middle = loaded(row + x), limit = loaded(s->limits + x), totals[2] = {none, none};
+        for (int n = 0; n < PAIRS; n++) {
+            __m256i one = _mm256_sub_epi16(loaded(row + x + offsets[n]), middle);
+            __m256i opposite = _mm256_sub_epi16(loaded(row + x - offsets[n]), middle);
+            __m256i part = _mm256_add_epi16(at_most(one, limit), at_most(opposite, limit));
+            add_products(totals, _mm256_add_epi16(one, opposite), part, filters[n] + 2 * x);
+        }
+        __m256i apart = _mm256_sub_epi16(pixels_at(s->prediction + at + x, s->length - x), middle);
+        add_products(totals, at_most(apart, _mm256_add_epi16(limit, limit)), none, filters[PAIRS] + 2 * x);
+        __m256i change = _mm256_packs_epi32(counted(totals[0], s->strength), counted(totals[1], s->strength));
+        __m256i found = _mm256_adds_epi16(middle, change);
+        found = _mm256_permute4x64_epi64(_mm256_packus_epi16(found, found), 0x08);
+        if (s->length - x < LANES) memcpy(s->out + at + x, &found, (size_t)(s->length - x));
+        else _mm_storeu_si128((__m128i *)(s->out + at + x), _mm256_castsi256_si128(found));
+    }
+}
+
+/* The same as `restore_blocks`. */
+FOR_AVX2 static void restore_blocks_at_once(const Strip *s, const int *classes, int y) {
+    static const int order[] = {0, 2, 1, 3};
+    Pairs mine;
     for (int x = 0; x < s->length / CELL; x++) {
         const int16_t *filter = s->filters + classes[x] * TAPS;
         for (int n = 0; n <= PAIRS; n++) {
@@ -174,33 +205,8 @@ FOR_AVX2 static void restore_blocks_at_once(const Strip *s, const int *classes, 
         }
     }
     for (int c = 0; c < 3; c++)
-        for (int line = y; line < y + CELL; line++) {
-            int64_t at = c * s->plane + line * s->stride;
-            for (int x = 0; x < s->length; x += LANES) {
-                const int16_t *from = s->colours[c][line + AROUND] + AROUND + x;
-                __m256i middle = loaded(from), limit = loaded(s->limits + x), low = none, high = none;
-                for (int n = 0; n <= PAIRS; n++) {
-                    __m256i sum, part = none;
-                    if (n < PAIRS) {
-                        __m256i one = _mm256_sub_epi16(loaded(from + offsets[n]), middle);
-                        __m256i opposite = _mm256_sub_epi16(loaded(from - offsets[n]), middle);
-                        sum = _mm256_add_epi16(one, opposite);
-                        part = _mm256_add_epi16(at_most(one, limit), at_most(opposite, limit));
-                    } else {
-                        __m256i other = pixels_at(s->prediction + at + x, s->length - x);
-                        sum = at_most(_mm256_sub_epi16(other, middle), _mm256_add_epi16(limit, limit));
-                    }
-                    const int16_t *taps = mine[n] + 2 * x;
-                    low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(sum, part), loaded(taps)));
-                    high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(sum, part), loaded(taps + LANES)));
-                }
-                __m256i change = _mm256_packs_epi32(counted(low, s->strength), counted(high, s->strength));
-                __m256i found = _mm256_adds_epi16(middle, change);
-                __m128i pixels = _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi16(found, found), 0x08));
-                if (s->length - x < LANES) memcpy(s->out + at + x, &pixels, (size_t)(s->length - x));
-                else _mm_storeu_si128((__m128i *)(s->out + at + x), pixels);
-            }
-        }
+        for (int line = y; line < y + CELL; line++)
+            restore_row_at_once(s, s->colours[c][line + AROUND] + AROUND, c * s->plane + line * s->stride, mine);
 }
 #endif
 
@@ -212,7 +218,8 @@ INLINED void restore_strip(uint8_t *out, const uint8_t *picture, const uint8_t *
     int length = size * count;
     int16_t limits[STRIP];
     int64_t start = top * width + left;
-    Strip strip = {(const Window *)colours, prediction + start, out + start, limits, filters, width, height * width, strength, length};
+    Strip strip = {(const Window *)colours, prediction + start, out + start, limits, filters, width, height * width,
+                   strength, length};
     for (int c = 0; c < 3; c++) fetch(colours[c], picture + c * height * width, height, width, top, left, size, length);
     for (int c = 0; c < 3; c++)
         for (int y = 0; y < size; y++) { /* which no processor foresees: rows are far apart */
