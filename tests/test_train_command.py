@@ -1,6 +1,7 @@
 """Training by the command line: from videos to weights that encode and decode."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -71,11 +72,13 @@ def test_run_leaves_weights_settings_log_picture_and_card(trained: Path) -> None
     assert "one.mkv" in (trained / "README.md").read_text()
 
 
-def test_a_picture_that_cannot_be_drawn_costs_no_weights(videos: Path, tmp_path: Path) -> None:
-    (tmp_path / "settings.json").write_text(TINY.to_json())
-    (tmp_path / "out" / "training.png").mkdir(parents=True)
+def test_a_picture_that_cannot_be_drawn_costs_no_weights(trained: Path, videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    result = run("train", videos, "--out", out, "--settings", tmp_path / "settings.json")
+    shutil.copytree(trained, out)  # goes on after the last step
+    for name in ("config.json", "model.safetensors", "README.md", "training.png"):
+        (out / name).unlink()
+    (out / "training.png").mkdir()
+    result = run("train", videos, "--out", out, "--settings", out / "train.json", "--held-out", "two")
     assert result.returncode == FAILED
     assert "training.png is a folder" in result.stderr
     assert {"config.json", "model.safetensors", "README.md"} <= {path.name for path in out.iterdir()}
