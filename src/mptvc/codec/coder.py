@@ -214,4 +214,4 @@ def joined_frames(pieces: Iterable[Piece], layout: Layout) -> np.ndarray:
     for piece in pieces:
         piece.frames(piece.num_levels, out=frames[done : done + piece.num_frames])
         done += piece.num_frames
-    return frames
+    return frames[:done]

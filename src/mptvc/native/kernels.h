@@ -31,8 +31,9 @@
         } else TOKEN_SIZED(size, call);        \
     } while (0)
 
-/* A function that is compiled for several instruction sets, one of which the loader picks; and whether one may be
- * written for AVX2, to be called where `has_avx2()`. Without it is what other processors have. */
+/* CLONED: a function that is compiled for several instruction sets, one of which the loader picks.
+ * FOR_AVX2: one that is written for AVX2, to be called where `has_avx2()`; there is none for other processors and
+ * compilers, and none with PLAIN, so that tests see what these do. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && !defined(PLAIN)
 #define CLONED __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #define FOR_AVX2 __attribute__((target("arch=x86-64-v3")))
