@@ -114,40 +114,46 @@ static int code_flags(Residual *r, const uint8_t *found, int32_t *tokens, int16_
     return DONE;
 }
 
-/* The activity of one group of tokens. */
+/* The activity of one group of tokens.
+ *
+ * before: of the same tokens, the largest activity of the two groups before, that of the last one, and whether any group
+ * before has some, each `[count]`; they are then what they are for the next group. */
 static int code_group(Residual *r, const Picture *p, uint8_t *found, int half, int64_t g, const int32_t *tokens,
-                      const int16_t *outer, int64_t count) {
+                      const int16_t *outer, int64_t count, uint8_t *before) {
     const Model *m = r->model;
-    int middle = (int)m->most / 2;
+    const int middle = (int)m->most / 2, is_first = m->has_flags ? CONTEXTS - 1 : 0;
     if (!make_room(&r->coder, count)) return NO_MEMORY;
-    uint8_t *rows = r->coder.walk->rows + r->coder.walk->count;
+    uint8_t *rows = r->coder.walk->rows + r->coder.walk->count, *last = before + count, *any = last + count;
     int16_t *symbols = r->coder.walk->symbols + r->coder.walk->count;
     const uint8_t *row_of = m->row_of + (2 * g + half) * m->contexts;
     for (int64_t n = 0; n < count; n++) {
-        const uint8_t *mine = found + tokens[n] * m->groups + g;
-        int inner = g > 0 ? mine[-1] : 0, any = inner;
-        if (g > 1 && mine[-2] > inner) inner = any = mine[-2];
-        for (int64_t k = 2; m->has_flags && !any && k < g; k++) any = mine[-1 - k];
-        if (m->has_flags && !any) inner = CONTEXTS - 1;
+        int inner = before[n] < CONTEXTS ? before[n] : CONTEXTS - 1;
+        inner = any[n] ? inner : is_first;
         int64_t context = (outer[n * m->groups + g] + CONTEXTS * p->classes[tokens[n]]) * CONTEXTS;
-        rows[n] = row_of[context + (inner < CONTEXTS ? inner : CONTEXTS - 1)];
-        symbols[n] = (int16_t)(mine[0] - middle);
+        rows[n] = row_of[context + inner];
     }
+    for (int64_t n = 0; !r->coder.decoder && n < count; n++)
+        symbols[n] = (int16_t)(found[tokens[n] * m->groups + g] - middle);
     if (exchange(&r->coder, count, ACTIVITIES)) return NO_MEMORY;
-    for (int64_t n = 0; r->coder.decoder && n < count; n++)
-        found[tokens[n] * m->groups + g] = (uint8_t)(symbols[n] + middle);
+    for (int64_t n = 0; n < count; n++) {
+        uint8_t own = (uint8_t)(symbols[n] + middle);
+        before[n] = own > last[n] ? own : last[n], last[n] = own, any[n] |= own;
+    }
+    for (int64_t n = 0; r->coder.decoder && n < count; n++) found[tokens[n] * m->groups + g] = last[n];
     return DONE;
 }
 
-int code_activities(Residual *r, const Picture *p, uint8_t *found, int16_t *space, int32_t *tokens, int16_t *outer) {
+int code_activities(Residual *r, const Picture *p, uint8_t *found, int16_t *space, int32_t *tokens, int16_t *outer,
+                    uint8_t *before) {
     const Model *m = r->model;
     for (int half = 0; half < 2; half++) {
         if (!make_room(&r->coder, (p->rows * p->columns + 1) / 2)) return NO_MEMORY;
         uint8_t *rows = r->coder.walk->rows + r->coder.walk->count;
         int64_t count = contexts_of(m, p, found, half, space, tokens, outer, rows);
         int end = m->has_flags ? code_flags(r, found, tokens, outer, &count) : DONE;
+        memset(before, 0, (size_t)(3 * count));
         for (int64_t g = 0; end == DONE && g < m->groups; g++)
-            end = code_group(r, p, found, half, g, tokens, outer, count);
+            end = code_group(r, p, found, half, g, tokens, outer, count, before);
         if (end != DONE) return end;
     }
     return DONE;

@@ -71,19 +71,23 @@ INLINED Floats floats_at(const float *from) {
 INLINED void add_products(const float *hidden, const int *places, int active, const float *weights, Floats *sums) {
     Floats a = sums[0], b = sums[1], c = sums[2], d = sums[3];
     for (int i = 0; i < active; i++) {
-        const float *mine = weights + places[i] * WIDE;
-        a += hidden[i] * floats_at(mine), b += hidden[i] * floats_at(mine + FLOATS);
-        c += hidden[i] * floats_at(mine + 2 * FLOATS), d += hidden[i] * floats_at(mine + 3 * FLOATS);
+        const float *mine = weights + places[i] * WIDE, unit = hidden[places[i]];
+        a += unit * floats_at(mine), b += unit * floats_at(mine + FLOATS);
+        c += unit * floats_at(mine + 2 * FLOATS), d += unit * floats_at(mine + 3 * FLOATS);
     }
     sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
 }
 
-/* What sums expect: `magnitudes` of them over WEIGHT_ONE, between 0 and LIMIT. */
+/* Numbers between 0 and LIMIT. */
+INLINED Ints limited(Ints x) {
+    x &= ~(x >> 31);
+    Ints above = x > LIMIT;
+    return (x & ~above) | (LIMIT & above);
+}
+
+/* What sums expect: `magnitudes` of them over WEIGHT_ONE. */
 INLINED Ints magnitudes(Floats sums) {
-    Ints outcome = __builtin_convertvector(sums, Ints) >> 7;
-    outcome &= ~(outcome >> 31);
-    Ints above = outcome > LIMIT;
-    outcome = (outcome & ~above) | (LIMIT & above);
+    Ints outcome = limited(__builtin_convertvector(sums, Ints) >> 7);
     return (16 + 2 * (outcome & 7)) << (outcome >> 3);
 }
 
@@ -101,34 +105,42 @@ INLINED Ints summed(Ints x) {
     return x + CHOSEN(none, x, 0, 0, 0, 0, 8, 9, 10, 11);
 }
 
-/* What the network sees of a token: its levels, and the hidden units that are not 0. */
+/* What the network sees of a token: its levels, and the hidden units, with which are not 0. */
 typedef struct {
     float levels[MOST * MOST], hidden[HIDDEN];
     int places[HIDDEN], active;
 } Seen;
 
+/* Where numbers are not 0; returns how many. */
+INLINED int nonzero(const float *values, int count, int *places) {
+    int n = 0;
+    for (int i = 0; i < count; i++) {
+        int32_t bits;
+        memcpy(&bits, values + i, sizeof bits);
+        places[n] = i, n += bits != 0;
+    }
+    return n;
+}
+
 INLINED void see(const EnvelopeNet *net, const Token *token, int64_t stride, Seen *seen) {
-    const int64_t patch = net->patch, cells = patch < CELLS ? patch : CELLS, inputs = cells * cells + 1;
-    float input[CELLS * CELLS + 1], hidden[HIDDEN];
-    int whole[HIDDEN];
+    const int patch = (int)net->patch, cells = patch < CELLS ? patch : CELLS, inputs = cells * cells + 1;
+    float input[CELLS * CELLS + 1];
+    int places[CELLS * CELLS + 1];
     TOKEN_SIZED(patch, levels_of(net, token, stride, SIZE, seen->levels));
     if (patch > cells) largest(seen->levels, CELLS, 2, input);
     else memcpy(input, seen->levels, (size_t)(cells * cells) * sizeof *input);
     input[inputs - 1] = (float)(LIMIT * token->quartered);
-    memcpy(hidden, net->inner_bias, sizeof hidden);
-    for (int64_t i = 0; i < inputs; i++)
-        if (input[i] != 0)
-            for (int j = 0; j < HIDDEN; j++) hidden[j] += input[i] * net->inner[i * HIDDEN + j];
-    for (int j = 0; j < HIDDEN; j++) {
-        int value = (int)hidden[j] >> 7; /* over WEIGHT_ONE */
-        value = value < 0 ? 0 : value;
-        whole[j] = value > LIMIT ? LIMIT : value;
+    Floats sums[HIDDEN / FLOATS];
+    memcpy(sums, net->inner_bias, sizeof sums);
+    for (int i = 0, active = nonzero(input, inputs, places); i < active; i++)
+        for (int k = 0; k < HIDDEN / FLOATS; k++)
+            sums[k] += input[places[i]] * floats_at(net->inner + places[i] * HIDDEN + k * FLOATS);
+    for (int k = 0; k < HIDDEN / FLOATS; k++) {
+        Ints whole = __builtin_convertvector(sums[k], Ints) >> 7; /* over WEIGHT_ONE */
+        Floats kept = __builtin_convertvector(limited(whole), Floats);
+        memcpy(seen->hidden + k * FLOATS, &kept, sizeof kept);
     }
-    seen->active = 0;
-    for (int j = 0; j < HIDDEN; j++) {
-        seen->hidden[seen->active] = (float)whole[j], seen->places[seen->active] = j;
-        seen->active += whole[j] != 0;
-    }
+    seen->active = nonzero(seen->hidden, HIDDEN, seen->places);
 }
 
 /* What is expected of `WIDE` channels from `first` on, added to what is of those before. */

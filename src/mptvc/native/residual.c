@@ -42,6 +42,11 @@ static int32_t sum_of(const Model *m, const int16_t *symbols, int64_t first, int
     return total;
 }
 
+/* What is expected of the channels at places of the order; of any integers, as not all sums are computed. */
+INLINED int32_t sum_between(const int32_t *below, int64_t first, int64_t last) {
+    return (int32_t)((uint32_t)below[last] - (uint32_t)below[first]);
+}
+
 /* Take the next parts: those that are one channel are done, others get a row.
  *
  * parts: that were halved; shares: what their first halves have, to go on with both halves that hold something, all
@@ -50,7 +55,7 @@ static int64_t next_parts(const Model *m, const Part *parts, const int16_t *shar
                           const int32_t *expected, Part *next, uint8_t *rows, Part *done, int64_t *num_done) {
     const int odds = (int)m->odds, lowest = (int)m->odds_lowest;
     const int inverse = (1 << 16) / (int)m->odds_step + 1; /* to divide octaves, which are few, by a step */
-    int64_t to_halve = 0;
+    int64_t to_halve = 0, finished = *num_done;
     for (int second = 0; second <= (shares != 0); second++)
         for (int64_t i = 0; i < count; i++) {
             Part part = parts[i], later = parts[i + AHEAD < count ? i + AHEAD : i];
@@ -58,22 +63,20 @@ static int64_t next_parts(const Model *m, const Part *parts, const int16_t *shar
             if (shares) {
                 int32_t middle = (part.first + part.last + 1) >> 1, share = shares[i] + (int32_t)m->tables.alphabets[SHARES] / 2;
                 part.sum = second ? part.sum - share : share;
-                if (!part.sum) continue;
-                if (second) part.first = middle;
-                else part.last = middle;
+                part.first = second ? middle : part.first, part.last = second ? part.last : middle;
             }
-            if (part.last - part.first == 1) {
-                done[(*num_done)++] = part;
-                continue;
-            }
+            /* What is next is hard to foresee, so each part is written, and counted where it belongs. */
+            int is_held = part.sum != 0, is_one = part.last - part.first == 1;
+            done[finished] = part, finished += is_held & is_one;
             const int32_t *below = expected + part.token * (m->channels + 1);
             int32_t middle = (part.first + part.last + 1) >> 1;
-            int octaves = eighths((float)(below[middle] - below[part.first])) -
-                          eighths((float)(below[part.last] - below[middle])) - lowest;
+            int octaves = eighths((float)sum_between(below, part.first, middle)) -
+                          eighths((float)sum_between(below, middle, part.last)) - lowest;
             int odd = octaves < 0 ? 0 : (octaves * inverse) >> 16;
             rows[to_halve] = (uint8_t)((part.sum - 1) * odds + (odd < odds ? odd : odds - 1));
-            next[to_halve++] = part;
+            next[to_halve] = part, to_halve += is_held & !is_one;
         }
+    *num_done = finished;
     return to_halve;
 }
 
@@ -113,7 +116,7 @@ static int code_sums(Residual *r, const uint8_t *found, const int32_t *tokens, i
     return DONE;
 }
 
-/* Halve parts until each is one channel; `parts`, `next` and `done` have room for as many as all sums together. */
+/* Halve parts until each is one channel; `parts`, `next` and `done` have room for one more than all sums together. */
 static int code_shares(Residual *r, Part *parts, Part *next, int64_t count, const int32_t *expected, const int16_t *values,
                        Part *done, int64_t *num_done) {
     const Model *m = r->model;
@@ -163,7 +166,7 @@ static int code_small(Residual *r, const uint8_t *found, const int32_t *tokens, 
     int end = parts ? code_sums(r, found, tokens, count, values, parts, &groups) : NO_MEMORY;
     if (end == DONE) {
         for (int64_t i = 0; i < groups; i++) most += parts[i].sum;
-        room = malloc((size_t)(3 * most + 1) * sizeof *room);
+        room = malloc((size_t)(3 * ++most) * sizeof *room);
         if (!room) end = NO_MEMORY;
     }
     if (end == DONE) {
@@ -308,15 +311,16 @@ EXPORT int walk_residual(const Model *model, const Picture *p, Decoder *decoder,
                          uint8_t *coded, uint8_t *quartered, Walk *walk) {
     Residual r = {.model = model, .coder = {&model->tables, walk, decoder}};
     int64_t count = p->rows * p->columns, size = model->channels;
-    int16_t *outer = malloc((size_t)((count + 1) * model->groups) * sizeof *outer);
+    int16_t *outer = malloc((size_t)((count + 1) / 2 * model->groups + 1) * sizeof *outer);
+    uint8_t *before = malloc((size_t)(3 * (count + 1) / 2 + 3));
     int16_t *space = calloc((size_t)(ROWS_OF_CONTEXTS * (p->columns + 2) * model->groups), sizeof *space);
     int32_t *tokens = malloc((size_t)(count + 1) * sizeof *tokens), *expected = 0;
     int16_t *values = 0;
-    int end = outer && space && tokens ? DONE : NO_MEMORY;
+    int end = outer && before && space && tokens ? DONE : NO_MEMORY;
     find_parts(model->starts, model->groups, r.parts_of);
     if (!decoder)
         for (int64_t at = 0; at < count; at++) activities_of(model, given + at * size, found + at * model->groups);
-    if (end == DONE) end = code_activities(&r, p, found, space, tokens, outer);
+    if (end == DONE) end = code_activities(&r, p, found, space, tokens, outer, before);
     int64_t active = end == DONE ? active_tokens(model, found, count, coded, tokens) : 0;
     if (end == DONE) end = code_shapes(&r, found, tokens, active, quartered);
     if (end == DONE) {
@@ -327,7 +331,7 @@ EXPORT int walk_residual(const Model *model, const Picture *p, Decoder *decoder,
         if (decoder) walk->values = values, walk->num_values = active * size;
     }
     if (end == DONE) end = code_values(&r, p, given, found, quartered, tokens, active, expected, values);
-    free(outer), free(space), free(tokens), free(expected);
+    free(outer), free(before), free(space), free(tokens), free(expected);
     if (!decoder) free(values);
     return end;
 }

@@ -51,7 +51,8 @@ INLINED int holds(const Model *m, const uint8_t *found, int64_t token) {
 /* Activities of all tokens, which an encoder gives and a decoder finds, `[rows, columns, groups]`.
  *
  * space: `ROWS_OF_CONTEXTS` rows of tokens with one more on each side, of zeros.
- * tokens, outer: room for half of the tokens' numbers and contexts. */
-int code_activities(Residual *r, const Picture *p, uint8_t *found, int16_t *space, int32_t *tokens, int16_t *outer);
+ * tokens, outer, before: room for half of the tokens' numbers, contexts, and three numbers of each. */
+int code_activities(Residual *r, const Picture *p, uint8_t *found, int16_t *space, int32_t *tokens, int16_t *outer,
+                    uint8_t *before);
 
 #endif
