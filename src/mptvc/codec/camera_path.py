@@ -57,7 +57,8 @@ class CameraPath:
         grid, to_far = references.near.grid, self._scale * (pose - self._poses[turn.far])
         if calls.serve(to_far.device):
             ways = calls.array(coefficients), calls.array(to_far)
-            found = pictures.bend(*ways, references.apart, grid)
+            moves = ways[0].any() or ways[1].any()  # else nothing is off
+            found = pictures.bend(*ways, references.apart, grid) if moves else None
             bend = None if found is None else torch.from_numpy(found)
         else:
             apart = camera_vectors(to_far, *grid) - references.further(camera_vectors(coefficients, *grid))
@@ -71,7 +72,8 @@ class CameraPath:
             return None
         scale = side.choices.shape[0] // coarser.fineness.shape[0]  # of the coarser level
         coefficients = scale * (pose - self._poses[turn.near])
-        if turn.apart == coarser.apart and torch.equal(coefficients, side.coefficients):
+        is_as_far = turn.apart == coarser.apart or not side.moves
+        if is_as_far and torch.equal(coefficients, side.coefficients):
             return side
         camera = camera_vectors(coefficients, *side.choices.shape)
         own = scaled(side.vectors - side.camera, turn.apart, coarser.apart)

@@ -152,8 +152,12 @@ class LoopPiece(Piece):
             self._geometry, self._coder.num_levels if source_size else levels
         )
         frames = np.empty((self.num_frames, height, width, 3), np.uint8) if out is None else out
-        for frame, coded in zip(frames, self._levels[levels - 1].pictures, strict=True):
-            picture = enlarged(coded.picture, shrink)
+        shown = [coded.picture for coded in self._levels[levels - 1].pictures]
+        for index, frame in enumerate(frames):
+            if index and shown[index] is shown[index - 1]:  # as where nothing moves
+                frame[:] = frames[index - 1]
+                continue
+            picture = enlarged(shown[index], shrink)
             if calls.serve(picture.device):
                 pictures.interleave(calls.array(picture), frame)
             else:

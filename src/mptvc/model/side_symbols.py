@@ -11,6 +11,7 @@ from mptvc.model.contexts import looked_up, repeated
 from mptvc.model.integer_network import REACH
 from mptvc.model.motion import camera_vectors
 from mptvc.model.prediction import Blend, scaled
+from mptvc.native import calls
 
 
 class Vector(IntEnum):
@@ -62,6 +63,11 @@ class Side:
         return self.choices // BLENDS == Vector.STILL
 
     @cached_property
+    def moves(self) -> bool:
+        """Whether some block or the camera does."""
+        return any(bool(calls.array(x.cpu()).any()) for x in (self.vectors, self.coefficients))
+
+    @cached_property
     def blends(self) -> Tensor:
         """Blend of each block, int64 ``[h, w]``."""
         return looked_up(_BLENDS, self.choices)
@@ -106,7 +112,7 @@ def base_alone(grid: Tensor) -> Side:
 
 def part_of(side: Side, numerator: int, denominator: int) -> Side:
     """Side symbols of a picture that has gone so many times another one's way, less or more."""
-    if numerator == denominator:
+    if numerator == denominator or not side.moves:
         return side
     vectors, coefficients = (scaled(x, numerator, denominator) for x in (side.vectors, side.coefficients))
     return Side(side.choices, vectors, coefficients)

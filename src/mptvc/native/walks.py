@@ -340,5 +340,5 @@ def _copied(start: Any, dtype: Any, count: int) -> np.ndarray:
     """An array of so many values from some place on."""
     copy = np.empty(count, dtype)
     if count:
-        ctypes.memmove(copy.ctypes.data, start, copy.nbytes)
+        ctypes.memmove(at(copy, dtype), start, copy.nbytes)
     return copy
