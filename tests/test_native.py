@@ -33,7 +33,8 @@ from mptvc.codec.tables import LevelTables
 from mptvc.evaluate.sample import sample_frames
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.format.slices import BEFORE, LONG_BEFORE, Turn
-from mptvc.model.activity import LARGEST, MOST, Residual
+from mptvc.model.activity import LARGEST, MOST, ActivityModel, Residual
+from mptvc.model.activity_bits import contexts_apart
 from mptvc.model.contexts import CLASSES, Context
 from mptvc.model.envelope import Envelope
 from mptvc.model.fineness import FINEST
@@ -48,6 +49,7 @@ from mptvc.model.side_symbols import BLENDS, CHOICES, FARTHEST, Known, Side, Vec
 from mptvc.model.smoothing import smoothed
 from mptvc.native import calls, pictures
 from mptvc.native.library import LIBRARY, SWITCH, library
+from mptvc.native.walks import Steps
 
 ROWS, COLUMNS = 3, 5
 #: No library is wanted, or none can be built.
@@ -220,6 +222,23 @@ def test_packets_are_the_same_words() -> None:
                 reader = PacketReader(tables, packets[0])
                 assert all(np.array_equal(reader(rows), symbols) for rows, symbols in steps)
                 reader.finish()
+
+
+def test_walks_outside_their_tables_are_refused() -> None:
+    """As of symbols that someone made, of the second of two tables."""
+    tables = [
+        Tables(integer_frequencies(np.ones((rows, 2 * reach + 1))).numpy())
+        for rows, reach in ((9, 3), (2, 1))
+    ]
+    counts = np.array([[0, 2], [1, 3]], np.int64)
+    rows, symbols = np.array([8, 0, 1, 1, 0], np.uint8), np.array([3, -3, 1, -1, 0], np.int16)
+    writer = PacketWriter(tables[0])
+    assert writer.walk(tables, lambda _: (Steps(rows, symbols, counts), "found")) == "found"
+    for index, row, symbol in ((0, 9, 0), (0, 0, 4), (1, 0, -4), (4, 2, 0), (2, 1, 2), (3, 0, -2)):
+        others = rows.copy(), symbols.copy()
+        others[0][index], others[1][index] = row, symbol
+        with pytest.raises(ValueError, match="outside the table"):
+            writer.walk(tables, lambda _, others=others: (Steps(*others, counts), "found"))
 
 
 def test_noise_is_decoded_to_the_same_symbols() -> None:
@@ -509,6 +528,19 @@ def test_blocks_are_predicted_alike(level: LoopLevel, kind: str) -> None:
     assert len(theirs.choices.unique()) > 2
     assert torch.equal(ours.choices, theirs.choices)
     assert torch.equal(ours.vectors, theirs.vectors)
+
+
+@pytest.mark.parametrize("has_flags", [False, True])
+def test_contexts_of_tokens_whose_neighbours_are_not_known(level: LoopLevel, *, has_flags: bool) -> None:
+    generator, grid, usual = torch.Generator().manual_seed(33), (ROWS, COLUMNS), level.key.entropy_model
+    model = ActivityModel(usual.group_of, usual.splitting.order, has_flags=has_flags)
+    past = torch.randint(0, MOST, (*grid, model.num_groups), generator=generator).to(torch.uint8)
+    past[:, 3:] = 0
+    classes = torch.randint(0, CLASSES, grid, generator=generator)
+    context = Context(past, classes, some_envelope(level, 12.0))
+    ours, theirs = both(lambda: contexts_apart(model, context))
+    assert len(theirs[..., -1].unique()) > (5 if has_flags else 0)
+    assert torch.equal(ours, theirs)
 
 
 def test_quantization_makes_nearly_the_same_symbols(level: LoopLevel) -> None:

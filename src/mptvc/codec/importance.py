@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mptvc.codec.loop_rate import CHANGE, TEXTURE
 from mptvc.model.motion import BLOCK, UNITS
+from mptvc.native import calls
 
 #: Quantization step that is assumed, that of level 1 of the packaged weights. With the one that is used,
 #: fineness would change with the gain, and with it what is known of how bits grow with gains.
@@ -108,13 +110,16 @@ def _kept(flow: Flow) -> Tensor:
 def _handed_on(amounts: Tensor, vectors: Tensor) -> Tensor:
     """Sums over what blocks hand to the four that each is found in, by how much of it lies in them."""
     rows, columns = amounts.shape
-    y, x = (torch.arange(n, device=vectors.device) for n in (rows, columns))
-    places = torch.stack([y[:, None].expand(rows, columns), x.expand(rows, columns)])
-    at = places + vectors / (BLOCK * UNITS)
-    first, total = at.floor(), torch.zeros(rows * columns, dtype=torch.int64, device=vectors.device)
+    given, motion = (calls.array(x.cpu()) for x in (amounts, vectors))
+    at = motion / (BLOCK * UNITS)
+    at[0] += np.arange(rows)[:, None]
+    at[1] += np.arange(columns)
+    first, total = np.floor(at), np.zeros(rows * columns)  # of integers, so that no order of sums matters
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
         row, column = first[0] + down, first[1] + right
-        share = (1 - (at[0] - row).abs()) * (1 - (at[1] - column).abs())
-        target = row.clamp_(0, rows - 1) * columns + column.clamp_(0, columns - 1)
-        total.index_add_(0, target.long().flatten(), (amounts * share * _FIXED).round_().long().flatten())
-    return total.view(rows, columns) / _FIXED
+        share = (1 - abs(at[0] - row)) * (1 - abs(at[1] - column))
+        target = row.clip(0, rows - 1) * columns + column.clip(0, columns - 1)
+        handed = (given * share * _FIXED).round()
+        total += np.bincount(target.astype(np.int64).ravel(), handed.ravel(), rows * columns)
+    found = (total / _FIXED).reshape(rows, columns).astype(np.float32)
+    return torch.from_numpy(found).to(amounts.device)

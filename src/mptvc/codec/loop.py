@@ -271,7 +271,7 @@ class LevelLoop:
         context = Context(before, classes, envelope)
         given = wanted.residual if isinstance(wanted, PictureTokens) else None
         if isinstance(wanted, Tensor):
-            given = analysed(kind, wanted, predicted_picture, context)
+            given = analysed(kind, wanted, predicted_picture, context, self.tables.quantizer)
         left = self._left(coder, kind, context, given)
         coded, values, quartered, _ = left
         smoothing = self.tables.level.smoothing

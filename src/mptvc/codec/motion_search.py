@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -230,6 +231,5 @@ class _Blocks:
 
 def _spread(vectors: Tensor, grid: tuple[int, int]) -> Tensor:
     """Vectors ``[2, h, w]`` for a finer grid."""
-    rows = torch.arange(grid[0], device=vectors.device) * vectors.shape[1] // grid[0]
-    columns = torch.arange(grid[1], device=vectors.device) * vectors.shape[2] // grid[1]
-    return vectors[:, rows[:, None], columns]
+    rows, columns = (np.arange(n) * coarse // n for n, coarse in zip(grid, vectors.shape[1:], strict=True))
+    return torch.from_numpy(calls.array(vectors.cpu())[:, rows[:, None], columns]).to(vectors.device)

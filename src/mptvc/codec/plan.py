@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,20 +68,18 @@ def fitted_camera(vectors: Tensor, shrink: int = 1) -> Tensor:
     Least squares, repeated with less weight for what is off, so that things with a motion of their own count
     little.
     """
-    device, vectors = vectors.device, vectors.cpu()
     _, rows, columns = vectors.shape
-    y = ((2 * torch.arange(rows) - rows + 1) / rows)[:, None].expand(rows, columns)
-    x = ((2 * torch.arange(columns) - columns + 1) / columns).expand(rows, columns)
-    places = torch.stack([y, x, torch.ones(rows, columns)]).flatten(1).double()  # [3, N]
-    wanted, weight = vectors.flatten(1).double(), torch.ones(1, rows * columns).double()
-    solved = torch.zeros(3, 2).double()
+    y, x = ((2 * np.arange(n) - n + 1) / n for n in (rows, columns))
+    places = np.stack([*np.broadcast_arrays(y[:, None], x), np.ones((rows, columns))]).reshape(3, -1)
+    wanted, weight = calls.array(vectors.cpu()).reshape(2, -1).astype(np.float64), np.ones(rows * columns)
     for _ in range(_FITS):
         weighted = places * weight
-        solved = torch.linalg.solve(weighted @ places.T + 1e-3 * torch.eye(3), weighted @ wanted.T)
-        apart = (wanted - solved.T @ places).square_().sum(0, keepdim=True)
+        solved = np.linalg.solve(weighted @ places.T + 1e-3 * np.eye(3), weighted @ wanted.T)
+        apart = np.square(wanted - solved.T @ places).sum(0)
         weight = 1 / (1 + apart / (UNITS * _LOOSE_PIXELS) ** 2)
     most = NUMBERS // 2 - 1
-    return (16 / shrink * solved.T).round().clamp(-most, most).long().to(device)
+    found = (16 / shrink * solved.T).round().clip(-most, most)
+    return torch.from_numpy(found.astype(np.int64)).to(vectors.device)
 
 
 @stage("planning")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mptvc.model.activity import LARGEST, ActivityModel, Residual
 from mptvc.model.activity_bits import NUMBER_BITS, activity_bits_apart, bits_apart, table_bits
-from mptvc.model.envelope import Envelope
+from mptvc.model.envelope import Envelope, EnvelopeModel
 from mptvc.model.loop_model import OUTWARD, Kind
 from mptvc.model.splitting import log_factorials
 from mptvc.native import calls, choices
@@ -47,7 +47,9 @@ class Try:
     quartered: bool
 
 
-def quantized(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope) -> Residual:
+def quantized(
+    kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope, quantizer: choices.Quantizer | None = None
+) -> Residual:
     """What prediction left of a picture as symbols, such that error and bits are small together.
 
     Args:
@@ -55,12 +57,16 @@ def quantized(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope) -> Re
         left: What prediction left, ``[3, H, W]``, at most 255.
         outer: Contexts of its tokens, as `activity_bits.bits_apart` takes them.
         envelope: What the prediction says of them, and their steps.
+        quantizer: ``compiled_quantizer`` of the same kind and network, if there is one already.
 
     Returns:
         Symbols int16 ``[n, C]`` and shapes ``[n]`` of its tokens.
     """
     if calls.serve(left.device):
-        return _quantized_at_once(kind, left, outer, envelope)
+        quantizer = compiled_quantizer(kind, envelope.model) if quantizer is None else quantizer
+        given = left.float(), envelope.luma, envelope.steps, outer
+        symbols, quartered = map(torch.from_numpy, quantizer.quantized(list(map(calls.array, given))))
+        return Residual(symbols, quartered)
     model, cells, steps = kind.entropy_model, kind.cells(left), envelope.steps.flatten()
     symbols = torch.zeros(len(cells), kind.channels, dtype=torch.int16, device=cells.device)
     quartered = torch.zeros(len(cells), dtype=torch.bool, device=cells.device)
@@ -82,22 +88,14 @@ def quantized(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope) -> Re
     return Residual(symbols, quartered)
 
 
-def _quantized_at_once(kind: Kind, left: Tensor, outer: Tensor, envelope: Envelope) -> Residual:
-    """The same by a compiled kernel."""
+def compiled_quantizer(kind: Kind, envelope: EnvelopeModel) -> choices.Quantizer:
+    """What choices depend on, in the form that a kernel takes which makes them all at once."""
     model = kind.entropy_model
     indexes = model.thresholds, *model.channel_indexes, model.splitting.order
     matrices = kind.dct, kind.half_dct, kind.colours
     prices = *_ROUNDING, _LEAST_ENERGY, _BIT_PRICE, _FEW, _GROUP_PRICE, _ONE_BITS, OUTWARD / 10, NUMBER_BITS
-    tables = *table_bits(model), log_factorials(left.device), model.row_of, *indexes, *matrices
-    picture = left.float(), envelope.luma, envelope.steps, outer
-    symbols, quartered = choices.quantized(
-        model.sizes,
-        prices,
-        list(map(calls.array, tables)),
-        envelope.model.compiled,
-        list(map(calls.array, picture)),
-    )
-    return Residual(torch.from_numpy(symbols), torch.from_numpy(quartered))
+    tables = *table_bits(model), log_factorials(kind.dct.device), model.row_of, *indexes, *matrices
+    return choices.Quantizer(model.sizes, prices, list(map(calls.array, tables)), envelope.compiled)
 
 
 def _cheapest(model: ActivityModel, energy: Tensor, outer: Tensor, tries: Sequence[Try]) -> Residual:

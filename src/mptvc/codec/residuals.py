@@ -1,6 +1,6 @@
 """What prediction leaves of a picture: pixels to symbols, and symbols to pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from mptvc.model.contexts import Context
 from mptvc.model.loop_model import Kind
 from mptvc.model.smoothing import smoothed
 from mptvc.native import calls, pictures
+from mptvc.native.choices import Quantizer
 
 #: Pixels of a picture that tensors work on at once, so that what they make stays in the cache; and kernels,
 #: so that what is passed to them takes little memory.
@@ -20,14 +21,21 @@ _BAND_PIXELS, _KERNEL_BAND_PIXELS = 2**17, 2**19
 
 
 @stage("analysis")
-def analysed(kind: Kind, picture: Tensor, prediction: Tensor, context: Context) -> Residual:
-    """What prediction leaves of a picture, quantized."""
+def analysed(
+    kind: Kind,
+    picture: Tensor,
+    prediction: Tensor,
+    context: Context,
+    quantizer: Callable[[Kind], Quantizer],
+) -> Residual:
+    """What prediction leaves of a picture, quantized; the quantizer is of a kind, where kernels need one."""
+    mine = quantizer(kind) if calls.serve(picture.device) else None
     outer = contexts_apart(kind.entropy_model, context)
     symbols = picture.new_empty(*context.classes.shape, kind.channels, dtype=torch.int16)
     quartered = torch.empty_like(context.classes, dtype=torch.bool)
     for tokens, rows in _bands(kind, picture):
         left = picture[:, rows].to(torch.int16) - prediction[:, rows]
-        found = quantized(kind, left, outer[tokens].flatten(0, 1), context.envelope.of_rows(tokens))
+        found = quantized(kind, left, outer[tokens].flatten(0, 1), context.envelope.of_rows(tokens), mine)
         symbols[tokens].flatten(0, 1).copy_(found.symbols)
         quartered[tokens].flatten().copy_(found.quartered)
     return Residual(symbols, quartered)

@@ -2,14 +2,16 @@
 
 from functools import cached_property
 
+from mptvc.codec.quantization import compiled_quantizer
 from mptvc.format.packet import PacketReader, PacketWriter, Tables
 from mptvc.model.activity import ActivityModel
 from mptvc.model.exchange import Exchange, even_frequencies
 from mptvc.model.fineness import FinenessModel
-from mptvc.model.loop_model import LoopLevel
+from mptvc.model.loop_model import Kind, LoopLevel
 from mptvc.model.restoration import strength_frequencies
 from mptvc.model.side import SideModel
 from mptvc.native import walks
+from mptvc.native.choices import Quantizer
 
 Coder = PacketWriter | PacketReader
 EntropyModel = ActivityModel | SideModel | FinenessModel
@@ -39,6 +41,7 @@ class LevelTables:
         models += [] if level.fineness is None else [level.fineness]
         self._residuals: dict[ActivityModel, walks.ResidualModel] = {}
         self._sides: dict[SideModel, walks.SideModel] = {}
+        self._quantizers: dict[Kind, Quantizer] = {}
         self._of = {model: [Tables(table.cpu().numpy()) for table in model.tables()] for model in models}
 
     def of(self, model: EntropyModel) -> list[Tables]:
@@ -57,6 +60,12 @@ class LevelTables:
         if model not in self._sides:
             self._sides[model] = model.compiled([table.compiled for table in self._of[model]])
         return self._sides[model]
+
+    def quantizer(self, kind: Kind) -> Quantizer:
+        """What an encoder's choice of symbols depends on, likewise."""
+        if kind not in self._quantizers:
+            self._quantizers[kind] = compiled_quantizer(kind, self.level.envelope)
+        return self._quantizers[kind]
 
     @cached_property
     def compiled_fineness(self) -> walks.FinenessModel:

@@ -123,11 +123,7 @@ class PacketWriter:
             ValueError: As of a step.
         """
         steps, found = run(None)
-        numbers, counts = steps.counts.T
-        lengths, reaches = (
-            np.array(x)[numbers].repeat(counts) for x in zip(*map(_limits, tables), strict=True)
-        )
-        if (steps.rows >= lengths).any() or (abs(steps.symbols.astype(np.int32)) > reaches).any():
+        if not steps.fit(*zip(*((len(table), 2 * table.reach + 1) for table in tables), strict=True)):
             raise ValueError("a symbol or row is outside the table")
         self._check = crc32(steps.rows.data, self._check)
         self._steps.append((steps, tables))
@@ -301,11 +297,6 @@ class _KernelDecoder:
     @property
     def is_empty(self) -> bool:
         return self.decoder.is_empty
-
-
-def _limits(tables: Tables) -> tuple[int, int]:
-    """Number of rows, and the largest absolute symbol."""
-    return len(tables), tables.reach
 
 
 def _counted(rows: np.ndarray) -> list[tuple[int, int]]:

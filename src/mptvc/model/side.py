@@ -196,7 +196,7 @@ class SideModel(nn.Module):
         """About what each choice takes, float32 ``[h, w, CHOICES]``: as if no neighbour were known."""
         nothing = torch.zeros(grid, dtype=torch.int64, device=self.kinds.device)
         rows = self.choice_rows(nothing, known, 0)
-        return -torch.log2(self.choice_frequencies[rows] / 2**PRECISION)
+        return -torch.log2(self.choice_frequencies / 2**PRECISION)[rows]
 
     def _code_choices(
         self,
@@ -285,7 +285,10 @@ def _arrays(side: Side | None) -> walks.SideArrays | None:
 
 def _check_vectors(side: Side | None) -> None:
     """Check that vectors can be coded, if there are some."""
-    if side is not None and bool(((side.vectors - side.camera).abs() > FARTHEST)[:, side.own].any()):
+    if side is None:
+        return
+    vectors, camera, own = (calls.array(x.cpu()) for x in (side.vectors, side.camera, side.own))
+    if (abs(vectors - camera).max(0)[own] > FARTHEST).any():
         raise ValueError(f"a vector is more than {FARTHEST} quarter pixels from the camera's")
 
 

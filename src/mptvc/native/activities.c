@@ -65,14 +65,45 @@ static int any_near(const uint8_t *values, int64_t line, int64_t row, int64_t ro
     return found != 0;
 }
 
+/* The row of what tells whether a token holds something, of a class, where what is around it sums to so much. */
+INLINED int64_t coded_row(int half, int64_t class_of, int total) {
+    static const int degrees[] = {4, 28, 54, 108, 162, 270, 432, 864, 1728};
+    enum { DEGREES = sizeof degrees / sizeof *degrees };
+    int degree = 0;
+    for (int k = 0; k < DEGREES; k++) degree += total >= degrees[k];
+    return (half * CLASSES + class_of) * (DEGREES + 1) + degree;
+}
+
+/* Contexts `[rows, columns, groups + 1]` of tokens whose neighbours are not known yet: of their activities, then the row
+ * of what tells whether they hold something.
+ *
+ * past: activities of the picture before `[rows, columns, groups]`.  classes: of tokens.
+ * space: `ROWS_OF_CONTEXTS` rows of tokens with one more on each side, of zeros. */
+EXPORT void contexts_apart(const uint8_t *past, const int64_t *classes, int64_t rows, int64_t columns, int64_t groups,
+                           int has_flags, int16_t *space, int64_t *contexts) {
+    int64_t line = columns * groups, wide = line + 2 * groups;
+    int16_t *own = space + groups, *beside = own + wide, *nothing = beside + wide;
+    int16_t *outside = nothing + wide, *around = outside + wide;
+    for (int64_t y = 0; y < rows; y++) {
+        take_row(past, line, y, rows, own, beside);
+        weigh(own, beside, nothing, nothing, line, groups, 0, outside, around);
+        for (int64_t x = 0; x < columns; x++, classes++) {
+            int total = 0;
+            for (int64_t g = 0; g < groups; g++) {
+                *contexts++ = (outside[x * groups + g] + CONTEXTS * *classes) * CONTEXTS;
+                total += around[x * groups + g];
+            }
+            *contexts++ = has_flags ? coded_row(0, *classes, total) : 0;
+        }
+    }
+}
+
 /* The tokens of one half of a checkerboard: their numbers, what contexts say of each one's groups and, where it tells
  * whether it holds something, the row of that. Returns how many.
  *
  * space: `ROWS_OF_CONTEXTS` rows of tokens with one more on each side, of zeros. */
 static int64_t contexts_of(const Model *m, const Picture *p, const uint8_t *found, int half, int16_t *space,
                            int32_t *tokens, int16_t *outer, uint8_t *coded_rows) {
-    static const int degrees[] = {4, 28, 54, 108, 162, 270, 432, 864, 1728};
-    enum { DEGREES = sizeof degrees / sizeof *degrees };
     int64_t n = 0, groups = m->groups, line = p->columns * groups, wide = line + 2 * groups;
     int16_t *past = space + groups, *past_beside = past + wide, *known = past_beside + wide;
     int16_t *known_beside = known + wide, *outside = known_beside + wide, *around = outside + wide;
@@ -84,13 +115,12 @@ static int64_t contexts_of(const Model *m, const Picture *p, const uint8_t *foun
             weigh(past, past_beside, known, known_beside, line, groups, half, outside, around);
         } else memset(outside, 0, (size_t)line * sizeof *outside);
         for (int64_t x = (y + half) & 1; x < p->columns; x += 2, n++) {
-            int total = 0, degree = 0;
+            int total = 0;
             tokens[n] = (int32_t)(y * p->columns + x);
             memcpy(outer + n * groups, outside + x * groups, (size_t)groups * sizeof *outer);
             if (!m->has_flags) continue;
             for (int64_t g = 0; any && g < groups; g++) total += around[x * groups + g];
-            for (int k = 0; any && k < DEGREES; k++) degree += total >= degrees[k];
-            coded_rows[n] = (uint8_t)((half * CLASSES + p->classes[tokens[n]]) * (DEGREES + 1) + degree);
+            coded_rows[n] = (uint8_t)coded_row(half, p->classes[tokens[n]], total);
         }
     }
     return n;

@@ -165,14 +165,8 @@ class _Quantizer(ctypes.Structure):
     )
 
 
-def quantized(
-    sizes: Sequence[int],
-    prices: Sequence[float],
-    tables: Sequence[np.ndarray],
-    net: EnvelopeNet,
-    picture: Sequence[np.ndarray],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Symbols int16 ``[n, C]`` and shapes bool ``[n]`` of the tokens of a picture.
+class Quantizer:
+    """What an encoder's choice of symbols depends on, in the form that its kernel takes.
 
     Args:
         sizes: In the order of ``QUANTIZER_SIZES``.
@@ -180,20 +174,35 @@ def quantized(
         tables: float32 in the order of ``QUANTIZER_BITS``, the rows of activities uint8, int64 in the order
             of ``QUANTIZER_INDEXES``, float32 in that of ``QUANTIZER_MATRICES``.
         net: The envelope's network.
-        picture: What prediction left, float32 ``[3, H, W]``; luma of the prediction, uint8 ``[H, W]``; steps
-            float32 ``[h, w]``; contexts of tokens, int64 ``[n, groups + 1]``.
     """
-    rows, columns = picture[2].shape
-    types = [np.float32] * len(QUANTIZER_BITS) + [np.uint8] + [np.int64] * len(QUANTIZER_INDEXES)
-    types += [np.float32] * len(QUANTIZER_MATRICES)
-    places = (at(table, dtype) for table, dtype in zip(tables, types, strict=True))
-    quantizer = _Quantizer(*sizes, *prices, *places)
-    symbols = np.empty((rows * columns, net.channels), np.int16)
-    quartered = np.empty(rows * columns, np.bool_)
-    kernel = kernel_of("quantize", *[POINTER] * 6, *[INT] * 2, *[POINTER] * 2, *[INT] * 2)
-    given = [at(x, t) for x, t in zip(picture, (np.float32, np.uint8, np.float32, np.int64), strict=True)]
-    into = at(symbols, np.int16), at(quartered.view(np.uint8), np.uint8)
-    whole = ctypes.addressof(quantizer), net.address, *given, rows, columns, *into
-    held = quantizer, tables, net, picture, symbols, quartered
-    workers.share(rows, _ROWS, lambda first, last: kernel(*whole, first, last), *held)
-    return symbols, quartered
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        prices: Sequence[float],
+        tables: Sequence[np.ndarray],
+        net: EnvelopeNet,
+    ) -> None:
+        types = [np.float32] * len(QUANTIZER_BITS) + [np.uint8] + [np.int64] * len(QUANTIZER_INDEXES)
+        types += [np.float32] * len(QUANTIZER_MATRICES)
+        places = (at(table, dtype) for table, dtype in zip(tables, types, strict=True))
+        self._held, self._net, self._quantizer = tables, net, _Quantizer(*sizes, *prices, *places)
+
+    def quantized(self, picture: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Symbols int16 ``[n, C]`` and shapes bool ``[n]`` of the tokens of a picture.
+
+        Args:
+            picture: What prediction left, float32 ``[3, H, W]``; luma of the prediction, uint8 ``[H, W]``;
+                steps float32 ``[h, w]``; contexts of tokens, int64 ``[n, groups + 1]``.
+        """
+        rows, columns = picture[2].shape
+        symbols = np.empty((rows * columns, self._net.channels), np.int16)
+        quartered = np.empty(rows * columns, np.bool_)
+        kernel = kernel_of("quantize", *[POINTER] * 6, *[INT] * 2, *[POINTER] * 2, *[INT] * 2)
+        types = np.float32, np.uint8, np.float32, np.int64
+        given = [at(x, dtype) for x, dtype in zip(picture, types, strict=True)]
+        into = at(symbols, np.int16), at(quartered.view(np.uint8), np.uint8)
+        whole = ctypes.addressof(self._quantizer), self._net.address, *given, rows, columns, *into
+        held = self, picture, symbols, quartered
+        workers.share(rows, _ROWS, lambda first, last: kernel(*whole, first, last), *held)
+        return symbols, quartered

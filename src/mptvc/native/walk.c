@@ -34,6 +34,17 @@ int exchange(Coder *c, int64_t count, int table) {
     return DONE;
 }
 
+/* Whether rows and symbols of steps, as in a walk, are all in their tables, of which there are so many rows each. */
+EXPORT int steps_fit(const uint8_t *rows, const int16_t *symbols, const int64_t (*steps)[2], int64_t num_steps,
+                     const int64_t *lengths, const int64_t *alphabets) {
+    int fit = 1;
+    for (int64_t i = 0; i < num_steps; rows += steps[i][1], symbols += steps[i][1], i++) {
+        int length = (int)lengths[steps[i][0]], reach = (int)alphabets[steps[i][0]] / 2;
+        for (int64_t n = 0; n < steps[i][1]; n++) fit &= rows[n] < length && symbols[n] >= -reach && symbols[n] <= reach;
+    }
+    return fit;
+}
+
 /* Encode steps, the last one first, of which rows and symbols lie one after the other; returns the number of words
  * written, -1 without memory.
  *

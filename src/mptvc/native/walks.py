@@ -22,6 +22,7 @@ RESIDUAL_INDEXES = "thresholds", "group_of", "place_of", "starts", "order"
 
 
 _ACTIVITIES, _RESTS, _VECTORS = 0, 5, 1
+_ROWS_OF_CONTEXTS = 6  #: as in residual.h
 
 
 #: What a walk ends with where what is decoded does not fit.
@@ -96,6 +97,13 @@ class Steps:
     rows: np.ndarray
     symbols: np.ndarray
     counts: np.ndarray
+
+    def fit(self, lengths: Sequence[int], alphabets: Sequence[int]) -> bool:
+        """Whether all are in tables of so many rows, and symbols, which are counted from the middle."""
+        kernel = kernel_of("steps_fit", *(POINTER,) * 3, INT, *(POINTER,) * 2, result=ctypes.c_int)
+        sizes = [np.array(x, np.int64) for x in (lengths, alphabets)]
+        coded = at(self.rows, np.uint8), at(self.symbols, np.int16), at(self.counts, np.int64)
+        return bool(kernel(*coded, len(self.counts), *(at(x, np.int64) for x in sizes)))
 
 
 def _walked(name: str, decoder: RansDecoder | None, *given: Any) -> tuple[Steps, np.ndarray]:
@@ -326,6 +334,23 @@ def token_classes(parents: np.ndarray | None, kinds: np.ndarray, grid: tuple[int
     coarser = (None, 1) if parents is None else (at(parents, np.uint8), _covered(grid, parents.shape))
     kernel(*mine, *coarser, groups, *grid, at(classes, np.int64))
     return classes
+
+
+def contexts_apart(past: np.ndarray, classes: np.ndarray, *, has_flags: bool) -> np.ndarray:
+    """Contexts int64 ``[h, w, groups + 1]`` of tokens whose neighbours are not known yet.
+
+    Args:
+        past: Activities of the picture before, uint8 ``[h, w, groups]``.
+        classes: Of tokens, int64 ``[h, w]``.
+        has_flags: Whether tokens tell whether they hold something.
+    """
+    rows, columns, groups = past.shape
+    space = np.zeros((_ROWS_OF_CONTEXTS, columns + 2, groups), np.int16)
+    contexts = np.empty((rows, columns, groups + 1), np.int64)
+    kernel = kernel_of("contexts_apart", *(POINTER,) * 2, *(INT,) * 3, ctypes.c_int, *(POINTER,) * 2)
+    known = at(past, np.uint8), at(classes, np.int64), *past.shape
+    kernel(*known, has_flags, at(space, np.int16), at(contexts, np.int64))
+    return contexts
 
 
 def _covered(grid: tuple[int, ...], coarse: tuple[int, ...]) -> int:
