@@ -110,16 +110,20 @@ INLINED int try_vector(const Plan *p, int64_t at, int64_t kind, int64_t dy, int6
     return 1;
 }
 
-/* Try the vectors a quarter pixel around the best one; whether one of them costs less. */
-INLINED int try_around(const Plan *p, int64_t at) {
+/* Try the vectors a quarter pixel around the best one, but for those that were tried around the one `before`, which
+ * becomes that one; whether one of them costs less. */
+INLINED int try_around(const Plan *p, int64_t at, int64_t *before) {
     int64_t size = p->rows * p->columns, y = p->vectors[at], x = p->vectors[size + at];
     int is_better = 0;
     for (int64_t dy = y - 1; dy <= y + 1; dy++)
         for (int64_t dx = x - 1; dx <= x + 1; dx++) {
             int64_t down = dy - p->fields[0][at], right = dx - p->fields[0][size + at];
             if ((dy == y && dx == x) || llabs(down) > p->farthest || llabs(right) > p->farthest) continue;
+            int64_t up = llabs(dy - before[0]), left = llabs(dx - before[1]);
+            if (up <= 1 && left <= 1 && up + left) continue;
             is_better |= try_vector(p, at, OWN, dy, dx);
         }
+    before[0] = y, before[1] = x;
     return is_better;
 }
 
@@ -134,8 +138,9 @@ CLONED EXPORT void plan_vectors(const Plan *p, int64_t first, int64_t last) {
             for (int64_t k = 0; k < i; k++) was_tried |= dy == p->fields[k][at] && dx == p->fields[k][size + at];
             if (!was_tried) try_vector(p, at, p->kinds[i], dy, dx);
         }
+        int64_t before[2] = {INT32_MIN, INT32_MIN};
         for (int64_t i = 0; i < p->rounds && p->best[at] > p->good; i++)
-            if (!try_around(p, at)) break;
+            if (!try_around(p, at, before)) break;
         p->choice[at] = p->numbers[at] * BLENDS + plain;
     }
 }

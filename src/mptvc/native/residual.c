@@ -242,10 +242,16 @@ static int code_large(Residual *r, const uint8_t *found, const int32_t *tokens, 
     return end;
 }
 
-/* Activities of a token's symbols. */
+/* Activities of a token's symbols, of which most are 0. */
 static void activities_of(const Model *m, const int16_t *symbols, uint8_t *found) {
+    enum { SIDE_BY_SIDE = 16 };
     int64_t sums[GROUPS] = {0};
-    for (int64_t c = 0; c < m->channels; c++) sums[m->group_of[c]] += abs(symbols[c]);
+    for (int64_t first = 0; first < m->channels; first += SIDE_BY_SIDE) {
+        int64_t last = first + SIDE_BY_SIDE < m->channels ? first + SIDE_BY_SIDE : m->channels;
+        int any = 0;
+        for (int64_t c = first; c < last; c++) any |= symbols[c];
+        for (int64_t c = first; any && c < last; c++) sums[m->group_of[c]] += abs(symbols[c]);
+    }
     for (int64_t g = 0; g < m->groups; g++) {
         uint8_t activity = 0;
         while (activity < m->most && sums[g] >= m->thresholds[activity]) activity++;
