@@ -18,7 +18,8 @@ from mptvc.model.envelope import OCTAVE
 from mptvc.model.exchange import DIGIT
 from mptvc.model.integer_network import PRECISION, REACH
 from mptvc.model.splitting import MOST_SUM, log_factorials, small_activity
-from mptvc.native import calls, walks
+from mptvc.native import calls
+from mptvc.native import contexts as kernels
 
 #: Bits of a number beyond the table of symbols.
 NUMBER_BITS = 2 * log2(DIGIT)
@@ -85,7 +86,7 @@ def contexts_apart(model: ActivityModel, context: Context) -> Tensor:
     """
     if calls.serve(context.past.device):
         known = calls.array(context.past.to(torch.uint8)), calls.array(context.classes)
-        return torch.from_numpy(walks.contexts_apart(*known, has_flags=model.has_flags))
+        return torch.from_numpy(kernels.contexts_apart(*known, has_flags=model.has_flags))
     nothing = torch.zeros_like(context.past)
     rows = coded_rows(nothing, context, 0) if model.has_flags else torch.zeros_like(context.classes)
     return torch.cat([outer_contexts(nothing, context, 0), rows[..., None]], -1)

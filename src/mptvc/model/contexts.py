@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mptvc.model.envelope import Envelope
-from mptvc.native import calls, walks
+from mptvc.native import calls
+from mptvc.native import contexts as kernels
 
 #: Values of each of the two parts of a context, beside the class.
 CONTEXTS = 16
@@ -54,7 +55,7 @@ def token_classes(parents: Tensor | None, kinds: Tensor, grid: tuple[int, int]) 
     """
     if calls.serve(kinds.device):
         coarser = None if parents is None else calls.array(parents)
-        return torch.from_numpy(walks.token_classes(coarser, calls.array(kinds), grid))
+        return torch.from_numpy(kernels.token_classes(coarser, calls.array(kinds), grid))
     mine = repeated(kinds, grid[0] // kinds.shape[0])
     if parents is None:
         return mine

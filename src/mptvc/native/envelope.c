@@ -105,7 +105,7 @@ INLINED Ints summed(Ints x) {
     return x + CHOSEN(none, x, 0, 0, 0, 0, 8, 9, 10, 11);
 }
 
-/* What the network sees of a token: its levels, and the hidden units, with which are not 0. */
+/* What the network sees of a token: its levels, the hidden units, and the places of those of these that are not 0. */
 typedef struct {
     float levels[MOST * MOST], hidden[HIDDEN];
     int places[HIDDEN], active;
